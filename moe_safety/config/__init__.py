@@ -1,0 +1,28 @@
+"""One YAML file, checked strictly. `Config` is the root; each section stands in the file of its name."""
+
+from moe_safety.config.base import ModelJob, Section, results_only
+from moe_safety.config.batches import BatchesConfig
+from moe_safety.config.data import DataConfig, DerivedControls, FormatName, Source, WrapperName
+from moe_safety.config.judge import JudgeConfig
+from moe_safety.config.load import dump_config, load_config
+from moe_safety.config.model import ModelConfig
+from moe_safety.config.respond import RespondConfig
+from moe_safety.config.root import Config
+
+__all__ = [
+    "BatchesConfig",
+    "Config",
+    "DataConfig",
+    "DerivedControls",
+    "FormatName",
+    "JudgeConfig",
+    "ModelConfig",
+    "ModelJob",
+    "RespondConfig",
+    "Section",
+    "Source",
+    "WrapperName",
+    "dump_config",
+    "load_config",
+    "results_only",
+]

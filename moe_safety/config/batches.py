@@ -1,0 +1,41 @@
+"""`batches`: the mixed batches of analysis and training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from moe_safety.config.base import Section
+
+
+class BatchesConfig(Section):
+    batch_size: int = Field(16, ge=2)
+    """Safe and unsafe prompts of a batch together."""
+    safe_ratio: float = Field(0.5, ge=0, lt=1)
+    """Share of them that is safe."""
+    benign_per_batch: int = Field(0, ge=0)
+    """Benign prompts on top."""
+    control_per_batch: int = Field(0, ge=0)
+    """Control prompts on top."""
+    num_batches: int | None = Field(None, ge=1)
+    """How many batches; all that can be filled unless given."""
+    group_by: Literal["category"] | None = None
+    """`category` fills each batch from one category."""
+    max_length: int = Field(512, ge=8)
+    """Longest prompt and answer together, in tokens; prompts are cut from the left, answers never."""
+
+    @property
+    def safe_per_batch(self) -> int:
+        """Safe rows of a batch; halves round to the even number, as Python's `round` does."""
+        return round(self.batch_size * self.safe_ratio)
+
+    @property
+    def unsafe_per_batch(self) -> int:
+        return self.batch_size - self.safe_per_batch
+
+    @model_validator(mode="after")
+    def _some_unsafe(self) -> BatchesConfig:
+        if self.unsafe_per_batch == 0:
+            raise ValueError(f"safe_ratio {self.safe_ratio} leaves no unsafe row in a batch of {self.batch_size}")
+        return self

@@ -1,0 +1,89 @@
+"""`data`: which prompts are read, and how goals are split."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from moe_safety.config.base import Section
+
+FormatName = Literal["flipattack", "attack_results", "goals_csv", "messages"]
+WrapperName = Literal["flip-word-order", "flip-chars-in-word", "flip-chars-in-text"]
+
+
+class Source(Section):
+    """One file or hub dataset of prompts."""
+
+    path: str | None = None
+    """A JSON, JSONL, CSV or Parquet file."""
+    dataset: str | None = None
+    """A Hugging Face dataset id, in place of `path`."""
+    name: str | None = None
+    """The dataset's configuration name."""
+    revision: str | None = None
+    """Branch, tag or commit of the dataset."""
+    split: str = "train"
+    """The dataset's split."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Maps this program's column names (`goal`, `messages`, `answer`, `target`, `category`, …) to the source's own."""
+    format: FormatName | None = None
+    """Overrides the recognised format."""
+    wrapper: WrapperName | None = None
+    """Makes the attack form of each plain goal in this wrapper."""
+    attack: str | None = None
+    """What the attack is called in tables; by default the format's own name or the wrapper's."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Source:
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("give either `path` or `dataset`")
+        return self
+
+    @property
+    def label(self) -> str:
+        """How messages name this source."""
+        return str(self.path or self.dataset)
+
+
+class DerivedControls(Section):
+    """Control prompts made by putting the benign requests into an attack's wrapper."""
+
+    from_: Literal["benign"] = Field("benign", alias="from")
+    wrapper: WrapperName
+    """The wrapper, the attack's own."""
+
+
+def _kind_of_controls(value: Any) -> str:
+    return "files" if isinstance(value, list) else "derived"
+
+
+Controls = Annotated[
+    Annotated[DerivedControls, Tag("derived")] | Annotated[list[Source], Tag("files")],
+    Discriminator(_kind_of_controls),
+]
+
+
+class DataConfig(Section):
+    attacks: list[Source] = Field(min_length=1)
+    """Attack results or plain goals: each gives safe prompts (the goals) and unsafe ones (their attack forms)."""
+    benign: list[Source] = Field(default_factory=list)
+    """Harmless requests, with helpful answers where the file has them."""
+    controls: Controls = Field(default_factory=list)
+    """Harmless requests in the attack's wrapper: files, or `{from: benign, wrapper: …}`."""
+    system: str = "You are a helpful assistant."
+    """The system message of plain prompts whose file brings none; empty for none."""
+    only_successful: bool = True
+    """Keep only attacks that the file records as successful."""
+    test_fraction: float = Field(0.2, ge=0, lt=1)
+    """Share of goals kept for evaluation."""
+    validation_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of goals kept for sweeps."""
+    max_samples: int | None = Field(None, ge=1)
+    """At most this many rows of each source, the first ones that pass its filters."""
+
+    @model_validator(mode="after")
+    def _something_left(self) -> DataConfig:
+        if self.test_fraction + self.validation_fraction >= 1:
+            raise ValueError("test_fraction and validation_fraction leave nothing to train on")
+        return self

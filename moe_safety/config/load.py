@@ -1,0 +1,146 @@
+"""Reads the YAML, applies `--set`, and turns every complaint into one line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from moe_safety.config.base import UNION_TAGS
+from moe_safety.config.root import Config
+from moe_safety.errors import InputError
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """The resolved configuration of `path`, with each `key.path=value` of `overrides` put in place."""
+    values = read_yaml(path)
+    for override in overrides or []:
+        apply_override(values, override)
+    return parse_config(values, path)
+
+
+def parse_config(values: dict[str, Any], source: str | Path) -> Config:
+    """Checks plain values strictly; `source` is the file that an error names."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise _first_complaint(error, source) from None
+
+
+def dump_config(config: Config) -> str:
+    """The configuration as YAML that loads to the same configuration."""
+    plain = config.model_dump(mode="json", by_alias=True)
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(error.strerror or "cannot be read", file=path) from None
+    except UnicodeDecodeError:
+        raise InputError("not valid UTF-8", file=path) from None
+    try:
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise InputError(f"not valid YAML: {problem}", file=path, row=mark.line + 1 if mark else None) from None
+    if not isinstance(values, dict):
+        raise InputError("a configuration is a mapping of keys to values", file=path)
+    return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `5e-5` as text; here it is the number its writer meant. A key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Puts `a.b=c` into `values`; the value is read as YAML."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise InputError(f"--set takes key.path=value, not '{override}'")
+    *parents, last = key.split(".")
+    place: Any = values
+    for parent in parents:
+        place = _child(place, parent, key)
+        if place is None:
+            raise InputError("has no such key to set", key=key)
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise InputError(f"not valid YAML: {text}", key=key) from None
+    if isinstance(place, list):
+        if not last.isdigit() or int(last) >= len(place):
+            raise InputError(f"the list has no element {last}", key=key)
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise InputError("its parent is not a mapping", key=key)
+
+
+def _child(place: Any, name: str, key: str) -> Any:
+    if isinstance(place, list):
+        if not name.isdigit() or int(name) >= len(place):
+            raise InputError(f"the list has no element {name}", key=key)
+        return place[int(name)]
+    if not isinstance(place, dict):
+        raise InputError("its parent is not a mapping", key=key)
+    if place.get(name) is None:
+        place[name] = {}
+    return place[name]
+
+
+def _first_complaint(error: ValidationError, source: str | Path) -> InputError:
+    # An unknown key explains the missing one beside it, so it is told first.
+    first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
+    # Tags are the names pydantic puts in for the members of a union; no key has such a name.
+    parts = [str(part) for part in first["loc"] if part not in UNION_TAGS]
+    where = ".".join(parts) or None
+    if first["type"] == "extra_forbidden":
+        section = ".".join(part for part in parts[:-1] if not part.isdigit())
+        near = difflib.get_close_matches(parts[-1], known_keys(Config).get(section, []), n=1, cutoff=0.4)
+        return InputError("unknown key" + (f", did you mean '{near[0]}'?" if near else ""), file=source, key=where)
+    if first["type"] == "missing":
+        return InputError("a value is required", file=source, key=where)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return InputError(message[0].lower() + message[1:], file=source, key=where)
+
+
+def known_keys(model: type[BaseModel], section: str = "") -> dict[str, list[str]]:
+    """The keys of every section below `model`, by the section's path without list positions."""
+    keys: dict[str, list[str]] = {section: []}
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        keys[section].append(key)
+        for inner in _models_in(field.annotation):
+            for path, found in known_keys(inner, f"{section}.{key}".lstrip(".")).items():
+                keys.setdefault(path, []).extend(found)
+    return keys
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]

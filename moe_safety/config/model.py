@@ -1,0 +1,18 @@
+"""`model`: the base model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from moe_safety.config.base import Section
+
+
+class ModelConfig(Section):
+    name: str
+    """A folder or a hub id of a mixture-of-experts chat model, or `demo` for the built-in one."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """The type weights are loaded in; `auto` keeps the checkpoint's own."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off, such a model is refused."""

@@ -1,0 +1,24 @@
+"""The whole configuration: one YAML file, one section per room."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from moe_safety.config.base import Section
+from moe_safety.config.batches import BatchesConfig
+from moe_safety.config.data import DataConfig
+from moe_safety.config.judge import JudgeConfig
+from moe_safety.config.model import ModelConfig
+from moe_safety.config.respond import RespondConfig
+
+
+class Config(Section):
+    run_dir: str
+    """Where everything is written: a folder, or a URI that pyarrow understands."""
+    seed: int = Field(42, ge=0)
+    """Fixes splits, templates, sampling and the order of batches."""
+    model: ModelConfig
+    data: DataConfig
+    respond: RespondConfig = RespondConfig()
+    judge: JudgeConfig = JudgeConfig()
+    batches: BatchesConfig = BatchesConfig()

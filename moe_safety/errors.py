@@ -1,0 +1,40 @@
+"""The two ways a command ends badly. Anything else that escapes is a bug and keeps its traceback."""
+
+from __future__ import annotations
+
+
+class MoeSafetyError(Exception):
+    """Ends a command with one line on standard error and `exit_code`."""
+
+    exit_code = 1
+
+
+class InputError(MoeSafetyError):
+    """Bad input or configuration (exit 2). Names the file and row, or the key, that is to blame."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, file: object = None, row: int | None = None, key: str | None = None) -> None:
+        self.message, self.file, self.row, self.key = message, file, row, key
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """`FILE, row N: message`, as far as each part is known."""
+        place = [str(self.file)] if self.file is not None else []
+        if self.row is not None:
+            place.append(f"row {self.row}")
+        if self.key is not None:
+            place.append(self.key)
+        return f"{', '.join(place)}: {self.message}" if place else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only arguments do not survive the default pickling, and Ray sends errors between processes.
+        return _rebuild, (self.message, self.file, self.row, self.key)
+
+
+def _rebuild(message: str, file: object, row: int | None, key: str | None) -> InputError:
+    return InputError(message, file=file, row=row, key=key)
+
+
+class RunError(MoeSafetyError):
+    """A check that failed, or a run that broke (exit 1)."""
