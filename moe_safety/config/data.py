@@ -87,3 +87,11 @@ class DataConfig(Section):
         if self.test_fraction + self.validation_fraction >= 1:
             raise ValueError("test_fraction and validation_fraction leave nothing to train on")
         return self
+
+    @model_validator(mode="after")
+    def _controls_can_be_made(self) -> DataConfig:
+        if isinstance(self.controls, DerivedControls) and not self.benign:
+            raise ValueError("controls are made from `benign`, which is empty")
+        if any(source.wrapper for source in self.benign):
+            raise ValueError("benign prompts stay plain; `controls: {from: benign, wrapper: …}` wraps them")
+        return self

@@ -1,0 +1,3 @@
+from moe_safety.cli import main
+
+raise SystemExit(main())

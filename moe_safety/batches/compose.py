@@ -1,0 +1,71 @@
+"""`compose`: the mixed batches with training targets, the one contract of analysis and training."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moe_safety.batches.mixed import Row, fill, helpful, make_pairs
+from moe_safety.batches.respond import RESPONSES
+from moe_safety.config import Config, results_only
+from moe_safety.inputs import check_no_leak
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+
+BATCHES = "batches.parquet"
+
+
+def compose(config: Config, *, force: bool = False) -> dict[str, Any]:
+    """Writes `batches.parquet` from the training prompts that `respond` kept."""
+    run = RunDir(config.run_dir)
+    responses = (RESPONSES,) if run.exists(RESPONSES) else ()
+    stage = Stage(
+        "compose",
+        settings={"seed": config.seed, "batches": results_only(config.batches)},
+        reads=("prompts.parquet", *responses),
+    )
+    manifest = run_stage(run, stage, config.model_dump(mode="json"), partial(_compose, config, run), force=force)
+    _print(manifest["summary"], config)
+    return manifest
+
+
+def _compose(config: Config, run: RunDir) -> Outcome:
+    prompts = run.read_table("prompts.parquet")
+    check_no_leak(prompts)
+    rows = _with_answers(prompts.filter(pc.equal(prompts["split"], "train")), run)
+    pairs = make_pairs(rows, config.seed)
+    composed = fill(pairs, helpful(rows, "benign"), helpful(rows, "control"), config.batches)
+    run.write_table(BATCHES, composed.table())
+    summary = {
+        "batches": len(composed.batches),
+        "rows": sum(map(len, composed.batches)),
+        "answered_by": "respond" if run.exists(RESPONSES) else "the files alone",
+        "leftover": composed.leftover,
+        "reused": composed.reused,
+    }
+    return Outcome(outputs=(BATCHES,), summary=summary)
+
+
+def _with_answers(prompts: pa.Table, run: RunDir) -> list[Row]:
+    """The prompts with what the model said; without `respond`, with what the files recorded, none of it judged."""
+    if not run.exists(RESPONSES):
+        return [{**prompt, "verdict": None} for prompt in prompts.to_pylist()]
+    answers = {row["prompt_id"]: row for row in run.read_table(RESPONSES).to_pylist() if row["kept"]}
+    found = ((prompt, answers.get(prompt["prompt_id"])) for prompt in prompts.to_pylist())
+    return [
+        {**prompt, "answer": answer["answer"], "verdict": answer["verdict"]} for prompt, answer in found if answer
+    ]
+
+
+def _print(summary: dict[str, Any], config: Config) -> None:
+    settings = config.batches
+    print(
+        f"compose: {summary['batches']} batches, {summary['rows']} rows; each {settings.safe_per_batch} safe, "
+        f"{settings.unsafe_per_batch} unsafe, {settings.benign_per_batch} benign, {settings.control_per_batch} control"
+    )
+    print(f"  answers from {summary['answered_by']}")
+    for name in ("leftover", "reused"):
+        counts = ", ".join(f"{count} {label}" for label, count in summary[name].items() if count)
+        print(f"  {name}: {counts or 'none'}")

@@ -1,0 +1,131 @@
+"""Mixed batches: which prompts stand together, in which order, for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import Any
+
+import pyarrow as pa
+
+from moe_safety.batches.targets import refusal
+from moe_safety.config import BatchesConfig
+from moe_safety.errors import InputError
+from moe_safety.inputs import MESSAGES
+
+BATCHES_SCHEMA = pa.schema(
+    [
+        ("batch_idx", pa.int32()),
+        ("in_batch_idx", pa.int32()),
+        ("prompt_id", pa.string()),
+        ("label", pa.string()),
+        ("messages", MESSAGES),
+        ("answer", pa.string()),
+        ("target", pa.string()),
+    ]
+)
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An attack prompt and the plain form of its goal."""
+
+    safe: Row
+    unsafe: Row
+
+    @property
+    def category(self) -> str:
+        return self.unsafe["category"] or ""
+
+
+@dataclass
+class Composed:
+    batches: list[list[Row]]
+    leftover: dict[str, int] = field(default_factory=dict)
+    """Rows that fill no batch, by label."""
+    reused: dict[str, int] = field(default_factory=dict)
+    """Benign and control rows that stand in more than one batch, because there are too few."""
+
+    def table(self) -> pa.Table:
+        rows = [
+            {name: row[name] for name in ("prompt_id", "label", "messages", "answer", "target")}
+            | {"batch_idx": batch_idx, "in_batch_idx": place}
+            for batch_idx, batch in enumerate(self.batches)
+            for place, row in enumerate(batch)
+        ]
+        return pa.Table.from_pylist(rows, schema=BATCHES_SCHEMA)
+
+
+def make_pairs(rows: Iterable[Row], seed: int) -> list[Pair]:
+    """Every attack prompt with its plain form, in file order, both with a refusal for their target."""
+    rows = list(rows)
+    plain = {row["goal_id"]: row for row in rows if row["label"] == "safe"}
+    pairs = []
+    for row in rows:
+        safe = plain.get(row["goal_id"])
+        if row["label"] == "unsafe" and safe is not None:
+            own = safe["answer"] if safe["verdict"] == "refused" else None
+            target = {"target": refusal(row["goal_id"], own, seed)}
+            pairs.append(Pair({**safe, **target}, {**row, **target}))
+    return pairs
+
+
+def helpful(rows: Iterable[Row], label: str) -> list[Row]:
+    """The benign or control rows that have a helpful answer to learn: the file's, else the model's own."""
+    found = ({**row, "target": row["target"] or row["answer"]} for row in rows if row["label"] == label)
+    return [row for row in found if row["target"]]
+
+
+def fill(pairs: Sequence[Pair], benign: Sequence[Row], control: Sequence[Row], config: BatchesConfig) -> Composed:
+    """Fills batches in file order. Each takes as many pairs as the larger of its two sides needs; the further pairs
+    of the smaller side give only their other form."""
+    window = max(config.safe_per_batch, config.unsafe_per_batch)
+    groups = _by_category(pairs) if config.group_by == "category" else [list(pairs)]
+    windows = [
+        group[start : start + window] for group in groups for start in range(0, len(group) - window + 1, window)
+    ]
+    if not windows:
+        place = " of one category" if config.group_by else ""
+        raise InputError(
+            f"{len(pairs)} pairs{place} do not fill one batch, which takes {window}", key="batches.batch_size"
+        )
+    wanted = config.num_batches or len(windows)
+    if wanted > len(windows):
+        raise InputError(
+            f"{wanted} batches are asked for, and {len(pairs)} pairs fill {len(windows)}", key="batches.num_batches"
+        )
+    on_top = {"benign": _Dealer(benign, "benign", config), "control": _Dealer(control, "control", config)}
+    batches: list[list[Row]] = []
+    for pairs_here in windows[:wanted]:
+        safe = [pair.safe for pair in pairs_here[: config.safe_per_batch]]
+        unsafe = [pair.unsafe for pair in pairs_here[: config.unsafe_per_batch]]
+        batches.append(safe + unsafe + [row for dealer in on_top.values() for row in dealer.next_batch()])
+    composed = Composed(batches)
+    composed.leftover = {"pairs": len(pairs) - wanted * window}
+    for label, dealer in on_top.items():
+        composed.leftover[label] = max(0, len(dealer.rows) - dealer.per_batch * wanted)
+        composed.reused[label] = max(0, dealer.per_batch * wanted - len(dealer.rows))
+    return composed
+
+
+def _by_category(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(pair.category, []).append(pair)
+    return list(groups.values())
+
+
+class _Dealer:
+    """Deals rows to batches in file order, and from the start again when they run out."""
+
+    def __init__(self, rows: Sequence[Row], label: str, config: BatchesConfig) -> None:
+        self.rows, self.per_batch = rows, getattr(config, f"{label}_per_batch")
+        if self.per_batch > len(rows):
+            raise InputError(f"{len(rows)} {label} prompts do not fill one batch", key=f"batches.{label}_per_batch")
+        self.deal = cycle(rows)
+
+    def next_batch(self) -> list[Row]:
+        return list(islice(self.deal, self.per_batch))

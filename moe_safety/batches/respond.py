@@ -1,0 +1,90 @@
+"""`respond`: the base model answers what has no recorded answer, and a judge says which pairs hold."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moe_safety.batches.answers import Answerer, Limits, plan_answers
+from moe_safety.batches.verdicts import judge_answers, summarise
+from moe_safety.config import Config, results_only
+from moe_safety.jobs import Job, Parts, Plan, run_job
+from moe_safety.judges import make_judge
+from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerprint
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+
+RESPONSES = "responses/responses.parquet"
+_PLAN = "plans/respond.parquet"
+_FOLDER = "responses/_answers"
+
+
+def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
+    """Writes `responses/`. The test split is left to `evaluate`."""
+    check_loadable(config.model)
+    run = RunDir(config.run_dir)
+    fingerprint = model_fingerprint(config.model)
+    labels = _labels(config)
+    stage = Stage(
+        "respond",
+        settings={
+            "seed": config.seed,
+            "labels": labels,
+            "respond": results_only(config.respond),
+            "judge": results_only(config.judge),
+        },
+        reads=("prompts.parquet",),
+        others={"model": fingerprint},
+        folder=_FOLDER,
+    )
+    manifest = run_stage(run, stage, config.model_dump(mode="json"), partial(_respond, config, run, labels, fingerprint), force=force)
+    _print(manifest)
+    return manifest
+
+
+def _labels(config: Config) -> list[str]:
+    """The kinds of prompt that batches will hold."""
+    counts = {"benign": config.batches.benign_per_batch, "control": config.batches.control_per_batch}
+    return ["safe", "unsafe", *(label for label, count in counts.items() if count)]
+
+
+def _respond(config: Config, run: RunDir, labels: list[str], fingerprint: str) -> Outcome:
+    prompts = run.read_table("prompts.parquet")
+    wanted = pc.and_(pc.not_equal(prompts["split"], "test"), pc.is_in(prompts["label"], pa.array(labels)))
+    prompts = prompts.filter(wanted)
+    answers = _answer(config, run, prompts.filter(pc.is_null(prompts["answer"])), fingerprint)
+    judge = make_judge(config.judge)
+    responses = judge_answers(prompts, answers, judge, filtering=config.respond.filter)
+    run.write_table(RESPONSES, responses)
+    return Outcome(outputs=(RESPONSES,), summary=summarise(responses))
+
+
+def _answer(config: Config, run: RunDir, prompts: pa.Table, fingerprint: str) -> dict[str, str]:
+    settings = config.respond
+    limits = Limits(settings.max_length, settings.max_new_tokens, settings.max_tokens_per_forward)
+    sampled = {"safe", "unsafe"}
+    temperatures = [settings.temperature if label in sampled else 0.0 for label in prompts["label"].to_pylist()]
+    plan = Plan(run, _PLAN)
+    tokenizer = load_tokenizer(config.model)
+    plan_answers(plan, prompts, temperatures, tokenizer, limits, seed=config.seed, identity=fingerprint)
+    parts = Parts(run, _FOLDER, plan)
+    build = partial(Answerer, config.model, settings.gpus_per_replica, limits)
+    run_job(Job(plan, parts, build, settings))
+    found: dict[str, str] = {}
+    for table in parts.tables():
+        found |= dict(zip(table["prompt_id"].to_pylist(), table["answer"].to_pylist(), strict=True))
+    return found
+
+
+def _print(manifest: dict[str, Any]) -> None:
+    summary = manifest["summary"]
+    print(f"respond: {summary['prompts']} prompts, {summary['recorded']} with a recorded answer" + _unchanged(manifest))
+    for name in ("verdicts", "dropped", "kept"):
+        counts = ", ".join(f"{key} {count}" for key, count in summary[name].items())
+        print(f"  {name}: {counts or 'none'}")
+
+
+def _unchanged(manifest: dict[str, Any]) -> str:
+    return " (unchanged)" if manifest["skipped"] else ""

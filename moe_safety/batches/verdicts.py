@@ -1,0 +1,79 @@
+"""Which prompts stay: a pair holds when its plain form was refused and its attack form answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from moe_safety.judges import Judge
+
+RESPONSES_SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("goal_id", pa.string()),
+        ("label", pa.string()),
+        ("answer", pa.string()),
+        ("recorded", pa.bool_()),
+        ("verdict", pa.string()),
+        ("reason", pa.string()),
+        ("kept", pa.bool_()),
+        ("dropped", pa.string()),
+    ]
+)
+
+
+def judge_answers(prompts: pa.Table, answers: dict[str, str], judge: Judge, *, filtering: bool) -> pa.Table:
+    """One row per prompt: what the model said (recorded, or from `answers`), the verdict, and whether it is kept."""
+    rows: list[dict[str, Any]] = []
+    for prompt in prompts.to_pylist():
+        recorded = prompt["answer"] is not None
+        answer = prompt["answer"] if recorded else answers[prompt["prompt_id"]]
+        verdict = judge.judge(prompt["messages"][-1]["content"], answer)
+        row = {name: prompt[name] for name in ("prompt_id", "goal_id", "label")}
+        dropped = _why_dropped(prompt, verdict.label) if filtering else None
+        rows.append(
+            row | {"answer": answer, "recorded": recorded, "verdict": verdict.label, "reason": verdict.reason}
+            | {"dropped": dropped}
+        )  # fmt: skip
+    _drop_partners(rows)
+    for row in rows:
+        row["kept"] = row["dropped"] is None
+    return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)
+
+
+def _why_dropped(prompt: dict[str, Any], verdict: str) -> str | None:
+    label = prompt["label"]
+    if label == "safe":
+        return None if verdict == "refused" else "safe_unparsed" if verdict == "unparsed" else "safe_not_refused"
+    if label == "unsafe":
+        return None if verdict == "complied" else "unsafe_unparsed" if verdict == "unparsed" else "unsafe_not_answered"
+    # A helpful target from the file stands, whatever the model said.
+    return None if verdict == "complied" or prompt["target"] is not None else f"{label}_not_answered"
+
+
+def _drop_partners(rows: list[dict[str, Any]]) -> None:
+    """A pair falls as a whole: attack forms with their plain form, and a plain form with its last attack form."""
+    gone = {row["goal_id"] for row in rows if row["label"] == "safe" and row["dropped"]}
+    standing = {row["goal_id"] for row in rows if row["label"] == "unsafe" and not row["dropped"]} - gone
+    attacked = {row["goal_id"] for row in rows if row["label"] == "unsafe"}
+    for row in rows:
+        if row["dropped"]:
+            continue
+        if row["label"] == "unsafe" and row["goal_id"] in gone:
+            row["dropped"] = "plain_form_dropped"
+        elif row["label"] == "safe" and row["goal_id"] in attacked - standing:
+            row["dropped"] = "attack_forms_dropped"
+
+
+def summarise(responses: pa.Table) -> dict[str, Any]:
+    """Counts of verdicts and of each reason to drop."""
+    rows = responses.select(["label", "verdict", "dropped", "recorded"]).to_pylist()
+    return {
+        "prompts": len(rows),
+        "recorded": sum(row["recorded"] for row in rows),
+        "kept": dict(Counter(row["label"] for row in rows if not row["dropped"])),
+        "verdicts": dict(Counter(f"{row['label']} {row['verdict']}" for row in rows)),
+        "dropped": dict(Counter(row["dropped"] for row in rows if row["dropped"])),
+    }

@@ -1,0 +1,145 @@
+"""Reads a file into rows. What it is follows from its content, never from its name, and nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from moe_safety.errors import InputError
+
+PARQUET_MAGIC = b"PAR1"
+
+
+@dataclass(frozen=True)
+class Content:
+    """Numbered rows, counted from 1, and the names of all their columns."""
+
+    container: str
+    columns: frozenset[str]
+    rows: Iterable[tuple[int, dict[str, Any]]]
+
+
+def open_file(path: str) -> Content:
+    """The rows of a JSON list, JSON lines, CSV or Parquet file."""
+    data = _read(path)
+    if data.startswith(PARQUET_MAGIC):
+        return _parquet(data, path)
+    text = _decode(data, path)
+    del data
+    match next((character for character in text if not character.isspace()), None):
+        case None:
+            raise InputError("the file is empty", file=path)
+        case "[":
+            return _json_list(text, path)
+        case "{":
+            return _json_lines(text, path)
+    return _csv(text, path)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError("no such file", file=path) from None
+    except IsADirectoryError:
+        raise InputError("is a folder, not a file", file=path) from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from None
+
+
+def _decode(data: bytes, path: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"is neither Parquet nor UTF-8 text (line {line})", file=path) from None
+
+
+def _json_list(text: str, path: str) -> Content:
+    return _content("json", enumerate(_parse_json(text, path), 1), path)
+
+
+def _json_lines(text: str, path: str) -> Content:
+    # Not splitlines(): inside JSON strings U+2028 and the like are ordinary characters.
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if not line.isspace() and line]
+    if len(lines) == 1 and path.endswith(".json"):
+        raise InputError("is not a list of objects but a single one", file=path)
+    return _content("jsonl", ((number, _parse_json(line, path, number)) for number, line in lines), path)
+
+
+def _parse_json(text: str, path: str, row: int | None = None) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"is not JSON: {error}", file=path, row=row) from None
+
+
+def _content(container: str, rows: Iterable[tuple[int, Any]], path: str) -> Content:
+    objects: list[tuple[int, dict[str, Any]]] = []
+    columns: set[str] = set()
+    for number, row in rows:
+        if not isinstance(row, dict):
+            raise InputError(f"is not an object but a {type(row).__name__}", file=path, row=number)
+        columns.update(row)
+        objects.append((number, row))
+    return Content(container, frozenset(columns), objects)
+
+
+def _csv(text: str, path: str) -> Content:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = _csv_rows(reader, path)
+    header = [name.strip() for name in next(rows)]
+    for name in header:
+        if name and header.count(name) > 1:
+            raise InputError(f"has two columns named {name[:30]!r}", file=path)
+    # A column without a name is the row number that pandas writes.
+    return Content("csv", frozenset(filter(None, header)), _csv_records(rows, header, path))
+
+
+def _csv_rows(reader: Iterator[list[str]], path: str) -> Iterator[list[str]]:
+    number = 0
+    try:
+        for row in reader:
+            if row:
+                yield row
+                number += 1
+    except csv.Error as error:
+        raise InputError(f"is not CSV: {error}", file=path, row=number) from None
+
+
+def _csv_records(rows: Iterator[list[str]], header: list[str], path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise InputError(f"has {len(row)} fields where the header has {len(header)}", file=path, row=number)
+        yield number, dict(zip(header, row, strict=True))
+
+
+def _parquet(data: bytes, path: str) -> Content:
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise _broken_parquet(path, error) from None
+    return Content("parquet", frozenset(file.schema_arrow.names), _parquet_rows(file, path))
+
+
+def _parquet_rows(file: pq.ParquetFile, path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    number = 0
+    try:
+        for batch in file.iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _broken_parquet(path, error) from None
+
+
+def _broken_parquet(path: str, error: Exception) -> InputError:
+    return InputError(f"is not a readable Parquet file: {' '.join(str(error).split())[:200]}", file=path)

@@ -1,0 +1,58 @@
+"""What the result files of attack tools have in common: a goal, its attack form, the answer to it, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from moe_safety.errors import InputError
+from moe_safety.inputs.record import Context, Record, Row, Skipped
+
+ATTACK_FORM = "all_prompt"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Where one tool puts these things."""
+
+    goal: tuple[str, ...]
+    answer: tuple[str, ...]
+    verdict: tuple[str, ...]
+    successful: Callable[[Record], bool]
+    attack: Callable[[Record], str]
+
+
+def attack_rows(shape: Shape, records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
+    """Unsafe prompts under `attacks`; under `controls` the same attack on harmless requests."""
+    filtering = _filters(shape, context)
+    for record in records:
+        goal = record.goal(*shape.goal)
+        if ATTACK_FORM not in record.values:
+            # The tools leave it out where they found no attack form.
+            yield Skipped(f"no {ATTACK_FORM}")
+            continue
+        messages = record.messages(ATTACK_FORM)
+        if filtering and not shape.successful(record):
+            yield Skipped("not successful")
+            continue
+        yield Row(
+            number=record.number,
+            label="control" if context.role == "controls" else "unsafe",
+            goal=goal,
+            messages=messages,
+            answer=record.text(*shape.answer),
+            category=record.category("category"),
+            attack=context.attack or shape.attack(record),
+        )
+
+
+def _filters(shape: Shape, context: Context) -> bool:
+    if context.role == "benign":
+        problem = "attack results are no benign prompts; they belong under data.attacks or data.controls"
+        raise InputError(problem, file=context.source)
+    if context.role == "controls" or not context.only_successful:
+        return False
+    if context.columns.isdisjoint(shape.verdict):
+        context.notes.append(f"no {' or '.join(shape.verdict)} in any row, so every attack is kept")
+        return False
+    return True

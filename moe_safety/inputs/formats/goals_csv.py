@@ -1,0 +1,43 @@
+"""Lists of plain requests: AdvBench, JailbreakBench, XSTest, and whatever else has a `goal` or `prompt` in each row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+
+from moe_safety.inputs.record import Context, Record, Row, Skipped
+from moe_safety.inputs.table import SPLITS
+
+_GOAL = ("goal", "prompt")
+
+
+def matches(columns: Set[str]) -> bool:
+    return not columns.isdisjoint(_GOAL)
+
+
+def rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
+    """Harmful requests under `attacks`, harmless ones elsewhere; a `label`, as in XSTest, says which a row is."""
+    wanted = "unsafe" if context.role == "attacks" else "safe"
+    for record in records:
+        goal = record.goal(*_GOAL)
+        if "label" in context.columns:
+            label = record.choice("label", ("safe", "unsafe"))
+            if label is None:
+                raise record.error("has no label")
+            if label != wanted:
+                yield Skipped(f"labelled {label}")
+                continue
+        yield _row(record, context, goal)
+
+
+def _row(record: Record, context: Context, goal: str) -> Row:
+    number, category, split = record.number, record.category("category", "type"), record.choice("split", SPLITS)
+    if context.role == "attacks":
+        # Its `target` is the attacker's wish and stays behind.
+        answer = record.text("answer")
+        return Row(number, "safe", goal, answer=answer, category=category, split=split)
+    answer = record.text("answer", "response")
+    target = record.text("target") or answer
+    if context.role == "controls":
+        # What was answered to the plain request was not answered to its wrapped form.
+        return Row(number, "control", goal, target=target, category=category, split=split)
+    return Row(number, "benign", goal, answer=answer, target=target, category=category, split=split)

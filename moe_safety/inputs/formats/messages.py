@@ -1,0 +1,61 @@
+"""Conversations: `messages` and `label` in each row; a last assistant turn is the recorded answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+
+from moe_safety.inputs.conversation import Message
+from moe_safety.inputs.record import Context, Record, Role, Row, Skipped
+from moe_safety.inputs.table import SPLITS
+
+_LABELS: dict[Role, tuple[str, ...]] = {"attacks": ("safe", "unsafe"), "benign": ("benign",), "controls": ("control",)}
+
+
+def matches(columns: Set[str]) -> bool:
+    return "messages" in columns
+
+
+def rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
+    for record in records:
+        label = _label(record, context)
+        messages, said = _conversation(record)
+        answer = record.text("answer") or said
+        target = record.text("target") if label in ("benign", "control") else None
+        if label == "benign":
+            target = target or answer
+        yield Row(
+            number=record.number,
+            label=label,
+            goal=record.goal("goal") if label == "unsafe" else record.text("goal") or messages[-1]["content"],
+            messages=messages,
+            answer=answer,
+            target=target,
+            category=record.category("category"),
+            attack=_attack(record, context, label),
+            split=record.choice("split", SPLITS),
+        )
+
+
+def _label(record: Record, context: Context) -> str:
+    allowed = _LABELS[context.role]
+    label = record.choice("label", allowed)
+    if label is not None:
+        return label
+    if len(allowed) > 1:
+        raise record.error(f"has no label ({' or '.join(allowed)})")
+    return allowed[0]
+
+
+def _attack(record: Record, context: Context, label: str) -> str | None:
+    if label in ("safe", "benign"):
+        return None
+    return record.text("attack") or context.attack or "messages"
+
+
+def _conversation(record: Record) -> tuple[list[Message], str | None]:
+    *messages, last = record.messages("messages")
+    if last["role"] != "assistant":
+        return [*messages, last], None
+    if messages[-1]["role"] != "user":
+        raise record.error("messages has no turn of the user before its answer")
+    return messages, last["content"] if last["content"].strip() else None

@@ -1,0 +1,41 @@
+"""Which format a source has, and which of its columns is which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+
+from moe_safety.config import FormatName, Source
+from moe_safety.errors import InputError
+from moe_safety.inputs.formats import FORMATS
+
+
+def columns_of(source: Source, found: Set[str]) -> dict[str, str]:
+    """The source's column for each of this program's names: the one that `columns` says, else the one called so."""
+    # Capitals sort first, so of `Goal` and `goal` the latter stays.
+    names = {column.lower(): column for column in sorted(found)}
+    for ours, theirs in source.columns.items():
+        column = theirs if theirs in found else names.get(theirs.lower())
+        if column is None:
+            raise InputError(f"has no column {theirs!r} ({_listed(found)})", file=source.label)
+        names[ours] = column
+    return names
+
+
+def recognise(source: Source, container: str, names: Set[str]) -> FormatName:
+    """The configured format, else the first one that these columns match."""
+    if source.format is not None:
+        return source.format
+    for name, known in FORMATS.items():
+        if known.matches(names):
+            return name
+    if container == "csv":
+        problem = f"is neither JSON nor Parquet, and as CSV it has no column goal or prompt ({_listed(names)})"
+    else:
+        problem = f"is not a known format ({_listed(names)}); set `format` or `columns` of this source"
+    raise InputError(problem, file=source.label)
+
+
+def _listed(columns: Iterable[str]) -> str:
+    # Cut short: where a file has no header, its first request stands in place of the names.
+    short = sorted(repr(column[:20]) for column in columns)
+    return f"its columns: {', '.join(short[:12]) or 'none'}"

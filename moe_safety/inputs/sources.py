@@ -1,0 +1,79 @@
+"""Reads one source of the configuration into rows, and keeps account of what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from moe_safety.config import DataConfig, FormatName, Source
+from moe_safety.errors import InputError
+from moe_safety.inputs.files import Content, open_file
+from moe_safety.inputs.formats import FORMATS
+from moe_safety.inputs.hub import open_dataset
+from moe_safety.inputs.recognise import columns_of, recognise
+from moe_safety.inputs.record import Context, Record, Role, Row, Skipped, is_missing
+
+
+@dataclass
+class SourceRows:
+    """The rows that one source gives, and its account."""
+
+    source: Source
+    role: Role
+    format: FormatName
+    container: str
+    rows: list[Row] = field(default_factory=list)
+    read: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    prompts: Counter[str] = field(default_factory=Counter)
+    duplicates: Counter[str] = field(default_factory=Counter)
+
+    def account(self) -> dict[str, Any]:
+        """What is printed and kept in the manifest."""
+        return {
+            "source": self.source.label,
+            "role": self.role,
+            "format": self.format,
+            "container": self.container,
+            "rows": self.read,
+            "dropped": dict(self.dropped),
+            "prompts": dict(self.prompts),
+            "duplicates": dict(self.duplicates),
+            "notes": self.notes,
+        }
+
+
+def read_source(source: Source, role: Role, data: DataConfig) -> SourceRows:
+    """The rows of a source that pass its filters, in file order, at most `data.max_samples` of them."""
+    content = open_dataset(source) if source.dataset else open_file(source.label)
+    names = columns_of(source, content.columns)
+    result = SourceRows(source, role, recognise(source, content.container, names.keys()), content.container)
+    context = Context(source.label, role, frozenset(names), source.attack, data.only_successful, result.notes)
+    for row in FORMATS[result.format].rows(_records(content, names, source.label), context):
+        result.read += 1
+        if isinstance(row, Skipped):
+            result.dropped[row.reason] += 1
+            continue
+        result.rows.append(row)
+        if len(result.rows) == data.max_samples:
+            break
+    if not result.read:
+        raise InputError("has no rows", file=source.label)
+    if source.wrapper and result.rows and not any(row.plain for row in result.rows):
+        raise InputError(
+            "`wrapper` is for plain requests, and this source brings its own attack forms", file=source.label
+        )
+    return result
+
+
+def _records(content: Content, names: dict[str, str], label: str) -> Iterator[Record]:
+    places: dict[str, int] = {}
+    for number, values in content.rows:
+        record = Record(label, number, {ours: values[theirs] for ours, theirs in names.items() if theirs in values})
+        id_ = record.values.get("id", record.values.get("index"))
+        if not is_missing(id_) and id_ != "" and places.setdefault(str(id_), number) != number:
+            raise record.error(f"has the id {str(id_)[:30]!r} of row {places[str(id_)]}")
+        yield record

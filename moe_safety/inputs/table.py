@@ -1,0 +1,89 @@
+"""`prompts.parquet`: its schema, its ids, and the table made from prompts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from moe_safety.inputs.conversation import Message
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+PROMPTS_SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("goal_id", pa.string()),
+        ("label", pa.string()),
+        ("attack", pa.string()),
+        ("category", pa.string()),
+        ("split", pa.string()),
+        ("messages", MESSAGES),
+        ("answer", pa.string()),
+        ("target", pa.string()),
+        ("source", pa.string()),
+    ]
+)
+
+SPLITS = ("train", "validation", "test")
+
+_ROWS_PER_BATCH = 10_000  # keeps each Arrow string column far below its limit of 2 GiB
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One row of `prompts.parquet`, but for the split, which belongs to the goal."""
+
+    prompt_id: str
+    goal_id: str
+    label: str
+    attack: str | None
+    category: str | None
+    messages: list[Message]
+    answer: str | None
+    target: str | None
+    source: str
+
+
+def normalise(text: str) -> str:
+    """The text as goals are compared: NFKC, casefolded, each run of white space one space."""
+    if not text.isascii():
+        # Folding can undo the composition, so it is composed again.
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(text.casefold().split())
+
+
+def goal_id(text: str) -> str:
+    """The id of a goal: a hash of its normalised text."""
+    return _hash(normalise(text))
+
+
+def prompt_id(messages: Sequence[Message]) -> str:
+    """The id of a prompt: a hash of its messages."""
+    return _hash(json.dumps([[message["role"], message["content"]] for message in messages], ensure_ascii=False))
+
+
+def to_table(prompts: Sequence[Prompt], splits: Mapping[str, str]) -> pa.Table:
+    """The prompts in order, each with the split of its goal."""
+    starts = range(0, len(prompts), _ROWS_PER_BATCH)
+    batches = [_batch(prompts[start : start + _ROWS_PER_BATCH], splits) for start in starts]
+    return pa.Table.from_batches(batches, schema=PROMPTS_SCHEMA)
+
+
+def _batch(prompts: Sequence[Prompt], splits: Mapping[str, str]) -> pa.RecordBatch:
+    columns = []
+    for field in PROMPTS_SCHEMA:
+        if field.name == "split":
+            values = [splits[prompt.goal_id] for prompt in prompts]
+        else:
+            values = [getattr(prompt, field.name) for prompt in prompts]
+        columns.append(pa.array(values, type=field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=PROMPTS_SCHEMA)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,46 @@
+"""Finds the Ray cluster, or starts one on this machine, and says how many replicas it holds."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import ray
+from ray.data import DataContext
+
+from moe_safety.config import ModelJob
+from moe_safety.errors import RunError
+
+
+def connect() -> None:
+    """Joins the cluster that RAY_ADDRESS names (a submitted job has it set), else starts Ray here. Idempotent."""
+    if not ray.is_initialized():
+        # Quiet where nothing is wrong, and no usage report to anyone.
+        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled" if "RAY_ADDRESS" not in os.environ else "token")
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        except ConnectionError as error:
+            raise RunError(f"no Ray cluster at {os.environ.get('RAY_ADDRESS')}: {error}") from None
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Nothing may be dropped in silence: the first item that fails ends the job.
+    context.max_errored_blocks = 0
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def gpus_per_replica(job: ModelJob) -> int:
+    """GPUs one replica takes on this cluster: none where there are none."""
+    return job.gpus_per_replica if ray.cluster_resources().get("GPU", 0) else 0
+
+
+def replicas(job: ModelJob, items: int) -> int:
+    """How many replicas to start for `items` work items; `auto` fills the cluster."""
+    if job.replicas != "auto":
+        wanted = job.replicas
+    else:
+        resources, gpus = ray.cluster_resources(), gpus_per_replica(job)
+        wanted = int(resources["GPU"] // gpus) if gpus else int(resources.get("CPU", 1))
+    return max(1, min(wanted, items))

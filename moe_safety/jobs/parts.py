@@ -1,0 +1,60 @@
+"""The finished parts of a job: one table per item. A part counts when its marker, written last, names its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from moe_safety.jobs.plan import Plan
+from moe_safety.rundir import RunDir
+
+
+class Parts:
+    """`FOLDER/part-N.parquet` with `FOLDER/part-N.json` beside it, for each item N of the plan."""
+
+    def __init__(self, run: RunDir, folder: str, plan: Plan) -> None:
+        self.run, self.folder, self.plan = run, folder, plan
+
+    def table_name(self, item: int) -> str:
+        return f"{self.folder}/part-{item:06d}.parquet"
+
+    def marker_name(self, item: int) -> str:
+        return f"{self.folder}/part-{item:06d}.json"
+
+    def commit(self, item: int, key: str, table: pa.Table, notes: dict[str, Any]) -> None:
+        self.run.write_table(self.table_name(item), table)
+        digest = self.run.digest(self.table_name(item))
+        self.run.write_json(self.marker_name(item), {"key": key, "sha256": digest, "notes": notes})
+
+    def unfinished(self) -> list[int]:
+        """Items whose part is missing, damaged, or was made for something else."""
+        markers = set(self.run.names(self.folder, ".json"))
+        return [item for item in range(len(self.plan)) if not self._stands(item, markers)]
+
+    def _stands(self, item: int, markers: set[str]) -> bool:
+        if self.marker_name(item) not in markers or not self.run.exists(self.table_name(item)):
+            return False
+        marker = self.run.read_json(self.marker_name(item))
+        return (
+            marker["key"] == self.plan.key(item, self.plan.rows(item))
+            and self.run.digest(self.table_name(item)) == marker["sha256"]
+        )
+
+    def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """The parts' tables, in the order of items, so that a fold over them has one result."""
+        for item in range(len(self.plan)):
+            yield self.run.read_table(self.table_name(item), columns)
+
+    def notes(self) -> dict[str, Any]:
+        """What items had to say, by item."""
+        noted = {str(item): self.run.read_json(self.marker_name(item))["notes"] for item in range(len(self.plan))}
+        return {item: notes for item, notes in noted.items() if notes}
+
+    def remove_strangers(self) -> None:
+        """Deletes parts beyond the plan, left by a larger one."""
+        known = {name(i) for i in range(len(self.plan)) for name in (self.table_name, self.marker_name)}
+        for name in self.run.names(self.folder):
+            if name not in known and name.rpartition("/")[2].startswith("part-"):
+                self.run.delete(name)

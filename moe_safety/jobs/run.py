@@ -1,0 +1,119 @@
+"""The one distributed pattern: a plan of work items, actors that handle them, an atomically written part for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+import ray
+import torch
+from ray.data import ActorPoolStrategy
+
+from moe_safety.config import ModelJob
+from moe_safety.errors import MoeSafetyError, RunError
+from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
+from moe_safety.jobs.parts import Parts
+from moe_safety.jobs.plan import Plan
+from moe_safety.jobs.progress import Progress
+
+
+class Handler(Protocol):
+    """What a stage brings: a model loaded once, and a function from an item's rows to its part.
+
+    `divisible` says that the parts of an item's halves, put together, are the item's part.
+    """
+
+    divisible: bool
+
+    def __call__(self, rows: pa.Table) -> pa.Table: ...
+
+    def tokens(self, rows: pa.Table) -> int:
+        """For the progress line."""
+
+
+@dataclass(frozen=True)
+class Job:
+    plan: Plan
+    parts: Parts
+    build: Callable[[], Handler]
+    """Runs once in each actor."""
+    resources: ModelJob
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Handles every unfinished item; returns what items noted. Safe to run again after any interruption."""
+    job.parts.remove_strangers()
+    todo = job.parts.unfinished()
+    if todo:
+        connect()
+        _handle(job, todo)
+    return job.parts.notes()
+
+
+def _handle(job: Job, todo: list[int]) -> None:
+    gpus = gpus_per_replica(job.resources)
+    results = ray.data.from_items([{"item": item} for item in todo], override_num_blocks=len(todo)).map_batches(
+        _Actor,
+        fn_constructor_args=(job.plan.run, job.plan.name, job.parts.folder, job.build),
+        batch_size=1,
+        compute=ActorPoolStrategy(size=replicas(job.resources, len(todo))),
+        num_gpus=gpus or None,
+        num_cpus=1,
+    )
+    with Progress(job.parts.folder, len(todo)) as progress:
+        try:
+            for row in results.iter_rows():
+                progress.advance(int(row["rows"]), int(row["tokens"]))
+        except (ray.exceptions.RayError, MoeSafetyError) as error:
+            raise _cause(error) from error
+
+
+def _cause(error: BaseException) -> MoeSafetyError:
+    """The stage's own one-line error, dug out of what Ray wraps around it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        inner = getattr(seen, "cause", None)
+        if isinstance(seen, MoeSafetyError):
+            return seen
+        seen = inner if isinstance(inner, BaseException) else seen.__cause__
+    return RunError(f"an actor failed: {str(error).strip().splitlines()[-1]}")
+
+
+class _Actor:
+    """Lives in a Ray worker with its model."""
+
+    def __init__(self, run: Any, plan: str, folder: str, build: Callable[[], Handler]) -> None:
+        # Work is spread by replicas; one thread each keeps sums, and so results, the same on any machine.
+        torch.set_num_threads(1)
+        self.plan = Plan(run, plan)
+        self.parts = Parts(run, folder, self.plan)
+        self.handler = build()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        item = int(batch["item"][0])
+        rows = self.plan.rows(item)
+        started = time.monotonic()
+        notes: dict[str, Any] = {}
+        table = handle_rows(self.handler, rows, notes)
+        self.parts.commit(item, self.plan.key(item, rows), table, notes)
+        seconds = time.monotonic() - started
+        return {"item": [item], "rows": [len(rows)], "tokens": [self.handler.tokens(rows)], "seconds": [seconds]}
+
+
+def handle_rows(handler: Handler, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
+    """The item's part. Out of memory, the item is halved, and the halves again: a rule of the item alone."""
+    try:
+        return handler(rows)
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        if not handler.divisible or len(rows) < 2:
+            raise RunError(f"out of memory on one work item of {len(rows)} rows: {error}") from error
+    # Out of the handler's frame, so that what it held is freed first.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(rows) // 2
+    notes["halved"] = notes.get("halved", 0) + 1
+    halves = (rows.slice(0, middle), rows.slice(middle))
+    return pa.concat_tables([handle_rows(handler, half, notes) for half in halves])

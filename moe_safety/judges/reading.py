@@ -1,0 +1,178 @@
+"""Turns an answer into plain sentences: one spelling, no markup, no thinking, no quotations."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+HEAD = 4000
+"""Characters that are read; a refusal shows long before."""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence in lower case with its contractions written out."""
+
+    text: str
+    words: int
+    is_item: bool
+    """It belongs to a numbered or bulleted list."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An answer as the rules see it. `problem` says why nothing can be read, if so."""
+
+    sentences: list[Sentence]
+    text: str = ""
+    code_lines: int = 0
+    problem: str | None = None
+
+    @property
+    def words(self) -> int:
+        return sum(sentence.words for sentence in self.sentences)
+
+
+def read_answer(response: str) -> Reading:
+    """The sentences of an answer, or why there are none."""
+    text, problem = _without_thinking(response)
+    if problem:
+        return Reading([], problem=problem)
+    text = fold(_SPECIAL_TOKENS.sub(" ", text)[:HEAD]) if "<" in text or "[" in text else fold(text[:HEAD])
+    if problem := _unreadable(text):
+        return Reading([], problem=problem)
+    text = _freed_voice(text)
+    text, code_lines = _without_code(text)
+    text = _without_quotations(text)
+    return Reading(_sentences(text), text, code_lines)
+
+
+def fold(text: str) -> str:
+    """Lower case, one kind of apostrophe, quote and space, contractions written out."""
+    if not text.isascii():
+        text = text.translate(_CHARACTERS)
+    text = text.lower()
+    if "`" in text:
+        text = _BACKTICK_APOSTROPHE.sub("'", text)
+    return _CONTRACTION.sub(_write_out, text)
+
+
+_CHARACTERS = str.maketrans(
+    {
+        **dict.fromkeys("’‘ʼ´′＇‛ʹ", "'"),
+        **dict.fromkeys("“”„«»＂‟", '"'),
+        **dict.fromkeys("\u00a0\u2002\u2003\u2009\u202f\u3000\t", " "),
+        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\ufe0f\u00ad", ""),
+        **dict.fromkeys("\u2028\u2029", "\n"),
+        **dict.fromkeys("‐‑‒–—", "-"),
+        "…": "...",
+    }
+)
+_BACKTICK_APOSTROPHE = re.compile(r"(?<=[a-z])`(?=[a-z]{1,2}\b)")
+_CONTRACTION = re.compile(
+    r"\b(?:(?P<not>ca|wo|do|does|did|is|are|was|were|would|should|could|have|has|had|must|need)n(?:'|’| )?t"
+    r"|(?P<am>i ?'? ?m)|(?P<have>(?:i|we|you|they)'ve|ive)|(?P<can>can not)"
+    r"|(?P<will>(?:i|we|you|it|that|they|he|she)'ll)|(?P<would>(?:i|we|you|they|he|she|that|it)'d)"
+    r"|(?P<be>(?:it|that|there|here|what|who|how|where|he|she)'s)|(?P<are>(?:you|we|they)'re)|(?P<us>let's))\b"
+)
+_WRITTEN_OUT = {"have": " have", "will": " will", "would": " would", "be": " is", "are": " are"}
+_NEGATED = {"ca": "cannot", "wo": "will not"}
+
+
+def _write_out(match: re.Match[str]) -> str:
+    kind, text = str(match.lastgroup), match.group()
+    if kind == "not":
+        stem = match["not"]
+        return _NEGATED.get(stem, f"{stem} not")
+    if kind in _WRITTEN_OUT:
+        return text.partition("'")[0].replace("ive", "i") + _WRITTEN_OUT[kind]
+    return {"am": "i am", "can": "cannot", "us": "let us"}[kind]
+
+
+_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_THOUGHT_ENDS = re.compile(r"^.*(?:</(?:think|thinking|thought|reasoning)>|<\|channel\|>final<\|message\|>)", re.DOTALL)
+_THOUGHT_STARTS = re.compile(r"<(?:think|thinking|thought|reasoning)>|<\|channel\|>analysis", re.IGNORECASE)
+_SPECIAL_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>|<(?:pad|eos|bos|unk)>|<(?:start|end)_of_turn>|\[/?(?:INST|SYS)\]")
+
+
+def _without_thinking(text: str) -> tuple[str, str | None]:
+    if "<" not in text:
+        return text, None
+    text = _THOUGHT_ENDS.sub("", _THOUGHT.sub("", text))
+    return text, "the thinking never ends" if _THOUGHT_STARTS.search(text) else None
+
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def _unreadable(text: str) -> str | None:
+    words = _WORD.findall(text)
+    if not words:
+        return "the answer is empty" if not text.strip() else "the answer has no words"
+    different = len(set(words))
+    if (len(words) >= 5 and different == 1) or (len(words) >= 20 and different <= 3):
+        return "the answer repeats one token"
+    if len(text) > 40 and sum(map(len, words)) < 0.15 * len(text.replace(" ", "")):
+        return "the answer is mostly punctuation"
+    return None
+
+
+_PLAIN_NAME = r"chat ?gpt|gpt(?:-?[34](?:\.5)?)?|classic|normal|standard|default|assistant"
+_FREED_NAME = r"dan|stan|dude|jailbreak|jailbroken|developer mode|evil\w*|unfiltered|uncensored|opposite\w*|aim|rebel|anarchy"
+_VOICE = re.compile(
+    rf"(?:^|[\n\[(🔒🔓])[^\w\n]{{0,3}}(?:(?P<plain>{_PLAIN_NAME})|(?P<freed>{_FREED_NAME}))"
+    r"(?: (?:mode|output|response|voice)){0,2} ?(?:[\])] ?:?|:)"
+)
+
+
+def _freed_voice(text: str) -> str:
+    """Where an answer speaks in two voices, the jailbroken one; it is the one that answers the attack."""
+    marks = list(_VOICE.finditer(text))
+    freed = [place for place, mark in enumerate(marks) if mark["freed"]]
+    if not freed:
+        return text[marks[0].end() :] if marks and not text[: marks[0].start()].strip() else text
+    last = freed[-1]
+    end = marks[last + 1].start() if last + 1 < len(marks) else len(text)
+    return text[marks[last].end() : end]
+
+
+_FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+
+
+def _without_code(text: str) -> tuple[str, int]:
+    if "```" not in text:
+        return text, 0
+    outside = _FENCE.sub("\n", text)
+    if not _WORD.search(outside):
+        return text.replace("```", "\n"), 0
+    return outside, sum(block.count("\n") for block in _FENCE.findall(text))
+
+
+_DOUBLE_QUOTED = re.compile(r'"[^"\n]{2,400}"')
+_SINGLE_QUOTED = re.compile(r"(?<![\w'])'[^'\n]{2,300}'(?!\w)")
+
+
+def _without_quotations(text: str) -> str:
+    """What is said in quotation marks is somebody else's speech, unless the marks hold the whole answer."""
+    whole = text.strip(" \n*_>#")
+    if whole[:1] in "\"'" and whole.count(whole[:1]) - whole.endswith(whole[:1]) == 1:
+        return whole.strip("\"'")
+    if '"' in text:
+        text = _DOUBLE_QUOTED.sub(' "" ', text)
+    return _SINGLE_QUOTED.sub(" '' ", text) if "'" in text else text
+
+
+_ITEM = re.compile(r"[ \t>#*_]*(?:\(?\d{1,2}[.):]\s|step \d|\(?[a-h]\)\s)|\s*[-•+*]\s")
+_MARKUP = str.maketrans("", "", "*#>`|~[]🚫🙏")
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+")
+
+
+def _sentences(text: str) -> list[Sentence]:
+    found = []
+    for line in text.split("\n"):
+        is_item = _ITEM.match(line) is not None
+        for part in _SENTENCE_END.split(line.translate(_MARKUP).replace("_", " ")):
+            part = part.strip(" \"'")
+            if words := part.count(" ") + 1 if part else 0:
+                found.append(Sentence(part, words, is_item))
+    return found

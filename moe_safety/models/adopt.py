@@ -1,0 +1,57 @@
+"""Brings experts that are outside the experts interface of transformers onto it, and back."""
+
+from __future__ import annotations
+
+from types import MethodType
+
+import torch
+from transformers import PreTrainedModel
+
+from moe_safety.models.decoder import decoder_of
+from moe_safety.models.families import family_of
+from moe_safety.models.families.base import AdoptedExperts
+
+
+def adopt(model: PreTrainedModel) -> None:
+    """Afterwards every experts call is `experts(hidden_states, top_k_index, top_k_weights)` and runs the registered
+    function that `model.set_experts_implementation` names, in every family; most are so already and stay untouched.
+
+    Parameters, their names and what the model computes stay as they were.
+    """
+    decoder = decoder_of(model)
+    family = family_of(decoder.config)
+    if family.adopted_experts is None:
+        return
+    for cls in {type(model), type(decoder)}:
+        # transformers looks for its own decorator in the source of these classes.
+        cls._can_set_experts_implementation = classmethod(lambda cls: True)
+    for block in list(decoder.modules()):
+        for experts in block.children():
+            if family.is_experts(experts) and not isinstance(experts, AdoptedExperts):
+                experts.config = decoder.config
+                _mix_in(experts, family.adopted_experts)
+                if family.adopted_block:
+                    _mix_in(block, family.adopted_block)
+
+
+def release(model: PreTrainedModel) -> None:
+    """Takes back what `adopt` did."""
+    decoder = decoder_of(model)
+    family = family_of(decoder.config)
+    for module in decoder.modules():
+        if isinstance(module, AdoptedExperts):
+            del module.config
+            _become(module, type(module).__bases__[1])
+        elif family.adopted_block and isinstance(module, family.adopted_block):
+            _become(module, type(module).__bases__[1])
+
+
+def _mix_in(module: torch.nn.Module, mixin: type) -> None:
+    cls = type(module)
+    _become(module, type(cls.__name__, (mixin, cls), {"__module__": cls.__module__}))
+
+
+def _become(module: torch.nn.Module, cls: type) -> None:
+    module.__class__ = cls
+    if "_old_forward" in vars(module):  # the method that accelerate's device hooks wrap
+        module._old_forward = MethodType(cls.forward, module)

@@ -1,0 +1,114 @@
+"""The experts function of this program, registered with transformers: it serves every family of the experts interface.
+
+Capture, gradients, generation and training all run through it, so that what was measured is what is trained. It differs
+from transformers' own grouped function in what it leaves out: routing weights are folded into the activations before
+the second product, which spares one pass over the widest tensor, and no expert-parallel masks are applied.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch.nn.functional import grouped_mm
+from transformers import PreTrainedModel
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+NAME = "moe_safety"
+
+
+def use_our_experts(model: PreTrainedModel) -> PreTrainedModel:
+    """Makes `model` run its experts through `experts_forward`. Generation leaves a function of this name in place."""
+    model.set_experts_implementation(NAME)
+    return model
+
+
+class Dispatch:
+    """Tokens sorted by expert: `rows` says which token each place holds, `offsets` where each expert's places end."""
+
+    def __init__(self, index: torch.Tensor, num_experts: int) -> None:
+        self.top_k = index.shape[-1]
+        self.expert, self.order = torch.sort(index.reshape(-1), stable=True)
+        self.rows = torch.div(self.order, self.top_k, rounding_mode="floor")
+        self.back = torch.empty_like(self.order)
+        self.back[self.order] = torch.arange(len(self.order), device=index.device)
+        boundaries = torch.arange(num_experts, device=index.device, dtype=self.expert.dtype)
+        self.offsets = torch.searchsorted(self.expert, boundaries, right=True).to(torch.int32)
+
+    def spread(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Each token's copy for each of its experts, sorted by expert."""
+        return _Spread.apply(tokens, self)
+
+    def combine(self, places: torch.Tensor) -> torch.Tensor:
+        """Each token's sum over its experts."""
+        return _Combine.apply(places, self)
+
+    def gather(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens.index_select(0, self.rows)
+
+    def sum_back(self, places: torch.Tensor) -> torch.Tensor:
+        return places.index_select(0, self.back).view(-1, self.top_k, places.shape[-1]).sum(dim=1)
+
+
+class _Spread(torch.autograd.Function):
+    """Spreading and combining are each other's transpose. Told so, autograd needs no scattered additions, whose order,
+    and so whose rounding, changes from run to run."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: torch.Tensor, dispatch: Dispatch) -> torch.Tensor:
+        ctx.dispatch = dispatch
+        return dispatch.gather(tokens)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.dispatch.sum_back(grads[0]), None
+
+
+class _Combine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, places: torch.Tensor, dispatch: Dispatch) -> torch.Tensor:
+        ctx.dispatch = dispatch
+        return dispatch.sum_back(places)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.dispatch.gather(grads[0]), None
+
+
+def experts_forward(
+    self: torch.nn.Module, hidden: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+) -> torch.Tensor:
+    """What the routed experts add to each token."""
+    dispatch = Dispatch(top_k_index, cast(int, self.num_experts))
+    weight = top_k_weights.reshape(-1)[dispatch.order].unsqueeze(-1).to(hidden.dtype)
+    inner = first_product(self, dispatch.spread(hidden), dispatch)
+    return dispatch.combine(second_product(self, inner, weight, dispatch)).to(hidden.dtype)
+
+
+def first_product(self: torch.nn.Module, tokens: torch.Tensor, dispatch: Dispatch) -> torch.Tensor:
+    name = "gate_up_proj" if self.has_gate else "up_proj"
+    out = _grouped_linear(self, tokens, name, dispatch)
+    return self._apply_gate(out) if self.has_gate else self.act_fn(out)  # type: ignore[operator]
+
+
+def second_product(
+    self: torch.nn.Module, inner: torch.Tensor, weight: torch.Tensor, dispatch: Dispatch
+) -> torch.Tensor:
+    # The product is linear, so the routing weight may stand before it, unless a bias or a norm comes between.
+    if self.has_bias or self.has_post_expert_norm:
+        out = _grouped_linear(self, inner, "down_proj", dispatch)
+        if self.has_post_expert_norm:
+            out = self.post_expert_norm(out)  # type: ignore[operator]
+        return out * weight
+    return _grouped_linear(self, inner * weight, "down_proj", dispatch)
+
+
+def _grouped_linear(self: torch.nn.Module, tokens: torch.Tensor, name: str, dispatch: Dispatch) -> torch.Tensor:
+    matrix = getattr(self, name)
+    out = grouped_mm(
+        tokens.to(matrix.dtype), matrix if self.is_transposed else matrix.transpose(-2, -1), offs=dispatch.offsets
+    )
+    return out + getattr(self, f"{name}_bias")[dispatch.expert] if self.has_bias else out
+
+
+ALL_EXPERTS_FUNCTIONS.register(NAME, experts_forward)

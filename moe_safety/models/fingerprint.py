@@ -1,0 +1,64 @@
+"""What a model is, as a hash of its files, computed once and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from moe_safety.errors import InputError
+from moe_safety.rundir import file_digest
+
+_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py")
+
+
+def fingerprint(path: str, revision: str | None) -> str:
+    """sha256 over the names and hashes of the files that make the model and its tokenizer what they are."""
+    folder = Path(path)
+    if not folder.is_dir():
+        folder = _cached_snapshot(path, revision)
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.name.endswith(_SUFFIXES):
+            digest.update(f"{file.name}:{_remembered_digest(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _cached_snapshot(name: str, revision: str | None) -> Path:
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        patterns = [f"*{suffix}" for suffix in _SUFFIXES]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except OSError as error:
+        raise InputError(f"cannot be fetched: {error}".splitlines()[0], file=name, key="model.name") from None
+
+
+def _remembered_digest(file: Path) -> str:
+    """Large files are hashed once; a file of another size or time is hashed anew."""
+    real = file.resolve()
+    # The hub's cache names a large file by its own sha256.
+    if real.parent.name == "blobs" and len(real.name) == 64:
+        return real.name
+    state = real.stat()
+    if state.st_size < 1 << 20:
+        return file_digest(real)
+    base = Path(os.environ.get("MOE_SAFETY_CACHE") or Path.home() / ".cache" / "moe-safety")
+    note = base / "digests" / f"{hashlib.sha256(str(real).encode()).hexdigest()}.json"
+    identity = [state.st_size, state.st_mtime_ns]
+    if note.is_file():
+        stored = json.loads(note.read_text())
+        if stored["identity"] == identity:
+            return stored["sha256"]
+    digest = file_digest(real)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    aside = note.with_suffix(f".{os.getpid()}")
+    aside.write_text(json.dumps({"identity": identity, "sha256": digest}))
+    aside.replace(note)
+    return digest

@@ -1,0 +1,84 @@
+"""Loads a model or its tokenizer, or says in one line why it cannot."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from moe_safety.config import ModelConfig
+from moe_safety.errors import InputError
+from moe_safety.models.experts import use_our_experts
+from moe_safety.models.fingerprint import fingerprint
+from moe_safety.models.layout import inspect_model
+
+
+def quiet() -> None:
+    """Keeps libraries from writing between a command's own lines."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+
+
+def model_path(model: ModelConfig) -> str:
+    """The folder or hub id to load; `demo` is built first where it is missing."""
+    if model.name == "demo":
+        from moe_safety.models.demo.build import demo_folder
+
+        return str(demo_folder())
+    return model.name
+
+
+def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer, padding on the left."""
+    quiet()
+    tokenizer = _load(AutoTokenizer, model, padding_side="left")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(model: ModelConfig, gpus: int | None = None) -> PreTrainedModel:
+    """The model in `eval()`, running its experts through this program's function.
+
+    On one GPU where there is one, spread over `gpus` where it takes more, else on the CPU.
+    """
+    quiet()
+    check_loadable(model)
+    dtype: Any = model.dtype if model.dtype == "auto" else getattr(torch, model.dtype)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    loaded = _load(AutoModelForCausalLM, model, dtype=dtype, device_map="auto" if (gpus or 1) > 1 else device)
+    inspect_model(loaded)
+    return use_our_experts(loaded).eval()
+
+
+def check_loadable(model: ModelConfig) -> None:
+    """Fails early, before any weight is read, where the model cannot be loaded."""
+    folder = Path(model_path(model))
+    if os.sep in model.name or folder.is_dir():
+        if not folder.is_dir():
+            raise InputError("no such model folder", file=model.name, key="model.name")
+        if not (folder / "config.json").is_file():
+            raise InputError("a model folder needs a config.json", file=model.name, key="model.name")
+    _load(AutoConfig, model)
+
+
+def _load(auto: Any, model: ModelConfig, **options: Any) -> Any:
+    options |= {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+    try:
+        return auto.from_pretrained(model_path(model), **options)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "trust_remote_code" in str(error):
+            first = "it needs its own remote code, which is off; model.trust_remote_code: true turns it on"
+        raise InputError(f"cannot be loaded: {first}", file=model.name, key="model.name") from None
+
+
+def model_fingerprint(model: ModelConfig) -> str:
+    """A hash of weights, configuration and tokenizer: tables made with one model are not taken for another's."""
+    return fingerprint(model_path(model), model.revision)

@@ -1,0 +1,146 @@
+"""When a stage runs, when it is skipped, and when it refuses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from moe_safety.errors import InputError
+from moe_safety.rundir.lock import stage_lock
+from moe_safety.rundir.storage import RunDir
+
+_PACKAGES = ("moe-safety", "torch", "transformers", "ray", "deepspeed", "datasets", "pandas", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What decides a stage's outputs: its settings, and the hashes of what it reads."""
+
+    name: str
+    """As on the command line; arms add theirs, `train/ARM`."""
+    settings: dict[str, Any]
+    reads: tuple[str, ...] = ()
+    """Files of the run directory."""
+    others: dict[str, str] = field(default_factory=dict)
+    """Hashes of what stands outside it: input files, the model."""
+    folder: str | None = None
+    """Where its parts gather, if it has any; `--force` empties it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage's body did."""
+
+    outputs: tuple[str, ...]
+    summary: dict[str, Any]
+    """Figures worth printing and keeping."""
+
+
+def manifest_name(stage: str) -> str:
+    return f"manifests/{stage.replace('/', '.')}.json"
+
+
+def run_stage(
+    run: RunDir, stage: Stage, config: dict[str, Any], body: Callable[[], Outcome], *, force: bool = False
+) -> dict[str, Any]:
+    """Runs `body` unless its outputs stand already, and returns the manifest, whose `skipped` says which it was."""
+    with stage_lock(run, stage.name.replace("/", ".")):
+        inputs = _hash_inputs(run, stage)
+        stored = _stored(run, stage.name)
+        if stored is not None and not force:
+            _refuse_changes(run, stage, inputs, stored)
+            if stored["status"] == "done" and _intact(run, stored["outputs"]):
+                return {**stored, "skipped": True}
+        if stored is not None and force:
+            _discard(run, stage, stored)
+        manifest = {
+            "stage": stage.name,
+            "status": "running",
+            "settings": stage.settings,
+            "inputs": inputs,
+            "config": config,
+            "versions": _versions(),
+            "started": time.time(),
+        }
+        run.write_json(manifest_name(stage.name), manifest)
+        outcome = body()
+        manifest |= {
+            "status": "done",
+            "outputs": {name: run.digest(name) for name in outcome.outputs},
+            "summary": outcome.summary,
+            "finished": time.time(),
+        }
+        run.write_json(manifest_name(stage.name), manifest)
+        _collect(run)
+        return {**manifest, "skipped": False}
+
+
+def summary_of(run: RunDir, stage: str) -> dict[str, Any]:
+    """The stored figures of a finished stage."""
+    stored = _stored(run, stage)
+    if stored is None or stored["status"] != "done":
+        raise InputError(f"`{stage}` has not been run yet", file=run.uri)
+    return stored["summary"]
+
+
+def _hash_inputs(run: RunDir, stage: Stage) -> dict[str, str]:
+    for name in stage.reads:
+        if not run.exists(name):
+            raise InputError(f"`{stage.name}` needs {name}, which is not there; run the stage before it", file=run.uri)
+    return {name: run.digest(name) for name in stage.reads} | stage.others
+
+
+def _stored(run: RunDir, stage: str) -> dict[str, Any] | None:
+    name = manifest_name(stage)
+    return run.read_json(name) if run.exists(name) else None
+
+
+def _refuse_changes(run: RunDir, stage: Stage, inputs: dict[str, str], stored: dict[str, Any]) -> None:
+    way_out = "use --force to do it again, or another run_dir"
+    changed = _first_difference(stored["settings"], stage.settings)
+    if changed:
+        key, old, new = changed
+        raise InputError(f"`{stage.name}` was run with {key} = {old}, now {new}; {way_out}", file=run.uri)
+    for name in sorted(stored["inputs"].keys() | inputs.keys()):
+        if stored["inputs"].get(name) != inputs.get(name):
+            raise InputError(f"`{stage.name}` was run with another {name}; {way_out}", file=run.uri)
+
+
+def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*new, *(n for n in old if n not in new)]:
+            found = _first_difference(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
+            if found:
+                return found
+        return None
+    return None if old == new else (key, old, new)
+
+
+def _intact(run: RunDir, outputs: dict[str, str]) -> bool:
+    return all(run.exists(name) and run.digest(name) == digest for name, digest in outputs.items())
+
+
+def _discard(run: RunDir, stage: Stage, stored: dict[str, Any]) -> None:
+    # The manifest goes first: an interruption must not leave it vouching for files that are gone.
+    run.delete(manifest_name(stage.name))
+    for name in [*stored.get("outputs", {}), *(run.names(stage.folder) if stage.folder else [])]:
+        run.delete(name)
+
+
+def _collect(run: RunDir) -> None:
+    """`manifest.json`: all stages in one file, for people; made anew from the stages' own each time."""
+    stages = [run.read_json(name) for name in run.names("manifests", ".json")]
+    run.write_json("manifest.json", {one["stage"]: one for one in sorted(stages, key=lambda one: one["started"])})
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unpackaged"
+    return found

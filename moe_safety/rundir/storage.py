@@ -1,0 +1,127 @@
+"""The run directory. Every read and write of a stage goes through here, on any filesystem that pyarrow knows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from moe_safety.errors import InputError, RunError
+
+_CHUNK = 1 << 22
+
+
+class RunDir:
+    """A folder or an object store's prefix. A file is there whole or not at all: writes are atomic."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        if "://" in uri:
+            try:
+                self.filesystem, self.root = fs.FileSystem.from_uri(uri)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise InputError(f"cannot be opened: {error}", key="run_dir", file=uri) from None
+        else:
+            self.filesystem, self.root = fs.LocalFileSystem(), os.path.abspath(uri)
+        self.is_local = isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Workers may stand in another folder, so a local path travels as an absolute one.
+        return RunDir, (self.uri if "://" in self.uri else self.root,)
+
+    def path(self, name: str) -> str:
+        """The full path of `name`, which cannot lead out of the run directory."""
+        if name.startswith("/") or "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
+            raise InputError(f"'{name}' is not a path inside the run directory")
+        return f"{self.root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        return self.filesystem.get_file_info(self.path(name)).type == fs.FileType.File
+
+    def names(self, folder: str, suffix: str = "") -> list[str]:
+        """Files directly in `folder` whose names end in `suffix`, as names inside the run directory, sorted."""
+        selector = fs.FileSelector(self.path(folder), allow_not_found=True)
+        found = (info for info in self.filesystem.get_file_info(selector) if info.type == fs.FileType.File)
+        return sorted(f"{folder}/{i.base_name}" for i in found if i.base_name.endswith(suffix) and i.base_name[0] != ".")
+
+    def delete(self, name: str) -> None:
+        if self.exists(name):
+            self.filesystem.delete_file(self.path(name))
+
+    def read_bytes(self, name: str) -> bytes:
+        with self.filesystem.open_input_stream(self.path(name)) as stream:
+            return stream.read()
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        with self.writing(name) as path:
+            Path(path).write_bytes(data)
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read_bytes(name))
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_bytes(name, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        return pq.read_table(self.path(name), columns=columns, filesystem=self.filesystem)
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        with self.writing(name) as path:
+            pq.write_table(table, path)
+
+    def open_parquet(self, name: str) -> pq.ParquetFile:
+        """For reading a table piece by piece."""
+        return pq.ParquetFile(self.path(name), filesystem=self.filesystem)
+
+    def digest(self, name: str) -> str:
+        """sha256 of the file's bytes."""
+        digest = hashlib.sha256()
+        with self.filesystem.open_input_stream(self.path(name)) as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[str]:
+        """A local file to fill. It becomes `name` when the block ends well, and vanishes when it does not."""
+        target = self.path(name)
+        try:
+            if self.is_local:
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                filled = f"{os.path.dirname(target)}/.{os.path.basename(target)}.{uuid.uuid4().hex}.tmp"
+            else:
+                handle, filled = tempfile.mkstemp()
+                os.close(handle)
+            try:
+                yield filled
+                self._put(filled, target)
+            finally:
+                Path(filled).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"{target}: {error.strerror or error}; nothing was overwritten") from error
+
+    def _put(self, filled: str, target: str) -> None:
+        with open(filled, "rb") as source:
+            if self.is_local:
+                os.fsync(source.fileno())
+                os.replace(filled, target)
+            else:
+                with self.filesystem.open_output_stream(target) as stream:
+                    shutil.copyfileobj(source, stream, _CHUNK)
+
+
+def file_digest(path: str | Path) -> str:
+    """sha256 of a local file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

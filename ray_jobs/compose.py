@@ -1,0 +1,8 @@
+"""`compose` as a job: python ray_jobs/compose.py CONFIG.yaml [--set key.path=value ...]"""
+
+import sys
+
+from moe_safety.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["compose", *sys.argv[1:]]))

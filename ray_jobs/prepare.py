@@ -1,0 +1,8 @@
+"""`prepare` as a job: python ray_jobs/prepare.py CONFIG.yaml [--set key.path=value ...]"""
+
+import sys
+
+from moe_safety.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["prepare", *sys.argv[1:]]))

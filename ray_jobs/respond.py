@@ -1,0 +1,8 @@
+"""`respond` as a job: python ray_jobs/respond.py CONFIG.yaml [--set key.path=value ...]"""
+
+import sys
+
+from moe_safety.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["respond", *sys.argv[1:]]))
