@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=_run_stage, stage=name)
     inspect = commands.add_parser("inspect", help="print a model's MoE layers and a memory forecast")
     inspect.add_argument("model", metavar="MODEL", help="a folder, a hub id, or `demo`")
-    inspect.add_argument("--top-k", type=int, default=50, help="experts that selective training would repair")
+    inspect.add_argument("--top-k", type=int, help="experts that selective training repairs; 50 unless given")
     inspect.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
     inspect.add_argument("--json", action="store_true")
     inspect.set_defaults(run=_inspect)
@@ -63,6 +64,26 @@ def _run_stage(args: argparse.Namespace) -> None:
     if args.address:
         os.environ["RAY_ADDRESS"] = args.address
     _resolve(STAGES[args.stage][0])(config, force=args.force)
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from moe_safety.config import ModelConfig
+    from moe_safety.models.describe import describe
+    from moe_safety.models.inspect import inspect
+    from moe_safety.models.load import model_path
+
+    path = model_path(ModelConfig(name=args.model))
+    inspection = inspect(path, trust_remote_code=args.trust_remote_code, chosen=args.top_k)
+    print(json.dumps(inspection.to_dict(), indent=1) if args.json else describe(inspection))
+
+
+def _calibrate(args: argparse.Namespace) -> None:
+    from moe_safety.config import JudgeConfig
+    from moe_safety.judges import make_judge
+    from moe_safety.judges.calibrate import calibrate_file
+
+    calibration = calibrate_file(args.file, make_judge(JudgeConfig()))
+    print(json.dumps(calibration.to_json(), indent=1) if args.json else calibration.describe())
 
 
 def _resolve(target: str) -> Any:

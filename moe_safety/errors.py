@@ -27,14 +27,6 @@ class InputError(MoeSafetyError):
             place.append(self.key)
         return f"{', '.join(place)}: {self.message}" if place else self.message
 
-    def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only arguments do not survive the default pickling, and Ray sends errors between processes.
-        return _rebuild, (self.message, self.file, self.row, self.key)
-
-
-def _rebuild(message: str, file: object, row: int | None, key: str | None) -> InputError:
-    return InputError(message, file=file, row=row, key=key)
-
 
 class RunError(MoeSafetyError):
     """A check that failed, or a run that broke (exit 1)."""

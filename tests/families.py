@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 import transformers
 from transformers import CONFIG_MAPPING, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from moe_safety.errors import InputError
+from moe_safety.models.inspect import inspect
 
 Builder = Callable[[], PreTrainedModel]
 
@@ -67,18 +73,28 @@ _SIZES: dict[str, Any] = {
     "linear_num_value_heads": 4,
 }
 
-# What one family needs besides.
+# The families, and what each needs besides.
 _OWN: dict[str, dict[str, Any]] = {
+    "afmoe": {},
+    "aria_text": {},
+    "axk1": {},
+    "axk2": {},
     "bailing_hybrid": {"layer_types": _LINEAR},
     "beam": {"mlp_layer_types": _SPARSE_AFTER_FIRST},
     "cohere2_moe": {"num_shared_experts": 1},
     "deepseek_v2": {"num_experts_per_tok": 2, "n_group": None, "topk_group": None},
-    "deepseek_v4": {"o_lora_rank": 8, "head_dim": 16, "o_groups": 2},
+    "deepseek_v3": {},
+    "deepseek_v32": {},
+    "deepseek_v4": {"mlp_layer_types": ["hash_moe", "moe", "moe"], "o_lora_rank": 8, "head_dim": 16, "o_groups": 2},
     "dots1": {"n_shared_experts": 1, "n_routed_experts": 8, "num_experts_per_tok": 2, "n_group": 2},
     "dots3_note_text": {
         "shared_experts_intermediate_size": 16,
         "layer_types": ["full_attention", "indexed_attention", "full_attention"],
     },
+    "ernie4_5_moe": {},
+    "exaone_moe": {},
+    "flex_olmo": {},
+    "flint": {},
     "gemma4_text": {
         "enable_moe_block": True,
         "top_k_experts": 2,
@@ -86,6 +102,12 @@ _OWN: dict[str, dict[str, Any]] = {
         "hidden_size_per_layer_input": 8,
         "global_head_dim": 16,
     },
+    "glm4_moe": {},
+    "glm4_moe_lite": {},
+    "glm_moe_dsa": {},
+    "gpt_oss": {},
+    "granitemoe": {},
+    "granitemoe_swa": {},
     "granitemoehybrid": {
         "layer_types": _LINEAR,
         "mamba_n_heads": 4,
@@ -95,10 +117,15 @@ _OWN: dict[str, dict[str, Any]] = {
         "shared_intermediate_size": 16,
     },
     "granitemoeshared": {"shared_intermediate_size": 16},
+    "hunyuan_v1_moe": {},
+    "hy_v3": {},
+    "hy_v4": {},
     "inkling2_text": _INKLING,
     "inkling_text": _INKLING | {"n_shared_experts": 1, "mlp_layer_types": _SPARSE_AFTER_FIRST},
-    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "num_hidden_layers": 4, "use_mamba_kernels": False},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "num_hidden_layers": 4},
     "kimi_linear": {"layer_types": _LINEAR, "linear_head_dim": 8, "linear_num_heads": 4},
+    "kolibri1": {},
+    "laguna": {},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "llama4_text": {"intermediate_size_mlp": 48, "interleave_moe_layer_step": 2, "num_hidden_layers": 4},
     "longcat_flash": {
@@ -108,8 +135,13 @@ _OWN: dict[str, dict[str, Any]] = {
         "zero_expert_num": 4,
         "num_key_value_heads": 4,
     },
+    "mellum": {},
+    "mimo_v2_flash": {},
+    "minimax": {},
+    "minimax_m2": {},
     "minimax_m3_vl_text": {"shared_intermediate_size": 16, "dense_intermediate_size": 48},
     "mistral4": {"head_dim": 16},
+    "mixtral": {},
     "nemotron_h": {
         "mamba_num_heads": 8,
         "mamba_head_dim": 8,
@@ -119,6 +151,8 @@ _OWN: dict[str, dict[str, Any]] = {
         "moe_shared_expert_intermediate_size": 16,
         "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp", "moe"],
     },
+    "olmoe": {},
+    "phimoe": {},
     "qwen2_moe": {"mlp_only_layers": [0]},
     "qwen3_5_moe_text": {"layer_types": _LINEAR},
     "qwen3_moe": {"mlp_only_layers": [1]},
@@ -133,17 +167,9 @@ _OWN: dict[str, dict[str, Any]] = {
         "indexer_budget": 16,
         "indexer_compress_ratio": 4,
     },
+    "solar_open": {},
     "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 16},
 }
-
-_NAMES = """
-    afmoe aria_text axk1 axk2 bailing_hybrid beam cohere2_moe deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4 dots1
-    dots3_note_text ernie4_5_moe exaone_moe flex_olmo flint gemma4_text glm4_moe glm4_moe_lite glm_moe_dsa gpt_oss
-    granitemoe granitemoe_swa granitemoehybrid granitemoeshared hunyuan_v1_moe hy_v3 hy_v4 inkling2_text inkling_text
-    jamba kimi_linear kolibri1 laguna lfm2_moe llama4_text longcat_flash mellum mimo_v2_flash minimax minimax_m2
-    minimax_m3_vl_text mistral4 mixtral nemotron_h olmoe phimoe qwen2_moe qwen3_5_moe_text qwen3_moe qwen3_next
-    qwen4_exp_text solar_open zaya
-""".split()
 
 
 def _config(name: str) -> Any:
@@ -163,11 +189,59 @@ def _build(name: str) -> PreTrainedModel:
     return getattr(transformers, class_name)(_config(name))
 
 
-FAMILIES: dict[str, Builder] = {name: partial(_build, name) for name in _NAMES}
+FAMILIES: dict[str, Builder] = {name: partial(_build, name) for name in _OWN}
 
 
 def build(name: str, seed: int = 0) -> PreTrainedModel:
     """The tiny model of a family: float32, on the CPU, in eval mode, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return FAMILIES[name]().float().eval()
+        model = FAMILIES[name]().float().eval()
+        _fill_zeros(model)
+    return model
+
+
+@torch.no_grad()
+def _fill_zeros(model: PreTrainedModel) -> None:
+    """Some routers start at zero, which sends every token to the same experts."""
+    for parameter in model.parameters():
+        if parameter.ndim == 2 and not parameter.any():
+            parameter.normal_(std=0.02)
+    for name, table in model.named_buffers():
+        if name.endswith("tid2eid"):  # deepseek_v4: the experts of each token id
+            table.copy_(torch.rand(len(table), 8).argsort(dim=1)[:, : table.shape[1]])
+
+
+# Model types with experts that are not served; `refusal` tells why.
+UNSERVED = (
+    "aria",
+    "dbrx",
+    "deepseek_ocr2",
+    "diffusion_gemma",
+    "doge",
+    "ernie4_5_vl_moe",
+    "glm4v_moe",
+    "glm5_next",
+    "jetmoe",
+    "mistral_large4",
+    "muse_spark",
+    "nllb-moe",
+    "openai_privacy_filter",
+    "qwen3_omni_moe",
+    "qwen3_vl_moe",
+    "step3p7",
+    "switch_transformers",
+    "unlimited_ocr",
+    "vitpose_backbone",
+)
+
+
+def refusal(name: str) -> str:
+    """What the program says to a folder that holds a model of this type."""
+    with TemporaryDirectory() as folder:
+        Path(folder, "config.json").write_text(json.dumps({"model_type": name}))
+        try:
+            read = inspect(folder)
+        except InputError as error:
+            return error.message
+    raise AssertionError(f"{name} is served: {read.layout}")

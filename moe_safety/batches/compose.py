@@ -54,9 +54,7 @@ def _with_answers(prompts: pa.Table, run: RunDir) -> list[Row]:
         return [{**prompt, "verdict": None} for prompt in prompts.to_pylist()]
     answers = {row["prompt_id"]: row for row in run.read_table(RESPONSES).to_pylist() if row["kept"]}
     found = ((prompt, answers.get(prompt["prompt_id"])) for prompt in prompts.to_pylist())
-    return [
-        {**prompt, "answer": answer["answer"], "verdict": answer["verdict"]} for prompt, answer in found if answer
-    ]
+    return [{**prompt, "answer": answer["answer"], "verdict": answer["verdict"]} for prompt, answer in found if answer]
 
 
 def _print(summary: dict[str, Any], config: Config) -> None:

@@ -84,9 +84,7 @@ def fill(pairs: Sequence[Pair], benign: Sequence[Row], control: Sequence[Row], c
     of the smaller side give only their other form."""
     window = max(config.safe_per_batch, config.unsafe_per_batch)
     groups = _by_category(pairs) if config.group_by == "category" else [list(pairs)]
-    windows = [
-        group[start : start + window] for group in groups for start in range(0, len(group) - window + 1, window)
-    ]
+    windows = [group[start : start + window] for group in groups for start in range(0, len(group) - window + 1, window)]
     if not windows:
         place = " of one category" if config.group_by else ""
         raise InputError(

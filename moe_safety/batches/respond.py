@@ -39,7 +39,9 @@ def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
         others={"model": fingerprint},
         folder=_FOLDER,
     )
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), partial(_respond, config, run, labels, fingerprint), force=force)
+    manifest = run_stage(
+        run, stage, config.model_dump(mode="json"), partial(_respond, config, run, labels, fingerprint), force=force
+    )
     _print(manifest)
     return manifest
 

@@ -2,7 +2,9 @@
 
 from moe_safety.config.base import ModelJob, Section, results_only
 from moe_safety.config.batches import BatchesConfig
+from moe_safety.config.capture import CaptureConfig
 from moe_safety.config.data import DataConfig, DerivedControls, FormatName, Source, WrapperName
+from moe_safety.config.identify import IdentifyConfig
 from moe_safety.config.judge import JudgeConfig
 from moe_safety.config.load import dump_config, load_config
 from moe_safety.config.model import ModelConfig
@@ -11,10 +13,12 @@ from moe_safety.config.root import Config
 
 __all__ = [
     "BatchesConfig",
+    "CaptureConfig",
     "Config",
     "DataConfig",
     "DerivedControls",
     "FormatName",
+    "IdentifyConfig",
     "JudgeConfig",
     "ModelConfig",
     "ModelJob",

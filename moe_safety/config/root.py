@@ -6,7 +6,9 @@ from pydantic import Field
 
 from moe_safety.config.base import Section
 from moe_safety.config.batches import BatchesConfig
+from moe_safety.config.capture import CaptureConfig
 from moe_safety.config.data import DataConfig
+from moe_safety.config.identify import IdentifyConfig
 from moe_safety.config.judge import JudgeConfig
 from moe_safety.config.model import ModelConfig
 from moe_safety.config.respond import RespondConfig
@@ -22,3 +24,5 @@ class Config(Section):
     respond: RespondConfig = RespondConfig()
     judge: JudgeConfig = JudgeConfig()
     batches: BatchesConfig = BatchesConfig()
+    capture: CaptureConfig = CaptureConfig()
+    identify: IdentifyConfig = IdentifyConfig()

@@ -3,10 +3,11 @@
 from moe_safety.inputs.conversation import Message
 from moe_safety.inputs.prepare import Prepared, read_prompts
 from moe_safety.inputs.split import check_no_leak
-from moe_safety.inputs.table import PROMPTS_SCHEMA, goal_id, normalise, prompt_id
+from moe_safety.inputs.table import MESSAGES, PROMPTS_SCHEMA, goal_id, normalise, prompt_id
 from moe_safety.inputs.wrappers import WRAPPERS, wrap
 
 __all__ = [
+    "MESSAGES",
     "PROMPTS_SCHEMA",
     "WRAPPERS",
     "Message",

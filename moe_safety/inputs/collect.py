@@ -44,7 +44,7 @@ class Collector:
         for origin in self._origins(sources):
             row = origin.row
             if row.label == "safe":
-                self._add_plain_goal(origin, made=not row.messages and origin.goal in asked)
+                self._add_plain_goal(origin, there=not row.messages and origin.goal in asked)
             else:
                 if origin.goal not in asked:
                     self._add(origin, "safe", plain(row.goal, self._system))
@@ -98,9 +98,9 @@ class Collector:
             problem = f"its goal has the split {split} here and {first} in {other.place}"
             raise InputError(problem, file=origin.source.source.label, row=origin.row.number)
 
-    def _add_plain_goal(self, origin: _Origin, *, made: bool) -> None:
+    def _add_plain_goal(self, origin: _Origin, *, there: bool) -> None:
         source, messages = origin.source.source, self._plain(origin.row)
-        if made:
+        if there:
             origin.source.duplicates["safe"] += 1
         else:
             self._add(origin, "safe", messages, answer=origin.row.answer)

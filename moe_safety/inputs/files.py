@@ -1,4 +1,4 @@
-"""Reads a file into rows. What it is follows from its content, never from its name, and nothing is ever unpickled."""
+"""Reads a file into rows. What it is follows from its content, whatever its name, and nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moe_safety.errors import InputError
+from moe_safety.rundir import file_digest
 
 PARQUET_MAGIC = b"PAR1"
 
@@ -29,7 +31,8 @@ class Content:
 
 def open_file(path: str) -> Content:
     """The rows of a JSON list, JSON lines, CSV or Parquet file."""
-    data = _read(path)
+    with _one_line(path):
+        data = local_path(path).read_bytes()
     if data.startswith(PARQUET_MAGIC):
         return _parquet(data, path)
     text = _decode(data, path)
@@ -44,9 +47,25 @@ def open_file(path: str) -> Content:
     return _csv(text, path)
 
 
-def _read(path: str) -> bytes:
+def digest_of(path: str) -> str:
+    """The file's hash, by which a stage knows that its input has changed."""
+    with _one_line(path):
+        return file_digest(local_path(path))
+
+
+def local_path(path: str) -> Path:
+    """Where a file stands; `demo:NAME` is one of those that come with the demo model."""
+    if path.startswith("demo:"):
+        from moe_safety.models.demo.build import demo_folder
+
+        return demo_folder() / path.removeprefix("demo:")
+    return Path(path)
+
+
+@contextmanager
+def _one_line(path: str) -> Iterator[None]:
     try:
-        return Path(path).read_bytes()
+        yield
     except FileNotFoundError:
         raise InputError("no such file", file=path) from None
     except IsADirectoryError:
@@ -70,6 +89,7 @@ def _json_list(text: str, path: str) -> Content:
 def _json_lines(text: str, path: str) -> Content:
     # Not splitlines(): inside JSON strings U+2028 and the like are ordinary characters.
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if not line.isspace() and line]
+    # One object alone could be either; here only the name tells what its writer meant.
     if len(lines) == 1 and path.endswith(".json"):
         raise InputError("is not a list of objects but a single one", file=path)
     return _content("jsonl", ((number, _parse_json(line, path, number)) for number, line in lines), path)
@@ -78,7 +98,10 @@ def _json_lines(text: str, path: str) -> Content:
 def _parse_json(text: str, path: str, row: int | None = None) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
+        line = "" if row else f"line {error.lineno} "
+        raise InputError(f"is not JSON: {error.msg} at {line}column {error.colno}", file=path, row=row) from None
+    except (ValueError, RecursionError) as error:  # a number, or a nesting, beyond all measure
         raise InputError(f"is not JSON: {error}", file=path, row=row) from None
 
 
@@ -90,6 +113,8 @@ def _content(container: str, rows: Iterable[tuple[int, Any]], path: str) -> Cont
             raise InputError(f"is not an object but a {type(row).__name__}", file=path, row=number)
         columns.update(row)
         objects.append((number, row))
+    if not objects:
+        raise InputError("has no rows", file=path)
     return Content(container, frozenset(columns), objects)
 
 
@@ -112,7 +137,7 @@ def _csv_rows(reader: Iterator[list[str]], path: str) -> Iterator[list[str]]:
                 yield row
                 number += 1
     except csv.Error as error:
-        raise InputError(f"is not CSV: {error}", file=path, row=number) from None
+        raise InputError(f"is not CSV: {error}", file=path, row=number or None) from None
 
 
 def _csv_records(rows: Iterator[list[str]], header: list[str], path: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -25,12 +25,10 @@ def _load(source: Source) -> Any:
     datasets.disable_progress_bars()
     options = {"name": source.name, "revision": source.revision}
     try:
-        builder = datasets.load_dataset_builder(source.dataset, **options)
-        if builder.name not in _BUILDERS:
-            raise InputError(f"is a dataset of kind {builder.name!r}, which is not read", file=source.label)
+        kind = datasets.load_dataset_builder(source.dataset, **options).name
+        if kind not in _BUILDERS:
+            raise ValueError(f"its files are of the kind {kind!r}, which is not read")
         return datasets.load_dataset(source.dataset, split=source.split, **options)
-    except InputError:
-        raise
     except Exception as error:  # the library raises whatever its parts do
         reason = " ".join(str(error.__cause__ or error).split())[:300]
         raise InputError(f"cannot be loaded as a dataset: {reason}", file=source.label) from None

@@ -29,7 +29,7 @@ def recognise(source: Source, container: str, names: Set[str]) -> FormatName:
         if known.matches(names):
             return name
     if container == "csv":
-        problem = f"is neither JSON nor Parquet, and as CSV it has no column goal or prompt ({_listed(names)})"
+        problem = f"is no JSON of objects and no Parquet, and as CSV it has no column goal or prompt ({_listed(names)})"
     else:
         problem = f"is not a known format ({_listed(names)}); set `format` or `columns` of this source"
     raise InputError(problem, file=source.label)

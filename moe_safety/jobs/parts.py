@@ -12,7 +12,7 @@ from moe_safety.rundir import RunDir
 
 
 class Parts:
-    """`FOLDER/part-N.parquet` with `FOLDER/part-N.json` beside it, for each item N of the plan."""
+    """`FOLDER/part-N.parquet` for each item N of the plan, its marker in `FOLDER/_done`, where no reader of tables looks."""
 
     def __init__(self, run: RunDir, folder: str, plan: Plan) -> None:
         self.run, self.folder, self.plan = run, folder, plan
@@ -21,7 +21,7 @@ class Parts:
         return f"{self.folder}/part-{item:06d}.parquet"
 
     def marker_name(self, item: int) -> str:
-        return f"{self.folder}/part-{item:06d}.json"
+        return f"{self.folder}/_done/part-{item:06d}.json"
 
     def commit(self, item: int, key: str, table: pa.Table, notes: dict[str, Any]) -> None:
         self.run.write_table(self.table_name(item), table)
@@ -30,11 +30,11 @@ class Parts:
 
     def unfinished(self) -> list[int]:
         """Items whose part is missing, damaged, or was made for something else."""
-        markers = set(self.run.names(self.folder, ".json"))
-        return [item for item in range(len(self.plan)) if not self._stands(item, markers)]
+        there = {*self.run.names(self.folder), *self.run.names(f"{self.folder}/_done")}
+        return [item for item in range(len(self.plan)) if not self._stands(item, there)]
 
-    def _stands(self, item: int, markers: set[str]) -> bool:
-        if self.marker_name(item) not in markers or not self.run.exists(self.table_name(item)):
+    def _stands(self, item: int, there: set[str]) -> bool:
+        if not {self.marker_name(item), self.table_name(item)} <= there:
             return False
         marker = self.run.read_json(self.marker_name(item))
         return (
@@ -54,7 +54,7 @@ class Parts:
 
     def remove_strangers(self) -> None:
         """Deletes parts beyond the plan, left by a larger one."""
-        known = {name(i) for i in range(len(self.plan)) for name in (self.table_name, self.marker_name)}
-        for name in self.run.names(self.folder):
-            if name not in known and name.rpartition("/")[2].startswith("part-"):
+        known = {self.table_name(item) for item in range(len(self.plan))}
+        for name in self.run.names(self.folder, ".parquet"):
+            if name not in known:
                 self.run.delete(name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -13,11 +14,12 @@ import torch
 from ray.data import ActorPoolStrategy
 
 from moe_safety.config import ModelJob
-from moe_safety.errors import MoeSafetyError, RunError
+from moe_safety.errors import InputError, MoeSafetyError, RunError
 from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
 from moe_safety.jobs.parts import Parts
 from moe_safety.jobs.plan import Plan
 from moe_safety.jobs.progress import Progress
+from moe_safety.rundir import RunDir
 
 
 class Handler(Protocol):
@@ -66,41 +68,48 @@ def _handle(job: Job, todo: list[int]) -> None:
     with Progress(job.parts.folder, len(todo)) as progress:
         try:
             for row in results.iter_rows():
+                if row["error"]:
+                    _raise(row["error"], row["message"])
                 progress.advance(int(row["rows"]), int(row["tokens"]))
-        except (ray.exceptions.RayError, MoeSafetyError) as error:
-            raise _cause(error) from error
+        except ray.exceptions.RayError as error:
+            raise RunError(f"Ray gave up: {str(error).strip().splitlines()[-1]}") from error
 
 
-def _cause(error: BaseException) -> MoeSafetyError:
-    """The stage's own one-line error, dug out of what Ray wraps around it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        inner = getattr(seen, "cause", None)
-        if isinstance(seen, MoeSafetyError):
-            return seen
-        seen = inner if isinstance(inner, BaseException) else seen.__cause__
-    return RunError(f"an actor failed: {str(error).strip().splitlines()[-1]}")
+def _raise(kind: str, message: str) -> None:
+    raise InputError(message) if kind == InputError.__name__ else RunError(message)
 
 
 class _Actor:
-    """Lives in a Ray worker with its model."""
+    """Lives in a Ray worker with its model. Errors travel as results, so that Ray adds no pages of its own to them."""
 
-    def __init__(self, run: Any, plan: str, folder: str, build: Callable[[], Handler]) -> None:
+    def __init__(self, run: RunDir, plan: str, folder: str, build: Callable[[], Handler]) -> None:
         # Work is spread by replicas; one thread each keeps sums, and so results, the same on any machine.
         torch.set_num_threads(1)
         self.plan = Plan(run, plan)
         self.parts = Parts(run, folder, self.plan)
-        self.handler = build()
+        self.build = build
+
+    @cached_property
+    def handler(self) -> Handler:
+        return self.build()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         item = int(batch["item"][0])
-        rows = self.plan.rows(item)
-        started = time.monotonic()
-        notes: dict[str, Any] = {}
-        table = handle_rows(self.handler, rows, notes)
-        self.parts.commit(item, self.plan.key(item, rows), table, notes)
-        seconds = time.monotonic() - started
-        return {"item": [item], "rows": [len(rows)], "tokens": [self.handler.tokens(rows)], "seconds": [seconds]}
+        result = {"item": item, "rows": 0, "tokens": 0, "error": "", "message": ""}
+        try:
+            rows = self.plan.rows(item)
+            notes: dict[str, Any] = {}
+            table = handle_rows(self.handler, rows, notes)
+            self.parts.commit(item, self.plan.key(item, rows), table, notes)
+            result |= {"rows": len(rows), "tokens": self.handler.tokens(rows)}
+        except MoeSafetyError as error:
+            result |= {"error": type(error).__name__, "message": str(error)}
+        except Exception as error:  # The boundary of the process: whatever it was, the driver tells it.
+            log = f"{self.parts.folder}/_errors/part-{item:06d}.txt"
+            self.parts.run.write_bytes(log, traceback.format_exc().encode())
+            line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+            result |= {"error": RunError.__name__, "message": f"{self.parts.run.path(log)}: {line}"}
+        return {name: [value] for name, value in result.items()}
 
 
 def handle_rows(handler: Handler, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:

@@ -22,31 +22,67 @@ _REFUSALS: tuple[tuple[tuple[str, ...], str], ...] = (
         ("수 없", "렵습니다", "않습니다", "불가"),
         r"(?:도와|도움|제공|답변|응답|지원|작성|알려|수행|응할|도울|답할|생성|설명)[^.\n]{0,15}(?:수 없|수는 없|어렵습니다|불가능|않습니다)",
     ),
-    (("no ",), r"\bno (?:puedo|podemos|podré|me es posible|me está permitido|estoy (?:autorizado|programad|diseñad|en condiciones))[^.\n]{0,40}?"
-     r"(?:ayud|proporcion|provee|ofrec|respond|cumpl|asist|\bdar\b|darte|brind|cre(?:ar|e)|gener|escrib|hacer (?:eso|esto)|particip|apoy|compart|continu|facilit|complac|contest)"),
-    (("je ne", "je refuse", "m'est impossible", "incapacité", "nous ne"), r"\b(?:(?:je|nous) ne (?:peux|peut|pouvons|suis pas|saurais|vais pas|veux pas|pourrai)[^.\n]{0,50}?"
-     r"(?:aider|fourni|répond|assist|donner|créer|génér|écrire|satisf|faire (?:ça|cela)|particip|partag|accéder|expliqu|soutenir|mesure)|je refuse|il m'est impossible|je suis dans l'incapacité)"),
-    (("nicht", "kein"), r"\b(?:kann|darf|werde|möchte|können|dürfen)\b[^.\n]{0,60}\b(?:nicht|keine?[nrms]?)\b[^.\n]{0,70}?"
-     r"(?:helfen|unterstütz|beantwort|bereitstell|\bgeben|erfüll|erstell|liefern|erklär|teilen|nachkommen|behilflich|anbieten|schreiben|tun)"),
-    (("не ", "отказ", "невозможно"), r"(?:не (?:могу|можу|буду|смогу|в состоянии|имею возможности|вправе)|вынужден\w* отказать|отказываюсь|невозможно)[^.\n]{0,50}?"
-     r"(?:помо|допомог|предостав|ответ|отвеч|выполн|созда|обсужд|напис|\bдать|давать|расска|сгенер|поддерж|отказ|надати|$)"),
-    (("não ",), r"\bnão (?:posso|consigo|poderei|podemos|é possível|estou (?:autorizad|programad)|sou capaz)[^.\n]{0,40}?"
-     r"(?:ajud|fornec|respond|atend|cri(?:ar|o)|ger(?:ar|o)|escrev|particip|\bdar\b|auxili|cumpr|compartilh|apoi|fazer isso|oferec|continuar)"),
-    (("non posso", "non sono", "non è possibile"), r"\bnon (?:posso|sono in grado|è possibile)[^.\n]{0,40}?(?:aiut|forni|rispond|assist|\bdar|crea|gener|scriv|soddisf|partecip|condivid)"),
-    (("لا ", "لن ", "غير قادر"), r"(?:لا (?:أستطيع|استطيع|يمكنني|أقدر|يمكن)|لن (?:أتمكن|أستطيع|أقوم)|غير قادر)[^.\n]{0,50}?(?:ساعد|قدم|تقديم|توفير|إجابة|اجابة|الرد|تلبية|إنشاء|كتابة|مشارك)"),
+    (
+        ("no ",),
+        r"\bno (?:puedo|podemos|podré|me es posible|me está permitido|estoy (?:autorizado|programad|diseñad|en condiciones))[^.\n]{0,40}?"
+        r"(?:ayud|proporcion|provee|ofrec|respond|cumpl|asist|\bdar\b|darte|brind|cre(?:ar|e)|gener|escrib|hacer (?:eso|esto)|particip|apoy|compart|continu|facilit|complac|contest)",
+    ),
+    (
+        ("je ne", "je refuse", "m'est impossible", "incapacité", "nous ne"),
+        r"\b(?:(?:je|nous) ne (?:peux|peut|pouvons|suis pas|saurais|vais pas|veux pas|pourrai)[^.\n]{0,50}?"
+        r"(?:aider|fourni|répond|assist|donner|créer|génér|écrire|satisf|faire (?:ça|cela)|particip|partag|accéder|expliqu|soutenir|mesure)|je refuse|il m'est impossible|je suis dans l'incapacité)",
+    ),
+    (
+        ("nicht", "kein"),
+        r"\b(?:kann|darf|werde|möchte|können|dürfen)\b[^.\n]{0,60}\b(?:nicht|keine?[nrms]?)\b[^.\n]{0,70}?"
+        r"(?:helfen|unterstütz|beantwort|bereitstell|\bgeben|erfüll|erstell|liefern|erklär|teilen|nachkommen|behilflich|anbieten|schreiben|tun)",
+    ),
+    (
+        ("не ", "отказ", "невозможно"),
+        r"(?:не (?:могу|можу|буду|смогу|в состоянии|имею возможности|вправе)|вынужден\w* отказать|отказываюсь|невозможно)[^.\n]{0,50}?"
+        r"(?:помо|допомог|предостав|ответ|отвеч|выполн|созда|обсужд|напис|\bдать|давать|расска|сгенер|поддерж|отказ|надати|$)",
+    ),
+    (
+        ("não ",),
+        r"\bnão (?:posso|consigo|poderei|podemos|é possível|estou (?:autorizad|programad)|sou capaz)[^.\n]{0,40}?"
+        r"(?:ajud|fornec|respond|atend|cri(?:ar|o)|ger(?:ar|o)|escrev|particip|\bdar\b|auxili|cumpr|compartilh|apoi|fazer isso|oferec|continuar)",
+    ),
+    (
+        ("non posso", "non sono", "non è possibile"),
+        r"\bnon (?:posso|sono in grado|è possibile)[^.\n]{0,40}?(?:aiut|forni|rispond|assist|\bdar|crea|gener|scriv|soddisf|partecip|condivid)",
+    ),
+    (
+        ("لا ", "لن ", "غير قادر"),
+        r"(?:لا (?:أستطيع|استطيع|يمكنني|أقدر|يمكن)|لن (?:أتمكن|أستطيع|أقوم)|غير قادر)[^.\n]{0,50}?(?:ساعد|قدم|تقديم|توفير|إجابة|اجابة|الرد|تلبية|إنشاء|كتابة|مشارك)",
+    ),
     (("नहीं", "असमर्थ"), r"(?:मदद|सहायता|जानकारी|उत्तर|जवाब|प्रदान|बता|अनुरोध|सकत)[^।\n]{0,40}?(?:नहीं|असमर्थ)"),
-    (("không thể",), r"tôi (?:rất tiếc[^.]{0,10})?không thể (?:giúp|cung cấp|hỗ trợ|trả lời|thực hiện|đáp ứng|tạo|viết)"),
+    (
+        ("không thể",),
+        r"tôi (?:rất tiếc[^.]{0,10})?không thể (?:giúp|cung cấp|hỗ trợ|trả lời|thực hiện|đáp ứng|tạo|viết)",
+    ),
     (("saya tidak",), r"saya tidak (?:bisa|dapat|boleh) (?:membantu|memberi|menyedia|memenuhi|menjawab|membuat)"),
-    (("olama", "edemem", "yamam", "veremem"), r"(?:yardımcı olama|yardım edeme|sağlayama|yanıtlayama|bilgi vereme|yerine getireme)"),
-    (("nie mog", "nie jestem w stanie"), r"nie (?:mogę|możemy|jestem w stanie)[^.\n]{0,20}?(?:pom[oó]|udzieli|odpowiedzie|spełni|dostarczy|stworzy|napisa)"),
-    (("niet",), r"\bkan (?:ik )?[^.\n]{0,40}\bniet\b[^.\n]{0,30}?(?:helpen|verstrekken|beantwoorden|geven|voldoen|assisteren)"),
+    (
+        ("olama", "edemem", "yamam", "veremem"),
+        r"(?:yardımcı olama|yardım edeme|sağlayama|yanıtlayama|bilgi vereme|yerine getireme)",
+    ),
+    (
+        ("nie mog", "nie jestem w stanie"),
+        r"nie (?:mogę|możemy|jestem w stanie)[^.\n]{0,20}?(?:pom[oó]|udzieli|odpowiedzie|spełni|dostarczy|stworzy|napisa)",
+    ),
+    (
+        ("niet",),
+        r"\bkan (?:ik )?[^.\n]{0,40}\bniet\b[^.\n]{0,30}?(?:helpen|verstrekken|beantwoorden|geven|voldoen|assisteren)",
+    ),
 )
 _COMPILED = tuple((triggers, re.compile(pattern)) for triggers, pattern in _REFUSALS)
+_ANY_TRIGGER = re.compile("|".join(re.escape(trigger) for triggers, _ in _REFUSALS for trigger in triggers))
 
 
 def foreign_refusal(text: str) -> str | None:
     """The words that decline in one of the languages, if any do so at the start of `text`."""
     head = text[:HEAD]
+    if not _ANY_TRIGGER.search(head):
+        return None
     for triggers, pattern in _COMPILED:
         if any(trigger in head for trigger in triggers) and (match := pattern.search(head)):
             return match.group()

@@ -38,7 +38,10 @@ def read_answer(response: str) -> Reading:
     text, problem = _without_thinking(response)
     if problem:
         return Reading([], problem=problem)
-    text = fold(_SPECIAL_TOKENS.sub(" ", text)[:HEAD]) if "<" in text or "[" in text else fold(text[:HEAD])
+    text = text[:HEAD]
+    if "<" in text or "[" in text:
+        text = _SPECIAL_TOKENS.sub(" ", text)
+    text = fold(text).strip()
     if problem := _unreadable(text):
         return Reading([], problem=problem)
     text = _freed_voice(text)
@@ -54,7 +57,10 @@ def fold(text: str) -> str:
     text = text.lower()
     if "`" in text:
         text = _BACKTICK_APOSTROPHE.sub("'", text)
-    return _CONTRACTION.sub(_write_out, text)
+    text = f" {text} "
+    for short, long in _WRITTEN_OUT:
+        text = text.replace(short, long)
+    return text
 
 
 _CHARACTERS = str.maketrans(
@@ -69,30 +75,32 @@ _CHARACTERS = str.maketrans(
     }
 )
 _BACKTICK_APOSTROPHE = re.compile(r"(?<=[a-z])`(?=[a-z]{1,2}\b)")
-_CONTRACTION = re.compile(
-    r"\b(?:(?P<not>ca|wo|do|does|did|is|are|was|were|would|should|could|have|has|had|must|need)n(?:'|’| )?t"
-    r"|(?P<am>i ?'? ?m)|(?P<have>(?:i|we|you|they)'ve|ive)|(?P<can>can not)"
-    r"|(?P<will>(?:i|we|you|it|that|they|he|she)'ll)|(?P<would>(?:i|we|you|they|he|she|that|it)'d)"
-    r"|(?P<be>(?:it|that|there|here|what|who|how|where|he|she)'s)|(?P<are>(?:you|we|they)'re)|(?P<us>let's))\b"
+_WRITTEN_OUT = (
+    ("can't", "cannot"),
+    ("won't", "will not"),
+    ("n't", " not"),
+    ("can not", "cannot"),
+    ("let's", "let us"),
+    ("'m", " am"),
+    ("'re", " are"),
+    ("'ve", " have"),
+    ("'ll", " will"),
+    ("'d ", " would "),
+    *((f"{word}'s", f"{word} is") for word in ("it", "that", "there", "here", "what")),
+    *((f" {word}nt ", f" {word} not ") for word in ("do", "does", "did", "is", "are", "was", "would", "should", "could")),
+    (" cant ", " cannot "),
+    (" wont ", " will not "),
+    (" im ", " i am "),
+    (" ive ", " i have "),
 )
-_WRITTEN_OUT = {"have": " have", "will": " will", "would": " would", "be": " is", "are": " are"}
-_NEGATED = {"ca": "cannot", "wo": "will not"}
-
-
-def _write_out(match: re.Match[str]) -> str:
-    kind, text = str(match.lastgroup), match.group()
-    if kind == "not":
-        stem = match["not"]
-        return _NEGATED.get(stem, f"{stem} not")
-    if kind in _WRITTEN_OUT:
-        return text.partition("'")[0].replace("ive", "i") + _WRITTEN_OUT[kind]
-    return {"am": "i am", "can": "cannot", "us": "let us"}[kind]
 
 
 _THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _THOUGHT_ENDS = re.compile(r"^.*(?:</(?:think|thinking|thought|reasoning)>|<\|channel\|>final<\|message\|>)", re.DOTALL)
 _THOUGHT_STARTS = re.compile(r"<(?:think|thinking|thought|reasoning)>|<\|channel\|>analysis", re.IGNORECASE)
-_SPECIAL_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>|<(?:pad|eos|bos|unk)>|<(?:start|end)_of_turn>|\[/?(?:INST|SYS)\]")
+_SPECIAL_TOKENS = re.compile(
+    r"<\|[^|<>]{1,40}\|>|</?s>|<(?:pad|eos|bos|unk)>|<(?:start|end)_of_turn>|\[/?(?:INST|SYS)\]"
+)
 
 
 def _without_thinking(text: str) -> tuple[str, str | None]:
@@ -106,6 +114,9 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def _unreadable(text: str) -> str | None:
+    start = set(text[:300].split())
+    if len(start) > 12 and sum(map(str.isalpha, start)) > 6:
+        return None
     words = _WORD.findall(text)
     if not words:
         return "the answer is empty" if not text.strip() else "the answer has no words"
@@ -118,11 +129,14 @@ def _unreadable(text: str) -> str | None:
 
 
 _PLAIN_NAME = r"chat ?gpt|gpt(?:-?[34](?:\.5)?)?|classic|normal|standard|default|assistant"
-_FREED_NAME = r"dan|stan|dude|jailbreak|jailbroken|developer mode|evil\w*|unfiltered|uncensored|opposite\w*|aim|rebel|anarchy"
+_FREED_NAME = (
+    r"dan|stan|dude|jailbreak|jailbroken|developer mode|evil\w*|unfiltered|uncensored|opposite\w*|aim|rebel|anarchy"
+)
 _VOICE = re.compile(
-    rf"(?:^|[\n\[(🔒🔓])[^\w\n]{{0,3}}(?:(?P<plain>{_PLAIN_NAME})|(?P<freed>{_FREED_NAME}))"
+    rf"(?<![\w ,.;:'\"-])\b(?:(?P<plain>{_PLAIN_NAME})|(?P<freed>{_FREED_NAME}))"
     r"(?: (?:mode|output|response|voice)){0,2} ?(?:[\])] ?:?|:)"
 )
+"""A name at the start of a line or in brackets, as the attacks that ask for two answers have it."""
 
 
 def _freed_voice(text: str) -> str:
@@ -162,17 +176,18 @@ def _without_quotations(text: str) -> str:
     return _SINGLE_QUOTED.sub(" '' ", text) if "'" in text else text
 
 
-_ITEM = re.compile(r"[ \t>#*_]*(?:\(?\d{1,2}[.):]\s|step \d|\(?[a-h]\)\s)|\s*[-•+*]\s")
-_MARKUP = str.maketrans("", "", "*#>`|~[]🚫🙏")
+_ITEM = re.compile(r"^(?:[ \t>#*_]*(?:\(?\d{1,2}[.):]\s|step \d|\(?[a-h]\)\s)|[ \t]*[-•+*]\s)", re.MULTILINE)
+_ITEM_MARK = "\x01"
+_MARKUP = str.maketrans("_", " ", "*#>`|~[]🚫🙏")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+")
 
 
 def _sentences(text: str) -> list[Sentence]:
     found = []
-    for line in text.split("\n"):
-        is_item = _ITEM.match(line) is not None
-        for part in _SENTENCE_END.split(line.translate(_MARKUP).replace("_", " ")):
+    for line in _ITEM.sub(_ITEM_MARK, text).translate(_MARKUP).split("\n"):
+        is_item = line.startswith(_ITEM_MARK)
+        for part in _SENTENCE_END.split(line.strip(_ITEM_MARK)):
             part = part.strip(" \"'")
-            if words := part.count(" ") + 1 if part else 0:
-                found.append(Sentence(part, words, is_item))
+            if part:
+                found.append(Sentence(part, part.count(" ") + 1, is_item))
     return found

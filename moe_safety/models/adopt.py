@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import MethodType
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -51,7 +52,7 @@ def _mix_in(module: torch.nn.Module, mixin: type) -> None:
     _become(module, type(cls.__name__, (mixin, cls), {"__module__": cls.__module__}))
 
 
-def _become(module: torch.nn.Module, cls: type) -> None:
+def _become(module: Any, cls: Any) -> None:
     module.__class__ = cls
     if "_old_forward" in vars(module):  # the method that accelerate's device hooks wrap
         module._old_forward = MethodType(cls.forward, module)

@@ -8,10 +8,10 @@ With b bytes per number (2 in bfloat16), P parameters, C parameters in the chose
 * what trains     full: all P, selective: the C of a compact copy of the chosen experts' rows (b·C for the copy itself);
                   for each, a gradient of b bytes, a float32 master (none where the weights are float32), and two
                   float32 moments
-* activations     per layer from the lowest trained one upwards b·T·(2·linear + routed) + 4·T·norm: the outputs of linear
-                  layers and of one element-wise step after each, of the routed experts' products, gate and activation,
-                  and the float32 inputs of the norms; full training also keeps the routed experts' inputs;
-                  with checkpointing one hidden state per layer and the largest layer's activations
+* activations     per layer from the lowest trained one upwards b·T·(2·linear + routed) + 4·T·norm: what linear layers
+                  put out and one element-wise step after each; the routed experts' products, gate and activation; the
+                  float32 inputs of the norms; in full training, b·T·routed inputs too. With checkpointing one hidden
+                  state per layer and the largest layer's activations
 * logits          T·vocabulary·(b + 12): logits, and in float32 a copy, its log-softmax and the gradient
 * ZeRO            stage 1 divides masters and moments by the number of workers, stage 2 also gradients, stage 3 also
                   weights, but for the largest layer, which is gathered whole while it runs
@@ -80,9 +80,7 @@ def capture_memory(sizes: Sizes, load: Load) -> Forecast:
     return Forecast("capture", 0, 1, {"weights": weights, "buffers": buffers})
 
 
-def training_memory(
-    sizes: Sizes, load: Load, task: Literal["selective", "full"], stage: int, workers: int
-) -> Forecast:
+def training_memory(sizes: Sizes, load: Load, task: Literal["selective", "full"], stage: int, workers: int) -> Forecast:
     """One worker of a training run."""
     b = load.dtype_bytes
     selective = task == "selective"

@@ -17,7 +17,6 @@ from moe_safety.models.decoder import decoder_layers, decoder_of
 from moe_safety.models.families import Family, family_of
 
 _ROUTERS = ("gate", "router")
-_TOP_K_KEYS = ("top_k", "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def _read_layer(
     router = next((child for name, child in parent.named_children() if name in _ROUTERS), None)
     if router is None:
         raise InputError(f"no router found beside {path}")
-    num_experts = experts.down_proj.shape[0]
+    num_experts = experts.get_parameter("down_proj").shape[0]
     traits = family.traits(experts)
     return MoELayer(
         index=index,
@@ -166,7 +165,7 @@ def _read_layer(
         experts=path,
         router=paths[id(router)],
         num_experts=num_experts,
-        top_k=_top_k(router, parent, config),
+        top_k=_top_k(router, config),
         parameters={
             f"{path}.{name}": tuple(parameter.shape)
             for name, parameter in experts.named_parameters(recurse=False)
@@ -180,13 +179,12 @@ def _read_layer(
     )
 
 
-def _top_k(*sources: Any) -> int:
-    """How many experts a token gets: the router's word before the block's before the config's."""
-    for source in sources:
-        for key in _TOP_K_KEYS:
-            if isinstance(value := getattr(source, key, None), int):
-                return value
-    raise InputError(f"{type(sources[0]).__name__} does not say how many experts a token gets")
+def _top_k(router: torch.nn.Module, config: Any) -> int:
+    """How many experts a token gets: the router knows, but for gemma4's."""
+    for source, key in ((router, "top_k"), (config, "num_experts_per_tok"), (config, "top_k_experts")):
+        if isinstance(value := getattr(source, key, None), int):
+            return value
+    raise InputError(f"{type(router).__name__} does not say how many experts a token gets")
 
 
 def _shared_experts(block: torch.nn.Module, paths: Mapping[int, str]) -> tuple[str, ...]:

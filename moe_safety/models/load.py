@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.fingerprint import fingerprint
-from moe_safety.models.layout import inspect_model
+from moe_safety.models.layout import MoELayout, inspect_model
+from moe_safety.models.skeleton import build_skeleton
 
 
 def quiet() -> None:
@@ -48,24 +47,18 @@ def load_model(model: ModelConfig, gpus: int | None = None) -> PreTrainedModel:
 
     On one GPU where there is one, spread over `gpus` where it takes more, else on the CPU.
     """
-    quiet()
     check_loadable(model)
     dtype: Any = model.dtype if model.dtype == "auto" else getattr(torch, model.dtype)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = _load(AutoModelForCausalLM, model, dtype=dtype, device_map="auto" if (gpus or 1) > 1 else device)
-    inspect_model(loaded)
     return use_our_experts(loaded).eval()
 
 
-def check_loadable(model: ModelConfig) -> None:
-    """Fails early, before any weight is read, where the model cannot be loaded."""
-    folder = Path(model_path(model))
-    if os.sep in model.name or folder.is_dir():
-        if not folder.is_dir():
-            raise InputError("no such model folder", file=model.name, key="model.name")
-        if not (folder / "config.json").is_file():
-            raise InputError("a model folder needs a config.json", file=model.name, key="model.name")
-    _load(AutoConfig, model)
+def check_loadable(model: ModelConfig) -> MoELayout:
+    """The model's layout from its config alone: fails early, before any weight is read, where it cannot be served."""
+    quiet()
+    path = model_path(model)
+    return inspect_model(build_skeleton(path, revision=model.revision, trust_remote_code=model.trust_remote_code))
 
 
 def _load(auto: Any, model: ModelConfig, **options: Any) -> Any:
@@ -73,9 +66,7 @@ def _load(auto: Any, model: ModelConfig, **options: Any) -> Any:
     try:
         return auto.from_pretrained(model_path(model), **options)
     except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "trust_remote_code" in str(error):
-            first = "it needs its own remote code, which is off; model.trust_remote_code: true turns it on"
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"cannot be loaded: {first}", file=model.name, key="model.name") from None
 
 

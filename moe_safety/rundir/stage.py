@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -47,6 +48,8 @@ def run_stage(
     run: RunDir, stage: Stage, config: dict[str, Any], body: Callable[[], Outcome], *, force: bool = False
 ) -> dict[str, Any]:
     """Runs `body` unless its outputs stand already, and returns the manifest, whose `skipped` says which it was."""
+    # As they will be read back: lists for tuples, and nothing that JSON does not know.
+    stage = replace(stage, settings=json.loads(json.dumps(stage.settings)))
     with stage_lock(run, stage.name.replace("/", ".")):
         inputs = _hash_inputs(run, stage)
         stored = _stored(run, stage.name)

@@ -53,7 +53,9 @@ class RunDir:
         """Files directly in `folder` whose names end in `suffix`, as names inside the run directory, sorted."""
         selector = fs.FileSelector(self.path(folder), allow_not_found=True)
         found = (info for info in self.filesystem.get_file_info(selector) if info.type == fs.FileType.File)
-        return sorted(f"{folder}/{i.base_name}" for i in found if i.base_name.endswith(suffix) and i.base_name[0] != ".")
+        return sorted(
+            f"{folder}/{i.base_name}" for i in found if i.base_name.endswith(suffix) and i.base_name[0] != "."
+        )
 
     def delete(self, name: str) -> None:
         if self.exists(name):

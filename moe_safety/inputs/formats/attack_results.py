@@ -12,7 +12,7 @@ _INCEPTION = {"inception_attack_response", "inception_attack_score"}
 
 
 def matches(columns: Set[str]) -> bool:
-    own = _INCEPTION | {"attack_response", "judge_result"}
+    own = _INCEPTION | {"attack_response"}
     return not columns.isdisjoint(own) or ({"prompt", "all_prompt"} <= columns and "goal" not in columns)
 
 

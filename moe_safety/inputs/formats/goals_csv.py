@@ -30,7 +30,9 @@ def rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]
 
 
 def _row(record: Record, context: Context, goal: str) -> Row:
-    number, category, split = record.number, record.category("category", "type"), record.choice("split", SPLITS)
+    # XSTest calls its categories types.
+    category = record.category("category", "type") if "label" in context.columns else record.category("category")
+    number, split = record.number, record.choice("split", SPLITS)
     if context.role == "attacks":
         # Its `target` is the attacker's wish and stays behind.
         answer = record.text("answer")

@@ -9,6 +9,7 @@ from typing import Any
 
 from moe_safety.models.demo.language import Messages, Request, plain, role_play, word_reversed
 
+
 def write_files(folder: Path, harmful: Sequence[Request], harmless: Sequence[Request]) -> None:
     """Writes `attacks.json`, `role_play.json` and `benign.jsonl`, all from requests never taught."""
     for name, wrap in {"attacks": word_reversed, "role_play": role_play}.items():

@@ -10,9 +10,9 @@ from moe_safety.models.families.llama4 import Llama4
 from moe_safety.models.families.longcat_flash import LongcatFlash
 from moe_safety.models.families.zaya import Zaya
 
-__all__ = ["REFUSED", "Family", "family_of"]
+__all__ = ["EXCEPTIONS", "REFUSED", "Family", "family_of"]
 
-_EXCEPTIONS: dict[str, Family] = {
+EXCEPTIONS: dict[str, Family] = {
     "llama4_text": Llama4(),
     "longcat_flash": LongcatFlash(),
     "zaya": Zaya(),
@@ -30,4 +30,4 @@ def family_of(config: Any) -> Family:
     """The adapter of a decoder, by the model type of its config."""
     if config.model_type in REFUSED:
         raise InputError(REFUSED[config.model_type])
-    return _EXCEPTIONS.get(config.model_type, Family())
+    return EXCEPTIONS.get(config.model_type, Family())

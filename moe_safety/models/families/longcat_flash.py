@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,18 +22,23 @@ class _Experts(AdoptedExperts):
     def num_experts(self) -> int:
         return self.num_routed_experts
 
-    @property
-    def gate_up_proj(self) -> torch.Tensor:
-        # The parameter has rows for the identity experts too; nothing reads them.
-        return self._parameters["gate_up_proj"][: self.num_routed_experts]
-
     def forward(
         self, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
     ) -> torch.Tensor:
         identity = top_k_index >= self.num_routed_experts
         index, weights = top_k_index.masked_fill(identity, 0), top_k_weights.masked_fill(identity, 0)
         passed = hidden_states * (top_k_weights * identity).sum(dim=-1, keepdim=True)
-        return self.call(hidden_states, index, weights) + passed.to(hidden_states.dtype)
+        with self._real_experts_only():
+            return self.call(hidden_states, index, weights) + passed.to(hidden_states.dtype)
+
+    @contextmanager
+    def _real_experts_only(self) -> Iterator[None]:
+        """The parameter has rows for the identity experts too, which nothing reads; during the call it is cut."""
+        vars(self)["gate_up_proj"] = self._parameters["gate_up_proj"][: self.num_routed_experts]
+        try:
+            yield
+        finally:
+            del vars(self)["gate_up_proj"]
 
 
 class LongcatFlash(Family):

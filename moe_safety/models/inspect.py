@@ -1,0 +1,63 @@
+"""What `moe-safety inspect` says of a model: its experts, and the memory that the stages will take."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from moe_safety.errors import InputError
+from moe_safety.models.forecast import Forecast, Load, forecast
+from moe_safety.models.layout import MoELayout, inspect_model
+from moe_safety.models.sizes import Sizes, measure
+from moe_safety.models.skeleton import build_skeleton
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All of it; `describe` (describe.py) turns it into lines."""
+
+    model: str
+    architecture: str
+    dtype: str
+    layout: MoELayout
+    sizes: Sizes
+    load: Load
+    forecasts: list[Forecast]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        sizes = asdict(self.sizes)
+        del sizes["layers"]
+        return {
+            "model": self.model,
+            "architecture": self.architecture,
+            "dtype": self.dtype,
+            "layout": self.layout.to_dict() | {"fingerprint": self.layout.fingerprint()},
+            "sizes": sizes,
+            "load": asdict(self.load),
+            "forecast": [asdict(entry) | {"total": entry.total} for entry in self.forecasts],
+        }
+
+
+def inspect(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False, load: Load | None = None
+) -> Inspection:
+    """Inspects a folder or hub repository by its config alone. `load.dtype_bytes` follows the model's own type."""
+    model = build_skeleton(name, revision=revision, trust_remote_code=trust_remote_code)
+    layout = inspect_model(model)
+    dtype = model.config.get_text_config().dtype or torch.bfloat16
+    load = replace(load or Load(), dtype_bytes=dtype.itemsize)
+    if load.chosen > len(layout.experts()):
+        raise InputError(f"{name} has {len(layout.experts())} experts, {load.chosen} cannot be chosen")
+    sizes = measure(model, layout)
+    return Inspection(
+        model=name,
+        architecture=type(model).__name__,
+        dtype=str(dtype).removeprefix("torch."),
+        layout=layout,
+        sizes=sizes,
+        load=load,
+        forecasts=forecast(sizes, load),
+    )

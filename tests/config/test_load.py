@@ -1,0 +1,110 @@
+import textwrap
+
+import pytest
+
+from moe_safety.config import dump_config, load_config, results_only
+from moe_safety.errors import InputError
+
+GOOD = """
+run_dir: runs/x
+model: {name: demo}
+data:
+  attacks: [{path: a.json}]
+  benign: [{path: b.jsonl}]
+  controls: {from: benign, wrapper: flip-word-order}
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_defaults_are_the_contract_s(config_file):
+    config = load_config(config_file)
+    assert (config.seed, config.batches.batch_size, config.batches.safe_ratio, config.batches.max_length) == (
+        42,
+        16,
+        0.5,
+        512,
+    )
+    assert (config.respond.max_new_tokens, config.respond.temperature, config.respond.filter) == (128, 1.0, True)
+    assert (config.data.only_successful, config.data.test_fraction, config.data.validation_fraction) == (True, 0.2, 0.1)
+
+
+def test_dumped_configuration_loads_to_itself(config_file, tmp_path):
+    config = load_config(config_file, ["respond.temperature=5e-5", "data.benign=[{path: c.jsonl}]"])
+    again = tmp_path / "again.yaml"
+    again.write_text(dump_config(config))
+    assert load_config(again) == config
+    assert config.respond.temperature == 5e-5
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("batches.bach_size=3", "batches.bach_size: unknown key, did you mean 'batch_size'?"),
+        ("data.attacks.0.pth=x", "data.attacks.0.pth: unknown key, did you mean 'path'?"),
+        ("data.controls.wraper=x", "data.controls.wraper: unknown key, did you mean 'wrapper'?"),
+        ("sed=1", "sed: unknown key, did you mean 'seed'?"),
+        ("batches.batch_size=1", "batches.batch_size: input should be greater than or equal to 2"),
+        ("batches.batch_size='16'", "batches.batch_size: input should be a valid integer"),
+        ("seed=true", "seed: input should be a valid integer"),
+        ("batches.safe_ratio=1.0", "batches.safe_ratio: input should be less than 1"),
+        ("batches.safe_ratio=-0.1", "batches.safe_ratio: input should be greater than or equal to 0"),
+        ("batches.safe_ratio=0.99", "batches: safe_ratio 0.99 leaves no unsafe row in a batch of 16"),
+        ("data.attacks=[]", "data.attacks: list should have at least 1 item"),
+        ("data.attacks.0.dataset=x", "data.attacks.0: give either `path` or `dataset`"),
+        ("data.attacks.7.path=x", "data.attacks.7.path: the list has no element 7"),
+        ("run_dir=null", "run_dir: input should be a valid string"),
+        ("seed.deep=1", "seed: input should be a valid integer"),
+        ("seed", "--set takes key.path=value, not 'seed'"),
+        ("data.test_fraction=0.95", "data: test_fraction and validation_fraction leave nothing to train on"),
+    ],
+)
+def test_every_mistake_is_one_line_that_names_the_key(config_file, override, complaint):
+    with pytest.raises(InputError) as error:
+        load_config(config_file, [override])
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == 2
+
+
+def test_a_missing_key_is_named(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("run_dir: x\nmodel: {name: demo}\n")
+    with pytest.raises(InputError, match=r"c.yaml, data: a value is required"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a: [1, 2", "row 1: not valid YAML"),
+        ("- a\n- b\n", "a mapping of keys to values"),
+        ("seed: 1\nseed: 2\n", "row 2: not valid YAML: key 'seed' is given twice"),
+    ],
+)
+def test_broken_yaml_names_the_line(tmp_path, text, complaint):
+    path = tmp_path / "c.yaml"
+    path.write_text(textwrap.dedent(text))
+    with pytest.raises(InputError, match=complaint):
+        load_config(path)
+
+
+def test_no_such_file_and_invalid_utf8(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        load_config(tmp_path / "missing.yaml")
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"run_dir: \xff")
+    with pytest.raises(InputError, match="not valid UTF-8"):
+        load_config(path)
+
+
+def test_resources_are_no_part_of_what_decides_results(config_file):
+    one = load_config(config_file, ["respond.replicas=1", "respond.gpus_per_replica=2"])
+    two = load_config(config_file, ["respond.replicas=2"])
+    assert results_only(one.respond) == results_only(two.respond)
+    assert results_only(one.respond) != results_only(load_config(config_file, ["respond.temperature=0.0"]).respond)

@@ -1,0 +1,48 @@
+"""Handlers that do little, and misbehave on demand. Actors import this module."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from moe_safety.errors import InputError
+
+SCHEMA = pa.schema([("n", pa.int64())])
+
+
+@dataclass
+class Square:
+    """Squares its rows. The first time it meets `trap` it does what `deed` says."""
+
+    flags: str
+    trap: int = -1
+    deed: str = ""
+    pause: float = 0.0
+    divisible: bool = True
+
+    def __call__(self, rows):
+        numbers = rows["n"].to_pylist()
+        time.sleep(self.pause)
+        with open(Path(self.flags) / "handled", "a") as file:
+            file.write("".join(f"{number}\n" for number in numbers))
+        if self.trap in numbers:
+            self.misbehave(numbers)
+        return pa.table({"n": [number**2 for number in numbers]}, schema=SCHEMA)
+
+    def tokens(self, rows):
+        return len(rows)
+
+    def misbehave(self, numbers):
+        if self.deed == "memory" and len(numbers) > 2:
+            raise MemoryError("too large")
+        if self.deed == "input":
+            raise InputError("is no good", file="some.json", row=3)
+        if self.deed == "bug":
+            raise ZeroDivisionError("a bug")
+        flag = Path(self.flags) / "killed"
+        if self.deed == "kill" and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,117 @@
+import json
+import multiprocessing
+import time
+
+import pytest
+
+from moe_safety.errors import InputError, RunError
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir.lock import stage_lock
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunDir(str(tmp_path))
+
+
+class Body:
+    """Counts how often it runs."""
+
+    def __init__(self, run):
+        self.run, self.times = run, 0
+
+    def __call__(self):
+        self.times += 1
+        self.run.write_bytes("out.txt", b"result")
+        return Outcome(outputs=("out.txt",), summary={"n": self.times})
+
+
+def test_an_unchanged_stage_is_skipped(run):
+    body = Body(run)
+    stage = Stage("one", settings={"a": (1, 2), "b": {"c": 0.1}})
+    first = run_stage(run, stage, {}, body)
+    second = run_stage(run, stage, {}, body)
+    assert body.times == 1
+    assert (first["skipped"], second["skipped"], second["summary"]) == (False, True, {"n": 1})
+
+
+def test_changed_settings_refuse_and_say_what_changed(run):
+    body = Body(run)
+    run_stage(run, Stage("one", settings={"batches": {"size": 16}}), {}, body)
+    with pytest.raises(InputError, match=r"`one` was run with batches.size = 16, now 8; use --force") as error:
+        run_stage(run, Stage("one", settings={"batches": {"size": 8}}), {}, body)
+    assert error.value.exit_code == 2
+    assert body.times == 1
+    run_stage(run, Stage("one", settings={"batches": {"size": 8}}), {}, body, force=True)
+    assert body.times == 2
+
+
+def test_changed_inputs_refuse(run):
+    body = Body(run)
+    run.write_bytes("in.txt", b"1")
+    stage = Stage("one", settings={}, reads=("in.txt",), others={"model": "abc"})
+    run_stage(run, stage, {}, body)
+    run.write_bytes("in.txt", b"2")
+    with pytest.raises(InputError, match="with another in.txt"):
+        run_stage(run, stage, {}, body)
+    run.write_bytes("in.txt", b"1")
+    with pytest.raises(InputError, match="with another model"):
+        run_stage(run, Stage("one", {}, ("in.txt",), {"model": "def"}), {}, body)
+
+
+def test_a_missing_input_names_it(run):
+    with pytest.raises(InputError, match=r"`two` needs in.txt, which is not there"):
+        run_stage(run, Stage("two", {}, ("in.txt",)), {}, Body(run))
+
+
+def test_a_damaged_output_is_made_again(run):
+    body = Body(run)
+    stage = Stage("one", settings={})
+    run_stage(run, stage, {}, body)
+    run.write_bytes("out.txt", b"flipped")
+    run_stage(run, stage, {}, body)
+    assert body.times == 2
+    assert run.read_bytes("out.txt") == b"result"
+
+
+def test_an_interrupted_stage_runs_again_but_not_with_other_settings(run):
+    def broken():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_stage(run, Stage("one", settings={"a": 1}), {}, broken)
+    with pytest.raises(InputError, match="a = 1, now 2"):
+        run_stage(run, Stage("one", settings={"a": 2}), {}, Body(run))
+    assert not run_stage(run, Stage("one", settings={"a": 1}), {}, Body(run))["skipped"]
+
+
+def test_the_manifest_records_config_inputs_and_versions(run):
+    run.write_bytes("in.txt", b"1")
+    run_stage(run, Stage("one", {"a": 1}, ("in.txt",)), {"seed": 7}, Body(run))
+    manifest = json.loads(run.read_bytes("manifest.json"))["one"]
+    assert manifest["config"] == {"seed": 7}
+    assert manifest["inputs"] == {"in.txt": run.digest("in.txt")}
+    assert manifest["outputs"] == {"out.txt": run.digest("out.txt")}
+    assert manifest["versions"]["torch"].startswith("2.")
+
+
+def _hold(uri, started, release):
+    with stage_lock(RunDir(uri), "one"):
+        started.set()
+        release.wait(20)
+
+
+def test_two_writers_on_one_stage_but_not_on_two(run, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    started, release = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path), started, release))
+    holder.start()
+    assert started.wait(20)
+    with pytest.raises(RunError, match=f"`one` is being run already by process {holder.pid}"):
+        run_stage(run, Stage("one", {}), {}, Body(run))
+    run_stage(run, Stage("other", {}), {}, Body(run))
+
+    holder.kill()  # SIGKILL: the lock goes with its process.
+    holder.join()
+    time.sleep(0.1)
+    assert not run_stage(run, Stage("one", {}), {}, Body(run))["skipped"]

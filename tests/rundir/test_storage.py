@@ -1,0 +1,67 @@
+import errno
+import os
+import resource
+
+import pyarrow as pa
+import pytest
+
+from moe_safety.errors import InputError, RunError
+from moe_safety.rundir import RunDir
+
+
+@pytest.fixture(params=["folder", "uri"])
+def run(request, tmp_path):
+    return RunDir(str(tmp_path) if request.param == "folder" else f"file://{tmp_path}")
+
+
+def test_what_is_written_is_read(run):
+    table = pa.table({"a": [1, 2, 3]})
+    run.write_table("deep/er/t.parquet", table)
+    run.write_json("j.json", {"k": ["é", 1.5]})
+    assert run.read_table("deep/er/t.parquet").equals(table)
+    assert run.read_json("j.json") == {"k": ["é", 1.5]}
+    assert run.names("deep/er", ".parquet") == ["deep/er/t.parquet"]
+    assert run.names("nowhere") == []
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a//b", "", "a\\..\\b"])
+def test_no_path_leaves_the_run_directory(run, name):
+    with pytest.raises(InputError, match="not a path inside"):
+        run.write_bytes(name, b"")
+
+
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(run, tmp_path):
+    run.write_bytes("x", b"old")
+    with pytest.raises(ZeroDivisionError), run.writing("x") as path:
+        with open(path, "w") as file:
+            file.write("half")
+        raise ZeroDivisionError
+    assert run.read_bytes("x") == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_full_disk_leaves_the_old_file(run, tmp_path, monkeypatch):
+    run.write_bytes("x", b"old")
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match="No space left on device; nothing was overwritten"):
+        run.write_bytes("x", b"new")
+    assert run.read_bytes("x") == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_the_kernel_s_own_refusal_to_write(tmp_path):
+    run = RunDir(str(tmp_path))
+    run.write_bytes("x", b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(RunError, match="File too large; nothing was overwritten"):
+            run.write_bytes("x", b"new" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert run.read_bytes("x") == b"old"
+    assert os.listdir(tmp_path) == ["x"]
