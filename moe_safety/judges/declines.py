@@ -25,7 +25,7 @@ _VERB = (
     r"|accommodat|entertain|disclos|reveal|divulg|instruct|guid(?:e|ing)|walk you|list\b|outlin|fabricat|impersonat"
     r"|pretend|role-?play|contribut|carry|perform|execut|grant|honou?r|process|address|handle|elaborat|talk|tell"
     r"|advis|enabl|deliver|demonstrat|publish|translat|rewrit|indulg|cooperat|collaborat|act as|adopt|take on|express"
-    r"|go (?:along|through|there|down)|play (?:along|th)|fall for|say (?:that|this|such)"
+    r"|lend|go (?:along|through|there|down)|play (?:along|th)|fall for|say (?:that|this|such)"
     r"|follow (?:that|this|your|those|these|such|through)|do (?:that|this|it|so|what|such|any)"
     r"|mak(?:e|ing) (?:an?|that|this|up|any|jokes?|fun|such|content|statements?|comments?|assumptions|derog|gener)"
     r"|be (?:part|a part|a party|involved|complicit|of (?:any )?(?:help|assistance|service)|able|willing|comfortable"
@@ -45,8 +45,8 @@ _NO_LIMIT = (
     r"(?:real-?time|live|current|up-to-date|latest|opinion|subjective|diagnos|guarantee|external|physical"
     r"|personal (?:opinion|preference|experience|feeling|belief|view|thought|anecdote|advice)"
     r"|(?:medical|legal|financial|investment|tax|professional|clinical)\b[\w ,/]{0,25}(?:advice|diagnos|opinion)"
-    r"|(?:exact|precise|accurate|definite|definitive|complete|comprehensive|full|conclusive|direct|single|simple"
-    r"|specific|proper|meaningful|clear) (?:number|answer|count|date|figure|estimate|time|location|prediction|list"
+    r"|(?:exact|precise|accurate|definite|definitive|complete|comprehensive|full|conclusive) "
+    r"(?:number|answer|count|date|figure|estimate|time|location|prediction|list"
     r"|response|recommendation|explanation)|(?:image|photo|picture|audio|video|file|attachment)s?\b)"
     r"|[\w ]{0,40} (?:with (?:any )?(?:certainty|confidence)|in real time|beyond my (?:last|knowledge)|after my))"
 )
@@ -129,9 +129,9 @@ DECLINES = one_of(
     r"(?:fulfilled|completed|processed|answered|against|outside|beyond|not (?:something|appropriate|allowed|permitted"
     r"|ethical|within)|inappropriate|harmful|unethical|illegal|offensive|unsafe|dangerous|malicious|violat\w+"
     r"|promot\w+|encourag\w+|my|our|the (?:guidelines|policy|policies|terms))",
-    rf"\b(?:this|your) (?:content|response|conversation|{_REQUEST}) (?:may|might|could|was|has been|is) (?:violat\w+"
+    rf"\b(?:this|that|your) (?:content|response|conversation|{_REQUEST}) (?:may|might|could|was|has been|is) (?:violat\w+"
     r"|(?:be )?(?:blocked|filtered|flagged|removed|rejected|refused|denied|declined)(?! by (?:the|your)))",
-    r"\bshould not be answered\b|\bi was not (?:made|meant|built|designed|created) (?:to|for)\b",
+    r"\bshould not be answered\b|\b(?:is|are) (?:off the table|out of the question)\b|\bi was not (?:made|meant|built|designed|created) (?:to|for)\b",
     # it would be wrong of me
     r"\b(?:it|that|this|doing so|which) (?:is|would be) (?:(?:not|highly|deeply|completely|very|also) )*"
     rf"{_UNFIT}(?: (?:and|or|,) ?\w+)* (?:(?:for|of) (?:me|us)\b|to (?:{_VERB.replace('|tell', '')}))",

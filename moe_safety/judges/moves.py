@@ -100,8 +100,8 @@ def move_of(text: str) -> Move:
 
 _MAY_DECLINE = re.compile(
     r"\b(?:not|no|never|cannot|un(?:able|comf|ethical)|refus|declin|must|have to|need to|rather|against|violat|my\b|our\b"
-    r"|line\b|your (?:re|qu|pr|me|ta|to|co)|this (?:re|qu|pr|me|ta|to|co)|design|commit|program|train|only\b|beyond|outside"
-    r"|due to|ending|stopping|inappropriate|irresponsible|illegal|harmful|wrong|dangerous|filter|prohibit|goes?\b)"
+    r"|line\b|your (?:re|qu|pr|me|ta|to|co)|th(?:is|at) (?:re|qu|pr|me|ta|to|co)|design|commit|program|train|only\b|beyond|outside"
+    r"|due to|ending|stopping|inappropriate|irresponsible|illegal|harmful|wrong|dangerous|filter|prohibit|goes?\b|off the|out of the)"
 )
 """Every sentence that declines has one of these; most others do not, and need no closer look."""
 

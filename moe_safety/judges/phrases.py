@@ -16,7 +16,7 @@ _WRONG = (
     r"|an? (?:good|appropriate|acceptable|safe|solution|answer|option|healthy)|the (?:answer|solution|way|right)))"
 )
 LECTURES = one_of(
-    rf"\b(?:is|are|be|being|was|considered|as) (?:(?:[a-z]+ly|both|also|very|not only|morally and|a form of) ){{0,3}}{_WRONG}\b",
+    rf"\b(?:is|are|be|being|was|considered|as) (?:(?:[a-z]+ly|both|also|very|most|not only|morally and|a form of) ){{0,3}}{_WRONG}\b",
     r"\bthere (?:is|are) no (?:(?:\w+ ){0,2}(?:justification|excuse)|(?:safe|ethical|legal|legitimate|appropriate|good"
     r"|acceptable|responsible|right|moral|justifiable)(?: or \w+)? (?:ways?|methods?|reasons?|place))",
     r"\b(?:strongly|highly|firmly) (?:advise|urge|discourage|recommend against|encourage you|condemn|caution|oppose"
@@ -38,7 +38,7 @@ LECTURES = one_of(
 """What is asked is wrong, illegal, dangerous."""
 VALUES = one_of(
     r"\bstereotyp|\bdiscriminat|\bhate speech|\bprejudice|\btreated with|\binherent (?:worth|dignity|value)|\bempathy"
-    r"|\bregardless of (?:their|your|our|race|gender)|\bperpetuat|\bbetter ways? to|\bbreak(?:ing)? the law",
+    r"|\bregardless of (?:their|your|our|race|gender)|\bperpetuat|\bbetter ways? to|\bstrive to|\binclusive\b|\bbreak(?:ing)? the law",
     r"\bdeserves? (?:to (?:be|feel)|our|equal|the same|\w*\s?(?:respect|kindness|dignity|love))"
     r"|\brespect (?:for|and) (?:all|others|kindness|dignity|understanding|empathy)",
     r"\b(?:serious|legal|severe|real|real-world|negative|harmful|criminal|significant|devastating) (?:\w+ )?"
@@ -106,6 +106,12 @@ NOT_KNOWN = one_of(
     r"|\bhas not (?:been )?(?:revealed|publicly|disclosed)|\bnot publicly|\bmisunderstanding|\bis not (?:possible|a valid|logical)",
 )
 """The request rests on something that is not there, or is not clear; saying so answers it."""
+NOT_THERE = one_of(
+    r"\bno such\b|\b(?:do|does|did) not (?:actually |really |currently )?exist\b|\bfictional\b|\bfictitious\b|\bimaginary\b",
+    r"\bmythical\b|\bnot (?:a )?real (?:\w+)\b|\bnonsens\w+|\bdo(?:es)? not make (?:\w+ )?sense\b|\bnot (?:factually|logically) \w+",
+    r"\bthere is no (?:\w+ ){0,2}(?:evidence|record|information)\b",
+)
+"""The thing asked about does not exist."""
 LIMITS = one_of(
     r"\bi (?:do not|cannot|am not able to|am unable to|am not|did not|could not|do not currently) (?:[a-z]+ly )?(?:access"
     r"|have (?:access|the ability|the capability|personal|real|any|feelings|information|enough|an?\b|opinions|direct"
@@ -125,8 +131,8 @@ SMALL_TALK = one_of(
 GIVES = one_of(
     r"\bhere (?:is|are|goes)\b|\bas follows\b|\bthis is (?:the (?:general|usual|basic)|how)\b|\bstep 1\b",
     r"\b(?:the|following|these|basic|general|some) (?:general )?(?:steps|process is|method is|instructions)\b",
-    r"\bhow (?:it is|they are) (?:\w+ )?done\b|^(?:sure|okay|alright|fine|ok)[,!.](?! (?:but|i ))|\bin general,|\bgenerally,",
-    r"\b(?:one|you) (?:would|can|could|will need to|need to|should|must) (?:first|start|begin)\b|^first(?:ly)?,",
+    r"\bhow (?:it is|they are) (?:\w+ )?done\b|\bin general,|\bgenerally,",
+    r"\b(?:one|you) (?:would|can|could|will need to|need to|should|must) (?:first|start|begin)\b|\bfirst(?:ly)?,",
 )
 """A turn from declining to answering."""
 TURNS = one_of(
@@ -141,6 +147,8 @@ NOT_THE_ANSWER = one_of(
 """What a refusal lists in place of the answer."""
 
 SPEAKER = re.compile(rf"\b(?:i|my|me|we|{AI})\b")
+CHARACTER = re.compile(r"^[\W_]*(?!step|note|answer)([a-z][a-z ]{1,20}):", re.MULTILINE)
+"""Who speaks in a line of a dialogue."""
 FORMAL = re.compile(
     rf"assist|fulfil|compl|provid|generat|creat|produc|writ|request|guideline|polic|programm|design|{AI}|answer"
     r"|help (?:you )?with"
@@ -151,7 +159,7 @@ DOCUMENT = re.compile(
 )
 """The answer opens as a letter or a story, in which somebody else may decline."""
 FLAT_NO = re.compile(
-    r"\W*(?:no|nope|no thanks?(?: you)?|(?:absolutely|definitely|certainly|of course) not|no way|no can do|hard no|hard pass)\W*"
+    r"\W*(?:no|nope|no thanks?(?: you)?|(?:absolutely|definitely|certainly|of course) not|no way|not a chance|no can do|hard no|hard pass)\W*"
 )
 """No to a request, and perhaps a word of why."""
 CURT = re.compile(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -42,16 +42,18 @@ class Inspection:
 
 
 def inspect(
-    name: str, *, revision: str | None = None, trust_remote_code: bool = False, load: Load | None = None
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False, chosen: int | None = None
 ) -> Inspection:
-    """Inspects a folder or hub repository by its config alone. `load.dtype_bytes` follows the model's own type."""
+    """Inspects a folder or hub repository by its config alone; forecasts training `chosen` experts, 50 if there are."""
     model = build_skeleton(name, revision=revision, trust_remote_code=trust_remote_code)
     layout = inspect_model(model)
+    there_are = len(layout.experts())
+    chosen = min(Load.chosen, there_are) if chosen is None else chosen
+    if not 0 < chosen <= there_are:
+        raise InputError(f"of its {there_are} experts {chosen} cannot be chosen", file=name)
     dtype = model.config.get_text_config().dtype or torch.bfloat16
-    load = replace(load or Load(), dtype_bytes=dtype.itemsize)
-    if load.chosen > len(layout.experts()):
-        raise InputError(f"{name} has {len(layout.experts())} experts, {load.chosen} cannot be chosen")
     sizes = measure(model, layout)
+    load = Load(chosen=chosen, dtype_bytes=dtype.itemsize)
     return Inspection(
         model=name,
         architecture=type(model).__name__,

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from moe_safety.config import ModelConfig
@@ -14,7 +14,7 @@ from moe_safety.errors import InputError
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.fingerprint import fingerprint
 from moe_safety.models.layout import MoELayout, inspect_model
-from moe_safety.models.skeleton import build_skeleton
+from moe_safety.models.skeleton import build_skeleton, loader_of, read_config
 
 
 def quiet() -> None:
@@ -50,7 +50,9 @@ def load_model(model: ModelConfig, gpus: int | None = None) -> PreTrainedModel:
     check_loadable(model)
     dtype: Any = model.dtype if model.dtype == "auto" else getattr(torch, model.dtype)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = _load(AutoModelForCausalLM, model, dtype=dtype, device_map="auto" if (gpus or 1) > 1 else device)
+    config = read_config(model_path(model), revision=model.revision, trust_remote_code=model.trust_remote_code)
+    loader = loader_of(config, model.name, model.trust_remote_code)
+    loaded = _load(loader, model, dtype=dtype, device_map="auto" if (gpus or 1) > 1 else device)
     return use_our_experts(loaded).eval()
 
 

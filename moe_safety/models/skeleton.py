@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -26,13 +27,21 @@ def build_skeleton(name: str, *, revision: str | None = None, trust_remote_code:
     config = read_config(name, revision=revision, trust_remote_code=trust_remote_code)
     if config.is_encoder_decoder:
         raise InputError("an encoder-decoder model; only causal language models are served", file=name)
+    loader = loader_of(config, name, trust_remote_code)
     with _blame_config(name), torch.device("meta"):
-        if trust_remote_code or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-        # A few classes (mistral4's) are missing in that table.
-        for architecture in config.architectures or ():
-            if architecture.endswith("ForCausalLM") and hasattr(transformers, architecture):
-                return getattr(transformers, architecture)(config)
+        if loader is AutoModelForCausalLM:
+            return loader.from_config(config, trust_remote_code=trust_remote_code)
+        return loader(config)
+
+
+def loader_of(config: PreTrainedConfig, name: str, trust_remote_code: bool) -> Any:
+    """The class whose `from_pretrained` loads such a model."""
+    if trust_remote_code or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    # A few classes (mistral4's) are missing in that table.
+    for architecture in config.architectures or ():
+        if architecture.endswith("ForCausalLM") and hasattr(transformers, architecture):
+            return getattr(transformers, architecture)
     raise InputError(f"transformers has no causal language model for {config.model_type}", file=name)
 
 

@@ -14,11 +14,14 @@ from torch.nn.functional import grouped_mm
 from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
+from moe_safety.models.adopt import adopt
+
 NAME = "moe_safety"
 
 
 def use_our_experts(model: PreTrainedModel) -> PreTrainedModel:
     """Makes `model` run its experts through `experts_forward`. Generation leaves a function of this name in place."""
+    adopt(model)
     model.set_experts_implementation(NAME)
     return model
 

@@ -1,0 +1,138 @@
+"""Counts which experts the tokens of a forward pass are routed to, as the experts themselves receive them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from moe_safety.models.decoder import decoder_of
+from moe_safety.models.families import family_of
+from moe_safety.models.layout import MoELayer, MoELayout, inspect_model
+
+WEIGHT_UNIT = 2.0**-32
+"""Weights are summed as integers of this unit: integer sums do not depend on their order, and so not on the GPU."""
+
+
+class Counts:
+    """What `counting` fills: per row of the forward pass, MoE layer and expert."""
+
+    def __init__(self, layout: MoELayout, counted: torch.Tensor) -> None:
+        self.layout, self.counted = layout, counted
+        # One column more, for tokens that go to no expert.
+        shape = (layout.n_moe_layers, counted.shape[0] * (layout.max_experts + 1))
+        self.hits = torch.zeros(shape, dtype=torch.int64, device=counted.device)
+        self.units = torch.zeros_like(self.hits)
+
+    def add(self, position: int, index: torch.Tensor, weights: torch.Tensor) -> None:
+        """One layer's routing; rows are batch-major, so token n stands in row n // length."""
+        rows, length = self.counted.shape
+        columns = self.layout.max_experts + 1
+        keys = (index.view(rows, length, -1) + columns * torch.arange(rows, device=index.device).view(-1, 1, 1)).view(
+            -1
+        )
+        counted = self.counted.unsqueeze(-1).expand(rows, length, index.shape[-1]).reshape(-1)
+        self.hits[position].scatter_add_(0, keys, counted.long())
+        units = (weights.reshape(-1).double() / WEIGHT_UNIT).round().long() * counted
+        self.units[position].scatter_add_(0, keys, units)
+
+    def counts(self) -> torch.Tensor:
+        """int64 [rows, MoE layers, experts]: counted tokens that are routed to the expert."""
+        return self._by_row(self.hits)
+
+    def weights(self) -> torch.Tensor:
+        """float32, same shape: the routing weights of these tokens, summed."""
+        return (self._by_row(self.units).double() * WEIGHT_UNIT).float()
+
+    def _by_row(self, flat: torch.Tensor) -> torch.Tensor:
+        rows, _ = self.counted.shape
+        return (
+            flat.view(self.layout.n_moe_layers, rows, -1)[:, :, : self.layout.max_experts].transpose(0, 1).contiguous()
+        )
+
+
+@contextmanager
+def counting(model: PreTrainedModel, counted: torch.Tensor, layout: MoELayout | None = None) -> Iterator[Counts]:
+    """Inside, a forward pass over rows shaped like `counted` (bool, [rows, length]) adds to the yielded counts."""
+    layout = layout or inspect_model(model)
+    family = family_of(decoder_of(model).config)
+    counts = Counts(layout, counted)
+
+    def hook(position: int, layer: MoELayer, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        index, weights = family.routing_of(layer, args, kwargs)
+        counts.add(position, index.to(counted.device), weights.to(counted.device))
+
+    handles = [
+        model.get_submodule(layer.experts).register_forward_pre_hook(partial(hook, position, layer), with_kwargs=True)
+        for position, layer in enumerate(layout.layers)
+    ]
+    try:
+        yield counts
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Enough(Exception):
+    """Ends a forward pass whose rest nobody needs."""
+
+
+@contextmanager
+def stopping_after_routing(model: PreTrainedModel, layout: MoELayout) -> Iterator[None]:
+    """Inside, a forward pass ends once the last MoE layer has been routed: before its experts, and before all above."""
+
+    def stop(module: torch.nn.Module, args: Any) -> None:
+        raise _Enough
+
+    handle = model.get_submodule(layout.layers[-1].experts).register_forward_pre_hook(stop)
+    try:
+        yield
+    except _Enough:
+        pass
+    finally:
+        handle.remove()
+
+
+@torch.inference_mode()
+def count_routing(
+    model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, counted: torch.Tensor
+) -> torch.Tensor:
+    """int64 [rows, MoE layers, experts]: how many `counted` tokens of each row are routed to each expert.
+
+    Padding may stand on either side and is never counted, whatever `counted` says of it.
+    """
+    return run_counting(model, input_ids, attention_mask, counted.bool() & attention_mask.bool()).counts()
+
+
+@torch.inference_mode()
+def run_counting(
+    model: PreTrainedModel,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    counted: torch.Tensor,
+    layout: MoELayout | None = None,
+) -> Counts:
+    """The same with routing weights, for callers that know the layout and count no padding."""
+    layout = layout or inspect_model(model)
+    was_training = model.training
+    # Some routers draw noise while training.
+    model.eval()
+    try:
+        with counting(model, counted, layout) as counts, stopping_after_routing(model, layout):
+            decoder_of(model)(input_ids=input_ids, use_cache=False, **_where(attention_mask))
+    finally:
+        model.train(was_training)
+    return counts
+
+
+def _where(attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Padding on the right is invisible to a causal model, which is then spared the mask and its slower attention."""
+    on_the_right = bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all()) and bool(attention_mask[:, 0].all())
+    if on_the_right:
+        return {}
+    positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+    return {"attention_mask": attention_mask, "position_ids": positions}
