@@ -16,6 +16,8 @@ STAGES: dict[str, tuple[str, str]] = {
     "prepare": ("moe_safety.inputs.stage:prepare", "read attack, benign and control files, split by goal"),
     "respond": ("moe_safety.batches.respond:respond", "let the base model answer, judge, drop pairs that do not hold"),
     "compose": ("moe_safety.batches.compose:compose", "build the mixed batches with training targets"),
+    "capture": ("moe_safety.routing.capture:capture", "count which experts every prompt is routed to (Ray Data)"),
+    "identify": ("moe_safety.identify.stage:identify", "risk differences, statistics, selection, masks"),
 }
 """Commands that take a configuration: where their function stands, and what they do."""
 

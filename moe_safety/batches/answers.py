@@ -61,7 +61,7 @@ def plan_answers(
     )
     sizes = [len(row) + limits.max_new_tokens for row in tokens]
     groups = pack(sizes, limits.max_tokens_per_forward)
-    plan.write((rows.take(pa.array(group)) for group in groups), PLAN_SCHEMA, f"{identity} {limits}")
+    plan.write((rows.take(pa.array(group)) for group in groups), PLAN_SCHEMA, identity)
 
 
 def prompt_seed(seed: int, prompt_id: str) -> int:

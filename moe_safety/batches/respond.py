@@ -69,8 +69,10 @@ def _answer(config: Config, run: RunDir, prompts: pa.Table, fingerprint: str) ->
     sampled = {"safe", "unsafe"}
     temperatures = [settings.temperature if label in sampled else 0.0 for label in prompts["label"].to_pylist()]
     plan = Plan(run, _PLAN)
-    tokenizer = load_tokenizer(config.model)
-    plan_answers(plan, prompts, temperatures, tokenizer, limits, seed=config.seed, identity=fingerprint)
+    identity = f"{fingerprint} {config.seed} {limits} {run.digest('prompts.parquet')}"
+    if not plan.stands(identity):
+        tokenizer = load_tokenizer(config.model)
+        plan_answers(plan, prompts, temperatures, tokenizer, limits, seed=config.seed, identity=identity)
     parts = Parts(run, _FOLDER, plan)
     build = partial(Answerer, config.model, settings.gpus_per_replica, limits)
     run_job(Job(plan, parts, build, settings))

@@ -1,7 +1,7 @@
 """The distributed pattern that every stage stands on: plan, actors, parts."""
 
 from moe_safety.jobs.parts import Parts
-from moe_safety.jobs.plan import Plan, pack
+from moe_safety.jobs.plan import Plan, pack, spread
 from moe_safety.jobs.run import Handler, Job, run_job
 
-__all__ = ["Handler", "Job", "Parts", "Plan", "pack", "run_job"]
+__all__ = ["Handler", "Job", "Parts", "Plan", "pack", "run_job", "spread"]

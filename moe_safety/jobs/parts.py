@@ -12,7 +12,7 @@ from moe_safety.rundir import RunDir
 
 
 class Parts:
-    """`FOLDER/part-N.parquet` for each item N of the plan, its marker in `FOLDER/_done`, where no reader of tables looks."""
+    """`FOLDER/part-N.parquet` for each item N of the plan; its marker stands in `FOLDER/_done`, out of readers' sight."""
 
     def __init__(self, run: RunDir, folder: str, plan: Plan) -> None:
         self.run, self.folder, self.plan = run, folder, plan
@@ -23,10 +23,10 @@ class Parts:
     def marker_name(self, item: int) -> str:
         return f"{self.folder}/_done/part-{item:06d}.json"
 
-    def commit(self, item: int, key: str, table: pa.Table, notes: dict[str, Any]) -> None:
+    def commit(self, item: int, table: pa.Table, notes: dict[str, Any]) -> None:
         self.run.write_table(self.table_name(item), table)
         digest = self.run.digest(self.table_name(item))
-        self.run.write_json(self.marker_name(item), {"key": key, "sha256": digest, "notes": notes})
+        self.run.write_json(self.marker_name(item), {"key": self.plan.keys[item], "sha256": digest, "notes": notes})
 
     def unfinished(self) -> list[int]:
         """Items whose part is missing, damaged, or was made for something else."""
@@ -38,14 +38,19 @@ class Parts:
             return False
         marker = self.run.read_json(self.marker_name(item))
         return (
-            marker["key"] == self.plan.key(item, self.plan.rows(item))
+            marker["key"] == self.plan.keys[item]
             and self.run.digest(self.table_name(item)) == marker["sha256"]
         )
 
+    @property
+    def table_names(self) -> list[str]:
+        """The parts, in the order of items."""
+        return [self.table_name(item) for item in range(len(self.plan))]
+
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The parts' tables, in the order of items, so that a fold over them has one result."""
-        for item in range(len(self.plan)):
-            yield self.run.read_table(self.table_name(item), columns)
+        for name in self.table_names:
+            yield self.run.read_table(name, columns)
 
     def notes(self) -> dict[str, Any]:
         """What items had to say, by item."""
@@ -54,7 +59,5 @@ class Parts:
 
     def remove_strangers(self) -> None:
         """Deletes parts beyond the plan, left by a larger one."""
-        known = {self.table_name(item) for item in range(len(self.plan))}
-        for name in self.run.names(self.folder, ".parquet"):
-            if name not in known:
-                self.run.delete(name)
+        for name in set(self.run.names(self.folder, ".parquet")) - set(self.table_names):
+            self.run.delete(name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,12 +21,18 @@ class Plan:
         self._file: pq.ParquetFile | None = None
 
     def write(self, items: Iterable[pa.Table], schema: pa.Schema, identity: str) -> None:
-        """Stores the items' rows. `identity` stands for all else that decides results, the model for one."""
+        """Stores the items' rows. `identity` stands for all that decides them and what is made of them."""
+        keys = []
         with self.run.writing(self.name) as path, pq.ParquetWriter(path, schema) as writer:
-            for rows in items:
+            for item, rows in enumerate(items):
                 writer.write_table(rows, row_group_size=len(rows))
-            writer.add_key_value_metadata({"identity": identity})
+                keys.append(_key(identity, item, rows))
+            writer.add_key_value_metadata({"identity": identity, "keys": json.dumps(keys)})
         self._file = None
+
+    def stands(self, identity: str) -> bool:
+        """Whether the plan is there already, made of the same things."""
+        return self.run.exists(self.name) and self._metadata(b"identity") == identity
 
     def __len__(self) -> int:
         return self._open().num_row_groups
@@ -32,21 +40,25 @@ class Plan:
     def rows(self, item: int) -> pa.Table:
         return self._open().read_row_group(item)
 
-    def key(self, item: int, rows: pa.Table) -> str:
-        """Says what the item is; a part made for another item, plan or model has another key."""
-        digest = hashlib.sha256(f"{self._identity}:{item}".encode())
-        for batch in rows.to_batches():
-            digest.update(batch.serialize())
-        return digest.hexdigest()
+    @cached_property
+    def keys(self) -> list[str]:
+        """What each item is; a part made for another item, plan or model has another key."""
+        return json.loads(self._metadata(b"keys"))
 
-    @property
-    def _identity(self) -> str:
-        return self._open().metadata.metadata[b"identity"].decode()
+    def _metadata(self, name: bytes) -> str:
+        return self._open().metadata.metadata[name].decode()
 
     def _open(self) -> pq.ParquetFile:
         if self._file is None:
             self._file = self.run.open_parquet(self.name)
         return self._file
+
+
+def _key(identity: str, item: int, rows: pa.Table) -> str:
+    digest = hashlib.sha256(f"{identity}:{item}".encode())
+    for batch in rows.combine_chunks().to_batches():
+        digest.update(batch.serialize())
+    return digest.hexdigest()
 
 
 def pack(sizes: Sequence[int], budget: int) -> list[list[int]]:
@@ -62,3 +74,10 @@ def pack(sizes: Sequence[int], budget: int) -> list[list[int]]:
         else:
             groups.append([row])
     return groups
+
+
+def spread(groups: Sequence[list[int]], at_most: int = 256) -> list[list[list[int]]]:
+    """Items of one or more groups each. Few groups are an item each; many are gathered, so that a long job has items
+    that outweigh what each costs to hand out and to store."""
+    size = -(-len(groups) // at_most)
+    return [list(groups[start : start + size]) for start in range(0, len(groups), max(size, 1))]

@@ -100,7 +100,7 @@ class _Actor:
             rows = self.plan.rows(item)
             notes: dict[str, Any] = {}
             table = handle_rows(self.handler, rows, notes)
-            self.parts.commit(item, self.plan.key(item, rows), table, notes)
+            self.parts.commit(item, table, notes)
             result |= {"rows": len(rows), "tokens": self.handler.tokens(rows)}
         except MoeSafetyError as error:
             result |= {"error": type(error).__name__, "message": str(error)}

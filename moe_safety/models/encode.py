@@ -51,6 +51,15 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Mapping[str, str]
         return _render(tokenizer, [first, *messages[2:]], answer_follows=answer_follows)
 
 
+def prompt_and_answer(
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: str | None, max_length: int
+) -> tuple[list[int], list[int]]:
+    """Both as tokens, `max_length` together unless the answer alone is longer; no answer is no tokens."""
+    answered = [] if answer is None else answer_tokens(tokenizer, answer)
+    # A model needs one token to start from.
+    return cut_left(prompt_tokens(tokenizer, messages), max(max_length - len(answered), 1)), answered
+
+
 def cut_left(prompt: Sequence[int], room: int) -> list[int]:
     """The last `room` tokens of a prompt."""
     return list(prompt[-room:]) if room > 0 else []
@@ -78,3 +87,11 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device | str
         ids[place, start:] = torch.as_tensor(row)
         mask[place, start:] = 1
     return Padded(ids.to(device), mask.to(device))
+
+
+def pad_right(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> torch.Tensor:
+    """Token ids in one rectangle. A causal model cannot see what stands behind a row's end, so that needs no mask."""
+    ids = torch.zeros(len(rows), max(len(row) for row in rows), dtype=torch.long)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = torch.as_tensor(row)
+    return ids.to(device)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_safety.jobs import pack
+from moe_safety.jobs import pack, spread
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 200))
@@ -20,3 +20,11 @@ def test_like_sizes_stand_together(sizes):
 
 def test_neighbours_share_a_group():
     assert pack([3, 9, 3, 3, 9], 18) == [[1, 4], [0, 2, 3]]
+
+
+@given(st.lists(st.lists(st.integers()), max_size=700))
+def test_groups_are_gathered_in_order_into_few_items(groups):
+    items = spread(groups, at_most=256)
+    assert [group for item in items for group in item] == groups
+    assert len(items) <= 256
+    assert len(groups) > 256 or len(items) == len(groups)

@@ -96,7 +96,7 @@ def test_a_user_s_mistake_found_by_an_actor_stays_one_line(tmp_path):
 
 
 def test_a_bug_in_an_actor_ends_the_run_and_names_itself(tmp_path):
-    with pytest.raises(RunError, match="squares/_errors/part-000001.txt: ZeroDivisionError: a bug"):
+    with pytest.raises(RunError, match=r"squares/_errors/part-000001.txt: ZeroDivisionError: a bug"):
         run_job(make_job(tmp_path, trap=9, deed="bug"))
 
 

@@ -34,7 +34,7 @@ def one_at_a_time(model):
     for row, prompt in enumerate(prompts()):
         seen = {}
 
-        def note(module, args, kwargs, layer):
+        def note(module, args, kwargs, layer, seen=seen):
             seen[layer.index] = family.routing_of(layer, args, kwargs)[0].tolist()
 
         handles = [

@@ -52,7 +52,7 @@ def test_changed_inputs_refuse(run):
     stage = Stage("one", settings={}, reads=("in.txt",), others={"model": "abc"})
     run_stage(run, stage, {}, body)
     run.write_bytes("in.txt", b"2")
-    with pytest.raises(InputError, match="with another in.txt"):
+    with pytest.raises(InputError, match=r"with another in.txt"):
         run_stage(run, stage, {}, body)
     run.write_bytes("in.txt", b"1")
     with pytest.raises(InputError, match="with another model"):

@@ -32,10 +32,8 @@ def test_no_path_leaves_the_run_directory(run, name):
 
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(run, tmp_path):
     run.write_bytes("x", b"old")
-    with pytest.raises(ZeroDivisionError), run.writing("x") as path:
-        with open(path, "w") as file:
-            file.write("half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), run.writing("x") as path, open(path, "w") as file:
+        file.write(f"half{1 / 0}")
     assert run.read_bytes("x") == b"old"
     assert os.listdir(tmp_path) == ["x"]
 

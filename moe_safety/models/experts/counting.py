@@ -112,11 +112,11 @@ def count_routing(
 def run_counting(
     model: PreTrainedModel,
     input_ids: torch.Tensor,
-    attention_mask: torch.Tensor,
+    attention_mask: torch.Tensor | None,
     counted: torch.Tensor,
     layout: MoELayout | None = None,
 ) -> Counts:
-    """The same with routing weights, for callers that know the layout and count no padding."""
+    """The same with routing weights, for callers that count no padding; those that pad on the right need no mask."""
     layout = layout or inspect_model(model)
     was_training = model.training
     # Some routers draw noise while training.
@@ -129,10 +129,9 @@ def run_counting(
     return counts
 
 
-def _where(attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+def _where(attention_mask: torch.Tensor | None) -> dict[str, torch.Tensor]:
     """Padding on the right is invisible to a causal model, which is then spared the mask and its slower attention."""
-    on_the_right = bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all()) and bool(attention_mask[:, 0].all())
-    if on_the_right:
+    if attention_mask is None or not (attention_mask.diff(dim=1) > 0).any():
         return {}
     positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
     return {"attention_mask": attention_mask, "position_ids": positions}

@@ -98,11 +98,10 @@ def second_product(
     self: torch.nn.Module, inner: torch.Tensor, weight: torch.Tensor, dispatch: Dispatch
 ) -> torch.Tensor:
     # The product is linear, so the routing weight may stand before it, unless a bias or a norm comes between.
-    if self.has_bias or self.has_post_expert_norm:
+    norm = getattr(self, "post_expert_norm", None)
+    if self.has_bias or norm is not None:
         out = _grouped_linear(self, inner, "down_proj", dispatch)
-        if self.has_post_expert_norm:
-            out = self.post_expert_norm(out)  # type: ignore[operator]
-        return out * weight
+        return (out if norm is None else norm(out)) * weight
     return _grouped_linear(self, inner * weight, "down_proj", dispatch)
 
 

@@ -1,0 +1,57 @@
+"""What an actor of `capture` does: reads the routing of one item's prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import PreTrainedModel
+
+from moe_safety.config import ModelConfig
+from moe_safety.models.encode import pad_right
+from moe_safety.models.experts import run_counting
+from moe_safety.models.layout import MoELayout, inspect_model
+from moe_safety.models.load import load_model
+from moe_safety.routing.table import routing_table
+
+
+@dataclass
+class RoutingReader:
+    """Handles one item: a few forward passes."""
+
+    model: PreTrainedModel
+    divisible: bool = True
+    layout: MoELayout = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.layout = inspect_model(self.model)
+        self.device = self.model.get_input_embeddings().weight.device
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        forward = rows["forward"].to_numpy()
+        ends = np.flatnonzero(np.diff(forward, append=forward[-1] + 1)) + 1
+        starts = [0, *ends[:-1]]
+        read = [self._read(rows.slice(start, end - start)) for start, end in zip(starts, ends, strict=True)]
+        counts, weights = (torch.cat(parts).cpu().numpy() for parts in zip(*read, strict=True))
+        tokens = rows["counted_to"].to_numpy() - rows["counted_from"].to_numpy()
+        return routing_table(self.layout, rows["prompt_id"].to_pylist(), tokens, counts, weights)
+
+    def _read(self, rows: pa.Table) -> tuple[torch.Tensor, torch.Tensor]:
+        """One forward pass."""
+        ids = pad_right([row.as_py() for row in rows["tokens"]], self.device)
+        places = torch.arange(ids.shape[1], device=self.device)
+        start, end = (
+            torch.as_tensor(rows[name].to_numpy(), device=self.device)[:, None]
+            for name in ("counted_from", "counted_to")
+        )
+        counts = run_counting(self.model, ids, None, (places >= start) & (places < end), self.layout)
+        return counts.counts().int(), counts.weights()
+
+    def tokens(self, rows: pa.Table) -> int:
+        return int(np.diff(rows["tokens"].combine_chunks().offsets.to_numpy()).sum())
+
+
+def build_reader(model: ModelConfig, gpus: int) -> RoutingReader:
+    return RoutingReader(load_model(model, gpus))

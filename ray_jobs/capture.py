@@ -1,0 +1,8 @@
+"""`capture` as a job: python ray_jobs/capture.py CONFIG.yaml [--set key.path=value ...]"""
+
+import sys
+
+from moe_safety.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["capture", *sys.argv[1:]]))
