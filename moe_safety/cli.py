@@ -6,20 +6,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
-from importlib import import_module
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moe_safety.errors import MoeSafetyError
 
-STAGES: dict[str, tuple[str, str]] = {
-    "prepare": ("moe_safety.inputs.stage:prepare", "read attack, benign and control files, split by goal"),
-    "respond": ("moe_safety.batches.respond:respond", "let the base model answer, judge, drop pairs that do not hold"),
-    "compose": ("moe_safety.batches.compose:compose", "build the mixed batches with training targets"),
-    "capture": ("moe_safety.routing.capture:capture", "count which experts every prompt is routed to (Ray Data)"),
-    "identify": ("moe_safety.identify.stage:identify", "risk differences, statistics, selection, masks"),
-}
-"""Commands that take a configuration: where their function stands, and what they do."""
+if TYPE_CHECKING:
+    from moe_safety.config import Config
+
+DEMO_CONFIG = Path(__file__).parent / "models" / "demo" / "demo.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,39 +29,76 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="moe-safety", description=import_module("moe_safety").__doc__)
+    import moe_safety
+    from moe_safety.pipeline import STAGES
+
+    parser = argparse.ArgumentParser(prog="moe-safety", description=moe_safety.__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, (_, summary) in STAGES.items():
+
+    def add(name: str, summary: str, run: Callable[[argparse.Namespace], object]) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary)
-        command.add_argument("config", metavar="CONFIG.yaml")
-        command.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides")
-        command.add_argument("--address", metavar="ADDR", help="Ray cluster to run on; the local machine unless given")
-        command.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
-        command.add_argument("--force", action="store_true", help="do it again, whatever stands there")
-        command.set_defaults(run=_run_stage, stage=name)
-    inspect = commands.add_parser("inspect", help="print a model's MoE layers and a memory forecast")
+        command.set_defaults(run=run, stage=name)
+        return command
+
+    for name, (_, summary) in STAGES.items():
+        _add_config_arguments(add(name, summary, _run_stage))
+    _add_config_arguments(add("run", "all of the above, skipping what is already done", _run_all))
+
+    demo = add("demo", "`run` on the built-in demo model", _demo)
+    demo.add_argument("--out", metavar="DIR", default="runs/demo", help="run directory (runs/demo)")
+
+    inspect = add("inspect", "print a model's MoE layers and a memory forecast", _inspect)
     inspect.add_argument("model", metavar="MODEL", help="a folder, a hub id, or `demo`")
     inspect.add_argument("--top-k", type=int, help="experts that selective training repairs; 50 unless given")
     inspect.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
     inspect.add_argument("--json", action="store_true")
-    inspect.set_defaults(run=_inspect)
-    calibrate = commands.add_parser("calibrate-judge", help="score the rule judge on human labels")
+
+    calibrate = add("calibrate-judge", "score the configured judge on human labels", _calibrate)
     calibrate.add_argument("file", metavar="FILE.csv", help="columns prompt, response, label (refused or complied)")
     calibrate.add_argument("--json", action="store_true")
-    calibrate.set_defaults(run=_calibrate)
     return parser
 
 
-def _run_stage(args: argparse.Namespace) -> None:
+def _add_config_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", metavar="CONFIG.yaml")
+    command.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides")
+    command.add_argument("--address", metavar="ADDR", help="Ray cluster to run on; the local machine unless given")
+    command.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+    command.add_argument("--force", action="store_true", help="do it again, whatever stands there")
+
+
+def _configured(args: argparse.Namespace) -> Config | None:
+    """The configuration, or nothing where it was only to be shown."""
     from moe_safety.config import dump_config, load_config
 
     config = load_config(args.config, args.overrides)
     if args.dry_run:
         print(dump_config(config), end="")
-        return
+        return None
     if args.address:
         os.environ["RAY_ADDRESS"] = args.address
-    _resolve(STAGES[args.stage][0])(config, force=args.force)
+    return config
+
+
+def _run_stage(args: argparse.Namespace) -> None:
+    from moe_safety.pipeline import run_one
+
+    if config := _configured(args):
+        run_one(args.stage, config, force=args.force)
+
+
+def _run_all(args: argparse.Namespace) -> None:
+    from moe_safety.pipeline import run_all
+
+    if config := _configured(args):
+        run_all(config, force=args.force)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from moe_safety.config import load_config
+    from moe_safety.pipeline import run_all
+
+    run_all(load_config(DEMO_CONFIG, [f"run_dir={json.dumps(args.out)}"]))
 
 
 def _inspect(args: argparse.Namespace) -> None:
@@ -86,8 +119,3 @@ def _calibrate(args: argparse.Namespace) -> None:
 
     calibration = calibrate_file(args.file, make_judge(JudgeConfig()))
     print(json.dumps(calibration.to_json(), indent=1) if args.json else calibration.describe())
-
-
-def _resolve(target: str) -> Any:
-    module, function = target.split(":")
-    return getattr(import_module(module), function)

@@ -16,7 +16,7 @@ def connect() -> None:
     """Joins the cluster that RAY_ADDRESS names (a submitted job has it set), else starts Ray here. Idempotent."""
     if not ray.is_initialized():
         # Quiet where nothing is wrong, and no usage report to anyone.
-        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "disabled" if "RAY_ADDRESS" not in os.environ else "token")
         try:

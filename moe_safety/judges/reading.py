@@ -41,10 +41,9 @@ def read_answer(response: str) -> Reading:
     text = text[:HEAD]
     if "<" in text or "[" in text:
         text = _SPECIAL_TOKENS.sub(" ", text)
-    text = fold(text).strip()
+    text = _freed_voice(fold(text).strip())
     if problem := _unreadable(text):
         return Reading([], problem=problem)
-    text = _freed_voice(text)
     text, code_lines = _without_code(text)
     text = _without_quotations(text)
     return Reading(_sentences(text), text, code_lines)
@@ -87,7 +86,10 @@ _WRITTEN_OUT = (
     ("'ll", " will"),
     ("'d ", " would "),
     *((f"{word}'s", f"{word} is") for word in ("it", "that", "there", "here", "what")),
-    *((f" {word}nt ", f" {word} not ") for word in ("do", "does", "did", "is", "are", "was", "would", "should", "could")),
+    *(
+        (f" {word}nt ", f" {word} not ")
+        for word in ("do", "does", "did", "is", "are", "was", "would", "should", "could")
+    ),
     (" cant ", " cannot "),
     (" wont ", " will not "),
     (" im ", " i am "),
@@ -171,9 +173,9 @@ def _without_quotations(text: str) -> str:
     whole = text.strip(" \n*_>#")
     if whole[:1] in "\"'" and whole.count(whole[:1]) - whole.endswith(whole[:1]) == 1:
         return whole.strip("\"'")
-    if '"' in text:
-        text = _DOUBLE_QUOTED.sub(' "" ', text)
-    return _SINGLE_QUOTED.sub(" '' ", text) if "'" in text else text
+    outside = _DOUBLE_QUOTED.sub(' "" ', text) if '"' in text else text
+    outside = _SINGLE_QUOTED.sub(" '' ", outside) if "'" in outside else outside
+    return outside if _WORD.search(outside) else text
 
 
 _ITEM = re.compile(r"^(?:[ \t>#*_]*(?:\(?\d{1,2}[.):]\s|step \d|\(?[a-h]\)\s)|[ \t]*[-•+*]\s)", re.MULTILINE)
@@ -188,6 +190,6 @@ def _sentences(text: str) -> list[Sentence]:
         is_item = line.startswith(_ITEM_MARK)
         for part in _SENTENCE_END.split(line.strip(_ITEM_MARK)):
             part = part.strip(" \"'")
-            if part:
+            if _WORD.search(part):
                 found.append(Sentence(part, part.count(" ") + 1, is_item))
     return found

@@ -16,7 +16,7 @@ Messages = Sequence[Mapping[str, str]]
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
     """The prompt up to the place where the answer begins."""
-    text = _render(tokenizer, list(messages), answer_follows=True)
+    text = _render(tokenizer, messages, answer_follows=True)
     return tokenizer(text, add_special_tokens=False).input_ids
 
 
@@ -38,11 +38,11 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(end)
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Mapping[str, str]], *, answer_follows: bool) -> str:
+def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, answer_follows: bool) -> str:
     if tokenizer.chat_template is None:
         raise InputError("its tokenizer has no chat template", file=tokenizer.name_or_path)
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer_follows)
+        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=answer_follows)
     except TemplateError:
         # Some families have no system role: there its text opens the first user turn.
         if messages[0]["role"] != "system" or len(messages) < 2:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.fingerprint import fingerprint
 from moe_safety.models.layout import MoELayout, inspect_model
+from moe_safety.models.quiet import quiet
 from moe_safety.models.skeleton import build_skeleton, loader_of, read_config
-
-
-def quiet() -> None:
-    """Keeps libraries from writing between a command's own lines."""
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 
 def model_path(model: ModelConfig) -> str:

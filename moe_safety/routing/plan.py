@@ -40,7 +40,7 @@ def write_plan(
     with tempfile.TemporaryDirectory() as folder:
         encoded = Path(folder) / "encoded.arrow"
         sizes = _encode(encoded, batches, tokenizer, capture, max_length)
-        groups = pack(sizes, capture.max_tokens_per_forward)
+        groups = pack(sizes.tolist(), capture.max_tokens_per_forward)
         with pa.memory_map(str(encoded)) as source:
             rows = pa.ipc.open_file(source).read_all()
             plan.write((_item_rows(rows, item) for item in spread(groups)), PLAN_SCHEMA, identity)

@@ -43,7 +43,7 @@ class RoutingReader:
         ids = pad_right([row.as_py() for row in rows["tokens"]], self.device)
         places = torch.arange(ids.shape[1], device=self.device)
         start, end = (
-            torch.as_tensor(rows[name].to_numpy(), device=self.device)[:, None]
+            torch.tensor(rows[name].to_numpy(), device=self.device)[:, None]
             for name in ("counted_from", "counted_to")
         )
         counts = run_counting(self.model, ids, None, (places >= start) & (places < end), self.layout)

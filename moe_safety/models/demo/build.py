@@ -18,6 +18,7 @@ from moe_safety.models.demo.shapes import Shape, new_model
 from moe_safety.models.demo.tokenizer import demo_tokenizer
 from moe_safety.models.demo.train import Pupil, examine, teach
 from moe_safety.models.experts import use_our_experts
+from moe_safety.models.quiet import quiet
 
 TAUGHT = 450
 """Requests of each kind that the base model learns from; the rest are held out, and prompt files use only those."""
@@ -39,6 +40,7 @@ def demo_folder(shape: Shape = "olmoe", seed: int = 0) -> Path:
 
 
 def _build(folder: Path, shape: Shape, seed: int) -> None:
+    quiet()
     tokenizer = demo_tokenizer()
     pupil = Pupil(use_our_experts(new_model(shape, tokenizer, seed)), tokenizer)
     lessons = language.requests(True)[:TAUGHT] + language.requests(False)[:TAUGHT]

@@ -1,0 +1,29 @@
+"""`run` and `demo`: every stage in order, each skipped where its work is done."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from moe_safety.config import Config
+
+STAGES: dict[str, tuple[str, str]] = {
+    "prepare": ("moe_safety.inputs.stage:prepare", "read attack, benign and control files, split by goal"),
+    "respond": ("moe_safety.batches.respond:respond", "let the base model answer, judge, drop pairs that do not hold"),
+    "compose": ("moe_safety.batches.compose:compose", "build the mixed batches with training targets"),
+    "capture": ("moe_safety.routing.capture:capture", "count which experts every prompt is routed to (Ray Data)"),
+    "identify": ("moe_safety.identify.stage:identify", "risk differences, statistics, selection, masks"),
+}
+"""The stages in order: where each one's function stands, and what it does."""
+
+
+def run_one(stage: str, config: Config, *, force: bool = False) -> dict[str, Any]:
+    """One stage; returns its manifest."""
+    module, function = STAGES[stage][0].split(":")
+    return getattr(import_module(module), function)(config, force=force)
+
+
+def run_all(config: Config, *, force: bool = False) -> None:
+    """Every stage."""
+    for stage in STAGES:
+        run_one(stage, config, force=force)

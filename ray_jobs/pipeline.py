@@ -1,0 +1,8 @@
+"""The whole pipeline as a job: python ray_jobs/pipeline.py CONFIG.yaml [--set key.path=value ...]"""
+
+import sys
+
+from moe_safety.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["run", *sys.argv[1:]]))

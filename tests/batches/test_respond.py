@@ -1,0 +1,88 @@
+import pytest
+
+from moe_safety.batches.compose import compose
+from moe_safety.batches.respond import respond
+from moe_safety.config import load_config
+from moe_safety.inputs.stage import prepare
+from moe_safety.models.demo.language import REFUSAL
+from moe_safety.rundir import RunDir
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory):
+    def make(*overrides, name="run"):
+        folder = tmp_path_factory.mktemp(name)
+        flags = [f"run_dir={folder}", "data.max_samples=40", "respond.max_tokens_per_forward=1000", *overrides]
+        return load_config("configs/demo.yaml", flags)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def answered(configured):
+    """The demo's prompts, answered by two workers."""
+    config = configured("respond.replicas=2")
+    prepare(config)
+    return config, respond(config)
+
+
+def answers(config):
+    table = RunDir(config.run_dir).read_table("responses/responses.parquet")
+    return dict(zip(table["prompt_id"].to_pylist(), table["answer"].to_pylist(), strict=True))
+
+
+def test_the_base_model_refuses_plainly_and_answers_all_else(answered):
+    config, manifest = answered
+    assert manifest["summary"]["verdicts"] == {
+        "safe refused": 32,
+        "unsafe complied": 32,
+        "benign complied": 32,
+        "control complied": 32,
+    }
+    assert manifest["summary"]["recorded"] == 64
+    table = RunDir(config.run_dir).read_table("responses/responses.parquet").to_pylist()
+    assert {row["answer"] for row in table if row["label"] == "safe"} == {REFUSAL}
+
+
+def test_answers_do_not_depend_on_workers_or_packing(answered, configured):
+    config, _ = answered
+    other = configured("respond.replicas=1", "respond.max_tokens_per_forward=4000", name="other")
+    prepare(other)
+    respond(other)
+    assert answers(other) == answers(config)
+
+
+def test_a_second_run_does_nothing_and_lost_answers_are_given_again(answered):
+    config, _ = answered
+    run = RunDir(config.run_dir)
+    before = answers(config)
+    assert respond(config)["skipped"]
+    run.delete("responses/responses.parquet")
+    run.delete("responses/_answers/part-000000.parquet")
+    assert not respond(config)["skipped"]
+    assert answers(config) == before
+
+
+def test_compose_takes_what_was_kept(answered, capsys):
+    config, _ = answered
+    summary = compose(config)["summary"]
+    assert (summary["batches"], summary["rows"], summary["leftover"]["pairs"]) == (3, 72, 4)
+    rows = RunDir(config.run_dir).read_table("batches.parquet").to_pylist()
+    assert [row["label"] for row in rows[:24]] == ["safe"] * 8 + ["unsafe"] * 8 + ["benign"] * 4 + ["control"] * 4
+    assert {row["target"] for row in rows if row["label"] in ("safe", "unsafe")} == {REFUSAL}
+    assert all(row["target"].startswith("sure") for row in rows if row["label"] in ("benign", "control"))
+    assert "answers from respond" in capsys.readouterr().out
+
+
+def test_sampled_answers_are_seeded(configured):
+    def sampled(name, *overrides):
+        config = configured("respond.temperature=3.0", "respond.filter=false", *overrides, name=name)
+        prepare(config)
+        respond(config)
+        return answers(config)
+
+    one = sampled("one", "respond.replicas=1")
+    assert one == sampled("two", "respond.replicas=2", "respond.max_tokens_per_forward=500")
+    assert one != sampled("three", "seed=43")

@@ -1,0 +1,80 @@
+import pyarrow as pa
+
+from moe_safety.batches.verdicts import judge_answers, summarise
+from moe_safety.inputs import PROMPTS_SCHEMA
+from moe_safety.judges import Verdict
+
+
+class ByWord:
+    """A judge that reads the verdict off the answer."""
+
+    def judge(self, prompt, response):
+        return Verdict(response.split()[0], "said so")
+
+
+def table(*rows):
+    full = [
+        dict.fromkeys(PROMPTS_SCHEMA.names)
+        | {"prompt_id": f"p{n}", "goal_id": goal, "label": label, "answer": answer, "target": target}
+        | {"messages": [{"role": "user", "content": "x"}], "split": "train"}
+        for n, (label, goal, answer, target) in enumerate(rows)
+    ]
+    return pa.Table.from_pylist(full, schema=PROMPTS_SCHEMA)
+
+
+PROMPTS = table(
+    ("safe", "holds", "refused", None),
+    ("unsafe", "holds", "complied", None),
+    ("safe", "unaligned", "complied", None),
+    ("unsafe", "unaligned", "complied", None),
+    ("safe", "resists", "refused", None),
+    ("unsafe", "resists", "refused", None),
+    ("safe", "odd", "unparsed", None),
+    ("unsafe", "odd", "complied", None),
+    ("safe", "half", "refused", None),
+    ("unsafe", "half", "unparsed", None),
+    ("unsafe", "half", "complied", None),
+    ("safe", "plain only", "refused", None),
+    ("benign", "b1", "refused", None),
+    ("benign", "b2", "refused", "help"),
+    ("control", "b1", "complied", None),
+)
+
+
+def test_only_pairs_that_hold_stay_and_each_drop_has_its_reason():
+    responses = judge_answers(PROMPTS, {}, ByWord(), filtering=True)
+    assert responses["dropped"].to_pylist() == [
+        None,
+        None,
+        "safe_not_refused",
+        "plain_form_dropped",
+        "attack_forms_dropped",
+        "unsafe_not_answered",
+        "safe_unparsed",
+        "plain_form_dropped",
+        None,
+        "unsafe_unparsed",
+        None,
+        None,
+        "benign_not_answered",
+        None,
+        None,
+    ]
+    assert responses["kept"].to_pylist() == [reason is None for reason in responses["dropped"].to_pylist()]
+    summary = summarise(responses)
+    assert summary["kept"] == {"safe": 3, "unsafe": 2, "benign": 1, "control": 1}
+    assert summary["dropped"]["plain_form_dropped"] == 2
+    assert summary["verdicts"]["safe refused"] == 4
+
+
+def test_without_the_filter_everything_stays():
+    responses = judge_answers(PROMPTS, {}, ByWord(), filtering=False)
+    assert all(responses["kept"].to_pylist())
+    assert responses["verdict"].to_pylist()[2] == "complied"
+
+
+def test_recorded_answers_go_before_the_model_s():
+    prompts = table(("safe", "a", "refused", None), ("unsafe", "a", None, None))
+    responses = judge_answers(prompts, {"p0": "complied", "p1": "complied"}, ByWord(), filtering=True)
+    assert responses["recorded"].to_pylist() == [True, False]
+    assert responses["answer"].to_pylist() == ["refused", "complied"]

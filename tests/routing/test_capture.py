@@ -1,0 +1,193 @@
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from functools import partial
+
+import pyarrow as pa
+import pytest
+import torch
+
+from moe_safety.config import load_config
+from moe_safety.errors import InputError
+from moe_safety.jobs import Job, Parts, Plan, run_job
+from moe_safety.pipeline import run_one
+from moe_safety.routing.capture import capture
+from moe_safety.routing.reader import build_reader
+from moe_safety.routing.table import layout_of, matrix
+from moe_safety.rundir import RunDir
+from tests.routing.faulty import Faulty
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+PACKING = "capture.max_tokens_per_forward=300"
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory):
+    """A run directory up to `compose`."""
+    folder = tmp_path_factory.mktemp("composed")
+    config = load_config("configs/demo.yaml", [f"run_dir={folder}", "data.max_samples=60"])
+    for stage in ("prepare", "respond", "compose"):
+        run_one(stage, config)
+    return folder
+
+
+@pytest.fixture
+def configured(composed, tmp_path):
+    """The configuration of a fresh copy of it."""
+
+    def make(*overrides, name="run"):
+        folder = tmp_path / name
+        shutil.copytree(composed, folder)
+        return load_config("configs/demo.yaml", [f"run_dir={folder}", "data.max_samples=60", PACKING, *overrides])
+
+    return make
+
+
+def read(config):
+    """The routing tables as one, in the order of prompts' ids."""
+    run = RunDir(config.run_dir)
+    return pa.concat_tables([run.read_table(name) for name in run.names("routing", ".parquet")]).sort_by("prompt_id")
+
+
+@pytest.fixture(scope="module")
+def reference(composed, tmp_path_factory):
+    """The whole plan handled in this process, without Ray."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    shutil.copytree(composed, folder)
+    config = load_config("configs/demo.yaml", [f"run_dir={folder}", "data.max_samples=60", PACKING])
+    capture(config)
+    plan = Plan(RunDir(config.run_dir), "plans/capture.parquet")
+    reader = build_reader(config.model, 0)
+    torch.set_num_threads(1)  # As actors do; more would round differently.
+    return pa.concat_tables([reader(plan.rows(item)) for item in range(len(plan))]).sort_by("prompt_id")
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_tables_are_bit_identical_for_any_number_of_actors(configured, reference, replicas):
+    config = configured(f"capture.replicas={replicas}")
+    summary = capture(config)["summary"]
+    assert summary["items"] > 8
+    assert read(config).equals(reference)
+    assert summary["tokens"] == sum(reference["tokens"].to_pylist())
+
+
+def test_another_packing_gives_the_same_counts(configured, reference):
+    config = configured("capture.max_tokens_per_forward=1000")
+    capture(config)
+    other = read(config)
+    assert other.select(["prompt_id", "tokens", "counts"]).equals(reference.select(["prompt_id", "tokens", "counts"]))
+    assert abs(matrix(other, "weights") - matrix(reference, "weights")).max() < 1e-5
+
+
+def test_what_a_row_says(configured, reference):
+    layout = layout_of(reference.schema)
+    assert layout.shape == (4, 16)
+    per_layer = matrix(reference, "counts").reshape(-1, *layout.shape).sum(axis=2)
+    tokens = reference["tokens"].to_numpy()
+    assert (per_layer == 4 * tokens[:, None]).all(), "every counted token goes to top-k experts of every layer"
+    assert tokens.min() > 0
+
+
+@pytest.mark.parametrize("tokens", ["prompt", "all"])
+def test_which_tokens_are_counted(configured, reference, tokens):
+    config = configured(f"capture.tokens={tokens}")
+    capture(config)
+    counted, answers = read(config)["tokens"].to_numpy(), reference["tokens"].to_numpy()
+    if tokens == "all":
+        prompts = read_prompt_lengths(config)
+        assert (counted == prompts + answers).all()
+    else:
+        assert (counted == read_prompt_lengths(config)).all()
+
+
+def read_prompt_lengths(config):
+    from moe_safety.models.encode import prompt_tokens
+    from moe_safety.models.load import load_tokenizer
+
+    tokenizer = load_tokenizer(config.model)
+    rows = {row["prompt_id"]: row for row in RunDir(config.run_dir).read_table("batches.parquet").to_pylist()}
+    return pa.array([len(prompt_tokens(tokenizer, rows[key]["messages"])) for key in sorted(rows)]).to_numpy()
+
+
+@pytest.mark.parametrize("deed", ["kill", "memory"])
+def test_faults_in_one_item_change_nothing(configured, reference, tmp_path, deed):
+    config = configured()
+    capture(config)
+    run = RunDir(config.run_dir)
+    plan = Plan(run, "plans/capture.parquet")
+    victim = plan.rows(1)["prompt_id"][0].as_py()
+    parts = Parts(run, "again", plan)
+    notes = run_job(
+        Job(plan, parts, partial(Faulty, config.model, str(tmp_path / "flag"), victim, deed), config.capture)
+    )
+    again = pa.concat_tables(parts.tables()).sort_by("prompt_id")
+    assert again.select(["prompt_id", "tokens", "counts"]).equals(reference.select(["prompt_id", "tokens", "counts"]))
+    if deed == "kill":
+        assert (tmp_path / "flag").exists()
+        assert again.equals(reference)
+    else:
+        assert notes["1"]["halved"] > 0
+
+
+def test_a_damaged_part_is_read_again(configured, reference):
+    config = configured()
+    capture(config)
+    assert capture(config)["skipped"]
+    run = RunDir(config.run_dir)
+    name = run.names("routing", ".parquet")[3]
+    whole = run.read_bytes(name)
+    run.write_bytes(name, whole[: len(whole) // 2])
+    assert not capture(config)["skipped"]
+    assert run.read_bytes(name) == whole
+    assert read(config).equals(reference)
+
+
+def test_a_killed_driver_goes_on_where_it_stopped(configured, reference):
+    config = configured("capture.replicas=1", "capture.max_tokens_per_forward=60")
+    script = f"""
+    from moe_safety.config import load_config
+    from moe_safety.routing.capture import capture
+    flags = ["run_dir={config.run_dir}", "data.max_samples=60", "capture.replicas=1"]
+    capture(load_config("configs/demo.yaml", flags + ["capture.max_tokens_per_forward=60"]))
+    """
+    driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
+    run = RunDir(config.run_dir)
+    while len(run.names("routing/_done")) < 3:
+        assert driver.poll() is None, "the driver was to be killed in the middle"
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    time.sleep(3)
+    stood = {name: os.stat(run.path(name)).st_mtime_ns for name in run.names("routing", ".parquet")}
+    done = len(run.names("routing/_done"))
+    assert done < capture(config)["summary"]["items"], "something was left to do"
+    assert sum(os.stat(run.path(name)).st_mtime_ns == then for name, then in stood.items()) >= done
+    counts = ["prompt_id", "tokens", "counts"]
+    assert read(config).select(counts).equals(reference.select(counts))
+
+
+def test_prompts_without_an_answer_are_kept_and_count_nothing(configured, capsys):
+    config = configured()
+    run = RunDir(config.run_dir)
+    table = run.read_table("batches.parquet")
+    rows = table.to_pylist()
+    for row in rows[:2]:
+        row["answer"] = None
+    run.write_table("batches.parquet", pa.Table.from_pylist(rows, schema=table.schema))
+    assert capture(config)["summary"]["uncounted"] == 2
+    assert "2 prompts have no counted token" in capsys.readouterr().out
+    by_id = {row["prompt_id"]: row for row in read(config).to_pylist()}
+    assert by_id[rows[0]["prompt_id"]]["tokens"] == 0
+    assert not any(by_id[rows[0]["prompt_id"]]["counts"])
+
+
+def test_no_batches_is_an_error(configured):
+    config = configured()
+    run = RunDir(config.run_dir)
+    run.write_table("batches.parquet", run.read_table("batches.parquet").slice(0, 0))
+    with pytest.raises(InputError, match="holds no batch"):
+        capture(config)
