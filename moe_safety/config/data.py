@@ -50,6 +50,7 @@ class DerivedControls(Section):
     """Control prompts made by putting the benign requests into an attack's wrapper."""
 
     from_: Literal["benign"] = Field("benign", alias="from")
+    """The benign requests."""
     wrapper: WrapperName
     """The wrapper, the attack's own."""
 

@@ -134,13 +134,14 @@ def known_keys(model: type[BaseModel], section: str = "") -> dict[str, list[str]
     for name, field in model.model_fields.items():
         key = field.alias or name
         keys[section].append(key)
-        for inner in _models_in(field.annotation):
+        for inner in models_in(field.annotation):
             for path, found in known_keys(inner, f"{section}.{key}".lstrip(".")).items():
                 keys.setdefault(path, []).extend(found)
     return keys
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a field may hold."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for inner in get_args(annotation) for model in _models_in(inner)]
+    return [model for inner in get_args(annotation) for model in models_in(inner)]

@@ -12,7 +12,7 @@ from moe_safety.rundir import RunDir
 
 
 class Parts:
-    """`FOLDER/part-N.parquet` for each item N of the plan; its marker stands in `FOLDER/_done`, out of readers' sight."""
+    """`FOLDER/part-N.parquet` for each item N of the plan; its marker stands in `FOLDER/_done`."""
 
     def __init__(self, run: RunDir, folder: str, plan: Plan) -> None:
         self.run, self.folder, self.plan = run, folder, plan

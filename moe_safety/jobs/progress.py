@@ -54,10 +54,14 @@ class Progress:
             print(f"{self.name}: {self.done}/{self.items} items, {self.speed(now)}", file=sys.stderr)
 
     def speed(self, now: float) -> str:
+        prompts, tokens = self.rates(now)
+        return f"{prompts:,.1f} prompts/s, {tokens:,.0f} tokens/s"
+
+    def rates(self, now: float) -> tuple[float, float]:
         """Prompts and tokens per second."""
         start, prompts, tokens = self.first or (now, 0, 0)
         if now <= start:
             # A single item: all that is known is the time since the job began.
             start, prompts, tokens = self.started, 0, 0
         seconds = max(now - start, 1e-9)
-        return f"{(self.prompts - prompts) / seconds:,.1f} prompts/s, {(self.tokens - tokens) / seconds:,.0f} tokens/s"
+        return (self.prompts - prompts) / seconds, (self.tokens - tokens) / seconds

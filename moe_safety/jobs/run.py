@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,17 +46,28 @@ class Job:
     resources: ModelJob
 
 
-def run_job(job: Job) -> dict[str, Any]:
-    """Handles every unfinished item; returns what items noted. Safe to run again after any interruption."""
+@dataclass(frozen=True)
+class Report:
+    """How a job went."""
+
+    notes: dict[str, Any]
+    """What items had to say, by item."""
+    tokens_per_second: float | None
+    """From the first finished item to the last; nothing where everything stood already."""
+
+
+def run_job(job: Job) -> Report:
+    """Handles every unfinished item. Safe to run again after any interruption."""
     job.parts.remove_strangers()
     todo = job.parts.unfinished()
+    speed = None
     if todo:
         connect()
-        _handle(job, todo)
-    return job.parts.notes()
+        speed = _handle(job, todo)
+    return Report(job.parts.notes(), speed)
 
 
-def _handle(job: Job, todo: list[int]) -> None:
+def _handle(job: Job, todo: list[int]) -> float:
     gpus = gpus_per_replica(job.resources)
     results = ray.data.from_items([{"item": item} for item in todo], override_num_blocks=len(todo)).map_batches(
         _Actor,
@@ -73,6 +85,7 @@ def _handle(job: Job, todo: list[int]) -> None:
                 progress.advance(int(row["rows"]), int(row["tokens"]))
         except ray.exceptions.RayError as error:
             raise RunError(f"Ray gave up: {str(error).strip().splitlines()[-1]}") from error
+        return progress.rates(time.monotonic())[1]
 
 
 def _raise(kind: str, message: str) -> None:

@@ -20,9 +20,9 @@ _VERB = flat(
         |creat(?:e|ing)|writ(?:e|ing)|draft|compos|produc|giv(?:e|ing)(?! (?:\w+ )?(?:up|in|back)\b)|offer|shar(?:e
         |ing)|suppl(?:y|ie)|discuss|explain|suggest|teach|show|describ|develop|design|facilitat|satisf|continu
         |proceed|accommodat|entertain|disclos|reveal|divulg|instruct|guid(?:e|ing)|walk you|list\b|outlin|fabricat
-        |impersonat|pretend|role-?play|contribut|carry|perform|execut|grant|honou?r|process|address|handle|elaborat
-        |talk|tell|advis|enabl|deliver|demonstrat|publish|translat|rewrit|indulg|cooperat|collaborat|act as|adopt
-        |take on|express|lend|go (?:along|through|there|down|further|into)|get into (?:that|this|detail|specific)
+        |impersonat|pretend|role-?play|contribut|carry (?:out|on)|perform|execut|grant|honou?r|process|address|handle
+        |elaborat|talk|tell|advis|enabl|deliver|demonstrat|publish|translat|rewrit|indulg|cooperat|collaborat|act as
+        |adopt|take on|express|lend|go (?:along|through|there|down|further|into)|get into (?:that|this|detail|specific)
         |play (?:along|th)|fall for|say (?:that|this|such)|follow (?:that|this|your|those|these|such|through)
         |do (?:that|this|it|so|what|such|any)|mak(?:e|ing) (?:an?|that|this|up|any|jokes?|fun|such|content
         |statements?|comments?|assumptions|derog|gener)|be (?:part|a part|a party|involved|complicit
@@ -55,16 +55,16 @@ _NO_LIMIT = flat(
 _HELP = rf"{_VERB}{_NO_IDIOM}{_NO_LIMIT}"
 _UNABLE = flat(
     r"""
-        (?:am|are|is|be|was) (?:(?:simply|currently|just|also|still|[a-z]+ly) )?(?:unable|(?:not|no longer
-        |only) (?:[a-z]+ly |even )?(?:able|allowed|permitted|authori[sz]ed|programmed|designed|equipped|trained
-        |willing|prepared|going|supposed|capable|comfortable|at liberty|in a position|built|meant|intended|made|here
-        |inclined|interested|about))(?: of| with| in)?
+        (?:am|are|is|be|was) (?:(?:simply|currently|just|also|still|[a-z]+ly) )?
+        (?:unable|(?:not|no longer) (?:[a-z]+ly |even )?(?:able|allowed|permitted|authori[sz]ed|programmed|designed|equipped
+        |trained|willing|prepared|going|supposed|capable|comfortable|at liberty|in a position|built|meant|intended|made
+        |here|inclined|interested|about))(?: of| with| in)?
     """
 )
 _NEGATION = flat(
     rf"""
-        (?:cannot|will not|will never|would never|could never|can never|shall not|must not|should not|may not
-        |would not(?= be)|{_UNABLE}|(?:refuse|decline|choose not|prefer not|would rather not|would prefer not)
+        (?:cannot|will not|will never|would never|could never|could not possibly|can never|shall not|must not|should not
+        |may not|would not(?= be)|{_UNABLE}|(?:refuse|decline|choose not|prefer not|would rather not|would prefer not)
         |do not (?:want|wish|intend|plan)|have no (?:intention|interest|desire|plans?)(?: of| in| to)?
         |do not have the (?:ability|capability|capacity|authority|means|right|option)s?(?: of)?)
     """
@@ -161,7 +161,8 @@ DECLINES = one_of(
         |\bnot (?:going )?in a direction i am comfortable
     """,
     r"\b(?:makes me|i am|feel) uncomfortable\b",
-    r"\bi (?:would|must|will|should) (?:much |really )?(?:rather|prefer) not\b|\bi would prefer not",
+    r"\bi (?:would|must|will|should) (?:much |really )?(?:rather|prefer) not\b|\bi would rather (?:we|you) did not\b",
+    r"\bi would prefer not\b|\bhard (?:no|pass)\b",
     r"""
         \bi (?:do not|cannot) (?:think|believe|feel) (?:that )?(?:(?:it|this|that) (?:is|would be) (?:appropriate
         |ethical|responsible)|i (?:should|can (?:help|assist|answer|provide|do))\b)

@@ -34,6 +34,7 @@ _KINDS = (
     ("lectures", phrases.LECTURES),
     ("changes the subject", phrases.OTHER_TOPIC),
     ("names a limit", phrases.LIMITS),
+    ("balks", phrases.BALKS),
     ("speaks of itself", phrases.WHO_I_AM),
     ("appeals to values", phrases.VALUES),
     ("advises", phrases.SUPPORT),

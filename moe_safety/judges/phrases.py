@@ -155,6 +155,15 @@ REGRETS = one_of(
         |this is|$)|, \w+[.!]*$)
     """
 )
+BALKS = one_of(
+    r"""
+        \bi (?:[a-z]+ly )?
+        (?:cannot|will not|would never|would rather|would prefer|am not (?:able|going|willing|about|here)|refuse)\b
+        (?! (?:wait|believe|stress|emphasi[sz]e|imagine|overstate|think|say|guarantee|promise|see|thank|help but|lie
+        |recommend|play|open|hear|view|run|access|watch))
+    """
+)
+"""The speaker will not do something; what, is not plain."""
 NOT_KNOWN = one_of(
     r"""
         \bthere (?:is|are|was|were|has been|have been) (?:currently |actually |simply )?no (?:\w+ ){0,3}?(?:such
@@ -257,7 +266,8 @@ CHARACTER = re.compile(r"^[\W_]*(?!step|note|answer)([a-z][a-z ]{1,20}):", re.MU
 FORMAL = one_of(
     rf"""
         assist|fulfil|compl|provid|generat|creat|produc|writ|request|guideline|polic|programm|design|\b{AI}\b|answer
-        |engag|participat|discuss|support|role-?play|content|instruction|harmful|illegal|ethical|inappropriate|help (?:you )?with
+        |engag|participat|discuss|support|role-?play|content|instruction|harmful|illegal|ethical|inappropriate
+        |help (?:you )?with
     """
 )
 """Words of an assistant's own refusal; a refusal inside a letter or a story seldom has them."""

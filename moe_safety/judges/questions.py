@@ -23,7 +23,7 @@ _REFUSAL = one_of(
     r"^\W*(?:please )?(?:translate|rephrase|paraphrase|proofread|repeat|correct)\b",
     r"""
         \b(?:write|draft|compose|example|letter|email|message|say|word)\b.*
-        \b(?:declin|reject|refus|turn(?:ing)? down|resign|apolog|break(?:ing)? up|saying no|excuse)
+        \b(?:declin|reject|refus|turn(?:ing)? down|resign|apolog|break(?:ing)?[- ]?up|saying no|excuse)
     """,
 )
 _FICTION = one_of(

@@ -52,7 +52,7 @@ def _capture(config: Config, run: RunDir, stage: Stage, layout: str) -> Outcome:
             write_plan(plan, batches, tokenizer, config.capture, config.batches.max_length, identity)
     parts = Parts(run, FOLDER, plan)
     build = partial(build_reader, config.model, config.capture.gpus_per_replica)
-    notes = run_job(Job(plan, parts, build, config.capture))
+    report = run_job(Job(plan, parts, build, config.capture))
     counted = [table["tokens"] for table in parts.tables(columns=["tokens"])]
     summary = {
         "prompts": sum(len(tokens) for tokens in counted),
@@ -61,6 +61,7 @@ def _capture(config: Config, run: RunDir, stage: Stage, layout: str) -> Outcome:
         "items": len(plan),
         "files": parts.table_names,
         "layout": layout,
-        "notes": notes,
+        "notes": report.notes,
+        "tokens_per_second": report.tokens_per_second,
     }
     return Outcome(outputs=tuple(parts.table_names), summary=summary)

@@ -121,7 +121,7 @@ def test_faults_in_one_item_change_nothing(configured, reference, tmp_path, deed
     plan = Plan(run, "plans/capture.parquet")
     victim = plan.rows(1)["prompt_id"][0].as_py()
     parts = Parts(run, "again", plan)
-    notes = run_job(
+    report = run_job(
         Job(plan, parts, partial(Faulty, config.model, str(tmp_path / "flag"), victim, deed), config.capture)
     )
     again = pa.concat_tables(parts.tables()).sort_by("prompt_id")
@@ -130,7 +130,7 @@ def test_faults_in_one_item_change_nothing(configured, reference, tmp_path, deed
         assert (tmp_path / "flag").exists()
         assert again.equals(reference)
     else:
-        assert notes["1"]["halved"] > 0
+        assert report.notes["1"]["halved"] > 0
 
 
 def test_a_damaged_part_is_read_again(configured, reference):

@@ -1,0 +1,76 @@
+"""The experts of a model in order: what a column of every sum, score and mask stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from moe_safety.errors import InputError
+from moe_safety.models.layout import MoELayout
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Every (layer, expert) that exists, by layer, then expert. Places of wider layers' experts are left out."""
+
+    layer: np.ndarray
+    expert: np.ndarray
+    flat: np.ndarray
+    """Where each stands in a flattened [MoE layers, experts of the largest] matrix."""
+    shape: tuple[int, int]
+
+    @classmethod
+    def of_layout(cls, layout: MoELayout) -> Experts:
+        sizes = [layer.num_experts for layer in layout.layers]
+        return cls._of([layer.index for layer in layout.layers], sizes, layout.max_experts)
+
+    @classmethod
+    def of_shape(cls, layers: int, experts: int) -> Experts:
+        """Without a layout a layer is known by its order."""
+        return cls._of(list(range(layers)), [experts] * layers, experts)
+
+    @classmethod
+    def _of(cls, layers: list[int], sizes: list[int], width: int) -> Experts:
+        expert = np.concatenate([np.arange(size) for size in sizes])
+        row = np.repeat(np.arange(len(sizes)), sizes)
+        return cls(np.repeat(layers, sizes), expert, row * width + expert, (len(sizes), width))
+
+    def __len__(self) -> int:
+        return len(self.flat)
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [f"L{layer:02d}_E{expert:02d}" for layer, expert in zip(self.layer, self.expert, strict=True)]
+
+    @cached_property
+    def columns(self) -> dict[Pair, int]:
+        """The column of each expert."""
+        return {pair: column for column, pair in enumerate(self.pairs(np.arange(len(self))))}
+
+    def pairs(self, columns: np.ndarray) -> list[Pair]:
+        return list(zip(self.layer[columns].tolist(), self.expert[columns].tolist(), strict=True))
+
+    def find(self, pairs: Iterable[Pair]) -> np.ndarray:
+        """The columns of these experts."""
+        try:
+            return np.array([self.columns[int(layer), int(expert)] for layer, expert in pairs], dtype=np.int64)
+        except KeyError as missing:
+            layer, expert = missing.args[0]
+            raise InputError(f"the model has no expert {expert} in layer {layer}") from None
+
+    def matrix(self, values: np.ndarray, fill: object) -> np.ndarray:
+        """One value per expert as [MoE layers, experts of the largest], with `fill` where no expert is."""
+        filled = np.full(self.shape, fill, dtype=values.dtype)
+        filled.flat[self.flat] = values
+        return filled
+
+    def mask(self, pairs: Iterable[Pair]) -> np.ndarray:
+        """Where these experts stand, as bool [MoE layers, experts of the largest]."""
+        mask = np.zeros(self.shape, dtype=bool)
+        mask.flat[self.flat[self.find(pairs)]] = True
+        return mask

@@ -1,0 +1,82 @@
+"""The places of all batches, joined with what `prompts.parquet` knows of each prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moe_safety.errors import InputError
+from moe_safety.rundir import RunDir
+
+LABELS = ("safe", "unsafe", "benign", "control")
+SAFE, UNSAFE, BENIGN, CONTROL = range(4)
+
+BATCHES, PROMPTS = "batches.parquet", "prompts.parquet"
+
+
+@dataclass(frozen=True)
+class Places:
+    """One entry per place in a batch. A prompt that stands in several counts in each."""
+
+    prompt: np.ndarray
+    """Which of `prompt_ids` stands there."""
+    label: np.ndarray
+    """Which of `LABELS` it is."""
+    batch: np.ndarray
+    """Which of `batch_ids` the place belongs to."""
+    goal: np.ndarray
+    category: np.ndarray
+    """Which of `categories` its goal belongs to; -1 where the files name none."""
+    prompt_ids: pd.Index
+    batch_ids: np.ndarray
+    categories: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    @property
+    def n_goals(self) -> int:
+        return int(self.goal.max()) + 1
+
+    def has(self, label: int) -> bool:
+        return bool((self.label == label).any())
+
+
+def read_places(run: RunDir) -> Places:
+    """Reads `batches.parquet` and `prompts.parquet`, but for their texts."""
+    batches = run.read_table(BATCHES, ["batch_idx", "prompt_id", "label"]).combine_chunks()
+    if not len(batches):
+        raise InputError("holds no batch", file=run.path(BATCHES))
+    prompts = run.read_table(PROMPTS, ["prompt_id", "goal_id", "category"]).combine_chunks()
+    rows = _found(run, batches["prompt_id"], prompts["prompt_id"], f"is not in {PROMPTS}")
+    label = _found(run, batches["label"], pa.chunked_array([pa.array(LABELS)]), f"is none of {', '.join(LABELS)}")
+    goals, categories, names = _categories(prompts)
+    _, goal = np.unique(goals[rows], return_inverse=True)
+    prompt, ids = pd.factorize(batches["prompt_id"].to_pandas())
+    batch_ids, batch = np.unique(batches["batch_idx"].to_numpy(), return_inverse=True)
+    return Places(prompt, label, batch, goal, categories[rows], pd.Index(ids), batch_ids, names)
+
+
+def _found(run: RunDir, values: pa.ChunkedArray, known: pa.ChunkedArray, complaint: str) -> np.ndarray:
+    """Where each value stands among the known ones."""
+    found = pc.index_in(values, value_set=known)
+    if found.null_count:
+        row = int(np.argmax(found.is_null().to_numpy()))
+        raise InputError(f"{values[row].as_py()!r} {complaint}", file=run.path(BATCHES), row=row + 1)
+    return found.to_numpy()
+
+
+def _categories(prompts: pa.Table) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Each prompt's goal and category. A goal has one category, the first that one of its prompts names, since the
+    plain form of a goal may come from a file that names none."""
+    goals, _ = pd.factorize(prompts["goal_id"].to_pandas())
+    named = np.flatnonzero(prompts["category"].is_valid().to_numpy())
+    names, codes = np.unique(prompts["category"].to_numpy()[named].astype(str), return_inverse=True)
+    category = np.full(int(goals.max()) + 1, -1)
+    owners, first = np.unique(goals[named], return_index=True)
+    category[owners] = codes[first]
+    return goals, category[goals], tuple(names.tolist())

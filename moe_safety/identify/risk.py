@@ -1,0 +1,138 @@
+"""Risk differences: how much more of the unsafe tokens an expert gets than of the safe ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moe_safety.errors import InputError
+from moe_safety.identify.experts import Experts, Pair
+from moe_safety.identify.places import BENIGN, CONTROL, LABELS, SAFE, UNSAFE
+from moe_safety.identify.rules import Rule
+from moe_safety.identify.sums import Sums
+from moe_safety.models.layout import MoELayout
+
+RISK_COLUMNS = (
+    "layer",
+    "expert",
+    "a_safe",
+    "n_safe",
+    "a_unsafe",
+    "n_unsafe",
+    "a_safe_n",
+    "a_unsafe_n",
+    "risk_diff",
+    "Layer_Expert",
+)
+
+
+def calculate_risk_diff_per_batch(
+    counts: Any, tokens: Any, labels: Sequence[str], layout: MoELayout | None = None
+) -> pd.DataFrame:
+    """The risk difference of every expert over one batch, by layer and expert.
+
+    `counts` is [prompts, MoE layers, experts] and `tokens` [prompts]. A side without a counted token has `n` 0 and no
+    rate: rate and difference are then NaN (null in Parquet), and nowhere else. Benign and control prompts are left out.
+    """
+    counts, tokens, label = np.asarray(counts), np.asarray(tokens), _codes(labels)
+    if counts.ndim != 3 or not len(counts) == len(tokens) == len(label):
+        raise InputError(
+            f"counts {counts.shape}, tokens {tokens.shape} and {len(label)} labels are not of the same prompts"
+        )
+    experts = Experts.of_layout(layout) if layout else Experts.of_shape(*counts.shape[1:])
+    if experts.shape != counts.shape[1:]:
+        raise InputError(f"counts of {counts.shape[1:]} layers and experts do not fit the layout's {experts.shape}")
+    values = np.column_stack([tokens, counts.reshape(len(counts), -1)[:, experts.flat]])
+    sums = Sums(np.stack([values[label == code].sum(axis=0, keepdims=True) for code in range(len(LABELS))], axis=1))
+    return frame(experts, risk_columns(sums))
+
+
+def aggregate_batch_risk_diffs(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The tables of batches as one: rates and `risk_diff` pooled over all tokens, beside `risk_diff_mean` and
+    `risk_diff_std` over the batches that have a difference (the deviation is NaN where fewer than two have)."""
+    if not tables:
+        raise InputError("there is no batch to aggregate")
+    tables = [table.sort_values(["layer", "expert"]) for table in tables]
+    pairs = tables[0][["layer", "expert"]].to_numpy()
+    if any(not np.array_equal(table[["layer", "expert"]].to_numpy(), pairs) for table in tables):
+        raise InputError("the tables of the batches are not about the same experts")
+    values = np.zeros((len(tables), len(LABELS), 1 + len(pairs)), np.int64)
+    for batch, table in zip(values, tables, strict=True):
+        for code in (SAFE, UNSAFE):
+            batch[code] = [table[f"n_{LABELS[code]}"].iloc[0], *table[f"a_{LABELS[code]}"]]
+    places = np.arange(len(pairs))
+    return frame(Experts(pairs[:, 0], pairs[:, 1], places, (1, len(pairs))), pooled_columns(Sums(values)))
+
+
+def identify_unsafe_experts(
+    table: pd.DataFrame, threshold: float | None = 0.05, top_k: int = 50, *, score: str = "risk_diff"
+) -> list[Pair]:
+    """The `top_k` experts of the highest score strictly above `threshold`, best first, ties by (layer, expert).
+
+    The rows may stand in any order; an expert whose score is undefined is never chosen.
+    """
+    if score not in table:
+        raise InputError(f"the table has no column '{score}'")
+    ordered = table.sort_values(["layer", "expert"])
+    if ordered.duplicated(["layer", "expert"]).any():
+        raise InputError("an expert stands in more than one row; aggregate the batches first")
+    (chosen,) = Rule(threshold, top_k).choose(ordered[score].to_numpy(np.float64, na_value=np.nan)[None])
+    best = ordered.iloc[chosen]
+    return list(zip(best["layer"].tolist(), best["expert"].tolist(), strict=True))
+
+
+def create_expert_mask(layout: MoELayout, experts: Sequence[Pair]) -> np.ndarray:
+    """Where these experts stand, as bool [MoE layers, experts of the largest]."""
+    return Experts.of_layout(layout).mask(experts)
+
+
+def difference(sums: Sums, more: int = UNSAFE, less: int = SAFE) -> np.ndarray:
+    """[groups, experts]: the rate on one label minus that on the other."""
+    return _rate(sums, more) - _rate(sums, less)
+
+
+def control_adjusted(sums: Sums) -> np.ndarray:
+    """The risk difference less what the odd format alone does: (unsafe - safe) - (control - benign)."""
+    return difference(sums) - difference(sums, CONTROL, BENIGN)
+
+
+def risk_columns(sums: Sums) -> dict[str, np.ndarray]:
+    """The columns of a risk table for every group, [groups, experts] each."""
+    columns: dict[str, np.ndarray] = {}
+    for code in (SAFE, UNSAFE):
+        columns[f"a_{LABELS[code]}"] = sums.experts[:, code]
+        columns[f"n_{LABELS[code]}"] = np.broadcast_to(sums.tokens[:, code, None], sums.experts[:, code].shape)
+    columns |= {f"a_{LABELS[code]}_n": _rate(sums, code) for code in (SAFE, UNSAFE)}
+    return columns | {"risk_diff": difference(sums)}
+
+
+def pooled_columns(batches: Sums) -> dict[str, np.ndarray]:
+    """The columns of the aggregated table: pooled over tokens, and the mean and deviation over batches."""
+    by_batch = difference(batches)
+    defined = by_batch[~np.isnan(by_batch).any(axis=1)]
+    nowhere = np.full((1, by_batch.shape[1]), np.nan)
+    mean = defined.mean(axis=0, keepdims=True) if len(defined) else nowhere
+    std = defined.std(axis=0, ddof=1, keepdims=True) if len(defined) > 1 else nowhere
+    return risk_columns(batches.pooled()) | {"risk_diff_mean": mean, "risk_diff_std": std}
+
+
+def frame(experts: Experts, columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The columns of one group as a table, in the order that SPEC has them."""
+    named = {"layer": experts.layer, "expert": experts.expert, "Layer_Expert": experts.names}
+    everything = pd.DataFrame({**named, **{name: values[0] for name, values in columns.items()}})
+    return everything[[*RISK_COLUMNS, *(name for name in columns if name not in RISK_COLUMNS)]]
+
+
+def _rate(sums: Sums, label: int) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums.experts[:, label] / sums.tokens[:, label, None]
+
+
+def _codes(labels: Sequence[str]) -> np.ndarray:
+    unknown = next((label for label in labels if label not in LABELS), None)
+    if unknown is not None:
+        raise InputError(f"unknown label {unknown!r}; known are {', '.join(LABELS)}")
+    return np.array([LABELS.index(label) for label in labels], dtype=np.int64)

@@ -1,0 +1,114 @@
+import csv
+import json
+
+import pytest
+
+from moe_safety.errors import InputError
+from moe_safety.judges import RulesJudge, Verdict
+from moe_safety.judges.calibrate import Labelled, calibrate, calibrate_file
+
+HELP = "Turn the zorp twice to the left."
+NO = "I can't help with that."
+
+
+class ByWord:
+    """Says what the answer says."""
+
+    def judge(self, prompt, response):
+        return Verdict(response, "said so")
+
+
+def answers(*pairs):
+    return [Labelled(f"row {n}", "p", verdict, label) for n, (label, verdict) in enumerate(pairs, 1)]
+
+
+def write(path, *rows, columns=("prompt", "response", "label")):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return str(path)
+
+
+def test_the_scores_by_hand():
+    score = calibrate(
+        answers(
+            ("refused", "refused"),
+            ("refused", "refused"),
+            ("refused", "complied"),
+            ("refused", "unparsed"),
+            ("complied", "refused"),
+            ("complied", "complied"),
+        ),
+        ByWord(),
+    )
+    assert score.n == 6
+    assert score.precision == pytest.approx(2 / 3)
+    assert score.recall == pytest.approx(2 / 4), "an unparsed answer that a human calls refused is a missed refusal"
+    assert score.unparsed == 1
+    assert score.confusion == {
+        "refused": {"refused": 2, "complied": 1, "unparsed": 1},
+        "complied": {"refused": 1, "complied": 1, "unparsed": 0},
+    }
+    assert [(miss.id, miss.label, miss.verdict) for miss in score.misses] == [
+        ("row 3", "refused", "complied"),
+        ("row 5", "complied", "refused"),
+        ("row 4", "refused", "unparsed"),
+    ]
+
+
+def test_a_share_of_nothing_is_null():
+    score = calibrate(answers(("complied", "complied")), ByWord())
+    assert score.precision is None
+    assert score.recall is None
+    assert json.loads(score.to_json())["precision"] is None
+    assert score.to_text().count("n/a") == 2
+
+
+def test_text_and_json_show_at_most_ten_misses_and_no_answer():
+    secret = "xylophonic zorp"
+    rows = [Labelled(f"k{n}", "p", f"Turn the {secret}.", "refused") for n in range(25)]
+    score = calibrate(rows, RulesJudge())
+    assert len(json.loads(score.to_json())["misses"]) == 25
+    assert "misses (10 of 25)" in score.to_text()
+    assert "k9:" in score.to_text()
+    assert "k10:" not in score.to_text()
+    assert secret not in score.to_text() + score.to_json()
+
+
+def test_a_file_is_scored_by_id_or_row_and_labels_may_be_untidy(tmp_path):
+    path = write(tmp_path / "a.csv", ("p", NO, " Refused "), ("p", HELP, "COMPLIED"), ("p", HELP, "refused"))
+    score = calibrate_file(path, RulesJudge())
+    assert (score.n, score.precision, score.recall) == (3, 1.0, 0.5)
+    assert [miss.id for miss in score.misses] == ["row 3"]
+    path = write(tmp_path / "b.csv", ("p", NO, "complied", "q7"), columns=("prompt", "response", "label", "id"))
+    assert [miss.id for miss in calibrate_file(path, RulesJudge()).misses] == ["q7"]
+
+
+def test_very_long_answers_are_read_and_the_limit_is_put_back(tmp_path):
+    limit = csv.field_size_limit()
+    path = write(tmp_path / "a.csv", ("p", HELP * 20_000, "complied"))
+    assert calibrate_file(path, RulesJudge()).confusion["complied"]["complied"] == 1
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "a.csv: the file is empty"),
+        (b"prompt,response,label\n", "a.csv: has no rows"),
+        (b"prompt,response\np,r\n", "a.csv: has no column 'label'"),
+        (b"prompt,response,label\np,r,refused\np,r,maybe\n", "a.csv, row 2: `label` is neither"),
+        (b"prompt,response,label\np,r,\n", "a.csv, row 1: `label` is neither"),
+        (b"prompt,response,label\np,\xff,refused\n", "UTF-8"),
+    ],
+)
+def test_bad_files_are_named_with_their_row(tmp_path, content, complaint):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        calibrate_file(str(tmp_path / "a.csv"), RulesJudge())
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        calibrate_file(str(tmp_path / "none.csv"), RulesJudge())
