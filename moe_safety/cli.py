@@ -118,4 +118,4 @@ def _calibrate(args: argparse.Namespace) -> None:
     from moe_safety.judges.calibrate import calibrate_file
 
     calibration = calibrate_file(args.file, make_judge(JudgeConfig()))
-    print(json.dumps(calibration.to_json(), indent=1) if args.json else calibration.describe())
+    print(calibration.to_json() if args.json else calibration.to_text())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,14 +63,15 @@ class Experts:
             layer, expert = missing.args[0]
             raise InputError(f"the model has no expert {expert} in layer {layer}") from None
 
-    def matrix(self, values: np.ndarray, fill: object) -> np.ndarray:
-        """One value per expert as [MoE layers, experts of the largest], with `fill` where no expert is."""
-        filled = np.full(self.shape, fill, dtype=values.dtype)
-        filled.flat[self.flat] = values
-        return filled
+    def members(self, selections: Sequence[Iterable[Pair]]) -> np.ndarray:
+        """Which experts each selection holds, as bool [selections, experts]."""
+        members = np.zeros((len(selections), len(self)), dtype=bool)
+        for row, pairs in zip(members, selections, strict=True):
+            row[self.find(pairs)] = True
+        return members
 
-    def mask(self, pairs: Iterable[Pair]) -> np.ndarray:
-        """Where these experts stand, as bool [MoE layers, experts of the largest]."""
-        mask = np.zeros(self.shape, dtype=bool)
-        mask.flat[self.flat[self.find(pairs)]] = True
-        return mask
+    def matrix(self, values: np.ndarray, fill: object) -> np.ndarray:
+        """[..., experts] as [..., MoE layers, experts of the largest], with `fill` where no expert is."""
+        filled = np.full((*values.shape[:-1], self.shape[0] * self.shape[1]), fill, dtype=values.dtype)
+        filled[..., self.flat] = values
+        return filled.reshape(*values.shape[:-1], *self.shape)

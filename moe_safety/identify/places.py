@@ -30,7 +30,7 @@ class Places:
     """Which of `batch_ids` the place belongs to."""
     goal: np.ndarray
     category: np.ndarray
-    """Which of `categories` its goal belongs to; -1 where the files name none."""
+    """Which of `categories` its goal belongs to; -1 where the files name none, and for harmless prompts."""
     prompt_ids: pd.Index
     batch_ids: np.ndarray
     categories: tuple[str, ...]
@@ -42,26 +42,34 @@ class Places:
     def n_goals(self) -> int:
         return int(self.goal.max()) + 1
 
+    @property
+    def attacked(self) -> np.ndarray:
+        """Which goals have an attack or plain form, and are not those of harmless requests."""
+        return np.bincount(self.goal, self.label < BENIGN, self.n_goals) > 0
+
     def has(self, label: int) -> bool:
         return bool((self.label == label).any())
 
 
 def read_places(run: RunDir) -> Places:
     """Reads `batches.parquet` and `prompts.parquet`, but for their texts."""
-    batches = run.read_table(BATCHES, ["batch_idx", "prompt_id", "label"]).combine_chunks()
+    batches = run.read_table(BATCHES, ["batch_idx", "prompt_id", "label"])
     if not len(batches):
         raise InputError("holds no batch", file=run.path(BATCHES))
-    prompts = run.read_table(PROMPTS, ["prompt_id", "goal_id", "category"]).combine_chunks()
-    rows = _found(run, batches["prompt_id"], prompts["prompt_id"], f"is not in {PROMPTS}")
-    label = _found(run, batches["label"], pa.chunked_array([pa.array(LABELS)]), f"is none of {', '.join(LABELS)}")
-    goals, categories, names = _categories(prompts)
+    prompts = run.read_table(PROMPTS, ["prompt_id", "goal_id", "category"])
+    rows = _find(run, batches["prompt_id"], prompts["prompt_id"], f"is not in {PROMPTS}")
+    label = _find(run, batches["label"], pa.chunked_array([LABELS]), f"is none of {', '.join(LABELS)}")
+    goals, _ = pd.factorize(prompts["goal_id"].to_pandas())
+    named = _category_of_goals(goals, prompts["category"].to_numpy())[goals[rows]]
+    named[label >= BENIGN] = None
+    category, categories = pd.factorize(named, sort=True)
     _, goal = np.unique(goals[rows], return_inverse=True)
     prompt, ids = pd.factorize(batches["prompt_id"].to_pandas())
     batch_ids, batch = np.unique(batches["batch_idx"].to_numpy(), return_inverse=True)
-    return Places(prompt, label, batch, goal, categories[rows], pd.Index(ids), batch_ids, names)
+    return Places(prompt, label, batch, goal, category, pd.Index(ids), batch_ids, tuple(categories))
 
 
-def _found(run: RunDir, values: pa.ChunkedArray, known: pa.ChunkedArray, complaint: str) -> np.ndarray:
+def _find(run: RunDir, values: pa.ChunkedArray, known: pa.ChunkedArray, complaint: str) -> np.ndarray:
     """Where each value stands among the known ones."""
     found = pc.index_in(values, value_set=known)
     if found.null_count:
@@ -70,13 +78,11 @@ def _found(run: RunDir, values: pa.ChunkedArray, known: pa.ChunkedArray, complai
     return found.to_numpy()
 
 
-def _categories(prompts: pa.Table) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Each prompt's goal and category. A goal has one category, the first that one of its prompts names, since the
-    plain form of a goal may come from a file that names none."""
-    goals, _ = pd.factorize(prompts["goal_id"].to_pandas())
-    named = np.flatnonzero(prompts["category"].is_valid().to_numpy())
-    names, codes = np.unique(prompts["category"].to_numpy()[named].astype(str), return_inverse=True)
-    category = np.full(int(goals.max()) + 1, -1)
+def _category_of_goals(goals: np.ndarray, categories: np.ndarray) -> np.ndarray:
+    """A goal has one category, the first that a prompt of it names: its plain form may come from another file than
+    its attack, and that file may name none."""
+    named = np.flatnonzero(pd.notna(categories))
     owners, first = np.unique(goals[named], return_index=True)
-    category[owners] = codes[first]
-    return goals, category[goals], tuple(names.tolist())
+    category = np.full(int(goals.max()) + 1, None, dtype=object)
+    category[owners] = categories[named[first]]
+    return category

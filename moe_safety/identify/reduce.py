@@ -47,17 +47,17 @@ def _here(run: RunDir, files: Sequence[str], reducer: Reducer) -> Iterator[Parti
 def _on_ray(run: RunDir, files: Sequence[str], reducer: Reducer) -> Iterator[Partial]:
     import ray
 
-    from moe_safety.jobs import connect
+    from moe_safety.jobs.cluster import connect
 
     connect()
-    # The order matters to sums of weights alone, which are not integers.
-    ray.data.DataContext.get_current().execution_options.preserve_order = True
 
     def sum_part(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         cells, sums = reducer(run.read_table(str(batch["file"][0]), reducer.reads))
         return {"cell": cells, "sums": sums}
 
     items = ray.data.from_items([{"file": name} for name in files], override_num_blocks=len(files))
+    # The order matters to sums of weights alone, which are not integers.
+    items.context.execution_options.preserve_order = True
     partials = items.map_batches(sum_part, batch_size=1)
     for block in partials.iter_batches(batch_size=None, batch_format="numpy"):
         yield block["cell"], block["sums"]

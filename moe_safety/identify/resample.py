@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_safety.identify.places import BENIGN, Places
+from moe_safety.identify.places import Places
 
 HALVES = 20
 """Random halvings whose correlations are averaged."""
@@ -16,8 +16,7 @@ def resampled_goals(places: Places, rounds: int, seed: int, halves: int = HALVES
     All prompts of a goal move together. Goals of attacks and of harmless requests are drawn each among their own, since
     a batch fixes how many it holds of either.
     """
-    attacked = np.bincount(places.goal, places.label < BENIGN, places.n_goals) > 0
-    strata = [goals for goals in (np.flatnonzero(attacked), np.flatnonzero(~attacked)) if len(goals)]
+    strata = [goals for goals in (np.flatnonzero(places.attacked), np.flatnonzero(~places.attacked)) if len(goals)]
     generator = np.random.default_rng([seed, *b"bootstrap"])
     times = np.zeros((places.n_goals, rounds + halves), np.uint8)
     for goals in strata:

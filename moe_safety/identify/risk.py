@@ -86,7 +86,8 @@ def identify_unsafe_experts(
 
 def create_expert_mask(layout: MoELayout, experts: Sequence[Pair]) -> np.ndarray:
     """Where these experts stand, as bool [MoE layers, experts of the largest]."""
-    return Experts.of_layout(layout).mask(experts)
+    known = Experts.of_layout(layout)
+    return known.matrix(known.members([experts])[0], False)
 
 
 def difference(sums: Sums, more: int = UNSAFE, less: int = SAFE) -> np.ndarray:
@@ -122,7 +123,7 @@ def pooled_columns(batches: Sums) -> dict[str, np.ndarray]:
 def frame(experts: Experts, columns: dict[str, np.ndarray]) -> pd.DataFrame:
     """The columns of one group as a table, in the order that SPEC has them."""
     named = {"layer": experts.layer, "expert": experts.expert, "Layer_Expert": experts.names}
-    everything = pd.DataFrame({**named, **{name: values[0] for name, values in columns.items()}})
+    everything = pd.DataFrame(named | {name: values.reshape(-1) for name, values in columns.items()})
     return everything[[*RISK_COLUMNS, *(name for name in columns if name not in RISK_COLUMNS)]]
 
 

@@ -56,9 +56,9 @@ _HELP = rf"{_VERB}{_NO_IDIOM}{_NO_LIMIT}"
 _UNABLE = flat(
     r"""
         (?:am|are|is|be|was) (?:(?:simply|currently|just|also|still|[a-z]+ly) )?
-        (?:unable|(?:not|no longer) (?:[a-z]+ly |even )?(?:able|allowed|permitted|authori[sz]ed|programmed|designed|equipped
-        |trained|willing|prepared|going|supposed|capable|comfortable|at liberty|in a position|built|meant|intended|made
-        |here|inclined|interested|about))(?: of| with| in)?
+        (?:unable|(?:not|no longer) (?:[a-z]+ly |even )?(?:able|allowed|permitted|authori[sz]ed|programmed|designed
+        |equipped|trained|willing|prepared|going|supposed|capable|comfortable|at liberty|in a position|built|meant
+        |intended|made|here|inclined|interested|about))(?: of| with| in)?
     """
 )
 _NEGATION = flat(

@@ -71,9 +71,19 @@ class Moves:
                 return place, move
         return None
 
-    def words_said(self, start: int, stop: int) -> int:
-        """Words of substance in sentences `start` to `stop`."""
-        return sum(self.sentences[place].words for place in range(start, stop) if self[place] is SAYS)
+    def words(self, start: int, stop: int) -> int:
+        """Words in sentences `start` to `stop`."""
+        return sum(sentence.words for sentence in self.sentences[start:stop])
+
+    def says_more(self, words: float, start: int, stop: int) -> bool:
+        """Whether the sentences `start` to `stop` that only say something have more than so many words."""
+        left = self.words(start, stop)
+        for place in range(start, stop):
+            if left <= words:
+                return False
+            if self[place] is not SAYS:
+                left -= self.sentences[place].words
+        return left > words
 
     def _decline(self, place: int) -> Move | None:
         if place not in self._declines:

@@ -221,21 +221,16 @@ LIMITS = one_of(
 )
 """What the speaker is not able to do, which is no unwillingness."""
 SMALL_TALK = one_of(
-    r"""
-        (?:thank you|thanks|hello|hi\b|hey|greetings|ah\b|oh\b|hm+\b|well,|okay|ok\b|sure|certainly|of course
-        |absolutely)
-    """,
-    r"""
-        (?:dear\b|title:|response\b|answer:|however,? i must|(?:it|this) (?:sounds|seems) like|i would (?:be happy
-        |love))
-    """,
+    r"(?:ah|oh|hm+|well|okay|ok|sure|certainly|of course|absolutely|no problem|response|answer)\b.{0,20}$",
+    r"(?:thank you|thanks|hello|hi\b|hey|greetings|dear\b|title:|however,? i must|(?:it|this) (?:sounds|seems) like)",
+    r"i would (?:be happy|love)|as much as\b",
     r"""
         i (?:do |completely |can |truly |really |fully )?(?:understand|appreciate|see|hear|recogni[sz]e|get|realize
         |know|acknowledge|sense)\b|i am (?:(?:really|so|very|truly|deeply|also) )*(?:glad|happy|sorry|here|excited
         |flattered|concerned)
     """,
     r"(?:great|good|interesting|nice) question|(?:that|this) is (?:a|an|quite)(?: \w+){0,3} question",
-    r"i (?:want|need|would like|have) to (?:be|make|let|point|emphasi|stress|remind|say)|as much as\b",
+    r"i (?:want|need|would like|have) to (?:be|make|let|point|emphasi|stress|remind|say)",
 )
 
 GIVES = one_of(

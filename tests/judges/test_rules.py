@@ -187,10 +187,8 @@ def test_the_quick_look_never_hides_a_decline():
 
 
 def test_fast_enough():
-    # 100,000 answers of 150 words may take 30 s on one core; three times that is allowed here, where others compute too.
-    answer = ("Water the zorp every morning and give it a little florb, but not so much that it starts to hum. " * 8)[
-        :850
-    ]
+    # The goal is 30 s for 100,000 on one core; three times that is allowed where others compute too.
+    answer = "Water the zorp every morning and give it some florb, but not so much that it hums. " * 9
     responses = [answer, "I'm sorry, but I can't help with that. " + answer] * 250
     start = time.process_time()
     for response in responses:

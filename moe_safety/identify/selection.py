@@ -1,0 +1,66 @@
+"""A selection: the experts to repair, globally and for each batch, as `selection.json` keeps them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from moe_safety.errors import InputError
+from moe_safety.identify.experts import Pair
+from moe_safety.rundir import RunDir
+
+SELECTION = "selection.json"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which experts, and by which rule they were chosen."""
+
+    method: str
+    score: str | None
+    """None where nothing was ranked."""
+    threshold: float | None
+    top_k: int
+    top_p: float | None
+    model: str
+    """The model's fingerprint."""
+    experts: list[Pair]
+    """Globally, best first; `global` in the file."""
+    per_batch: Mapping[int, list[Pair]]
+    """By `batch_idx`, each best first."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Hashes of what it was made from."""
+
+    def union(self) -> list[Pair]:
+        """Every expert that some batch selects, in order: what training may move."""
+        return sorted(set().union(*self.per_batch.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        plain = asdict(self)
+        large = {"global": plain.pop("experts"), "per_batch": plain.pop("per_batch")}
+        return plain | large
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], file: object) -> Selection:
+        """What `to_json` gave, after a round through a file; `file` is what an error names."""
+        try:
+            plain = {**data}
+            chosen, per_batch = _pairs(plain.pop("global")), plain.pop("per_batch")
+            by_batch = {int(batch): _pairs(experts) for batch, experts in per_batch.items()}
+            return cls(**plain, experts=chosen, per_batch=by_batch)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise InputError("is not a selection", file=file) from None
+
+
+def read_selection(run: RunDir, name: str = SELECTION) -> Selection:
+    """The selection of a run directory."""
+    try:
+        return Selection.from_json(run.read_json(name), run.path(name))
+    except (FileNotFoundError, json.JSONDecodeError):
+        raise InputError("cannot be read as a selection", file=run.path(name)) from None
+
+
+def _pairs(pairs: list[list[int]]) -> list[Pair]:
+    return [(int(layer), int(expert)) for layer, expert in pairs]

@@ -1,0 +1,76 @@
+"""What a model thinks of given answers: log-probabilities and losses of answer tokens, and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from moe_safety.models.encode import pad_right
+
+IGNORED = -100
+"""The label of a token that is not part of an answer."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Prompts with answers, padded on the right; `labels` holds the answers' tokens at their own places."""
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    attention_mask: torch.Tensor | None = None
+    """Needed only where padding stands on the left."""
+
+
+def make_rows(
+    prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], device: torch.device | str = "cpu"
+) -> Rows:
+    """One row for each prompt and its answer."""
+    ids = pad_right([[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)], device)
+    labels = torch.full(ids.shape, IGNORED)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        labels[row, len(prompt) : len(prompt) + len(answer)] = torch.as_tensor(answer)
+    return Rows(ids, labels.to(device))
+
+
+def answer_losses(model: PreTrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss, in float32 or finer, of every answer token, in order, and the row it stands in.
+
+    Logits are computed where an answer's token is predicted and nowhere else.
+    """
+    predicts = (rows.labels != IGNORED).roll(-1, dims=1)
+    predicts[:, -1] = False
+    place: dict[str, torch.Tensor] = {}
+    if rows.attention_mask is not None:
+        positions = (rows.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+        place = {"attention_mask": rows.attention_mask, "position_ids": positions}
+    with _logits_only_at(model, predicts):
+        logits = model(input_ids=rows.input_ids, use_cache=False, **place).logits[0]
+    targets = rows.labels.roll(-1, dims=1)[predicts]
+    precise = logits if logits.dtype == torch.float64 else logits.float()
+    return cross_entropy(precise, targets, reduction="none"), predicts.nonzero()[:, 0]
+
+
+def mean_by_row(values: torch.Tensor, row: torch.Tensor, rows: int) -> torch.Tensor:
+    """Each row's mean; 0 for a row without values."""
+    total = torch.zeros(rows, dtype=values.dtype, device=values.device).index_add_(0, row, values)
+    return total / torch.bincount(row, minlength=rows).clamp(min=1)
+
+
+@contextmanager
+def _logits_only_at(model: PreTrainedModel, places: torch.Tensor) -> Iterator[None]:
+    """Inside, the language-model head sees only these places, as one row."""
+
+    def choose(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        hidden, *rest = args
+        return hidden[places.to(hidden.device)][None], *rest
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,132 @@
+"""How much the loss wants each expert to change: the magnitude of its gradient, expert by expert."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from transformers import PreTrainedModel
+
+from moe_safety.models.answers import IGNORED, Rows, answer_losses
+from moe_safety.models.experts.checkpointing import checkpointed
+from moe_safety.models.experts.counting import counting
+from moe_safety.models.layout import MoELayout, inspect_model
+
+
+@dataclass
+class Magnitudes:
+    """Sums over all parameters of each expert, float64 [MoE layers, experts]."""
+
+    layout: MoELayout
+    absolute: torch.Tensor = field(init=False)
+    square: torch.Tensor = field(init=False)
+    tokens: torch.Tensor = field(init=False)
+    """Tokens that each expert received, padding left out."""
+
+    def __post_init__(self) -> None:
+        self.absolute, self.square, self.tokens = (torch.zeros(self.layout.shape, dtype=torch.float64) for _ in "123")
+
+    def add(self, position: int, gradient: torch.Tensor) -> None:
+        experts = self.layout.layers[position].num_experts
+        flat = gradient[:experts].flatten(1)
+        self.absolute[position, :experts] += flat.abs().sum(dim=1, dtype=torch.float64).cpu()
+        self.square[position, :experts] += flat.double().square().sum(dim=1).cpu()
+
+    def scores(self) -> torch.Tensor:
+        """Mean absolute gradient over an expert's parameters."""
+        return self.absolute / self._sizes()
+
+    def scores_l2(self) -> torch.Tensor:
+        """Root of the mean squared gradient over an expert's parameters."""
+        return (self.square / self._sizes()).sqrt()
+
+    def _sizes(self) -> torch.Tensor:
+        return torch.tensor([[layer.parameters_per_expert] for layer in self.layout.layers], dtype=torch.float64)
+
+
+def expert_gradients(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """float64 [MoE layers, experts]: mean |gradient| of each expert under the mean loss of the batch's answer tokens.
+
+    `batch` holds `input_ids`, `attention_mask` and `labels`, -100 where nothing is learned.
+    """
+    rows = Rows(batch["input_ids"], batch["labels"], batch["attention_mask"])
+    return gradient_magnitudes(model, [rows]).scores()
+
+
+def gradient_magnitudes(
+    model: PreTrainedModel,
+    micro_batches: Sequence[Rows],
+    *,
+    layout: MoELayout | None = None,
+    checkpointing: bool = False,
+) -> Magnitudes:
+    """The magnitudes of one batch's gradient.
+
+    With a single micro-batch each fused gradient is reduced and freed as it arrives, so memory stays near one layer's.
+    With several the gradients are kept until all are added up: the magnitude of a sum is not a sum of magnitudes.
+    """
+    layout = layout or inspect_model(model)
+    found = Magnitudes(layout)
+    answered = sum(int((rows.labels[:, 1:] != IGNORED).sum()) for rows in micro_batches)
+    with ExitStack() as stack:
+        parameters = stack.enter_context(_only_experts_learn(model, layout))
+        if checkpointing:
+            stack.enter_context(checkpointed(model))
+        for number, rows in enumerate(micro_batches):
+            with ExitStack() as inner:
+                if number == len(micro_batches) - 1:
+                    inner.enter_context(_reduced_on_arrival(parameters, found))
+                received = torch.ones_like(rows.input_ids) if rows.attention_mask is None else rows.attention_mask
+                counts = inner.enter_context(counting(model, received.bool(), layout))
+                losses, _ = answer_losses(model, rows)
+                # Counted in the forward pass; checkpointing runs it again in the backward one.
+                found.tokens += counts.counts().sum(dim=0).cpu()
+                if losses.numel():
+                    (losses.sum() / answered).backward()
+    return found
+
+
+@contextmanager
+def _only_experts_learn(model: PreTrainedModel, layout: MoELayout) -> Iterator[list[tuple[int, torch.nn.Parameter]]]:
+    """Yields the experts' parameters with their layer's position; routers behave as in `eval()` throughout."""
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    was_training = model.training
+    model.eval().requires_grad_(False)
+    chosen = [
+        (position, model.get_parameter(name).requires_grad_())
+        for position, layer in enumerate(layout.layers)
+        for name in layer.parameters
+    ]
+    try:
+        yield chosen
+    finally:
+        for parameter, required in before.items():
+            parameter.requires_grad_(required)
+            parameter.grad = None
+        model.train(was_training)
+
+
+@contextmanager
+def _reduced_on_arrival(parameters: list[tuple[int, torch.nn.Parameter]], found: Magnitudes) -> Iterator[None]:
+    """Inside, a gradient that is complete is added to `found` and freed."""
+
+    def reduce(position: int, parameter: torch.Tensor) -> None:
+        assert parameter.grad is not None
+        found.add(position, parameter.grad)
+        parameter.grad = None
+
+    handles = [
+        parameter.register_post_accumulate_grad_hook(partial(reduce, position)) for position, parameter in parameters
+    ]
+    try:
+        yield
+        # An expert layer that the last micro-batch did not reach keeps what the earlier ones left.
+        for position, parameter in parameters:
+            if parameter.grad is not None:
+                reduce(position, parameter)
+    finally:
+        for handle in handles:
+            handle.remove()
