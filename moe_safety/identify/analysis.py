@@ -103,9 +103,7 @@ def analyse(
     )
 
 
-def _aggregated(
-    rounds: int, places: Places, counts: Reduction, weights: Reduction | None
-) -> dict[str, np.ndarray]:
+def _aggregated(rounds: int, places: Places, counts: Reduction, weights: Reduction | None) -> dict[str, np.ndarray]:
     """The columns of the aggregated table; `selected_share` has its place, and waits for the selection."""
     pooled, resampled = counts.batches.pooled(), counts.resamples[:rounds]
     columns = pooled_columns(counts.batches)

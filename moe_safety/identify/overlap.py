@@ -50,8 +50,7 @@ def serving_table(
 ) -> pa.Table:
     """Each expert that is selected anywhere: whether globally, by how many batches, and by which categories."""
     chosen, batches, categories = (
-        experts.members(list(selections))
-        for selections in ([selected], per_batch.values(), per_category.values())
+        experts.members(list(selections)) for selections in ([selected], per_batch.values(), per_category.values())
     )
     columns = np.flatnonzero(chosen[0] | batches.any(axis=0) | categories.any(axis=0))
     names = np.array(list(per_category), dtype=object)
@@ -62,6 +61,8 @@ def serving_table(
             "Layer_Expert": pa.array([experts.names[column] for column in columns], pa.string()),
             "selected": chosen[0, columns],
             "batches": batches.sum(axis=0)[columns],
-            "categories": pa.array([names[categories[:, column]].tolist() for column in columns], pa.list_(pa.string())),
+            "categories": pa.array(
+                [names[categories[:, column]].tolist() for column in columns], pa.list_(pa.string())
+            ),
         }
     )

@@ -53,6 +53,9 @@ class Places:
 
 def read_places(run: RunDir) -> Places:
     """Reads `batches.parquet` and `prompts.parquet`, but for their texts."""
+    for name in (BATCHES, PROMPTS):
+        if not run.exists(name):
+            raise InputError("is not there; run the stages before `identify`", file=run.path(name))
     batches = run.read_table(BATCHES, ["batch_idx", "prompt_id", "label"])
     if not len(batches):
         raise InputError("holds no batch", file=run.path(BATCHES))

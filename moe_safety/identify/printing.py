@@ -1,59 +1,83 @@
-"""The figures of `identify`, as the manifest keeps them and as they are printed."""
+"""What `identify` says when it is done."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import pandas as pd
+from moe_safety.identify.summary import SIGNIFICANT
 
-from moe_safety.config import IdentifyConfig
-from moe_safety.identify.analysis import Analysis, Groups, score_column
-from moe_safety.identify.places import LABELS
-from moe_safety.identify.rules import Rule
-
-_TOP, _GROUP_TOP, _BATCHES_SHOWN, _CATEGORIES_SHOWN = 10, 5, 5, 30
-_Q_LEVEL = 0.05
+_CATEGORIES_SHOWN = 30
 
 Figures = dict[str, Any]
 
 
-def summarise(analysis: Analysis, settings: IdentifyConfig, uncounted: int) -> Figures:
-    """Plain data; an undefined figure is None."""
-    table, score = analysis.table, score_column(settings.score)
-    sizes = [len(chosen) for chosen in analysis.per_batch.values()]
-    tokens = analysis.batches.counts.tokens
-    ranked = Rule(None, _TOP).choose(table[score].to_numpy()[None])[0]
-    categories = dict(zip(analysis.places.categories, _tops(analysis, analysis.categories, settings), strict=True))
-    return {
-        "method": settings.method,
-        "score": settings.score,
-        "experts": len(table),
-        "batches": len(sizes),
-        "tokens": dict(zip(LABELS, tokens.sum(axis=0).tolist(), strict=True)),
-        "uncounted": uncounted,
-        "undefined_experts": int(table[score].isna().sum()),
-        "undefined_batches": int((tokens[:, :2] == 0).any(axis=1).sum()),
-        "undefined_scores": int(np.isnan(analysis.batches.scores(settings.score)).any(axis=1).sum()),
-        "selected": len(analysis.selected),
-        "per_batch": {
-            "min": min(sizes),
-            "max": max(sizes),
-            "mean": float(np.mean(sizes)),
-            "union": len(set().union(*analysis.per_batch.values())),
-        },
-        "significant": int((table["q_value"] < _Q_LEVEL).sum()),
-        "split_half": analysis.split_half,
-        "adjusted": analysis.batches.adjusted,
-        "top": _plain(table.iloc[ranked]),
-        "batch_top": dict(
-            zip(
-                map(str, analysis.places.batch_ids.tolist()),
-                _tops(analysis, analysis.batches[:_BATCHES_SHOWN], settings),
-                strict=False,
-            )
-        ),
-        "category_top": {
-            name: {"selected": len(analysis.per_category[name]), "top": top} for name, top in categories.items()
-        },
-    }
+def print_summary(manifest: Figures) -> None:
+    """Prints the figures of a finished `identify`."""
+    figures, rule = manifest["summary"], manifest["settings"]["identify"]
+    tokens = ", ".join(f"{count} {label}" for label, count in figures["tokens"].items() if count)
+    unchanged = " (unchanged)" if manifest["skipped"] else ""
+    print(f"identify: {figures['batches']} batches, {figures['experts']} experts; counted tokens: {tokens}{unchanged}")
+    print(f"  {figures['selected']} experts selected by {_method(rule)}")
+    sizes = figures["per_batch"]
+    print(
+        f"  per batch: min {sizes['min']}, max {sizes['max']}, mean {sizes['mean']:.1f}, in any batch {sizes['union']}"
+    )
+    _print_undefined(figures)
+    _print_certainty(figures)
+    print(f"  top {len(figures['top'])} by {rule['score']}:")
+    for row in figures["top"]:
+        print(f"    {_rates(row)}{_interval(row)}{_adjusted(row)}")
+    _print_groups("batch", figures["batch_top"], figures["batches"])
+    _print_groups("category", figures["category_top"], len(figures["category_top"]), figures["category_selected"])
+
+
+def _method(rule: Figures) -> str:
+    size = f"top_p {rule['top_p']}" if rule["top_p"] else f"top_k {rule['top_k']}"
+    if rule["method"] == "random":
+        return f"random, {size}"
+    return f"{rule['method']}: {rule['score']} > {rule['threshold']}, {size}"
+
+
+def _print_undefined(figures: Figures) -> None:
+    if figures["uncounted"]:
+        print(f"  {figures['uncounted']} prompts have no counted token")
+    if figures["undefined_batches"]:
+        print(
+            f"  {figures['undefined_batches']} batches lack counted tokens of a label: no score there, null in tables"
+        )
+    if figures["undefined_experts"]:
+        print(f"  {figures['undefined_experts']} experts have no score over all batches: null in tables")
+
+
+def _print_certainty(figures: Figures) -> None:
+    print(f"  {figures['significant']} experts differ with q < {SIGNIFICANT} (goals drawn again)")
+    correlation = figures["split_half"]
+    print(f"  split-half rank correlation: {'undefined' if correlation is None else f'{correlation:.3f}'}")
+    if not figures["adjusted"]:
+        print("  no control-adjusted difference: that takes both control and benign prompts in the batches")
+
+
+def _print_groups(kind: str, tops: dict[str, list[Figures]], total: int, selected: Figures | None = None) -> None:
+    for name, rows in list(tops.items())[:_CATEGORIES_SHOWN]:
+        size = f" ({selected[name]} selected)" if selected else ""
+        listed = ", ".join(f"{row['Layer_Expert']} {row['risk_diff']:+.3f}" for row in rows)
+        print(f"  {kind} {name}{size}: {listed or 'undefined'}")
+    if total > min(len(tops), _CATEGORIES_SHOWN):
+        print(f"  and {total - min(len(tops), _CATEGORIES_SHOWN)} more")
+
+
+def _rates(row: Figures) -> str:
+    return (
+        f"{row['Layer_Expert']}  unsafe {row['a_unsafe_n']:.3f}  safe {row['a_safe_n']:.3f}  "
+        f"difference {row['risk_diff']:+.3f}"
+    )
+
+
+def _interval(row: Figures) -> str:
+    if row["low"] is None or row["q_value"] is None:
+        return ""
+    return f"  [{row['low']:+.3f}, {row['high']:+.3f}]  q {row['q_value']:.2g}"
+
+
+def _adjusted(row: Figures) -> str:
+    return "" if row["risk_diff_control"] is None else f"  control-adjusted {row['risk_diff_control']:+.3f}"

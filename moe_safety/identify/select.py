@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from moe_safety.config import IdentifyConfig
-from moe_safety.errors import InputError
 from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.risk import identify_unsafe_experts
 from moe_safety.identify.rules import Rule
@@ -19,12 +18,6 @@ Choice = tuple[list[Pair], dict[int, list[Pair]]]
 
 def rule_of(settings: IdentifyConfig) -> Rule:
     return Rule(settings.threshold, settings.top_k, settings.top_p)
-
-
-def check_size(settings: IdentifyConfig, experts: Experts) -> None:
-    """There must be as many experts as `top_k` asks for."""
-    if settings.top_p is None and settings.top_k > len(experts):
-        raise InputError(f"{settings.top_k} experts of {len(experts)} cannot be selected", key="identify.top_k")
 
 
 def select(

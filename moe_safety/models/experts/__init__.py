@@ -1,7 +1,15 @@
 """The one place where experts are touched."""
 
 from moe_safety.models.experts.counting import count_routing, run_counting
+from moe_safety.models.experts.effects import expert_effects
 from moe_safety.models.experts.forward import use_our_experts
 from moe_safety.models.experts.gradients import expert_gradients, gradient_magnitudes
 
-__all__ = ["count_routing", "expert_gradients", "gradient_magnitudes", "run_counting", "use_our_experts"]
+__all__ = [
+    "count_routing",
+    "expert_effects",
+    "expert_gradients",
+    "gradient_magnitudes",
+    "run_counting",
+    "use_our_experts",
+]

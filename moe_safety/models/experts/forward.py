@@ -79,13 +79,13 @@ class _Combine(torch.autograd.Function):
 
 
 def experts_forward(
-    self: torch.nn.Module, hidden: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+    self: torch.nn.Module, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
 ) -> torch.Tensor:
     """What the routed experts add to each token."""
     dispatch = Dispatch(top_k_index, cast(int, self.num_experts))
-    weight = top_k_weights.reshape(-1)[dispatch.order].unsqueeze(-1).to(hidden.dtype)
-    inner = first_product(self, dispatch.spread(hidden), dispatch)
-    return dispatch.combine(second_product(self, inner, weight, dispatch)).to(hidden.dtype)
+    weight = top_k_weights.reshape(-1)[dispatch.order].unsqueeze(-1).to(hidden_states.dtype)
+    inner = first_product(self, dispatch.spread(hidden_states), dispatch)
+    return dispatch.combine(second_product(self, inner, weight, dispatch)).to(hidden_states.dtype)
 
 
 def first_product(self: torch.nn.Module, tokens: torch.Tensor, dispatch: Dispatch) -> torch.Tensor:

@@ -1,0 +1,89 @@
+"""What `identify` reads, checked before anything is computed: the counts are this model's, and of these batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from moe_safety.config import Config, IdentifyConfig
+from moe_safety.errors import InputError
+from moe_safety.identify.experts import Experts
+from moe_safety.identify.places import BATCHES, BENIGN, CONTROL, LABELS, SAFE, Places, read_places
+from moe_safety.identify.reduce import check_coverage
+from moe_safety.models.load import model_fingerprint
+from moe_safety.routing.table import layout_of
+from moe_safety.rundir import RunDir, summary_of
+from moe_safety.rundir.stage import manifest_name
+
+
+@dataclass(frozen=True)
+class Inputs:
+    files: list[str]
+    """The parts of the routing, in order."""
+    digest: str
+    """One hash of all parts."""
+    model: str
+    experts: Experts
+    places: Places
+    uncounted: int
+    """Prompts without a counted token."""
+
+
+def read_inputs(config: Config, run: RunDir) -> Inputs:
+    """Reads all but the counts themselves."""
+    captured = summary_of(run, "capture")
+    files, model = captured["files"], model_fingerprint(config.model)
+    _check_origin(run, model)
+    digest = _check_parts(run, files)
+    experts = _experts(run, files, captured["layout"])
+    _check_size(config.identify, experts)
+    places = read_places(run)
+    _check_labels(config.identify, places)
+    return Inputs(files, digest, model, experts, places, check_coverage(run, files, places))
+
+
+def _check_origin(run: RunDir, model: str) -> None:
+    read = run.read_json(manifest_name("capture"))["inputs"]
+    if read["model"] != model:
+        raise InputError("the counts are of another model or tokenizer; run `capture` again", file=run.path("routing"))
+    if run.exists(BATCHES) and run.digest(BATCHES) != read[BATCHES]:
+        raise InputError(f"the counts are of another {BATCHES}; run `capture` again", file=run.path("routing"))
+
+
+def _check_parts(run: RunDir, files: list[str]) -> str:
+    """Each part must be what `capture` left."""
+    left = run.read_json(manifest_name("capture"))["outputs"]
+    for name in files:
+        if not run.exists(name) or run.digest(name) != left[name]:
+            raise InputError("is not what `capture` wrote; run `capture` again", file=run.path(name))
+    return hashlib.sha256(json.dumps([left[name] for name in files]).encode()).hexdigest()
+
+
+def _experts(run: RunDir, files: list[str], fingerprint: str) -> Experts:
+    """All parts have one layout."""
+    for name in files:
+        with run.open_parquet(name) as part:
+            layout = layout_of(part.schema_arrow)
+        if layout.fingerprint() != fingerprint:
+            raise InputError("holds counts of a model with another layout", file=run.path(name))
+    return Experts.of_layout(layout)
+
+
+def _check_size(settings: IdentifyConfig, experts: Experts) -> None:
+    if settings.top_p is None and settings.top_k > len(experts):
+        raise InputError(
+            f"{settings.top_k} experts are asked for, and the model has {len(experts)}", key="identify.top_k"
+        )
+
+
+def _check_labels(settings: IdentifyConfig, places: Places) -> None:
+    """What the score compares must stand in the batches."""
+    if settings.method == "random":
+        return
+    if not places.has(SAFE):
+        raise InputError("no safe prompt stands in the batches to compare with", key="batches.safe_ratio")
+    for label in (CONTROL, BENIGN):
+        if settings.score == "risk_diff_control" and not places.has(label):
+            missing = LABELS[label]
+            raise InputError(f"risk_diff_control needs {missing} prompts in the batches", key="identify.score")
