@@ -65,10 +65,10 @@ def bare_loop(folder: str) -> float:
     reader = build_reader(configured(folder, 1).model, 0)
     plan = Plan(RunDir(folder), "plans/capture.parquet")
     items = [plan.rows(item) for item in range(len(plan))]
-    reader(items[0])
+    reader(items[0], {})
     started = time.perf_counter()
     for rows in items[1:]:
-        reader(rows)
+        reader(rows, {})
     return sum(reader.tokens(rows) for rows in items[1:]) / (time.perf_counter() - started)
 
 

@@ -12,6 +12,8 @@ STAGES: dict[str, tuple[str, str]] = {
     "respond": ("moe_safety.batches.respond:respond", "let the base model answer, judge, drop pairs that do not hold"),
     "compose": ("moe_safety.batches.compose:compose", "build the mixed batches with training targets"),
     "capture": ("moe_safety.routing.capture:capture", "count which experts every prompt is routed to (Ray Data)"),
+    "gradients": ("moe_safety.gradients.stage:gradients", "per-expert gradient magnitudes of every batch (Ray Data)"),
+    "effects": ("moe_safety.effects.stage:effects", "what holding back each expert does to refusal (Ray Data)"),
     "identify": ("moe_safety.identify.stage:identify", "risk differences, statistics, selection, masks"),
 }
 """The stages in order: where each one's function stands, and what it does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
@@ -84,7 +85,7 @@ class Answerer:
             load_model(self.model, self.gpus), load_tokenizer(self.model), self.limits.max_new_tokens
         )
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
+    def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
         answers = self.generator.answer(
             rows["tokens"].to_pylist(), rows["temperature"].to_pylist(), rows["seed"].to_pylist()
         )

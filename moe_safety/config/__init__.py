@@ -4,6 +4,8 @@ from moe_safety.config.base import ModelJob, Section, results_only
 from moe_safety.config.batches import BatchesConfig
 from moe_safety.config.capture import CaptureConfig
 from moe_safety.config.data import DataConfig, DerivedControls, FormatName, Source, WrapperName
+from moe_safety.config.effects import EffectsConfig
+from moe_safety.config.gradients import GradientsConfig
 from moe_safety.config.identify import IdentifyConfig
 from moe_safety.config.judge import JudgeConfig
 from moe_safety.config.load import dump_config, load_config
@@ -17,7 +19,9 @@ __all__ = [
     "Config",
     "DataConfig",
     "DerivedControls",
+    "EffectsConfig",
     "FormatName",
+    "GradientsConfig",
     "IdentifyConfig",
     "JudgeConfig",
     "ModelConfig",

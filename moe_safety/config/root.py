@@ -8,6 +8,8 @@ from moe_safety.config.base import Section
 from moe_safety.config.batches import BatchesConfig
 from moe_safety.config.capture import CaptureConfig
 from moe_safety.config.data import DataConfig
+from moe_safety.config.effects import EffectsConfig
+from moe_safety.config.gradients import GradientsConfig
 from moe_safety.config.identify import IdentifyConfig
 from moe_safety.config.judge import JudgeConfig
 from moe_safety.config.model import ModelConfig
@@ -25,4 +27,6 @@ class Config(Section):
     judge: JudgeConfig = JudgeConfig()
     batches: BatchesConfig = BatchesConfig()
     capture: CaptureConfig = CaptureConfig()
+    gradients: GradientsConfig = GradientsConfig()
+    effects: EffectsConfig = EffectsConfig()
     identify: IdentifyConfig = IdentifyConfig()

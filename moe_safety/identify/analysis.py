@@ -106,16 +106,16 @@ def analyse(
 def _aggregated(rounds: int, places: Places, counts: Reduction, weights: Reduction | None) -> dict[str, np.ndarray]:
     """The columns of the aggregated table; `selected_share` has its place, and waits for the selection."""
     pooled, resampled = counts.batches.pooled(), counts.resamples[:rounds]
-    columns = pooled_columns(counts.batches)
+    columns, n_goals = pooled_columns(counts.batches), int(places.attacked.sum())
     by_round = difference(resampled)
-    columns["low"], columns["high"] = interval(by_round)
-    columns["q_value"] = q_values(columns["risk_diff"].reshape(-1), by_round, int(places.attacked.sum()))
+    columns["low"], columns["high"] = interval(by_round, n_goals)
+    columns["q_value"] = q_values(columns["risk_diff"].reshape(-1), by_round, n_goals)
     columns["selected_share"] = np.zeros(0)
     columns["risk_diff_control"] = control_adjusted(pooled)
-    columns["low_control"], columns["high_control"] = interval(control_adjusted(resampled))
+    columns["low_control"], columns["high_control"] = interval(control_adjusted(resampled), n_goals)
     if weights:
         columns["risk_diff_weight"] = difference(weights.batches.pooled())
-        columns["low_weight"], columns["high_weight"] = interval(difference(weights.resamples[:rounds]))
+        columns["low_weight"], columns["high_weight"] = interval(difference(weights.resamples[:rounds]), n_goals)
     return columns
 
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from moe_safety.identify.experts import Experts, Pair
 
+_NAMES = pa.list_(pa.string())
+
 BATCHES_COMPARED = 256
 """The first so many batches are compared, each with each; all of a large set would be millions of pairs."""
 
@@ -61,8 +63,6 @@ def serving_table(
             "Layer_Expert": pa.array([experts.names[column] for column in columns], pa.string()),
             "selected": chosen[0, columns],
             "batches": batches.sum(axis=0)[columns],
-            "categories": pa.array(
-                [names[categories[:, column]].tolist() for column in columns], pa.list_(pa.string())
-            ),
+            "categories": pa.array([names[serves].tolist() for serves in categories.T[columns]], _NAMES),
         }
     )

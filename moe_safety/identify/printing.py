@@ -42,11 +42,10 @@ def _print_undefined(figures: Figures) -> None:
     if figures["uncounted"]:
         print(f"  {figures['uncounted']} prompts have no counted token")
     if figures["undefined_batches"]:
-        print(
-            f"  {figures['undefined_batches']} batches lack counted tokens of a label: no score there, null in tables"
-        )
+        lacking = f"{figures['undefined_batches']} batches lack counted tokens of a label"
+        print(f"  {lacking}: their rates are undefined, null in the tables")
     if figures["undefined_experts"]:
-        print(f"  {figures['undefined_experts']} experts have no score over all batches: null in tables")
+        print(f"  {figures['undefined_experts']} experts have no score, for want of counted tokens of a label")
 
 
 def _print_certainty(figures: Figures) -> None:

@@ -12,8 +12,8 @@ _AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Rule:
-    """Strictly above the threshold, where there is one; then the best `top_k`, or with `top_p` the fewest best that hold
-    this share of all positive scores. Ties go to the first column, which is the lower (layer, expert)."""
+    """Strictly above the threshold, where there is one; then the best `top_k`, or with `top_p` the fewest best that
+    hold this share of all positive scores. Ties go to the first column, which is the lower (layer, expert)."""
 
     threshold: float | None
     top_k: int

@@ -1,4 +1,4 @@
-"""How sure a difference is: intervals and q-values from goals drawn again, and agreement between halves of the goals."""
+"""How sure a difference is: intervals and q-values from goals drawn again, and agreement between halves of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from moe_safety.identify.sums import Sums
 _LEVEL = 0.95
 
 
-def interval(rounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % percentile interval of each column of [rounds, experts]; NaN where no round has a value."""
+def interval(rounds: np.ndarray, n_goals: int) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % percentile interval of each column of [rounds, experts]; NaN where no round has a value, or there is
+    but one goal. It is widened for few goals as Student's t is, since plain percentiles then cover too little."""
     rounds = _defined(rounds)
-    if not len(rounds):
+    if not len(rounds) or n_goals < 2:
         nowhere = np.full(rounds.shape[1], np.nan)
         return nowhere, nowhere
-    low, high = np.quantile(rounds, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0)
+    student = stats.t.ppf((1 - _LEVEL) / 2, n_goals - 1)
+    tail = stats.norm.cdf(student * np.sqrt(n_goals / (n_goals - 1)))
+    low, high = np.quantile(rounds, [tail, 1 - tail], axis=0)
     return low, high
 
 

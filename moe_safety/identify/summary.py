@@ -14,7 +14,7 @@ from moe_safety.identify.rules import Rule
 TOP, GROUP_TOP, BATCHES_SHOWN = 10, 5, 5
 SIGNIFICANT = 0.05
 
-Row = dict[str, Any]
+Row = dict[Any, Any]
 
 
 def summarise(analysis: Analysis, settings: IdentifyConfig, uncounted: int) -> dict[str, Any]:

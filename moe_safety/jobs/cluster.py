@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ray
 from ray.data import DataContext
@@ -20,7 +23,8 @@ def connect() -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "disabled" if "RAY_ADDRESS" not in os.environ else "token")
         try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            with _no_stderr():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except ConnectionError as error:
             raise RunError(f"no Ray cluster at {os.environ.get('RAY_ADDRESS')}: {error}") from None
     context = DataContext.get_current()
@@ -44,3 +48,17 @@ def replicas(job: ModelJob, items: int) -> int:
         resources, gpus = ray.cluster_resources(), gpus_per_replica(job)
         wanted = int(resources["GPU"] // gpus) if gpus else int(resources.get("CPU", 1))
     return max(1, min(wanted, items))
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Ray's core writes to the descriptor itself; what goes wrong is raised."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -37,10 +37,7 @@ class Parts:
         if not {self.marker_name(item), self.table_name(item)} <= there:
             return False
         marker = self.run.read_json(self.marker_name(item))
-        return (
-            marker["key"] == self.plan.keys[item]
-            and self.run.digest(self.table_name(item)) == marker["sha256"]
-        )
+        return marker["key"] == self.plan.keys[item] and self.run.digest(self.table_name(item)) == marker["sha256"]
 
     @property
     def table_names(self) -> list[str]:

@@ -26,12 +26,13 @@ from moe_safety.rundir import RunDir
 class Handler(Protocol):
     """What a stage brings: a model loaded once, and a function from an item's rows to its part.
 
-    `divisible` says that the parts of an item's halves, put together, are the item's part.
+    `divisible` says that the parts of an item's halves, put together, are the item's part. `notes` takes what a user
+    should know of how the item went.
     """
 
     divisible: bool
 
-    def __call__(self, rows: pa.Table) -> pa.Table: ...
+    def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table: ...
 
     def tokens(self, rows: pa.Table) -> int:
         """For the progress line."""
@@ -128,7 +129,7 @@ class _Actor:
 def handle_rows(handler: Handler, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
     """The item's part. Out of memory, the item is halved, and the halves again: a rule of the item alone."""
     try:
-        return handler(rows)
+        return handler(rows, notes)
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:
         if not handler.divisible or len(rows) < 2:
             raise RunError(f"out of memory on one work item of {len(rows)} rows: {error}") from error

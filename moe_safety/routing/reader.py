@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ class RoutingReader:
         self.layout = inspect_model(self.model)
         self.device = self.model.get_input_embeddings().weight.device
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
+    def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
         forward = rows["forward"].to_numpy()
         ends = np.flatnonzero(np.diff(forward, append=forward[-1] + 1)) + 1
         starts = [0, *ends[:-1]]
@@ -43,8 +44,7 @@ class RoutingReader:
         ids = pad_right([row.as_py() for row in rows["tokens"]], self.device)
         places = torch.arange(ids.shape[1], device=self.device)
         start, end = (
-            torch.tensor(rows[name].to_numpy(), device=self.device)[:, None]
-            for name in ("counted_from", "counted_to")
+            torch.tensor(rows[name].to_numpy(), device=self.device)[:, None] for name in ("counted_from", "counted_to")
         )
         counts = run_counting(self.model, ids, None, (places >= start) & (places < end), self.layout)
         return counts.counts().int(), counts.weights()

@@ -23,7 +23,7 @@ class Square:
     pause: float = 0.0
     divisible: bool = True
 
-    def __call__(self, rows):
+    def __call__(self, rows, notes):
         numbers = rows["n"].to_pylist()
         time.sleep(self.pause)
         with open(Path(self.flags) / "handled", "a") as file:

@@ -14,11 +14,11 @@ class Faulty(RoutingReader):
         super().__init__(build_reader(model, 0).model)
         self.flag, self.prompt_id, self.deed = Path(flag), prompt_id, deed
 
-    def __call__(self, rows):
+    def __call__(self, rows, notes):
         if self.prompt_id in rows["prompt_id"].to_pylist():
             if self.deed == "memory" and len(rows) > 2:
                 raise MemoryError
             if self.deed == "kill" and not self.flag.exists():
                 self.flag.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-        return super().__call__(rows)
+        return super().__call__(rows, notes)

@@ -63,7 +63,7 @@ def reference(composed, tmp_path_factory):
     plan = Plan(RunDir(config.run_dir), "plans/capture.parquet")
     reader = build_reader(config.model, 0)
     torch.set_num_threads(1)  # As actors do; more would round differently.
-    return pa.concat_tables([reader(plan.rows(item)) for item in range(len(plan))]).sort_by("prompt_id")
+    return pa.concat_tables([reader(plan.rows(item), {}) for item in range(len(plan))]).sort_by("prompt_id")
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 4])

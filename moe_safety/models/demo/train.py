@@ -66,7 +66,7 @@ def teach(
     learning_rate: float = 3e-3,
     parameters: Sequence[torch.nn.Parameter] | None = None,
 ) -> None:
-    """Trains on equal shares of all kinds; deterministic on a CPU with the same number of threads."""
+    """Trains on equal shares of all kinds; deterministic on a CPU."""
     trained = list(parameters if parameters is not None else pupil.model.parameters())
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -74,7 +74,7 @@ def teach(
     )
     by_kind = list(kinds(requests).values())
     chooser = random.Random(seed)
-    with two_threads():
+    with one_thread():
         for _ in range(steps):
             rows = [pupil.encode(*chooser.choice(kind)) for kind in by_kind for _ in range(ROWS_PER_KIND)]
             logits, labels = pupil.forward(rows)
@@ -91,7 +91,7 @@ def examine(pupil: Pupil, requests: Sequence[Request]) -> dict[str, float]:
     """Share of each kind that is answered exactly as taught. Greedy generation would say the same: every token of the
     answer is the likeliest one after those before it."""
     shares = {}
-    with two_threads():
+    with one_thread():
         for name, kind in kinds(requests).items():
             logits, labels = pupil.forward([pupil.encode(*one) for one in kind])
             right = (logits.argmax(dim=-1) == labels) | (labels == -100)
@@ -100,10 +100,10 @@ def examine(pupil: Pupil, requests: Sequence[Request]) -> dict[str, float]:
 
 
 @contextmanager
-def two_threads() -> Iterator[None]:
-    """The number of threads decides how sums are rounded, so the demo fixes it."""
+def one_thread() -> Iterator[None]:
+    """The number of threads decides how sums are rounded, so the demo fixes it; more would hardly be faster."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     try:
         yield
     finally:

@@ -3,9 +3,10 @@
 from moe_safety.models.experts.counting import count_routing, run_counting
 from moe_safety.models.experts.effects import expert_effects
 from moe_safety.models.experts.forward import use_our_experts
-from moe_safety.models.experts.gradients import expert_gradients, gradient_magnitudes
+from moe_safety.models.experts.gradients import Magnitudes, expert_gradients, gradient_magnitudes
 
 __all__ = [
+    "Magnitudes",
     "count_routing",
     "expert_effects",
     "expert_gradients",

@@ -22,9 +22,13 @@ def checkpointed(model: PreTrainedModel) -> Iterator[None]:
     alone, so that routers and dropout inside it stay as they are.
     """
     layers: list[Any] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    with _set(layers, "gradient_checkpointing", True), _set(layers, "training", True):
-        with _set(layers, "_gradient_checkpointing_func", partial(checkpoint, use_reentrant=False)):
-            yield
+    again = partial(checkpoint, use_reentrant=False)
+    with (
+        _set(layers, "gradient_checkpointing", True),
+        _set(layers, "_gradient_checkpointing_func", again),
+        _set(layers, "training", True),
+    ):
+        yield
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def expert_effects(
     unsafe: Sequence[Tokens],
     experts: Iterable[tuple[int, int]] | None = None,
 ) -> torch.Tensor:
-    """float32 [prompts, MoE layers, experts]; NaN where not measured: outside `experts`, (layer, expert) pairs, if given.
+    """float32 [prompts, MoE layers, experts]; NaN where not measured, outside the (layer, expert) pairs of `experts`.
 
     The expert is held back on every token of prompt and answer; routing weights of the others stay as they are.
     """
@@ -61,7 +61,7 @@ def measured_effects(
     layout: MoELayout,
     max_tokens: int = MAX_TOKENS,
 ) -> torch.Tensor:
-    """float32 [MoE layers, experts] for one trial. Many experts share a forward pass, each held back in its own rows."""
+    """float32 [MoE layers, experts] of one trial. Experts share forward passes, each held back in its own rows."""
     effects = torch.full(layout.shape, torch.nan)
     base = float(margins(model, [trial])[0])
     used = _used(model, trial, layout)

@@ -1,0 +1,80 @@
+"""What actors of `effects` do: foresee every expert's effect on a few prompts, or measure some experts' on one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import torch
+from transformers import PreTrainedModel
+
+from moe_safety.config import EffectsConfig, ModelConfig
+from moe_safety.effects.table import effects_table
+from moe_safety.models.experts.effects import Trial, first_order_effects, margins, measured_effects
+from moe_safety.models.layout import MoELayout, inspect_model
+from moe_safety.models.load import load_model
+
+
+@dataclass
+class _Weigher:
+    model: PreTrainedModel
+    max_tokens: int
+    divisible: bool = True
+    layout: MoELayout = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.layout = inspect_model(self.model)
+
+    def tokens(self, rows: pa.Table) -> int:
+        return sum(2 * trial.length for trial in trials_of(rows))
+
+    def _table(self, rows: pa.Table, found: list[float], effects: torch.Tensor) -> pa.Table:
+        ids, labels = rows["prompt_id"].to_pylist(), rows["label"].to_pylist()
+        return effects_table(self.layout, ids, labels, found, effects.numpy())
+
+
+class Foreseer(_Weigher):
+    """Handles a few prompts: the first-order estimate for every expert."""
+
+    def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
+        trials = trials_of(rows)
+        effects = first_order_effects(self.model, trials, self.layout)
+        with torch.inference_mode():
+            found = margins(self.model, trials).tolist()
+        return self._table(rows, found, effects)
+
+
+class Measurer(_Weigher):
+    """Handles a prompt and the experts that its row names, in forward passes of at most `max_tokens` tokens."""
+
+    def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
+        trials, experts = trials_of(rows), rows["experts"].to_pylist()
+        effects = [
+            measured_effects(self.model, trial, self._pairs(chosen), self.layout, self.max_tokens)
+            for trial, chosen in zip(trials, experts, strict=True)
+        ]
+        with torch.inference_mode():
+            found = [float(margins(self.model, [trial])[0]) for trial in trials]
+        return self._table(rows, found, torch.stack(effects))
+
+    def tokens(self, rows: pa.Table) -> int:
+        chosen = [len(experts) for experts in rows["experts"].to_pylist()]
+        return sum(2 * trial.length * count for trial, count in zip(trials_of(rows), chosen, strict=True))
+
+    def _pairs(self, chosen: list[int]) -> list[tuple[int, int]]:
+        places = (divmod(place, self.layout.max_experts) for place in chosen)
+        return [(self.layout.layers[position].index, expert) for position, expert in places]
+
+
+def trials_of(rows: pa.Table) -> list[Trial]:
+    columns = (rows[name].to_pylist() for name in ("prompt", "safe", "unsafe"))
+    return [Trial(*trial) for trial in zip(*columns, strict=True)]
+
+
+def build_foreseer(model: ModelConfig, settings: EffectsConfig) -> Foreseer:
+    return Foreseer(load_model(model, settings.gpus_per_replica), settings.max_tokens_per_forward)
+
+
+def build_measurer(model: ModelConfig, settings: EffectsConfig) -> Measurer:
+    return Measurer(load_model(model, settings.gpus_per_replica), settings.max_tokens_per_forward)

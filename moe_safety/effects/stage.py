@@ -1,0 +1,121 @@
+"""`effects`: what holding back each expert does to the refusal margin of unsafe and of control prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from moe_safety.batches.compose import BATCHES
+from moe_safety.config import Config, results_only
+from moe_safety.effects.measurer import build_foreseer, build_measurer, trials_of
+from moe_safety.effects.table import by_prompt, merge, per_expert
+from moe_safety.effects.trials import TRIALS_SCHEMA, choose_trials
+from moe_safety.jobs import Job, Parts, Plan, pack, run_job
+from moe_safety.models.layout import MoELayout
+from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerprint
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+
+EFFECTS = "effects/effects.parquet"
+EXPERT_EFFECTS = "expert_effects.parquet"
+FORWARDS_PER_ITEM = 8
+
+
+def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
+    """Writes `effects/`, a row per prompt, and `expert_effects.parquet`."""
+    layout = check_loadable(config.model)
+    run = RunDir(config.run_dir)
+    stage = Stage(
+        "effects",
+        settings={
+            "seed": config.seed,
+            "effects": results_only(config.effects),
+            "max_length": config.batches.max_length,
+        },
+        reads=(BATCHES, "prompts.parquet"),
+        others={"model": model_fingerprint(config.model)},
+        folder="effects/_measured",
+    )
+    body = partial(_effects, config, run, stage, layout)
+    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
+    _print(manifest["summary"])
+    return manifest
+
+
+def _effects(config: Config, run: RunDir, stage: Stage, layout: MoELayout) -> Outcome:
+    identity = f"{stage.settings} {run.digest(BATCHES)} {stage.others}"
+    foreseen = _foresee(config, run, identity)
+    candidates = _candidates(foreseen, layout, config)
+    plan = Plan(run, "plans/effects.parquet")
+    if not plan.stands(identity):
+        items = list(_items(_trials(run), candidates, config.effects.max_tokens_per_forward))
+        plan.write(items, items[0].schema, identity)
+    parts = Parts(run, "effects/_measured", plan)
+    report = run_job(Job(plan, parts, partial(build_measurer, config.model, config.effects), config.effects))
+    measured = merge(pa.concat_tables(parts.tables()), layout)
+    run.write_table(EFFECTS, measured)
+    run.write_table(EXPERT_EFFECTS, per_expert(measured, foreseen, layout, config.seed))
+    labels = measured["label"].to_pylist()
+    summary = {
+        "prompts": {label: labels.count(label) for label in ("unsafe", "control")},
+        "experts": len(candidates),
+        "against": "control" if "control" in labels else "none",
+        "layout": layout.fingerprint(),
+        "notes": report.notes,
+        "tokens_per_second": report.tokens_per_second,
+    }
+    return Outcome(outputs=(EFFECTS, EXPERT_EFFECTS), summary=summary)
+
+
+def _foresee(config: Config, run: RunDir, identity: str) -> pa.Table:
+    """The first-order estimate of every expert on every prompt."""
+    plan = Plan(run, "plans/effects_first_order.parquet")
+    if not plan.stands(identity):
+        prompts = run.read_table("prompts.parquet", ["prompt_id", "goal_id"])
+        goals = dict(zip(prompts["prompt_id"].to_pylist(), prompts["goal_id"].to_pylist(), strict=True))
+        tokenizer = load_tokenizer(config.model)
+        trials = choose_trials(run.read_table(BATCHES), goals, tokenizer, config.effects, config.batches.max_length)
+        sizes = [2 * trial.length for trial in trials_of(trials)]
+        groups = sorted(sorted(group) for group in pack(sizes, config.effects.max_tokens_per_forward // 4))
+        plan.write((trials.take(pa.array(group)) for group in groups), TRIALS_SCHEMA, identity)
+    parts = Parts(run, "effects/_first_order", plan)
+    run_job(Job(plan, parts, partial(build_foreseer, config.model, config.effects), config.effects))
+    return pa.concat_tables(parts.tables())
+
+
+def _trials(run: RunDir) -> pa.Table:
+    plan = Plan(run, "plans/effects_first_order.parquet")
+    return pa.concat_tables([plan.rows(item) for item in range(len(plan))])
+
+
+def _candidates(foreseen: pa.Table, layout: MoELayout, config: Config) -> list[int]:
+    """The experts foreseen to matter most, in either direction, as places in the flattened table."""
+    places = [layout.position(layer) * layout.max_experts + expert for layer, expert in layout.experts()]
+    if config.effects.candidates == "all":
+        return places
+    labels, values = np.array(foreseen["label"].to_pylist()), by_prompt(foreseen)
+    sides = [values[labels == label].mean(axis=0) for label in ("unsafe", "control") if label in labels]
+    strength = np.abs(sides[0] - (sides[1] if len(sides) > 1 else 0.0))
+    best = sorted(places, key=lambda place: (-strength[place], place))[: config.effects.candidates]
+    return sorted(best)
+
+
+def _items(trials: pa.Table, candidates: list[int], max_tokens: int) -> Iterator[pa.Table]:
+    """A prompt and some of the experts: as many as a few forward passes hold."""
+    schema = TRIALS_SCHEMA.append(pa.field("experts", pa.list_(pa.int32())))
+    for row, trial in zip(trials.to_pylist(), trials_of(trials), strict=True):
+        size = max(1, FORWARDS_PER_ITEM * max_tokens // (2 * trial.length))
+        for start in range(0, len(candidates), size):
+            yield pa.Table.from_pylist([row | {"experts": candidates[start : start + size]}], schema=schema)
+
+
+def _print(summary: dict[str, Any]) -> None:
+    counts = ", ".join(f"{count} {label}" for label, count in summary["prompts"].items())
+    print(f"effects: {summary['experts']} experts held back, one at a time, on {counts} prompts")
+    if summary["against"] == "none":
+        print("  there are no control prompts: effects are those on unsafe prompts alone")
+    for item, notes in summary["notes"].items():
+        print(f"  item {item}: {notes}")

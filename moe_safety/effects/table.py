@@ -1,0 +1,90 @@
+"""`effects/*.parquet`, one row per prompt, and `expert_effects.parquet`, one row per expert."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+
+from moe_safety.models.layout import MoELayout
+
+ROUNDS = 1000
+"""Resamplings of prompts, each of a goal of its own, behind an interval."""
+
+
+def effects_schema(layout: MoELayout) -> pa.Schema:
+    """Effects are [MoE layers x experts of the largest], flattened; NaN where not measured."""
+    width = layout.n_moe_layers * layout.max_experts
+    return pa.schema(
+        [
+            ("prompt_id", pa.string()),
+            ("label", pa.string()),
+            ("margin", pa.float32()),
+            ("effects", pa.list_(pa.float32(), width)),
+        ],
+        metadata={"layout": json.dumps(layout.to_dict())},
+    )
+
+
+def effects_table(
+    layout: MoELayout, prompt_ids: list[str], labels: list[str], margins: list[float], effects: np.ndarray
+) -> pa.Table:
+    """Effects are [prompts, MoE layers, experts]."""
+    flat = pa.FixedSizeListArray.from_arrays(
+        pa.array(effects.reshape(-1), pa.float32()), layout.n_moe_layers * layout.max_experts
+    )
+    columns = [pa.array(prompt_ids), pa.array(labels), pa.array(margins, pa.float32()), flat]
+    return pa.Table.from_arrays(columns, schema=effects_schema(layout))
+
+
+def by_prompt(table: pa.Table) -> np.ndarray:
+    """[prompts, MoE layers x experts], float64."""
+    values = table["effects"].combine_chunks()
+    return values.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1).astype(np.float64)
+
+
+def merge(pieces: pa.Table, layout: MoELayout) -> pa.Table:
+    """One row per prompt from pieces that each measured some experts; pieces of a prompt stand together."""
+    ids, labels = pieces["prompt_id"].to_pylist(), pieces["label"].to_pylist()
+    starts = [row for row in range(len(ids)) if row == 0 or ids[row] != ids[row - 1]]
+    values = by_prompt(pieces)
+    # Where several are not NaN they would be the same measurement; `fmax` takes the one that is there.
+    merged = np.stack([np.fmax.reduce(part) for part in np.split(values, starts[1:])])
+    margins = pieces["margin"].to_pylist()
+    return effects_table(
+        layout, [ids[row] for row in starts], [labels[row] for row in starts], [margins[row] for row in starts], merged
+    )
+
+
+def per_expert(effects: pa.Table, first_order: pa.Table, layout: MoELayout, seed: int) -> pa.Table:
+    """The mean effect on unsafe prompts, less that on control prompts where there are any; `against` says which."""
+    controlled = "control" in effects["label"].to_pylist()
+    exact, low, high = _difference(effects, seed)
+    estimate, _, _ = _difference(first_order, seed)
+    places = [layout.position(layer) * layout.max_experts + expert for layer, expert in layout.experts()]
+    columns = {"effect": exact, "first_order": estimate, "low": low, "high": high}
+    return pa.table(
+        {
+            "layer": pa.array([layer for layer, _ in layout.experts()], pa.int32()),
+            "expert": pa.array([expert for _, expert in layout.experts()], pa.int32()),
+            **{name: pa.array(values[places], pa.float64(), from_pandas=True) for name, values in columns.items()},
+            "against": pa.array(["control" if controlled else "none"] * len(places)),
+        }
+    )
+
+
+def _difference(table: pa.Table, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over unsafe rows minus mean over control rows, with a 95 % bootstrap interval."""
+    labels, values = np.array(table["label"].to_pylist()), by_prompt(table)
+    chance = np.random.default_rng(seed)
+    middle: np.ndarray = np.zeros(values.shape[1])
+    drawn: np.ndarray = np.zeros((ROUNDS, values.shape[1]))
+    for label, sign in (("unsafe", 1), ("control", -1)):
+        rows = values[labels == label]
+        if len(rows):
+            times = chance.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=ROUNDS)
+            middle = middle + sign * rows.mean(axis=0)
+            drawn = drawn + sign * (times @ rows) / len(rows)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    return middle, low, high

@@ -1,0 +1,58 @@
+"""`gradients`: which experts would have to change for the unsafe prompts to get their safe answers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from moe_safety.batches.compose import BATCHES
+from moe_safety.config import Config, results_only
+from moe_safety.gradients.collector import build_collector
+from moe_safety.gradients.plan import write_plan
+from moe_safety.gradients.table import fold
+from moe_safety.jobs import Job, Parts, Plan, run_job
+from moe_safety.models.layout import MoELayout
+from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerprint
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+
+FOLDER = "gradients"
+EXPERT_GRADIENTS = "expert_gradients.parquet"
+
+
+def gradients(config: Config, *, force: bool = False) -> dict[str, Any]:
+    """Writes `gradients/`, a row per batch, and `expert_gradients.parquet`, their mean."""
+    layout = check_loadable(config.model)
+    run = RunDir(config.run_dir)
+    stage = Stage(
+        "gradients",
+        settings={"gradients": results_only(config.gradients), "max_length": config.batches.max_length},
+        reads=(BATCHES,),
+        others={"model": model_fingerprint(config.model)},
+        folder=FOLDER,
+    )
+    body = partial(_gradients, config, run, stage, layout)
+    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
+    summary = manifest["summary"]
+    print(f"gradients: {summary['batches']} batches")
+    for batch_idx, notes in summary["notes"].items():
+        print(f"  batch {batch_idx}: {notes}")
+    return manifest
+
+
+def _gradients(config: Config, run: RunDir, stage: Stage, layout: MoELayout) -> Outcome:
+    plan = Plan(run, "plans/gradients.parquet")
+    identity = f"{stage.settings} {run.digest(BATCHES)} {stage.others}"
+    if not plan.stands(identity):
+        with run.open_parquet(BATCHES) as batches:
+            write_plan(plan, batches, load_tokenizer(config.model), config.batches.max_length, identity)
+    parts = Parts(run, FOLDER, plan)
+    report = run_job(Job(plan, parts, partial(build_collector, config.model, config.gradients), config.gradients))
+    run.write_table(EXPERT_GRADIENTS, fold(parts.tables(), layout))
+    summary = {
+        "batches": len(plan),
+        "files": parts.table_names,
+        "layout": layout.fingerprint(),
+        "notes": report.notes,
+        "tokens_per_second": report.tokens_per_second,
+    }
+    return Outcome(outputs=(*parts.table_names, EXPERT_GRADIENTS), summary=summary)

@@ -1,0 +1,8 @@
+"""`effects` as a job: python ray_jobs/effects.py CONFIG.yaml [--set key.path=value ...]"""
+
+import sys
+
+from moe_safety.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["effects", *sys.argv[1:]]))

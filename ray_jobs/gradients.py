@@ -1,0 +1,8 @@
+"""`gradients` as a job: python ray_jobs/gradients.py CONFIG.yaml [--set key.path=value ...]"""
+
+import sys
+
+from moe_safety.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["gradients", *sys.argv[1:]]))

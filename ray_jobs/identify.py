@@ -1,0 +1,8 @@
+"""`identify` as a job: python ray_jobs/identify.py CONFIG.yaml [--set key.path=value ...]"""
+
+import sys
+
+from moe_safety.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["identify", *sys.argv[1:]]))

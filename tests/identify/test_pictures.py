@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from moe_safety.identify.experts import Experts
+from moe_safety.identify.heatmaps import heatmap, small_maps
+from moe_safety.identify.pictures import PANELS
+from moe_safety.identify.stage import identify
+from moe_safety.rundir import RunDir
+from tests.identify.synthetic import invent, make_layout
+
+EXPERTS = Experts.of_layout(make_layout((3, 5), first=4))
+
+
+def test_a_heatmap_has_0_in_the_middle_layers_by_index_and_chosen_experts_marked():
+    values = np.linspace(-0.1, 0.4, 8)
+    axes, _ = heatmap(EXPERTS, values, [(5, 4), (4, 2)], "Difference").axes
+    (image,) = axes.images
+    assert image.get_clim() == (-0.4, 0.4)
+    assert np.ma.getmaskarray(image.get_array()).tolist() == [[False] * 3 + [True] * 2, [False] * 5]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["4", "5"]
+    assert axes.collections[0].get_offsets().tolist() == [[4, 1], [2, 0]]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("expert", "layer")
+
+
+def test_a_heatmap_of_nothing_defined():
+    (image,) = heatmap(EXPERTS, np.full(8, np.nan), [], "Difference").axes[0].images
+    assert np.ma.getmaskarray(image.get_array()).all()
+
+
+def test_small_maps_share_their_colours_and_hide_unused_places():
+    scores = np.stack([np.linspace(0, peak, 8) for peak in (0.1, 0.2, 0.3, 0.4, 0.5)])
+    figure = small_maps(EXPERTS, scores, [[]] * 5, list("abcde"), "Difference by batch")
+    drawn = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in drawn] == list("abcde")
+    assert {axes.images[0].get_clim() for axes in drawn} == {(-0.5, 0.5)}
+    assert sum(not axes.axison for axes in figure.axes) == 3
+
+
+@pytest.mark.parametrize("method", ["routing", "random"])
+def test_many_batches_are_capped_and_the_same_numbers_give_the_same_bytes(tmp_path, method):
+    made = invent(goals=2 * (PANELS + 4), per_batch=2, categories=())
+    outputs = [identify(made.write(tmp_path / name, method=method))["outputs"] for name in "ab"]
+    pictures = [{name: digest for name, digest in found.items() if name.endswith(".png")} for found in outputs]
+    assert pictures[0] == pictures[1]
+    assert pictures[0].keys() == {"risk_diff.png", "risk_diff_batches.png", "risk_rank.png"}
+    assert RunDir(str(tmp_path / "a/run")).read_bytes("risk_diff.png").startswith(b"\x89PNG")

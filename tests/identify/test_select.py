@@ -1,0 +1,152 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_safety.config import IdentifyConfig
+from moe_safety.errors import InputError
+from moe_safety.identify.experts import Experts
+from moe_safety.identify.overlap import overlap_table, serving_table
+from moe_safety.identify.rules import Rule
+from moe_safety.identify.select import select, select_by_table
+from moe_safety.identify.selection import Selection, read_selection
+from moe_safety.rundir import RunDir
+from tests.identify.synthetic import make_layout
+
+EXPERTS = Experts.of_layout(make_layout((8, 8, 8), first=1))
+SCORES = np.linspace(-0.2, 0.5, 24)[np.random.default_rng(0).permutation(24)]
+BATCH_SCORES = np.stack([SCORES, -SCORES])
+
+
+def chosen(seed=0, batch_scores=BATCH_SCORES, **settings):
+    return select(IdentifyConfig(**settings), EXPERTS, [0, 5], SCORES, batch_scores, seed)
+
+
+@given(
+    scores=st.lists(st.sampled_from([-0.2, 0.0, 0.1, 0.2, 0.5, float("nan")]), min_size=1, max_size=12),
+    threshold=st.sampled_from([None, -1.0, 0.0, 0.1, 0.3]),
+    top_k=st.integers(1, 14),
+)
+def test_a_rule_equals_plain_sorting(scores, threshold, top_k):
+    above = [place for place, score in enumerate(scores) if threshold is None or score > threshold]
+    above = [place for place in above if scores[place] == scores[place]]
+    expected = sorted(above, key=lambda place: (-scores[place], place))[:top_k]
+    (found,) = Rule(threshold, top_k).choose(np.array([scores]))
+    assert found.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("top_p", "threshold", "expected"),
+    [(0.5, 0.0, [2]), (0.51, 0.0, [2, 0]), (0.8, 0.0, [2, 0]), (1.0, 0.0, [2, 0, 4]), (1.0, 0.25, [2, 0])],
+)
+def test_top_p_takes_the_fewest_that_hold_the_share(top_p, threshold, expected):
+    scores = np.array([[0.3, -0.4, 0.5, 0.0, 0.2]])
+    assert Rule(threshold, 1, top_p).choose(scores)[0].tolist() == expected
+
+
+def test_top_p_without_a_positive_score_takes_none():
+    assert Rule(-1.0, 3, 0.5).choose(np.array([[-0.3, 0.0, np.nan]]))[0].tolist() == []
+
+
+def test_routing_selects_each_batch_by_its_own_scores():
+    everywhere, per_batch = chosen(threshold=0.1, top_k=4)
+    best = np.argsort(-SCORES)[:4]
+    assert everywhere == per_batch[0] == EXPERTS.pairs(best)
+    # The second batch has the scores turned round, so that only one in ten is above 0.1.
+    assert per_batch[5] == EXPERTS.pairs(np.argsort(SCORES)[: (SCORES < -0.1).sum()])
+    assert 0 < len(per_batch[5]) < 5
+
+
+@pytest.mark.parametrize("method", ["random", "random_layer_matched"])
+def test_controls_are_seeded_and_the_same_for_each_batch(method):
+    everywhere, per_batch = chosen(method=method, threshold=0.1, top_k=6)
+    assert per_batch == {0: everywhere, 5: everywhere}
+    assert len(set(everywhere)) == len(everywhere) == 6
+    assert everywhere == chosen(method=method, threshold=0.1, top_k=6)[0]
+    others = [chosen(seed, method=method, threshold=0.1, top_k=6)[0] for seed in range(1, 6)]
+    assert any(other != everywhere for other in others)
+    routed = chosen(threshold=0.1, top_k=6)[0]
+    assert everywhere != routed
+
+
+def test_layer_matched_has_the_routing_selection_s_number_in_each_layer():
+    routed = chosen(threshold=0.3, top_k=24)[0]
+    for seed in range(5):
+        matched = chosen(seed, method="random_layer_matched", threshold=0.3, top_k=24)[0]
+        assert sorted(layer for layer, _ in matched) == sorted(layer for layer, _ in routed)
+    assert chosen(method="random_layer_matched", threshold=0.9, top_k=24)[0] == []
+
+
+def test_random_has_top_k_experts_and_with_top_p_as_many_as_the_routing():
+    assert len(chosen(method="random", threshold=0.9, top_k=7)[0]) == 7
+    routed = chosen(top_p=0.4, threshold=0.0)[0]
+    assert 1 < len(routed) < 24
+    assert len(chosen(method="random", top_p=0.4, threshold=0.0)[0]) == len(routed)
+
+
+def test_another_methods_table_is_global_for_each_batch():
+    table = pd.DataFrame({"layer": [3, 1, 2], "expert": [0, 4, 1], "score": [-5.0, 9.0, 2.0]})
+    assert select_by_table(table, [0, 1], top_k=2) == ([(1, 4), (2, 1)], {0: [(1, 4), (2, 1)], 1: [(1, 4), (2, 1)]})
+    assert select_by_table(table, [0], top_k=3)[0] == [(1, 4), (2, 1), (3, 0)]
+    assert select_by_table(table, [0], top_k=3, min_score=2.0)[0] == [(1, 4)]
+
+
+def test_a_selection_survives_its_file(tmp_path):
+    selection = Selection(
+        method="routing",
+        score="risk_diff",
+        threshold=0.05,
+        top_k=3,
+        top_p=None,
+        model="abc",
+        experts=[(3, 1), (1, 0)],
+        per_batch={0: [(1, 0)], 7: [], 10: [(3, 1), (2, 2)]},
+        inputs={"batches.parquet": "def"},
+    )
+    run = RunDir(str(tmp_path))
+    run.write_json("selection.json", selection.to_json())
+    assert read_selection(run) == selection
+    assert run.read_json("selection.json")["global"] == [[3, 1], [1, 0]]
+    assert run.read_json("selection.json")["per_batch"]["10"] == [[3, 1], [2, 2]]
+    assert selection.union() == [(1, 0), (2, 2), (3, 1)]
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"global": [[1]]}', b'{"global": [], "per_batch": {"x": []}}'])
+def test_what_is_not_a_selection_is_refused(tmp_path, text):
+    run = RunDir(str(tmp_path))
+    run.write_bytes("selection.json", text)
+    with pytest.raises(InputError, match="selection"):
+        read_selection(run)
+
+
+def test_overlaps_by_hand():
+    per_batch = {0: [(1, 0), (1, 1), (2, 0)], 1: [(1, 1), (2, 0), (3, 3), (3, 4)], 2: [], 3: []}
+    rows = overlap_table(EXPERTS, per_batch, {"red": [(1, 0)], "blue": [(1, 0)]}).to_pylist()
+    assert rows[0] == {
+        "kind": "batch",
+        "a": "0",
+        "b": "1",
+        "size_a": 3,
+        "size_b": 4,
+        "shared": 2,
+        "jaccard": 2 / 5,
+    }
+    found = {(row["kind"], row["a"], row["b"]): row["jaccard"] for row in rows}
+    assert len(rows) == 6 + 1
+    assert found["batch", "2", "3"] is None
+    assert found["batch", "0", "2"] == 0
+    assert found["category", "red", "blue"] == 1
+
+
+def test_which_experts_serve_several():
+    per_batch = {0: [(1, 0), (1, 1)], 1: [(1, 1)], 2: [(3, 7)]}
+    rows = serving_table(EXPERTS, [(1, 1), (2, 2)], per_batch, {"red": [(1, 0)], "blue": [(1, 0), (3, 0)]}).to_pylist()
+    found = {row["Layer_Expert"]: (row["selected"], row["batches"], row["categories"]) for row in rows}
+    assert found == {
+        "L01_E00": (False, 1, ["red", "blue"]),
+        "L01_E01": (True, 2, []),
+        "L02_E02": (True, 0, []),
+        "L03_E00": (False, 0, ["blue"]),
+        "L03_E07": (False, 1, []),
+    }
