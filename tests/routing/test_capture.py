@@ -13,7 +13,6 @@ import torch
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
 from moe_safety.jobs import Job, Parts, Plan, run_job
-from moe_safety.pipeline import run_one
 from moe_safety.routing.capture import capture
 from moe_safety.routing.reader import build_reader
 from moe_safety.routing.table import layout_of, matrix
@@ -25,26 +24,10 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 PACKING = "capture.max_tokens_per_forward=300"
 
 
-@pytest.fixture(scope="module")
-def composed(tmp_path_factory):
-    """A run directory up to `compose`."""
-    folder = tmp_path_factory.mktemp("composed")
-    config = load_config("configs/demo.yaml", [f"run_dir={folder}", "data.max_samples=60"])
-    for stage in ("prepare", "respond", "compose"):
-        run_one(stage, config)
-    return folder
-
-
 @pytest.fixture
-def configured(composed, tmp_path):
-    """The configuration of a fresh copy of it."""
-
-    def make(*overrides, name="run"):
-        folder = tmp_path / name
-        shutil.copytree(composed, folder)
-        return load_config("configs/demo.yaml", [f"run_dir={folder}", "data.max_samples=60", PACKING, *overrides])
-
-    return make
+def packed(configured):
+    """Configurations with many small work items."""
+    return lambda *overrides, **options: configured(PACKING, *overrides, **options)
 
 
 def read(config):
@@ -67,23 +50,23 @@ def reference(composed, tmp_path_factory):
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 4])
-def test_tables_are_bit_identical_for_any_number_of_actors(configured, reference, replicas):
-    config = configured(f"capture.replicas={replicas}")
+def test_tables_are_bit_identical_for_any_number_of_actors(packed, reference, replicas):
+    config = packed(f"capture.replicas={replicas}")
     summary = capture(config)["summary"]
     assert summary["items"] > 8
     assert read(config).equals(reference)
     assert summary["tokens"] == sum(reference["tokens"].to_pylist())
 
 
-def test_another_packing_gives_the_same_counts(configured, reference):
-    config = configured("capture.max_tokens_per_forward=1000")
+def test_another_packing_gives_the_same_counts(packed, reference):
+    config = packed("capture.max_tokens_per_forward=1000")
     capture(config)
     other = read(config)
     assert other.select(["prompt_id", "tokens", "counts"]).equals(reference.select(["prompt_id", "tokens", "counts"]))
     assert abs(matrix(other, "weights") - matrix(reference, "weights")).max() < 1e-5
 
 
-def test_what_a_row_says(configured, reference):
+def test_what_a_row_says(packed, reference):
     layout = layout_of(reference.schema)
     assert layout.shape == (4, 16)
     per_layer = matrix(reference, "counts").reshape(-1, *layout.shape).sum(axis=2)
@@ -93,8 +76,8 @@ def test_what_a_row_says(configured, reference):
 
 
 @pytest.mark.parametrize("tokens", ["prompt", "all"])
-def test_which_tokens_are_counted(configured, reference, tokens):
-    config = configured(f"capture.tokens={tokens}")
+def test_which_tokens_are_counted(packed, reference, tokens):
+    config = packed(f"capture.tokens={tokens}")
     capture(config)
     counted, answers = read(config)["tokens"].to_numpy(), reference["tokens"].to_numpy()
     if tokens == "all":
@@ -114,8 +97,8 @@ def read_prompt_lengths(config):
 
 
 @pytest.mark.parametrize("deed", ["kill", "memory"])
-def test_faults_in_one_item_change_nothing(configured, reference, tmp_path, deed):
-    config = configured()
+def test_faults_in_one_item_change_nothing(packed, reference, tmp_path, deed):
+    config = packed()
     capture(config)
     run = RunDir(config.run_dir)
     plan = Plan(run, "plans/capture.parquet")
@@ -133,8 +116,8 @@ def test_faults_in_one_item_change_nothing(configured, reference, tmp_path, deed
         assert report.notes["1"]["halved"] > 0
 
 
-def test_a_damaged_part_is_read_again(configured, reference):
-    config = configured()
+def test_a_damaged_part_is_read_again(packed, reference):
+    config = packed()
     capture(config)
     assert capture(config)["skipped"]
     run = RunDir(config.run_dir)
@@ -146,8 +129,8 @@ def test_a_damaged_part_is_read_again(configured, reference):
     assert read(config).equals(reference)
 
 
-def test_a_killed_driver_goes_on_where_it_stopped(configured, reference):
-    config = configured("capture.replicas=1", "capture.max_tokens_per_forward=60")
+def test_a_killed_driver_goes_on_where_it_stopped(packed, reference):
+    config = packed("capture.replicas=1", "capture.max_tokens_per_forward=60")
     script = f"""
     from moe_safety.config import load_config
     from moe_safety.routing.capture import capture
@@ -170,8 +153,8 @@ def test_a_killed_driver_goes_on_where_it_stopped(configured, reference):
     assert read(config).select(counts).equals(reference.select(counts))
 
 
-def test_prompts_without_an_answer_are_kept_and_count_nothing(configured, capsys):
-    config = configured()
+def test_prompts_without_an_answer_are_kept_and_count_nothing(packed, capsys):
+    config = packed()
     run = RunDir(config.run_dir)
     table = run.read_table("batches.parquet")
     rows = table.to_pylist()
@@ -185,8 +168,8 @@ def test_prompts_without_an_answer_are_kept_and_count_nothing(configured, capsys
     assert not any(by_id[rows[0]["prompt_id"]]["counts"])
 
 
-def test_no_batches_is_an_error(configured):
-    config = configured()
+def test_no_batches_is_an_error(packed):
+    config = packed()
     run = RunDir(config.run_dir)
     run.write_table("batches.parquet", run.read_table("batches.parquet").slice(0, 0))
     with pytest.raises(InputError, match="holds no batch"):
