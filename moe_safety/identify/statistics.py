@@ -33,10 +33,8 @@ def q_values(estimate: np.ndarray, rounds: np.ndarray, n_goals: int) -> np.ndarr
     rounds = _defined(rounds)
     if len(rounds) < 2 or np.isnan(estimate).any():
         return np.full(len(estimate), np.nan)
-    # Equal values have a deviation of exactly 0, which rounding in their mean would hide.
-    error = np.where(np.ptp(rounds, axis=0) == 0, 0, rounds.std(axis=0, ddof=1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(estimate == 0, 0, np.abs(estimate) / error)
+        z = np.where(estimate == 0, 0, np.abs(estimate) / rounds.std(axis=0, ddof=1))
     p = np.maximum(2 * stats.norm.sf(z), 2.0 ** (1 - n_goals))
     return stats.false_discovery_control(p)
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -326,3 +328,8 @@ def test_counts_of_another_layout(made, tmp_path):
     run.write_json("manifests/capture.json", stored)
     with pytest.raises(InputError, match="another layout"):
         identify(config)
+
+
+def test_it_needs_no_ray():
+    code = "import sys, moe_safety.identify.stage; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

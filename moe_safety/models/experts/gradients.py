@@ -30,10 +30,15 @@ class Magnitudes:
         self.absolute, self.square, self.tokens = (torch.zeros(self.layout.shape, dtype=torch.float64) for _ in "123")
 
     def add(self, position: int, gradient: torch.Tensor) -> None:
+        """Uses the gradient up: it is about to be freed, and needs no copy."""
         experts = self.layout.layers[position].num_experts
-        flat = gradient[:experts].flatten(1)
-        self.absolute[position, :experts] += flat.abs().sum(dim=1, dtype=torch.float64).cpu()
-        self.square[position, :experts] += flat.double().square().sum(dim=1).cpu()
+        # A row is added up in float32 or finer, rows, the many, in float64.
+        wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
+        gradient = gradient[:experts]
+        squares = torch.linalg.vector_norm(gradient, dim=-1, dtype=wide).double().square()
+        sums = gradient.abs_().sum(dim=-1, dtype=wide).double()
+        self.square[position, :experts] += squares.view(experts, -1).sum(dim=1).cpu()
+        self.absolute[position, :experts] += sums.view(experts, -1).sum(dim=1).cpu()
 
     def scores(self) -> torch.Tensor:
         """Mean absolute gradient over an expert's parameters."""
