@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moe_safety.identify.risk import (
+        aggregate_batch_risk_diffs,
+        calculate_risk_diff_per_batch,
+        create_expert_mask,
+        identify_unsafe_experts,
+    )
+    from moe_safety.models.experts import count_routing, expert_effects, expert_gradients
+    from moe_safety.models.layout import MoELayout, inspect_model
 
 _HOMES = {
     "MoELayout": "moe_safety.models.layout",
+    "aggregate_batch_risk_diffs": "moe_safety.identify.risk",
+    "calculate_risk_diff_per_batch": "moe_safety.identify.risk",
     "count_routing": "moe_safety.models.experts",
+    "create_expert_mask": "moe_safety.identify.risk",
     "expert_effects": "moe_safety.models.experts",
     "expert_gradients": "moe_safety.models.experts",
+    "identify_unsafe_experts": "moe_safety.identify.risk",
     "inspect_model": "moe_safety.models.layout",
 }
 """Public names and where they stand; imported on first use, so that the command line starts without torch."""
 
-__all__ = ["MoELayout", "count_routing", "expert_effects", "expert_gradients", "inspect_model"]
+__all__ = [
+    "MoELayout",
+    "aggregate_batch_risk_diffs",
+    "calculate_risk_diff_per_batch",
+    "count_routing",
+    "create_expert_mask",
+    "expert_effects",
+    "expert_gradients",
+    "identify_unsafe_experts",
+    "inspect_model",
+]
 
 
 def __getattr__(name: str) -> Any:

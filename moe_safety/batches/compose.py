@@ -8,13 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moe_safety.batches.files import BATCHES, RESPONSES
 from moe_safety.batches.mixed import Row, fill, helpful, make_pairs
-from moe_safety.batches.verdicts import RESPONSES
 from moe_safety.config import Config, results_only
 from moe_safety.inputs import check_no_leak
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
-
-BATCHES = "batches.parquet"
 
 
 def compose(config: Config, *, force: bool = False) -> dict[str, Any]:

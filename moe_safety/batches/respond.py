@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moe_safety.batches.answers import Answerer, Limits, plan_answers
-from moe_safety.batches.verdicts import RESPONSES, judge_answers, summarise
+from moe_safety.batches.files import RESPONSES
+from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.config import Config, results_only
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.judges import make_judge

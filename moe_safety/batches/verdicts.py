@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from moe_safety.judges import Judge
 
-RESPONSES = "responses/responses.parquet"
 RESPONSES_SCHEMA = pa.schema(
     [
         ("prompt_id", pa.string()),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.batches.compose import BATCHES
+from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, results_only
 from moe_safety.effects.measurer import build_foreseer, build_measurer, trials_of
 from moe_safety.effects.table import by_prompt, merge, per_expert

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from moe_safety.batches.compose import BATCHES
+from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, results_only
 from moe_safety.gradients.collector import build_collector
 from moe_safety.gradients.plan import write_plan

@@ -6,10 +6,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from moe_safety.batches.files import BATCHES, prompts_digest
 from moe_safety.config import Config, IdentifyConfig
 from moe_safety.errors import InputError
 from moe_safety.identify.experts import Experts
-from moe_safety.identify.places import BATCHES, BENIGN, CONTROL, LABELS, SAFE, Places, read_places
+from moe_safety.identify.places import BENIGN, CONTROL, LABELS, SAFE, Places, read_places
 from moe_safety.identify.reduce import check_coverage
 from moe_safety.models.load import model_fingerprint
 from moe_safety.routing.table import layout_of
@@ -47,8 +48,10 @@ def _check_origin(run: RunDir, model: str) -> None:
     read = run.read_json(manifest_name("capture"))["inputs"]
     if read["model"] != model:
         raise InputError("the counts are of another model or tokenizer; run `capture` again", file=run.path("routing"))
-    if run.exists(BATCHES) and run.digest(BATCHES) != read[BATCHES]:
-        raise InputError(f"the counts are of another {BATCHES}; run `capture` again", file=run.path("routing"))
+    if prompts_digest(run) != read["prompts"]:
+        raise InputError(
+            f"the counts are not of the prompts in {BATCHES}; run `capture` again", file=run.path("routing")
+        )
 
 
 def _check_parts(run: RunDir, files: list[str]) -> str:

@@ -9,13 +9,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moe_safety.batches.files import BATCHES
 from moe_safety.errors import InputError
 from moe_safety.rundir import RunDir
 
 LABELS = ("safe", "unsafe", "benign", "control")
 SAFE, UNSAFE, BENIGN, CONTROL = range(4)
 
-BATCHES, PROMPTS = "batches.parquet", "prompts.parquet"
+PROMPTS = "prompts.parquet"
 
 
 @dataclass(frozen=True)

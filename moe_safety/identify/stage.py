@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, results_only
 from moe_safety.identify.analysis import Analysis, analyse
 from moe_safety.identify.files import write_results
 from moe_safety.identify.inputs import Inputs, read_inputs
 from moe_safety.identify.pictures import draw_pictures
-from moe_safety.identify.places import BATCHES, PROMPTS
+from moe_safety.identify.places import PROMPTS
 from moe_safety.identify.printing import print_summary
 from moe_safety.identify.reduce import reduce_parts
 from moe_safety.identify.resample import resampled_goals

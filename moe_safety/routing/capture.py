@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from moe_safety.batches.compose import BATCHES
+from moe_safety.batches.files import BATCHES, prompts_digest
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.jobs import Job, Parts, Plan, run_job
@@ -26,8 +26,7 @@ def capture(config: Config, *, force: bool = False) -> dict[str, Any]:
     stage = Stage(
         "capture",
         settings={"capture": results_only(config.capture), "max_length": config.batches.max_length},
-        reads=(BATCHES,),
-        others={"model": model_fingerprint(config.model)},
+        others={"prompts": prompts_digest(run), "model": model_fingerprint(config.model)},
         folder=FOLDER,
     )
     body = partial(_capture, config, run, stage, layout.fingerprint())
@@ -43,7 +42,7 @@ def capture(config: Config, *, force: bool = False) -> dict[str, Any]:
 
 def _capture(config: Config, run: RunDir, stage: Stage, layout: str) -> Outcome:
     plan = Plan(run, "plans/capture.parquet")
-    identity = f"{stage.settings} {run.digest(BATCHES)} {stage.others}"
+    identity = f"{stage.settings} {stage.others}"
     if not plan.stands(identity):
         with run.open_parquet(BATCHES) as batches:
             if not batches.metadata.num_rows:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from moe_safety.batches.files import prompts_digest
 from moe_safety.batches.mixed import BATCHES_SCHEMA
 from moe_safety.config import Config
 from moe_safety.inputs.table import PROMPTS_SCHEMA
@@ -97,7 +98,7 @@ class Invented:
                 run.write_table(name, self.routing([self.prompts[row] for row in rows]))
             return Outcome(tuple(names), {"files": names, "layout": self.layout.fingerprint()})
 
-        stage = Stage("capture", {}, ("batches.parquet",), {"model": model_fingerprint(config.model)})
+        stage = Stage("capture", {}, (), {"prompts": prompts_digest(run), "model": model_fingerprint(config.model)})
         run_stage(run, stage, {}, body, force=True)
 
 

@@ -246,7 +246,7 @@ def emptied(config):
     run = RunDir(config.run_dir)
     run.write_table("batches.parquet", run.read_table("batches.parquet").slice(0, 0))
     stored = json.loads(run.read_bytes("manifests/capture.json"))
-    stored["inputs"]["batches.parquet"] = run.digest("batches.parquet")
+    stored["inputs"]["prompts"] = prompts_digest(run)
     run.write_json("manifests/capture.json", stored)
     return config
 
@@ -292,7 +292,7 @@ def other_prompts(config):
         (without("routing/part-000000.parquet"), "part-000000.parquet: is not what `capture` wrote"),
         (damaged_part, "part-000001.parquet: is not what `capture` wrote"),
         (another_model, "the counts are of another model or tokenizer"),
-        (other_batches, "the counts are of another batches.parquet"),
+        (other_batches, "the counts are not of the prompts in batches.parquet"),
         (other_prompts, "batches.parquet, row 1: 'safe-0' is not in prompts.parquet"),
         (lambda config: with_settings(config, score="risk_diff_control"), "risk_diff_control needs control prompts"),
     ],

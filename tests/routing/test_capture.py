@@ -10,8 +10,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from moe_safety.batches.compose import compose
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
+from moe_safety.identify.stage import identify
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.routing.capture import capture
 from moe_safety.routing.reader import build_reader
@@ -132,7 +134,8 @@ def test_a_damaged_part_is_read_again(packed, reference):
 def test_a_killed_driver_goes_on_where_it_stopped(packed, reference):
     config = packed("capture.replicas=1", "capture.max_tokens_per_forward=60")
     script = f"""
-    from moe_safety.config import load_config
+    from moe_safety.batches.compose import compose
+from moe_safety.config import load_config
     from moe_safety.routing.capture import capture
     flags = ["run_dir={config.run_dir}", "data.max_samples=60", "capture.replicas=1"]
     capture(load_config("configs/demo.yaml", flags + ["capture.max_tokens_per_forward=60"]))
@@ -174,3 +177,14 @@ def test_no_batches_is_an_error(packed):
     run.write_table("batches.parquet", run.read_table("batches.parquet").slice(0, 0))
     with pytest.raises(InputError, match="holds no batch"):
         capture(config)
+
+
+def test_batches_formed_anew_of_the_same_prompts_need_no_new_counts(packed):
+    config = packed()
+    capture(config)
+    again = ["batches.batch_size=8", "batches.benign_per_batch=2", "batches.control_per_batch=2"]
+    flags = [f"run_dir={config.run_dir}", "data.max_samples=60", PACKING, *again]
+    smaller = load_config("configs/demo.yaml", flags)
+    assert compose(smaller, force=True)["summary"]["batches"] == 10
+    assert capture(smaller)["skipped"]
+    identify(smaller)
