@@ -1,25 +1,53 @@
-"""`identify`: from counts to a selection of experts."""
+"""`identify`: from counts, gradients and effects to a selection of experts."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from moe_safety.config.base import Section
 
+RoutingScore = Literal["risk_diff", "risk_diff_mean", "risk_diff_control", "weight"]
+GradientScore = Literal["gradient", "gradient_l2", "gradient_per_token"]
+CausalScore = Literal["effect", "first_order"]
+
 
 class IdentifyConfig(Section):
-    method: Literal["routing", "random", "random_layer_matched"] = "routing"
-    """`routing` ranks by risk difference; the random ones are controls of the same size."""
-    score: Literal["risk_diff", "risk_diff_mean", "risk_diff_control", "weight"] = "risk_diff"
-    """What `routing` ranks by: the pooled difference, the mean over batches, the difference less its value on harmless
-    prompts (control minus benign), or the pooled difference of routing weights."""
+    method: Literal["routing", "gradient", "causal", "random", "random_layer_matched"] = "routing"
+    """`routing` ranks by risk difference, `gradient` by how much each expert would have to change, `causal` by what
+    holding it back does to refusal; the random ones are controls."""
+    score: RoutingScore | GradientScore | CausalScore | None = None
+    """What the method ranks by. For `routing`: the pooled difference (`risk_diff`, its default), the mean over batches
+    (`risk_diff_mean`), the difference less its value on harmless prompts (`risk_diff_control`), or the pooled
+    difference of routing weights (`weight`). For `gradient`: `gradient` (default), `gradient_l2`, `gradient_per_token`.
+    For `causal`: `effect` (default) or `first_order`."""
     threshold: float = Field(0.05, ge=-1, le=1)
-    """Only experts whose risk difference lies strictly above."""
+    """For `routing`: only experts whose score lies strictly above."""
+    min_score: float | None = None
+    """For other methods: only experts whose score lies strictly above; all unless given."""
     top_k: int = Field(50, ge=1)
-    """At most this many experts, over all layers together."""
+    """At most this many experts, over all layers together; the random controls take exactly so many."""
     top_p: float | None = Field(None, gt=0, le=1)
     """In place of `top_k`: the fewest best experts that hold this share of all positive scores."""
+    gradient_masks: Literal["accumulated", "per_batch"] = "accumulated"
+    """For `gradient`: one selection for all batches, or each batch's own best."""
     bootstrap_rounds: int = Field(1000, ge=2)
     """Resamplings of goals behind each interval."""
+
+    @property
+    def ranked_by(self) -> str:
+        """The score in force."""
+        return self.score or {"gradient": "gradient", "causal": "effect"}.get(self.method, "risk_diff")
+
+    @property
+    def routing_score(self) -> str:
+        """What the routing tables are ranked and drawn by, whatever the method."""
+        return self.ranked_by if self.ranked_by in get_args(RoutingScore) else "risk_diff"
+
+    @model_validator(mode="after")
+    def _score_fits(self) -> IdentifyConfig:
+        scores = {"gradient": GradientScore, "causal": CausalScore}.get(self.method, RoutingScore)
+        if self.ranked_by not in get_args(scores):
+            raise ValueError(f"score {self.score} is none of {self.method}'s: {', '.join(get_args(scores))}")
+        return self

@@ -12,7 +12,7 @@ import pyarrow as pa
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, results_only
 from moe_safety.effects.measurer import build_foreseer, build_measurer, trials_of
-from moe_safety.effects.table import by_prompt, merge, per_expert
+from moe_safety.effects.table import EXPERT_EFFECTS, by_prompt, merge, per_expert
 from moe_safety.effects.trials import TRIALS_SCHEMA, choose_trials
 from moe_safety.jobs import Job, Parts, Plan, pack, run_job
 from moe_safety.models.layout import MoELayout
@@ -20,7 +20,6 @@ from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerp
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 EFFECTS = "effects/effects.parquet"
-EXPERT_EFFECTS = "expert_effects.parquet"
 FORWARDS_PER_ITEM = 8
 
 

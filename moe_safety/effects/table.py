@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from moe_safety.models.layout import MoELayout
 
+EXPERT_EFFECTS = "expert_effects.parquet"
 ROUNDS = 1000
 """Resamplings of prompts, each of a goal of its own, behind an interval."""
 

@@ -9,14 +9,13 @@ from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, results_only
 from moe_safety.gradients.collector import build_collector
 from moe_safety.gradients.plan import write_plan
-from moe_safety.gradients.table import fold
+from moe_safety.gradients.table import EXPERT_GRADIENTS, fold
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.models.layout import MoELayout
 from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerprint
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 FOLDER = "gradients"
-EXPERT_GRADIENTS = "expert_gradients.parquet"
 
 
 def gradients(config: Config, *, force: bool = False) -> dict[str, Any]:

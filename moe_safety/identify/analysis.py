@@ -12,7 +12,9 @@ from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.places import BENIGN, CONTROL, Places
 from moe_safety.identify.reduce import Reduction
 from moe_safety.identify.risk import control_adjusted, difference, frame, pooled_columns, risk_columns
-from moe_safety.identify.select import rule_of, select
+from moe_safety.identify.rules import Rule
+from moe_safety.identify.scored import Scored
+from moe_safety.identify.select import select, select_by_scores
 from moe_safety.identify.statistics import interval, q_values, split_half_correlation
 from moe_safety.identify.sums import Sums
 
@@ -75,8 +77,10 @@ def analyse(
     places: Places,
     counts: Reduction,
     weights: Reduction | None = None,
+    scored: Scored | None = None,
 ) -> Analysis:
-    """Everything that follows from the sums. `weights` are needed where `score` is `weight`."""
+    """Everything that follows from the sums. `weights` are needed where `score` is `weight`; `scored` is what another
+    method than the routing's ranks by."""
     adjusted = places.has(BENIGN) and places.has(CONTROL)
     batches = Groups(counts.batches, weights.batches if weights else None, adjusted)
     categories = Groups(
@@ -85,10 +89,16 @@ def analyse(
         adjusted,
     )
     columns = _aggregated(settings.bootstrap_rounds, places, counts, weights)
-    scores, batch_scores = columns[score_column(settings.score)].reshape(-1), batches.scores(settings.score)
-    selected, per_batch = select(settings, experts, places.batch_ids, scores, batch_scores, seed)
+    scores, batch_scores = (
+        columns[score_column(settings.routing_score)].reshape(-1),
+        batches.scores(settings.routing_score),
+    )
+    if scored:
+        selected, per_batch = select_by_scores(settings, experts, places.batch_ids, scored)
+    else:
+        selected, per_batch = select(settings, experts, places.batch_ids, scores, batch_scores, seed)
     columns["selected_share"] = experts.members(list(per_batch.values())).mean(axis=0)
-    chosen = rule_of(settings).choose(categories.scores(settings.score))
+    chosen = Rule(settings.threshold, settings.top_k, settings.top_p).choose(categories.scores(settings.routing_score))
     halves = counts.resamples[settings.bootstrap_rounds :]
     return Analysis(
         experts=experts,

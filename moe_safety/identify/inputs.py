@@ -82,11 +82,11 @@ def _check_size(settings: IdentifyConfig, experts: Experts) -> None:
 
 def _check_labels(settings: IdentifyConfig, places: Places) -> None:
     """What the score compares must stand in the batches."""
-    if settings.method == "random":
+    if settings.method not in ("routing", "random_layer_matched"):
         return
     if not places.has(SAFE):
         raise InputError("no safe prompt stands in the batches to compare with", key="batches.safe_ratio")
     for label in (CONTROL, BENIGN):
-        if settings.score == "risk_diff_control" and not places.has(label):
+        if settings.ranked_by == "risk_diff_control" and not places.has(label):
             missing = LABELS[label]
             raise InputError(f"risk_diff_control needs {missing} prompts in the batches", key="identify.score")

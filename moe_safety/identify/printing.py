@@ -17,25 +17,28 @@ def print_summary(manifest: Figures) -> None:
     tokens = ", ".join(f"{count} {label}" for label, count in figures["tokens"].items() if count)
     unchanged = " (unchanged)" if manifest["skipped"] else ""
     print(f"identify: {figures['batches']} batches, {figures['experts']} experts; counted tokens: {tokens}{unchanged}")
-    print(f"  {figures['selected']} experts selected by {_method(rule)}")
+    print(f"  {figures['selected']} experts selected by {_method(rule, figures['score'])}")
     sizes = figures["per_batch"]
     print(
         f"  per batch: min {sizes['min']}, max {sizes['max']}, mean {sizes['mean']:.1f}, in any batch {sizes['union']}"
     )
     _print_undefined(figures)
     _print_certainty(figures)
-    print(f"  top {len(figures['top'])} by {rule['score']}:")
+    if figures["method"] in ("gradient", "causal"):
+        print(f"  best by {figures['score']}: {', '.join(figures['best'])}")
+    print(f"  top {len(figures['top'])} by {figures['routing_score']}:")
     for row in figures["top"]:
         print(f"    {_rates(row)}{_interval(row)}{_adjusted(row)}")
     _print_groups("batch", figures["batch_top"], figures["batches"])
     _print_groups("category", figures["category_top"], len(figures["category_top"]), figures["category_selected"])
 
 
-def _method(rule: Figures) -> str:
+def _method(rule: Figures, score: str) -> str:
     size = f"top_p {rule['top_p']}" if rule["top_p"] else f"top_k {rule['top_k']}"
     if rule["method"] == "random":
         return f"random, {size}"
-    return f"{rule['method']}: {rule['score']} > {rule['threshold']}, {size}"
+    lowest = rule["min_score"] if rule["method"] in ("gradient", "causal") else rule["threshold"]
+    return f"{rule['method']}: {score}{'' if lowest is None else f' > {lowest}'}, {size}"
 
 
 def _print_undefined(figures: Figures) -> None:

@@ -21,11 +21,11 @@ _DARK, _CHOSEN, _OTHER = "#222222", "#b2182b", "#5a6b7b"
 
 def ranking(analysis: Analysis, settings: IdentifyConfig, title: str) -> Figure:
     """All experts on the left, the best by name on the right."""
-    column = score_column(settings.score)
+    column = score_column(settings.routing_score)
     ranked = analysis.table.sort_values(column, ascending=False, kind="stable")
     values = ranked[column].to_numpy()
     # The mean over batches has no interval of its own: its ends fall together with it.
-    low, high = (ranked[name].to_numpy() for name in _INTERVALS.get(settings.score, (column, column)))
+    low, high = (ranked[name].to_numpy() for name in _INTERVALS.get(settings.routing_score, (column, column)))
     chosen = np.isin(ranked.index, analysis.experts.find(analysis.selected))
     names = ranked["Layer_Expert"].tolist()[:NAMED]
     figure = Figure(figsize=(11, max(3.5, 1.2 + 0.17 * len(names))), layout="constrained")

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import pandas as pd
 
 from moe_safety.config import IdentifyConfig
 from moe_safety.identify.experts import Experts, Pair
-from moe_safety.identify.risk import identify_unsafe_experts
 from moe_safety.identify.rules import Rule
+from moe_safety.identify.scored import Scored
 
 Choice = tuple[list[Pair], dict[int, list[Pair]]]
 """The global selection, and that of each batch."""
-
-
-def rule_of(settings: IdentifyConfig) -> Rule:
-    return Rule(settings.threshold, settings.top_k, settings.top_p)
 
 
 def select(
@@ -30,7 +25,7 @@ def select(
 ) -> Choice:
     """The selection of the configured method. `routing` gives each batch the best of its own scores; for a control
     drawn by chance each batch's selection is the global one."""
-    rule = rule_of(settings)
+    rule = Rule(settings.threshold, settings.top_k, settings.top_p)
     (routed,) = rule.choose(scores[None])
     if settings.method == "routing":
         per_batch = zip(batch_ids, rule.choose(batch_scores), strict=True)
@@ -45,11 +40,19 @@ def select(
     return _everywhere(experts.pairs(np.sort(drawn)), batch_ids)
 
 
-def select_by_table(
-    table: pd.DataFrame, batch_ids: Iterable[int], top_k: int, min_score: float | None = None
+def select_by_scores(
+    settings: IdentifyConfig,
+    experts: Experts,
+    batch_ids: Iterable[int],
+    scored: Scored,
 ) -> Choice:
-    """The best of another method's table (layer, expert, score), the same for each batch."""
-    return _everywhere(identify_unsafe_experts(table, min_score, top_k, score="score"), batch_ids)
+    """The best by another method's scores, the same for each batch unless batches have scores of their own."""
+    rule = Rule(settings.min_score, settings.top_k, settings.top_p)
+    chosen = experts.pairs(rule.choose(scored.scores[None])[0])
+    if scored.by_batch is None:
+        return _everywhere(chosen, batch_ids)
+    per_batch = zip(batch_ids, rule.choose(scored.by_batch), strict=True)
+    return chosen, {int(batch): experts.pairs(columns) for batch, columns in per_batch}
 
 
 def _layer_matched(experts: Experts, routed: np.ndarray, generator: np.random.Generator) -> np.ndarray:

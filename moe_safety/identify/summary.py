@@ -19,11 +19,17 @@ Row = dict[Any, Any]
 
 def summarise(analysis: Analysis, settings: IdentifyConfig, uncounted: int) -> dict[str, Any]:
     """An undefined figure is None."""
-    table, score, sizes = analysis.table, settings.score, [len(chosen) for chosen in analysis.per_batch.values()]
+    table, score, sizes = (
+        analysis.table,
+        settings.routing_score,
+        [len(chosen) for chosen in analysis.per_batch.values()],
+    )
     (best,) = Rule(None, TOP).choose(table[score_column(score)].to_numpy()[None])
     return {
         "method": settings.method,
-        "score": score,
+        "score": settings.ranked_by,
+        "routing_score": score,
+        "best": [f"L{layer:02d}_E{expert:02d}" for layer, expert in analysis.selected[:TOP]],
         "experts": len(table),
         "batches": len(sizes),
         "tokens": dict(zip(LABELS, analysis.batches.counts.tokens.sum(axis=0).tolist(), strict=True)),

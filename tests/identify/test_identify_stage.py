@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from moe_safety.batches.files import prompts_digest
 from moe_safety.errors import InputError
 from moe_safety.identify.risk import (
     aggregate_batch_risk_diffs,

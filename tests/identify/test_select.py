@@ -1,15 +1,16 @@
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_safety.config import IdentifyConfig
 from moe_safety.errors import InputError
+from moe_safety.identify.agreement import agreement_table
 from moe_safety.identify.experts import Experts
 from moe_safety.identify.overlap import overlap_table, serving_table
 from moe_safety.identify.rules import Rule
-from moe_safety.identify.select import select, select_by_table
+from moe_safety.identify.scored import Scored
+from moe_safety.identify.select import select, select_by_scores
 from moe_safety.identify.selection import Selection, read_selection
 from moe_safety.rundir import RunDir
 from tests.identify.synthetic import make_layout
@@ -86,10 +87,37 @@ def test_random_has_top_k_experts_and_with_top_p_as_many_as_the_routing():
 
 
 def test_another_methods_table_is_global_for_each_batch():
-    table = pd.DataFrame({"layer": [3, 1, 2], "expert": [0, 4, 1], "score": [-5.0, 9.0, 2.0]})
-    assert select_by_table(table, [0, 1], top_k=2) == ([(1, 4), (2, 1)], {0: [(1, 4), (2, 1)], 1: [(1, 4), (2, 1)]})
-    assert select_by_table(table, [0], top_k=3)[0] == [(1, 4), (2, 1), (3, 0)]
-    assert select_by_table(table, [0], top_k=3, min_score=2.0)[0] == [(1, 4)]
+    experts, scored = Experts.of_shape(2, 2), Scored(np.array([-5.0, 9.0, np.nan, 2.0]))
+
+    def best(**options):
+        return select_by_scores(IdentifyConfig(method="gradient", **options), experts, [0, 1], scored)
+
+    assert best(top_k=2) == ([(0, 1), (1, 1)], {0: [(0, 1), (1, 1)], 1: [(0, 1), (1, 1)]})
+    assert best(top_k=4)[0] == [(0, 1), (1, 1), (0, 0)], "what was not measured is never chosen"
+    assert best(top_k=3, min_score=2.0)[0] == [(0, 1)]
+
+
+def test_batches_with_scores_of_their_own_have_selections_of_their_own():
+    experts = Experts.of_shape(1, 3)
+    scored = Scored(np.array([3.0, 2.0, 1.0]), np.array([[0.0, 0.0, 1.0], [5.0, 0.0, 1.0]]))
+    settings = IdentifyConfig(method="gradient", top_k=1)
+    assert select_by_scores(settings, experts, [7, 9], scored) == ([(0, 0)], {7: [(0, 2)], 9: [(0, 0)]})
+
+
+def test_agreement_against_hand_values():
+    experts = Experts.of_shape(2, 3)
+    scores = {
+        "routing": np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+        "gradient": np.array([6.0, 5.0, 4.0, 3.0, 2.0, 1.0]),
+        "causal": np.array([1.0, 2.0, 3.0, np.nan, np.nan, 9.0]),
+    }
+    rows = {(row["a"], row["b"], row["layer"]): row for row in agreement_table(scores, experts, 4).to_pylist()}
+    against = rows["routing", "gradient", None]
+    assert (against["k"], against["jaccard"], against["spearman"]) == (4, 2 / 6, -1.0)
+    with_gaps = rows["routing", "causal", None]
+    assert (with_gaps["experts"], with_gaps["jaccard"], with_gaps["spearman"]) == (4, 1.0, 1.0)
+    assert rows["routing", "gradient", 1]["jaccard"] == 1 / 3
+    assert rows["routing", "causal", 1]["spearman"] is None, "one expert has no ranks to compare"
 
 
 def test_a_selection_survives_its_file(tmp_path):
