@@ -80,7 +80,12 @@ def test_everything_is_written_and_agrees_with_the_library(made, tmp_path):
     shares = found["risk_diff"].set_index(["layer", "expert"])["selected_share"]
     assert shares[2, 4] == np.mean([(2, 4) in experts for experts in selection.per_batch.values()])
 
-    outputs = {*(f"{name}.parquet" for name in TABLES), "selection.json", "expert_mask.npy", "batch_expert_masks.npy"}
+    outputs = {
+        *(f"{name}.parquet" for name in (*TABLES, "agreement")),
+        "selection.json",
+        "expert_mask.npy",
+        "batch_expert_masks.npy",
+    }
     outputs |= {"risk_diff.png", "risk_diff_categories.png", "risk_rank.png"}
     assert manifest["outputs"].keys() == outputs
 
