@@ -57,6 +57,7 @@ def _build(folder: Path, shape: Shape, seed: int) -> None:
 
     # Built aside and put in place whole, so that an interrupted build leaves nothing to mistake for a model.
     aside = Path(tempfile.mkdtemp(dir=folder.parent))
+    aside.chmod(0o755)
     pupil.model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
     (aside / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
