@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from moe_safety.identify.experts import Experts
 
@@ -22,6 +23,6 @@ def scatter(scores: Mapping[str, np.ndarray], experts: Experts) -> Figure:
         panel.spines[["top", "right"]].set_visible(False)
         panel.axhline(0, color="0.85", linewidth=0.8, zorder=0)
         panel.axvline(0, color="0.85", linewidth=0.8, zorder=0)
-    figure.colorbar(points, ax=panels, label="layer", shrink=0.85)
+    figure.colorbar(points, ax=panels, label="layer", shrink=0.85, ticks=MaxNLocator(integer=True))
     figure.suptitle("What the methods say of each expert")
     return figure

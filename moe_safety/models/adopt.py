@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
@@ -45,6 +47,18 @@ def release(model: PreTrainedModel) -> None:
             _become(module, type(module).__bases__[1])
         elif family.adopted_block and isinstance(module, family.adopted_block):
             _become(module, type(module).__bases__[1])
+
+
+@contextmanager
+def adopted(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, the model is adopted; outside it is as it was, adopted or not."""
+    before = any(isinstance(module, AdoptedExperts) for module in model.modules())
+    adopt(model)
+    try:
+        yield
+    finally:
+        if not before:
+            release(model)
 
 
 def _mix_in(module: torch.nn.Module, mixin: type) -> None:

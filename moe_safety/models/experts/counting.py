@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from moe_safety.models.adopt import adopted
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.families import family_of
 from moe_safety.models.layout import MoELayer, MoELayout, inspect_model
@@ -105,7 +106,8 @@ def count_routing(
 
     Padding may stand on either side and is never counted, whatever `counted` says of it.
     """
-    return run_counting(model, input_ids, attention_mask, counted.bool() & attention_mask.bool()).counts()
+    with adopted(model):
+        return run_counting(model, input_ids, attention_mask, counted.bool() & attention_mask.bool()).counts()
 
 
 @torch.inference_mode()

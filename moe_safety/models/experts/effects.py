@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from moe_safety.models.adopt import adopted
 from moe_safety.models.answers import answer_losses, make_rows, mean_by_row
 from moe_safety.models.experts.counting import run_counting
 from moe_safety.models.experts.weighing import holding_back, scaled
@@ -50,7 +51,8 @@ def expert_effects(
     layout = inspect_model(model)
     chosen = list(experts) if experts is not None else layout.experts()
     trials = [Trial(*trial) for trial in zip(prompts, safe, unsafe, strict=True)]
-    return torch.stack([measured_effects(model, trial, chosen, layout) for trial in trials])
+    with adopted(model):
+        return torch.stack([measured_effects(model, trial, chosen, layout) for trial in trials])
 
 
 @torch.inference_mode()

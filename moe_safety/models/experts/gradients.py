@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from transformers import PreTrainedModel
 
+from moe_safety.models.adopt import adopted
 from moe_safety.models.answers import IGNORED, Rows, answer_losses
 from moe_safety.models.experts.checkpointing import checkpointed
 from moe_safety.models.experts.counting import counting
@@ -58,7 +59,8 @@ def expert_gradients(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) 
     `batch` holds `input_ids`, `attention_mask` and `labels`, -100 where nothing is learned.
     """
     rows = Rows(batch["input_ids"], batch["labels"], batch["attention_mask"])
-    return gradient_magnitudes(model, [rows]).scores()
+    with adopted(model):
+        return gradient_magnitudes(model, [rows]).scores()
 
 
 def gradient_magnitudes(
