@@ -38,6 +38,15 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(run, tmp_path):
     assert os.listdir(tmp_path) == ["x"]
 
 
+def test_a_new_file_takes_the_place_of_the_old_one_at_once(run, tmp_path):
+    """Who has the old file open goes on reading it: nothing is ever written into a file that stands."""
+    run.write_bytes("x", b"old")
+    with open(tmp_path / "x", "rb") as reader:
+        run.write_bytes("x", b"new")
+        assert reader.read() == b"old"
+    assert run.read_bytes("x") == b"new"
+
+
 def test_a_full_disk_leaves_the_old_file(run, tmp_path, monkeypatch):
     run.write_bytes("x", b"old")
 
