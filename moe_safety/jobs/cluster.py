@@ -21,7 +21,9 @@ def connect() -> None:
         # Quiet where nothing is wrong, and no usage report to anyone.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled" if "RAY_ADDRESS" not in os.environ else "token")
+        if "RAY_ADDRESS" not in os.environ:
+            # Of this machine alone and for this process; a cluster's own way to authenticate is the user's to set.
+            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         try:
             with _no_stderr():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
