@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from transformers import PreTrainedModel
@@ -63,7 +64,7 @@ class GradientCollector:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def _rows(self, group: list[int], prompts: list[list[int]], targets: list[list[int]]) -> Rows:
+    def _rows(self, group: np.ndarray, prompts: list[list[int]], targets: list[list[int]]) -> Rows:
         return make_rows([prompts[row] for row in group], [targets[row] for row in group], self.device)
 
     def tokens(self, rows: pa.Table) -> int:

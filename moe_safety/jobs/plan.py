@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -61,23 +62,24 @@ def _key(identity: str, item: int, rows: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def pack(sizes: Sequence[int], budget: int) -> list[list[int]]:
+def pack(sizes: Sequence[int] | np.ndarray, budget: int) -> list[np.ndarray]:
     """Groups rows of like size: each group's rows, padded to its longest, hold at most `budget` tokens together.
 
     A row larger than the budget stands alone. Follows from the sizes alone; ties keep the rows' order.
     """
-    order = sorted(range(len(sizes)), key=lambda row: (-sizes[row], row))
-    groups: list[list[int]] = []
-    for row in order:
-        if groups and (len(groups[-1]) + 1) * sizes[groups[-1][0]] <= budget:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
+    sizes = np.asarray(sizes, dtype=np.int64)
+    order = np.argsort(-sizes, kind="stable")
+    groups: list[np.ndarray] = []
+    start = 0
+    while start < len(order):
+        end = start + max(1, budget // max(1, int(sizes[order[start]])))
+        groups.append(order[start:end])
+        start = end
     return groups
 
 
-def spread(groups: Sequence[list[int]], at_most: int = 256) -> list[list[list[int]]]:
+def spread(groups: Sequence[np.ndarray], at_most: int = 256) -> list[Sequence[np.ndarray]]:
     """Items of one or more groups each. Few groups are an item each; many are gathered, so that a long job has items
     that outweigh what each costs to hand out and to store."""
-    size = -(-len(groups) // at_most)
-    return [list(groups[start : start + size]) for start in range(0, len(groups), max(size, 1))]
+    size = max(1, -(-len(groups) // at_most))
+    return [groups[start : start + size] for start in range(0, len(groups), size)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,25 @@ def write_plan(
     with tempfile.TemporaryDirectory() as folder:
         encoded = Path(folder) / "encoded.arrow"
         sizes = _encode(encoded, batches, tokenizer, capture, max_length)
-        groups = pack(sizes.tolist(), capture.max_tokens_per_forward)
+        groups = pack(sizes, capture.max_tokens_per_forward)
         with pa.memory_map(str(encoded)) as source:
-            rows = pa.ipc.open_file(source).read_all()
+            reader = pa.ipc.open_file(source)
+            rows = [reader.get_batch(number) for number in range(reader.num_record_batches)]
             plan.write((_item_rows(rows, item) for item in spread(groups)), PLAN_SCHEMA, identity)
 
 
-def _item_rows(rows: pa.Table, item: list[list[int]]) -> pa.Table:
+def _item_rows(batches: Sequence[pa.RecordBatch], item: Sequence[np.ndarray]) -> pa.Table:
+    # Row by row out of the mapped file: Arrow's own `take` would bring all of it into memory first.
+    ends = np.cumsum([len(batch) for batch in batches])
+    rows = np.concatenate(item)
+    places = np.searchsorted(ends, rows, side="right")
+    taken = [
+        batches[place].slice(row - ends[place] + len(batches[place]), 1)
+        for row, place in zip(rows, places, strict=True)
+    ]
     forward = np.repeat(np.arange(len(item), dtype=np.int32), [len(group) for group in item])
-    taken = rows.take(pa.array(np.concatenate(item)))
-    return taken.add_column(0, "forward", pa.array(forward)).cast(PLAN_SCHEMA)
+    table = pa.Table.from_batches(taken).combine_chunks()
+    return table.add_column(0, "forward", pa.array(forward)).cast(PLAN_SCHEMA)
 
 
 def _encode(
@@ -71,12 +81,24 @@ def _encode(
 
 
 def _unique_rows(batches: pq.ParquetFile) -> Iterator[list[dict[str, Any]]]:
-    seen: set[str] = set()
+    """A prompt's first row; which rows those are is found beforehand from hashes, since ids would fill the memory."""
+    first = _first_rows(batches)
+    start = 0
     for batch in batches.iter_batches(_ROWS_AT_ONCE, columns=["prompt_id", "messages", "answer"]):
-        rows = {row["prompt_id"]: row for row in batch.to_pylist() if row["prompt_id"] not in seen}
-        seen |= rows.keys()
-        if rows:
-            yield list(rows.values())
+        here = first[start : start + len(batch)]
+        start += len(batch)
+        if here.any():
+            yield batch.filter(pa.array(here)).to_pylist()
+
+
+def _first_rows(batches: pq.ParquetFile) -> np.ndarray:
+    found = [
+        np.frombuffer(b"".join(hashlib.sha256(i.encode()).digest()[:16] for i in batch["prompt_id"].to_pylist()), "V16")
+        for batch in batches.iter_batches(_ROWS_AT_ONCE, columns=["prompt_id"])
+    ]
+    first = np.zeros(sum(map(len, found)), bool)
+    first[np.unique(np.concatenate(found), return_index=True)[1]] = True
+    return first
 
 
 def _encode_row(

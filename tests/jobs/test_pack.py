@@ -19,7 +19,7 @@ def test_like_sizes_stand_together(sizes):
 
 
 def test_neighbours_share_a_group():
-    assert pack([3, 9, 3, 3, 9], 18) == [[1, 4], [0, 2, 3]]
+    assert [group.tolist() for group in pack([3, 9, 3, 3, 9], 18)] == [[1, 4], [0, 2, 3]]
 
 
 @given(st.lists(st.lists(st.integers()), max_size=700))
