@@ -13,9 +13,14 @@ if TYPE_CHECKING:
         identify_unsafe_experts,
     )
     from moe_safety.models.experts import count_routing, expert_effects, expert_gradients
+    from moe_safety.models.experts.selective import selective_experts
     from moe_safety.models.layout import MoELayout, inspect_model
+    from moe_safety.train.optimizer import LazyAdamW
+    from moe_safety.train.sampler import BatchPreservingSampler
 
 _HOMES = {
+    "BatchPreservingSampler": "moe_safety.train.sampler",
+    "LazyAdamW": "moe_safety.train.optimizer",
     "MoELayout": "moe_safety.models.layout",
     "aggregate_batch_risk_diffs": "moe_safety.identify.risk",
     "calculate_risk_diff_per_batch": "moe_safety.identify.risk",
@@ -25,10 +30,13 @@ _HOMES = {
     "expert_gradients": "moe_safety.models.experts",
     "identify_unsafe_experts": "moe_safety.identify.risk",
     "inspect_model": "moe_safety.models.layout",
+    "selective_experts": "moe_safety.models.experts.selective",
 }
 """Public names and where they stand; imported on first use, so that the command line starts without torch."""
 
 __all__ = [
+    "BatchPreservingSampler",
+    "LazyAdamW",
     "MoELayout",
     "aggregate_batch_risk_diffs",
     "calculate_risk_diff_per_batch",
@@ -38,6 +46,7 @@ __all__ = [
     "expert_gradients",
     "identify_unsafe_experts",
     "inspect_model",
+    "selective_experts",
 ]
 
 

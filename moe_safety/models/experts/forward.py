@@ -17,6 +17,8 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from moe_safety.models.adopt import adopt
 
 NAME = "moe_safety"
+TRAINED = "trained_experts"
+"""Where an experts module keeps what stands in for its linear maps while only some of its experts train."""
 
 
 def use_our_experts(model: PreTrainedModel) -> PreTrainedModel:
@@ -37,6 +39,7 @@ class Dispatch:
         self.back[self.order] = torch.arange(len(self.order), device=index.device)
         boundaries = torch.arange(num_experts, device=index.device, dtype=self.expert.dtype)
         self.offsets = torch.searchsorted(self.expert, boundaries, right=True).to(torch.int32)
+        self._places: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def spread(self, tokens: torch.Tensor) -> torch.Tensor:
         """Each token's copy for each of its experts, sorted by expert."""
@@ -45,6 +48,15 @@ class Dispatch:
     def combine(self, places: torch.Tensor) -> torch.Tensor:
         """Each token's sum over its experts."""
         return _Combine.apply(places, self)
+
+    def places_of(self, experts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The places of these experts alone, and where each one's end among them; always asked for the same experts."""
+        if self._places is None:
+            wanted = torch.zeros(len(self.offsets), dtype=torch.bool, device=self.offsets.device)
+            wanted[experts] = True
+            sizes = self.offsets.diff(prepend=self.offsets.new_zeros(1))[experts]
+            self._places = wanted[self.expert].nonzero()[:, 0], sizes.cumsum(0).to(torch.int32)
+        return self._places
 
     def gather(self, tokens: torch.Tensor) -> torch.Tensor:
         return tokens.index_select(0, self.rows)
@@ -106,6 +118,9 @@ def second_product(
 
 
 def _grouped_linear(self: torch.nn.Module, tokens: torch.Tensor, name: str, dispatch: Dispatch) -> torch.Tensor:
+    trained = vars(self).get(TRAINED)
+    if trained is not None:
+        return trained.linear(tokens, name, dispatch)
     matrix = getattr(self, name)
     matrix = matrix if self.is_transposed else matrix.transpose(-2, -1)
     out = grouped_product(tokens.to(matrix.dtype), matrix, dispatch.offsets)
@@ -117,9 +132,21 @@ def grouped_product(tokens: torch.Tensor, matrices: torch.Tensor, offsets: torch
     if matrices.dtype != torch.float64:
         return grouped_mm(tokens, matrices, offs=offsets)
     # The kernel stops at float32; proofs want more.
+    pieces = zip(_segments(tokens, offsets), matrices, strict=False)
+    return torch.cat([segment @ matrix for segment, matrix in pieces])
+
+
+def grouped_outer(left: torch.Tensor, right: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """For the tokens up to each offset, the sum of their outer products: [group, left width, right width]."""
+    if left.dtype != torch.float64:
+        return grouped_mm(left.t(), right, offs=offsets)
+    pieces = zip(_segments(left, offsets), _segments(right, offsets), strict=True)
+    return torch.stack([one.t() @ other for one, other in pieces])
+
+
+def _segments(tokens: torch.Tensor, offsets: torch.Tensor) -> list[torch.Tensor]:
     ends = offsets.tolist()
-    pieces = zip([0, *ends[:-1]], ends, matrices, strict=False)
-    return torch.cat([tokens[start:end] @ matrix for start, end, matrix in pieces])
+    return [tokens[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 ALL_EXPERTS_FUNCTIONS.register(NAME, experts_forward)

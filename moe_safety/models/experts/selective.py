@@ -1,0 +1,220 @@
+"""Training some experts of a model, and nothing else of it.
+
+A fused tensor holds all experts of a layer, so nothing per expert can be frozen in it. Here every chosen expert's rows
+become a small trainable tensor of their own; the fused tensor stays frozen, takes these rows in before each product,
+and is multiplied as a whole. The backward pass computes weight gradients for the active experts alone and keeps the
+tokens of no other expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from transformers import PreTrainedModel
+
+from moe_safety.errors import InputError
+from moe_safety.models.adopt import adopted
+from moe_safety.models.experts.forward import NAME, TRAINED, Dispatch, grouped_outer, grouped_product
+from moe_safety.models.layout import MoELayer, MoELayout, inspect_model
+
+Pair = tuple[int, int]
+
+
+class Gather(Protocol):
+    """Makes whole, inside the context, parameters that are spread over workers; changes made there are kept."""
+
+    def __call__(self, parameters: list[torch.nn.Parameter], /) -> AbstractContextManager[object]: ...
+
+
+class TrainedLayer:
+    """One layer's chosen experts: stands in for the linear maps of the experts module."""
+
+    def __init__(self, module: torch.nn.Module, layer: MoELayer, experts: list[int], gather: Gather) -> None:
+        self.module, self.layer = module, layer
+        fused = {name.rsplit(".", 1)[1]: module.get_parameter(name.rsplit(".", 1)[1]) for name in layer.parameters}
+        device = next(iter(fused.values())).device
+        self.experts = torch.tensor(experts, device=device)
+        self.own: dict[str, torch.nn.Parameter] = {}
+        """The trainable rows, by the name of the fused tensor they belong to; in the order of `experts`."""
+        for name in fused if experts else ():
+            with gather([fused[name]]):
+                rows = fused[name].detach().index_select(0, self.experts)
+            self.own[name] = torch.nn.Parameter(rows)
+            module.register_parameter(f"trained_{name}", self.own[name])
+        self.set_active(experts)
+
+    def set_active(self, experts: list[int]) -> None:
+        """The experts whose gradients are wanted from now on."""
+        places = {int(expert): place for place, expert in enumerate(self.experts.tolist())}
+        active = sorted(places[expert] for expert in experts)
+        self.active = torch.tensor(active, dtype=torch.long, device=self.experts.device)
+
+    def linear(self, tokens: torch.Tensor, name: str, dispatch: Dispatch) -> torch.Tensor:
+        """What `forward.py` does with one fused tensor."""
+        fused = getattr(self.module, name)
+        out = _Product.apply(tokens.to(fused.dtype), self.own.get(name), self, name, dispatch)
+        return out + self._bias(f"{name}_bias")[dispatch.expert] if self.layer.has_bias else out
+
+    def current(self, name: str) -> torch.Tensor:
+        """The fused tensor with the trained rows in their places, as [expert, in, out]."""
+        fused = getattr(self.module, name).detach()[: self.layer.num_experts]
+        if name in self.own:
+            # Every time: ZeRO-3 brings the fused tensor back as it was stored.
+            fused.index_copy_(0, self.experts, self.own[name].detach())
+        return fused if self.layer.transposed else fused.transpose(-2, -1)
+
+    def _bias(self, name: str) -> torch.Tensor:
+        fused = getattr(self.module, name)
+        if name not in self.own:
+            return fused
+        own = self.own[name]
+        wanted = torch.zeros(len(own), 1, dtype=torch.bool, device=own.device).index_fill_(0, self.active, True)
+        return fused.index_copy(0, self.experts, torch.where(wanted, own, own.detach()))
+
+    @torch.no_grad()
+    def hand_back(self, gather: Gather) -> None:
+        """The fused tensors take the trained rows for good, and the module is as it was."""
+        for name, own in self.own.items():
+            fused = self.module.get_parameter(name)
+            with gather([fused, own]):
+                fused.data.index_copy_(0, self.experts.to(fused.device), own.data.to(fused.device))
+            del self.module._parameters[f"trained_{name}"]
+
+
+class _Product(torch.autograd.Function):
+    """Each token times its expert's matrix. It holds on to parameters by name, not by value: ZeRO-3 frees them between
+    the two passes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        tokens: torch.Tensor,
+        own: torch.Tensor | None,
+        layer: TrainedLayer,
+        name: str,
+        dispatch: Dispatch,
+    ) -> torch.Tensor:
+        ctx.layer, ctx.name, ctx.dispatch = layer, name, dispatch
+        ctx.active, kept = layer.active, []
+        if ctx.needs_input_grad[1] and len(layer.active):
+            places, ctx.ends = dispatch.places_of(layer.experts[layer.active])
+            kept = [places, tokens.index_select(0, places)]
+        ctx.save_for_backward(*kept)
+        return grouped_product(tokens, layer.current(name), dispatch.offsets)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
+        grad, layer = grads[0].contiguous(), ctx.layer
+        for_tokens = for_own = None
+        if ctx.needs_input_grad[0]:
+            matrix = layer.current(ctx.name).transpose(-2, -1)
+            for_tokens = grouped_product(grad, matrix, ctx.dispatch.offsets)
+        if ctx.needs_input_grad[1]:
+            own = layer.own[ctx.name]
+            for_own = torch.zeros(_whole_shape(own), dtype=grad.dtype, device=grad.device)
+            # Asked for once: a checkpointed layer computes what it saved again on asking.
+            places, tokens = ctx.saved_tensors or ((), grad)
+            if len(places):
+                pair = (tokens, grad[places]) if layer.layer.transposed else (grad[places], tokens)
+                for_own.index_copy_(0, ctx.active, grouped_outer(*pair, ctx.ends))
+        return for_tokens, for_own, None, None, None
+
+
+def _whole_shape(parameter: torch.Tensor) -> torch.Size:
+    return getattr(parameter, "ds_shape", parameter.shape)
+
+
+class SelectiveExperts:
+    """What trains inside `selective_experts`."""
+
+    def __init__(self, model: PreTrainedModel, layout: MoELayout, experts: list[Pair], gather: Gather) -> None:
+        self.layout, self.experts = layout, experts
+        self._layers = {}
+        for layer in layout.layers:
+            module = model.get_submodule(layer.experts)
+            chosen = [expert for index, expert in experts if index == layer.index]
+            self._layers[layer.index] = TrainedLayer(module, layer, chosen, gather)
+            vars(module)[TRAINED] = self._layers[layer.index]
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """The trainable rows of each fused tensor, by that tensor's name in the model."""
+        for layer in self._layers.values():
+            for name, own in layer.own.items():
+                yield f"{layer.layer.experts}.{name}", own
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """For any optimizer."""
+        return (own for _, own in self.named_parameters())
+
+    def set_active(self, experts: Iterable[Pair] | None = None) -> None:
+        """The mask of the coming step: only these experts receive a gradient. All of them unless given."""
+        active = self.experts if experts is None else list(experts)
+        if outside := set(active) - set(self.experts):
+            raise InputError(f"experts {sorted(outside)[:3]} are not among those that train")
+        for index, layer in self._layers.items():
+            layer.set_active([expert for of, expert in active if of == index])
+
+    def hand_back(self, gather: Gather) -> None:
+        for layer in self._layers.values():
+            layer.hand_back(gather)
+            del vars(layer.module)[TRAINED]
+
+
+def check_experts(layout: MoELayout, experts: Iterable[Pair]) -> list[Pair]:
+    """Each expert once, in order; all of them must exist."""
+    wanted = sorted({(int(layer), int(expert)) for layer, expert in experts})
+    if unknown := sorted(set(wanted) - set(layout.experts())):
+        raise InputError(f"expert L{unknown[0][0]:02d}_E{unknown[0][1]:02d} does not exist in this model")
+    if not wanted:
+        raise InputError("no expert is selected, so there is nothing to train")
+    return wanted
+
+
+@contextmanager
+def selective_experts(
+    model: PreTrainedModel, experts: Iterable[Pair], *, gather: Gather | None = None
+) -> Iterator[SelectiveExperts]:
+    """Inside, exactly these (layer, expert) pairs train; routers and dropout behave as in `eval()`.
+
+    On leaving, the model holds the new weights as a plain model. `gather` is needed where ZeRO-3 spreads parameters.
+    """
+    gather = gather or _as_they_are
+    with adopted(model), running_our_experts(model), frozen(model):
+        layout = inspect_model(model)
+        selective = SelectiveExperts(model, layout, check_experts(layout, experts), gather)
+        try:
+            yield selective
+        finally:
+            selective.hand_back(gather)
+
+
+@contextmanager
+def frozen(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, no parameter of the model trains and everything behaves as in `eval()`."""
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    was_training = model.training
+    model.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, required in before.items():
+            parameter.requires_grad_(required)
+        model.train(was_training)
+
+
+@contextmanager
+def running_our_experts(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, experts run through this program's function."""
+    before = model.config._experts_implementation
+    model.set_experts_implementation(NAME)
+    try:
+        yield
+    finally:
+        model.set_experts_implementation(before)
+
+
+def _as_they_are(parameters: list[torch.nn.Parameter], /) -> AbstractContextManager[object]:
+    return nullcontext()

@@ -1,0 +1,147 @@
+"""AdamW for a model of which some parts rest, and ordinary AdamW beside it; both keep float32 masters."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.adamw import adamw
+
+_BLOCK = 1 << 16
+"""Elements handled at once on a CPU: what one step touches of them stays in its cache."""
+_COMPILE_FROM = 1 << 20
+"""On a GPU, compiling pays for tensors at least this large."""
+
+
+class _WithMasters(Optimizer):
+    """Parameters of fewer than 32 bits have a float32 copy, which is what an update changes; they follow it."""
+
+    def __init__(
+        self,
+        params: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state |= self._fresh(parameter)
+                master = state.get("master", parameter)
+                self._update(master, parameter.grad, state, group)
+                if master is not parameter:
+                    parameter.copy_(master)
+
+    def _fresh(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
+        small = parameter.dtype in (torch.bfloat16, torch.float16)
+        master = parameter.detach().to(torch.float32, copy=True) if small else parameter
+        moments = {name: torch.zeros_like(master) for name in ("exp_avg", "exp_avg_sq")}
+        return moments | ({"master": master} if small else {})
+
+    @abstractmethod
+    def _update(
+        self, master: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
+    ) -> None: ...
+
+
+class MasterAdamW(_WithMasters):
+    """Ordinary AdamW, one parameter at a time, so that no more than one gradient stands in float32."""
+
+    def _fresh(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
+        return super()._fresh(parameter) | {"step": torch.zeros((), device=parameter.device)}
+
+    def _update(
+        self, master: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
+    ) -> None:
+        beta1, beta2 = group["betas"]
+        adamw(
+            [master],
+            [grad.to(master.dtype)],
+            [state["exp_avg"]],
+            [state["exp_avg_sq"]],
+            [],
+            [state["step"]],
+            fused=True,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+class LazyAdamW(_WithMasters):
+    """AdamW that leaves alone, to the bit, every element whose gradient is exactly zero: the weight, which would decay
+    or follow its momentum, the moments, and the element's own count of steps.
+
+    So an expert that is at rest in this step stays as it is, also as a part of a flattened or sharded buffer.
+    """
+
+    def _fresh(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
+        fresh = super()._fresh(parameter)
+        return fresh | {"steps": torch.zeros_like(fresh["exp_avg"], dtype=torch.int32)}
+
+    def _update(
+        self, master: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
+    ) -> None:
+        beta1, beta2 = group["betas"]
+        numbers = (group["lr"], beta1, beta2, group["eps"], group["weight_decay"])
+        tensors = (master, grad, state["exp_avg"], state["exp_avg_sq"], state["steps"])
+        if master.is_cuda:
+            update = _compiled() if master.numel() >= _COMPILE_FROM else lazy_update
+            update(*tensors, *(torch.tensor(number, device=master.device) for number in numbers))
+            return
+        flat = [tensor.view(-1) for tensor in tensors]
+        for start in range(0, master.numel(), _BLOCK):
+            block = [tensor[start : start + _BLOCK] for tensor in flat]
+            if block[1].any():
+                lazy_update(*block, *numbers)
+
+
+def lazy_update(
+    master: torch.Tensor,
+    grad: torch.Tensor,
+    exp_avg: torch.Tensor,
+    exp_avg_sq: torch.Tensor,
+    steps: torch.Tensor,
+    lr: float | torch.Tensor,
+    beta1: float | torch.Tensor,
+    beta2: float | torch.Tensor,
+    eps: float | torch.Tensor,
+    weight_decay: float | torch.Tensor,
+) -> None:
+    """One update in place, of the elements whose gradient is not zero."""
+    moves = grad != 0
+    grad = grad.to(master.dtype)
+    steps += moves
+    first = torch.where(moves, exp_avg + (1 - beta1) * (grad - exp_avg), exp_avg)
+    second = torch.where(moves, exp_avg_sq + (1 - beta2) * (grad * grad - exp_avg_sq), exp_avg_sq)
+    exp_avg.copy_(first)
+    exp_avg_sq.copy_(second)
+    count = steps.clamp(min=1).to(master.dtype)
+    corrected = (second / (1 - beta2**count)).sqrt() + eps
+    moved = master * (1 - lr * weight_decay) - lr * (first / (1 - beta1**count)) / corrected
+    master.copy_(torch.where(moves, moved, master))
+
+
+_COMPILED: list[Callable[..., None]] = []
+
+
+def _compiled() -> Callable[..., None]:
+    """One pass over memory in place of twenty."""
+    if not _COMPILED:
+        _COMPILED.append(torch.compile(lazy_update, dynamic=True))
+    return _COMPILED[0]
