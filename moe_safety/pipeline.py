@@ -15,6 +15,7 @@ STAGES: dict[str, tuple[str, str]] = {
     "gradients": ("moe_safety.gradients.stage:gradients", "per-expert gradient magnitudes of every batch (Ray Data)"),
     "effects": ("moe_safety.effects.stage:effects", "what holding back each expert does to refusal (Ray Data)"),
     "identify": ("moe_safety.identify.stage:identify", "risk differences, statistics, selection, masks"),
+    "train": ("moe_safety.train.stage:train", "repair the selected experts: one arm (Ray Train, DeepSpeed)"),
 }
 """The stages in order: where each one's function stands, and what it does."""
 

@@ -12,8 +12,10 @@ from moe_safety.config.load import dump_config, load_config
 from moe_safety.config.model import ModelConfig
 from moe_safety.config.respond import RespondConfig
 from moe_safety.config.root import Config
+from moe_safety.config.train import KL, RouterConfig, TrainConfig
 
 __all__ = [
+    "KL",
     "BatchesConfig",
     "CaptureConfig",
     "Config",
@@ -27,8 +29,10 @@ __all__ = [
     "ModelConfig",
     "ModelJob",
     "RespondConfig",
+    "RouterConfig",
     "Section",
     "Source",
+    "TrainConfig",
     "WrapperName",
     "dump_config",
     "load_config",

@@ -41,6 +41,12 @@ class IdentifyConfig(Section):
         return self.score or {"gradient": "gradient", "causal": "effect"}.get(self.method, "risk_diff")
 
     @property
+    def needs_routing(self) -> bool:
+        """Whether the selection follows from routing counts; a share fixes no number of random experts of its own."""
+        by_chance_alone = self.method == "random" and self.top_p is None
+        return not by_chance_alone and self.method not in ("gradient", "causal")
+
+    @property
     def routing_score(self) -> str:
         """What the routing tables are ranked and drawn by, whatever the method."""
         return self.ranked_by if self.ranked_by in get_args(RoutingScore) else "risk_diff"

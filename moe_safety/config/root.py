@@ -14,6 +14,7 @@ from moe_safety.config.identify import IdentifyConfig
 from moe_safety.config.judge import JudgeConfig
 from moe_safety.config.model import ModelConfig
 from moe_safety.config.respond import RespondConfig
+from moe_safety.config.train import TrainConfig
 
 
 class Config(Section):
@@ -30,3 +31,4 @@ class Config(Section):
     gradients: GradientsConfig = GradientsConfig()
     effects: EffectsConfig = EffectsConfig()
     identify: IdentifyConfig = IdentifyConfig()
+    train: TrainConfig = TrainConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.models.experts import use_our_experts
-from moe_safety.models.fingerprint import fingerprint
+from moe_safety.models.fingerprint import fingerprint, local_folder
 from moe_safety.models.layout import MoELayout, inspect_model
 from moe_safety.models.quiet import quiet
 from moe_safety.models.skeleton import build_skeleton, loader_of, read_config
@@ -25,6 +26,11 @@ def model_path(model: ModelConfig) -> str:
     return model.name
 
 
+def model_folder(model: ModelConfig) -> Path:
+    """The folder that holds the model's files."""
+    return local_folder(model_path(model), model.revision)
+
+
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     """The tokenizer, padding on the left."""
     quiet()
@@ -34,25 +40,32 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(model: ModelConfig, gpus: int | None = None) -> PreTrainedModel:
+def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool = False) -> PreTrainedModel:
     """The model in `eval()`, running its experts through this program's function.
 
-    On one GPU where there is one, spread over `gpus` where it takes more, else on the CPU.
+    On one GPU where there is one, spread over `gpus` where it takes more, else on the CPU. `partitioned` leaves the
+    place to DeepSpeed ZeRO-3, which gives each worker a part of every parameter while they are read.
     """
-    check_loadable(model)
+    if not partitioned:
+        check_loadable(model)
     dtype: Any = model.dtype if model.dtype == "auto" else getattr(torch, model.dtype)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     config = read_config(model_path(model), revision=model.revision, trust_remote_code=model.trust_remote_code)
     loader = loader_of(config, model.name, model.trust_remote_code)
-    loaded = _load(loader, model, dtype=dtype, device_map="auto" if (gpus or 1) > 1 else device)
+    place = None if partitioned else "auto" if (gpus or 1) > 1 else device
+    loaded = _load(loader, model, dtype=dtype, device_map=place)
     return use_our_experts(loaded).eval()
 
 
 def check_loadable(model: ModelConfig) -> MoELayout:
     """The model's layout from its config alone: fails early, before any weight is read, where it cannot be served."""
+    return inspect_model(skeleton_of(model))
+
+
+def skeleton_of(model: ModelConfig) -> PreTrainedModel:
+    """The model without its weights."""
     quiet()
-    path = model_path(model)
-    return inspect_model(build_skeleton(path, revision=model.revision, trust_remote_code=model.trust_remote_code))
+    return build_skeleton(model_path(model), revision=model.revision, trust_remote_code=model.trust_remote_code)
 
 
 def _load(auto: Any, model: ModelConfig, **options: Any) -> Any:

@@ -81,12 +81,16 @@ def run_stage(
         return {**manifest, "skipped": False}
 
 
+def is_finished(run: RunDir, stage: str) -> bool:
+    stored = _stored(run, stage)
+    return stored is not None and stored["status"] == "done"
+
+
 def summary_of(run: RunDir, stage: str) -> dict[str, Any]:
     """The stored figures of a finished stage."""
-    stored = _stored(run, stage)
-    if stored is None or stored["status"] != "done":
+    if not is_finished(run, stage):
         raise InputError(f"`{stage}` has not been run yet", file=run.uri)
-    return stored["summary"]
+    return run.read_json(manifest_name(stage))["summary"]
 
 
 def _hash_inputs(run: RunDir, stage: Stage) -> dict[str, str]:
@@ -129,8 +133,10 @@ def _intact(run: RunDir, outputs: dict[str, str]) -> bool:
 def _discard(run: RunDir, stage: Stage, stored: dict[str, Any]) -> None:
     # The manifest goes first: an interruption must not leave it vouching for files that are gone.
     run.delete(manifest_name(stage.name))
-    for name in [*stored.get("outputs", {}), *(run.names(stage.folder) if stage.folder else [])]:
+    for name in stored.get("outputs", {}):
         run.delete(name)
+    if stage.folder:
+        run.delete_folder(stage.folder)
 
 
 def _collect(run: RunDir) -> None:

@@ -61,6 +61,42 @@ class RunDir:
         if self.exists(name):
             self.filesystem.delete_file(self.path(name))
 
+    def files(self, folder: str) -> list[str]:
+        """Every file below `folder`, as names inside the run directory, sorted."""
+        selector = fs.FileSelector(self.path(folder), recursive=True, allow_not_found=True)
+        found = (info.path for info in self.filesystem.get_file_info(selector) if info.type == fs.FileType.File)
+        return sorted(f"{folder}/{path[len(self.path(folder)) + 1 :]}" for path in found)
+
+    def copy(self, name: str, target: str) -> None:
+        self.filesystem.copy_file(self.path(name), self.path(target))
+
+    def delete_folder(self, folder: str) -> None:
+        """With all that is in it, if it is there."""
+        if self.filesystem.get_file_info(self.path(folder)).type == fs.FileType.Directory:
+            self.filesystem.delete_dir(self.path(folder))
+
+    @contextmanager
+    def filling(self, folder: str) -> Iterator[Path]:
+        """A local folder whose files become those of `folder`. Not atomic: what names them, written after, is."""
+        if self.is_local:
+            os.makedirs(self.path(folder), exist_ok=True)
+            yield Path(self.path(folder))
+            return
+        with tempfile.TemporaryDirectory() as local:
+            yield Path(local)
+            self.filesystem.create_dir(self.path(folder))
+            fs.copy_files(local, self.path(folder), destination_filesystem=self.filesystem)
+
+    @contextmanager
+    def reading(self, folder: str) -> Iterator[Path]:
+        """A local folder with the files of `folder`."""
+        if self.is_local:
+            yield Path(self.path(folder))
+            return
+        with tempfile.TemporaryDirectory() as local:
+            fs.copy_files(self.path(folder), local, source_filesystem=self.filesystem)
+            yield Path(local)
+
     def read_bytes(self, name: str) -> bytes:
         with self.filesystem.open_input_stream(self.path(name)) as stream:
             return stream.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -97,18 +98,19 @@ class LazyAdamW(_WithMasters):
     def _update(
         self, master: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
     ) -> None:
-        beta1, beta2 = group["betas"]
-        numbers = (group["lr"], beta1, beta2, group["eps"], group["weight_decay"])
-        tensors = (master, grad, state["exp_avg"], state["exp_avg_sq"], state["steps"])
+        rest = (*group["betas"], group["eps"], group["weight_decay"])
+        moments = (state["exp_avg"], state["exp_avg_sq"], state["steps"])
         if master.is_cuda:
             update = _compiled() if master.numel() >= _COMPILE_FROM else lazy_update
-            update(*tensors, *(torch.tensor(number, device=master.device) for number in numbers))
+            # The rate changes from step to step, and as a plain number would be compiled in.
+            update(master, grad, *moments, torch.tensor(group["lr"], device=master.device), *rest)
             return
-        flat = [tensor.view(-1) for tensor in tensors]
         for start in range(0, master.numel(), _BLOCK):
-            block = [tensor[start : start + _BLOCK] for tensor in flat]
-            if block[1].any():
-                lazy_update(*block, *numbers)
+            block = slice(start, start + _BLOCK)
+            felt = grad.view(-1)[block]
+            if felt.any():
+                first, second, steps = (moment.view(-1)[block] for moment in moments)
+                lazy_update(master.view(-1)[block], felt, first, second, steps, group["lr"], *rest)
 
 
 def lazy_update(
@@ -118,10 +120,10 @@ def lazy_update(
     exp_avg_sq: torch.Tensor,
     steps: torch.Tensor,
     lr: float | torch.Tensor,
-    beta1: float | torch.Tensor,
-    beta2: float | torch.Tensor,
-    eps: float | torch.Tensor,
-    weight_decay: float | torch.Tensor,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
 ) -> None:
     """One update in place, of the elements whose gradient is not zero."""
     moves = grad != 0
@@ -132,8 +134,9 @@ def lazy_update(
     exp_avg.copy_(first)
     exp_avg_sq.copy_(second)
     count = steps.clamp(min=1).to(master.dtype)
-    corrected = (second / (1 - beta2**count)).sqrt() + eps
-    moved = master * (1 - lr * weight_decay) - lr * (first / (1 - beta1**count)) / corrected
+    # 1 - beta^count, without the digits that the subtraction would lose.
+    share1, share2 = (-torch.expm1(count * math.log(beta)) for beta in (beta1, beta2))
+    moved = master * (1 - lr * weight_decay) - lr * (first / share1) / ((second / share2).sqrt() + eps)
     master.copy_(torch.where(moves, moved, master))
 
 

@@ -108,7 +108,8 @@ def test_a_step_moves_the_chosen_experts_and_nothing_else(name, tmp_path):
             continue
         changed = (value != before[key]).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
         moved |= {(layer.index, expert) for expert in changed}
-    assert moved and moved <= set(experts)
+    assert moved
+    assert moved <= set(experts)
 
 
 def test_an_expert_that_does_not_exist():

@@ -8,7 +8,7 @@ tokens of no other expert.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -44,6 +44,8 @@ class TrainedLayer:
                 rows = fused[name].detach().index_select(0, self.experts)
             self.own[name] = torch.nn.Parameter(rows)
             module.register_parameter(f"trained_{name}", self.own[name])
+        self.shown: Mapping[str, torch.Tensor] = self.own
+        """What the forward pass runs on: `own`, unless an earlier state is looked at."""
         self.set_active(experts)
 
     def set_active(self, experts: list[int]) -> None:
@@ -63,14 +65,14 @@ class TrainedLayer:
         fused = getattr(self.module, name).detach()[: self.layer.num_experts]
         if name in self.own:
             # Every time: ZeRO-3 brings the fused tensor back as it was stored.
-            fused.index_copy_(0, self.experts, self.own[name].detach())
+            fused.index_copy_(0, self.experts, self.shown[name].detach())
         return fused if self.layer.transposed else fused.transpose(-2, -1)
 
     def _bias(self, name: str) -> torch.Tensor:
         fused = getattr(self.module, name)
         if name not in self.own:
             return fused
-        own = self.own[name]
+        own = self.shown[name]
         wanted = torch.zeros(len(own), 1, dtype=torch.bool, device=own.device).index_fill_(0, self.active, True)
         return fused.index_copy(0, self.experts, torch.where(wanted, own, own.detach()))
 
@@ -118,8 +120,8 @@ class _Product(torch.autograd.Function):
             # Asked for once: a checkpointed layer computes what it saved again on asking.
             places, tokens = ctx.saved_tensors or ((), grad)
             if len(places):
-                pair = (tokens, grad[places]) if layer.layer.transposed else (grad[places], tokens)
-                for_own.index_copy_(0, ctx.active, grouped_outer(*pair, ctx.ends))
+                one, other = (tokens, grad[places]) if layer.layer.transposed else (grad[places], tokens)
+                for_own.index_copy_(0, ctx.active, grouped_outer(one, other, ctx.ends))
         return for_tokens, for_own, None, None, None
 
 
@@ -157,6 +159,32 @@ class SelectiveExperts:
         for index, layer in self._layers.items():
             layer.set_active([expert for of, expert in active if of == index])
 
+    def active(self) -> list[Pair]:
+        """The mask in force, as the layers hold it."""
+        return [
+            (index, int(expert))
+            for index, layer in self._layers.items()
+            for expert in layer.experts[layer.active].tolist()
+        ]
+
+    def remember(self) -> None:
+        """Keeps the rows as they are now, for `as_remembered`."""
+        self._remembered = {
+            index: {name: own.detach().clone() for name, own in layer.own.items()}
+            for index, layer in self._layers.items()
+        }
+
+    @contextmanager
+    def as_remembered(self) -> Iterator[None]:
+        """Inside, the forward pass runs on the rows that `remember` kept."""
+        for index, layer in self._layers.items():
+            layer.shown = self._remembered[index]
+        try:
+            yield
+        finally:
+            for layer in self._layers.values():
+                layer.shown = layer.own
+
     def hand_back(self, gather: Gather) -> None:
         for layer in self._layers.values():
             layer.hand_back(gather)
@@ -175,15 +203,20 @@ def check_experts(layout: MoELayout, experts: Iterable[Pair]) -> list[Pair]:
 
 @contextmanager
 def selective_experts(
-    model: PreTrainedModel, experts: Iterable[Pair], *, gather: Gather | None = None
+    model: PreTrainedModel,
+    experts: Iterable[Pair],
+    *,
+    layout: MoELayout | None = None,
+    gather: Gather | None = None,
 ) -> Iterator[SelectiveExperts]:
     """Inside, exactly these (layer, expert) pairs train; routers and dropout behave as in `eval()`.
 
-    On leaving, the model holds the new weights as a plain model. `gather` is needed where ZeRO-3 spreads parameters.
+    On leaving, the model holds the new weights as a plain model. Where ZeRO-3 spreads parameters over workers, whose
+    shapes then say nothing, `gather` makes them whole and `layout` is known from before.
     """
-    gather = gather or _as_they_are
+    gather = gather or as_they_are
     with adopted(model), running_our_experts(model), frozen(model):
-        layout = inspect_model(model)
+        layout = layout or inspect_model(model)
         selective = SelectiveExperts(model, layout, check_experts(layout, experts), gather)
         try:
             yield selective
@@ -216,5 +249,5 @@ def running_our_experts(model: PreTrainedModel) -> Iterator[None]:
         model.set_experts_implementation(before)
 
 
-def _as_they_are(parameters: list[torch.nn.Parameter], /) -> AbstractContextManager[object]:
+def as_they_are(parameters: list[torch.nn.Parameter], /) -> AbstractContextManager[object]:
     return nullcontext()

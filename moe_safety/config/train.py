@@ -1,0 +1,76 @@
+"""`train`: what may move, on what, how fast, and on how many workers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from moe_safety.config.base import Section, resource
+
+KL = Literal["forward", "reverse", "symmetric"]
+
+
+class RouterConfig(Section):
+    enabled: bool = False
+    """After each expert phase, train the routers to treat unsafe prompts as they treat safe ones."""
+    lr: float = Field(1e-6, gt=0)
+    kl: KL = "forward"
+    """Divergence between the mean routing of safe prompts, the target, and that of unsafe ones: KL(target || now), the
+    `reverse`, or the mean of both."""
+    num_epochs: int = Field(1, ge=1)
+
+
+class TrainConfig(Section):
+    mode: Literal["selective", "baseline"] = "selective"
+    """`selective` moves the selected experts alone; `baseline` moves every parameter, on the same data and schedule."""
+    masking: Literal["gradient", "routing", "union"] = "gradient"
+    """What a batch may move: the experts of its own mask (`gradient`), the same with tokens routed to these experts
+    first (`routing`), or every selected expert (`union`)."""
+    routing: Literal["frozen", "replay"] = "frozen"
+    """In the expert phase routers do not train. `replay` also keeps every token with the experts that the phase's first
+    model chose for it, however its hidden states move."""
+    shuffle_batches: bool = True
+    """Shuffle the order of batches, by seed and epoch; inside a batch order never changes."""
+    batch_weights: dict[str, float] = Field(default_factory=dict)
+    """How much a batch's loss counts, by its `batch_idx` or its category; 1 unless given."""
+    num_rounds: int = Field(1, ge=1)
+    """A round is an expert phase and, if enabled, a router phase."""
+    reidentify: bool = False
+    """From the second round on, identify anew on the round's model. Gradient and causal selections always are."""
+    num_epochs: int = Field(3, ge=1)
+    learning_rate: float = Field(5e-5, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """How the learning rate falls after the warm-up: not at all, or to zero."""
+    warmup_ratio: float = Field(0.0, ge=0, lt=1)
+    """Share of a phase's steps in which the learning rate rises."""
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float | None = Field(1.0, gt=0)
+    """The largest norm of a step's gradient; null lets it be."""
+    batches_per_worker: int = Field(1, ge=1)
+    """Batches that each worker accumulates in a step."""
+    micro_batch_tokens: int | None = Field(None, ge=1)
+    """Cuts a batch into backward passes of at most this many tokens, whose gradients add up; whole unless given."""
+    checkpointing: bool = resource(False)
+    """Compute activations again in the backward pass instead of keeping them."""
+    router: RouterConfig = RouterConfig()
+    num_workers: int = Field(1, ge=1)
+    """A step takes a batch from each."""
+    launch: Literal["ray", "process"] = resource("ray")
+    """`ray` starts Ray Train workers; `process` trains in this very process, on one worker."""
+    deepspeed: Literal[0, 1, 2, 3] | dict[str, Any] = 0
+    """ZeRO stage, or a DeepSpeed configuration; 0 is plain PyTorch."""
+    checkpoint_every: int = resource(50, ge=1)
+    """Steps between checkpoints, from which a killed run goes on."""
+    max_failures: int = resource(3, ge=0)
+    """How often workers that died are started again."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainConfig:
+        if self.routing == "replay" and self.masking == "routing":
+            raise ValueError("routing: replay keeps the choices that masking: routing would change")
+        if self.launch == "process" and self.num_workers > 1:
+            raise ValueError("launch: process has one worker; num_workers says more")
+        if self.mode == "baseline" and (self.router.enabled or self.masking == "routing" or self.routing == "replay"):
+            raise ValueError("mode: baseline moves every parameter; it has no router phase, masking or replay")
+        return self

@@ -1,0 +1,84 @@
+"""Checkpoints of a phase: what trains, its optimizer, the step and the log; the frozen base is not copied.
+
+A folder counts when its own marker, written last, names its files and their hashes. Nothing of a checkpoint is read
+before the hashes agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from moe_safety.rundir import RunDir
+from moe_safety.train.engines import Engine
+from moe_safety.train.world import World
+
+_KEPT = 2
+
+
+@dataclass
+class Progress:
+    """Where a phase stands."""
+
+    step: int = 0
+    """Steps done."""
+    log: list[dict[str, Any]] = field(default_factory=list)
+    """A row for each of them."""
+
+
+class Checkpoints:
+    """The checkpoints of one phase under `folder` of the run directory."""
+
+    def __init__(self, run: RunDir, folder: str, identity: str, world: World) -> None:
+        """`identity` stands for everything that decides the phase's steps; another's checkpoints are not read."""
+        self.run, self.folder, self.identity, self.world = run, folder, identity, world
+
+    def save(self, progress: Progress, engine: Engine) -> str:
+        """Writes a checkpoint and forgets old ones; every worker calls it. Returns its name."""
+        name = f"{self.folder}/step-{progress.step:08d}"
+        if self.world.rank == 0:
+            # What a killed attempt may have left there has no marker.
+            self.run.delete_folder(name)
+        self.world.wait()
+        with self.run.filling(name) as local:
+            engine.save(local)
+        self.world.wait()
+        if self.world.rank == 0:
+            files = {file: self.run.digest(file) for file in self.run.files(name)}
+            self.run.write_json(f"{name}.json", asdict(progress) | {"files": files, "identity": self.identity})
+            for marker in self._markers()[:-_KEPT]:
+                self._forget(marker)
+        self.world.wait()
+        return name
+
+    def load_latest(self, engine: Engine) -> Progress:
+        """The newest whole checkpoint, or a fresh start."""
+        for marker in reversed(self._markers()):
+            stored = self.run.read_json(marker)
+            if stored["identity"] != self.identity or not self._whole(stored["files"]):
+                continue
+            with self.run.reading(marker.removesuffix(".json")) as local:
+                engine.load(local)
+            return Progress(stored["step"], stored["log"])
+        return Progress()
+
+    def latest(self) -> str:
+        """The newest one's path, for a message."""
+        markers = self._markers()
+        return self.run.path(markers[-1].removesuffix(".json")) if markers else "none"
+
+    def clear(self) -> None:
+        """All of them; the phase is done."""
+        for marker in self._markers():
+            self._forget(marker)
+
+    def _markers(self) -> list[str]:
+        return self.run.names(self.folder, ".json")
+
+    def _whole(self, files: dict[str, str]) -> bool:
+        return all(self.run.exists(name) and self.run.digest(name) == digest for name, digest in files.items())
+
+    def _forget(self, marker: str) -> None:
+        # The marker goes first: it must never vouch for files that are gone.
+        self.run.delete(marker)
+        self.run.delete_folder(marker.removesuffix(".json"))

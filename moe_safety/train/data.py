@@ -1,0 +1,97 @@
+"""The analysis batches as training sees them: whole, in order, with targets as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import torch
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from moe_safety.batches.files import BATCHES
+from moe_safety.errors import InputError, RunError
+from moe_safety.jobs import pack
+from moe_safety.models.answers import Rows, make_rows
+from moe_safety.models.encode import prompt_and_answer
+from moe_safety.rundir import RunDir
+
+
+@dataclass(frozen=True)
+class Example:
+    """One place of a batch."""
+
+    batch_idx: int
+    in_batch_idx: int
+    label: str
+    prompt: list[int]
+    target: list[int]
+    """The tokens to learn; none where the row has no target."""
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.target)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One mixed batch."""
+
+    batch_idx: int
+    examples: Sequence[Example]
+    weight: float = 1.0
+    """How much its loss counts."""
+
+    @property
+    def learned(self) -> int:
+        """Tokens that its loss is the mean over."""
+        return sum(len(example.target) for example in self.examples)
+
+    def of(self, label: str) -> list[Example]:
+        return [example for example in self.examples if example.label == label]
+
+
+class BatchData(Dataset[Example]):
+    """`batches.parquet`, row by row; `batch_idx` says which batch each row belongs to."""
+
+    def __init__(self, run: RunDir, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+        columns = ["batch_idx", "in_batch_idx", "prompt_id", "label", "messages", "target"]
+        self._table: pa.Table = run.read_table(BATCHES, columns)
+        self._tokenizer, self._max_length = tokenizer, max_length
+        self.batch_idx: list[int] = self._table["batch_idx"].to_pylist()
+        self.prompt_ids: list[str] = self._table["prompt_id"].to_pylist()
+        if not self.batch_idx:
+            raise InputError("holds no batch", file=run.path(BATCHES))
+
+    def __len__(self) -> int:
+        return len(self.batch_idx)
+
+    def __getitem__(self, row: int) -> Example:
+        (one,) = self._table.slice(row, 1).to_pylist()
+        prompt, target = prompt_and_answer(self._tokenizer, one["messages"], one["target"], self._max_length)
+        return Example(one["batch_idx"], one["in_batch_idx"], one["label"], prompt, target)
+
+
+def check_whole(batch_idx: int, examples: Sequence[Example], size: int) -> None:
+    """Every step's guard: these are all `size` rows of this batch, in its order, and nothing else."""
+    found = [(example.batch_idx, example.in_batch_idx) for example in examples]
+    if found != [(batch_idx, place) for place in range(size)]:
+        raise RunError(f"batch {batch_idx} was to be trained whole, and rows {found[:3]}... came")
+
+
+def micro_batches(examples: Sequence[Example], budget: int | None) -> list[list[Example]]:
+    """Groups of at most `budget` tokens, padding counted; all in one unless given. Rows keep no order among groups."""
+    sizes = [len(example) for example in examples]
+    if not sizes:
+        return []
+    groups = pack(sizes, budget or len(sizes) * max(sizes))
+    return [[examples[place] for place in sorted(group.tolist())] for group in groups]
+
+
+def rows_of(examples: Sequence[Example], device: torch.device) -> Rows:
+    return make_rows([example.prompt for example in examples], [example.target for example in examples], device)
+
+
+def idle_rows(device: torch.device) -> Rows:
+    """For a worker that has no rows while others have: a forward pass that means nothing."""
+    return make_rows([[0]], [[0]], device)

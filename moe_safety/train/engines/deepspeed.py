@@ -1,0 +1,101 @@
+"""DeepSpeed ZeRO: gradients and optimizer state, and at stage 3 the parameters too, are spread over the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from moe_safety.errors import InputError
+from moe_safety.train.optimizer import LazyAdamW
+from moe_safety.train.world import World
+
+_OURS = {
+    "train_batch_size": "train.num_workers",
+    "train_micro_batch_size_per_gpu": "train.micro_batch_tokens",
+    "gradient_accumulation_steps": "train.batches_per_worker",
+    "gradient_clipping": "train.clip",
+    "optimizer": "train.learning_rate and train.weight_decay",
+    "scheduler": "train.schedule",
+}
+"""What a DeepSpeed configuration may not set, and where it is set here."""
+
+
+def zero_stage(given: int | Mapping[str, Any]) -> int:
+    return given if isinstance(given, int) else int(given.get("zero_optimization", {}).get("stage", 0))
+
+
+def deepspeed_config(given: int | Mapping[str, Any], clip: float | None, dtype: torch.dtype) -> dict[str, Any]:
+    """The whole configuration from a ZeRO stage or the user's own, with what must hold put in."""
+    own: dict[str, Any] = {"zero_optimization": {"stage": given}} if isinstance(given, int) else {**given}
+    for key in own.keys() & _OURS.keys():
+        raise InputError(f"`{key}` is set by {_OURS[key]}", key="train.deepspeed")
+    zero = {**own.get("zero_optimization", {})}
+    # DeepSpeed's own choice of leaf modules breaks a trainable tensor inside such a block.
+    zero["leaf_module"] = {"classes": []}
+    return own | {
+        "zero_optimization": zero,
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        # Its default is 1.0, so not clipping has to be said.
+        "gradient_clipping": clip or 0.0,
+        "bf16": {"enabled": dtype == torch.bfloat16},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 1 << 30,
+    }
+
+
+class DeepSpeedEngine:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        optimizer: LazyAdamW | torch.optim.AdamW,
+        config: dict[str, Any],
+        world: World,
+    ) -> None:
+        import deepspeed
+
+        with _keeping_types(model):
+            self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        self.engine.module.eval()
+        self.world = world
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        self.engine.set_gradient_accumulation_boundary(last)
+        # DeepSpeed takes the mean over workers where the loop wants the sum.
+        self.engine.backward(loss * self.world.size, scale_wrt_gas=False)
+
+    def step(self, learning_rate: float) -> None:
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.engine.step()
+
+    def save(self, folder: Path) -> None:
+        self.engine.save_checkpoint(str(folder), tag="state", save_latest=False, exclude_frozen_parameters=True)
+
+    def load(self, folder: Path) -> None:
+        self.engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)
+
+
+def gathered(parameters: list[torch.nn.Parameter], /) -> AbstractContextManager[object]:
+    """Makes parameters whole that ZeRO-3 has spread; what is changed inside is kept."""
+    import deepspeed
+
+    spread = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    return deepspeed.zero.GatheredParameters(spread, modifier_rank=0)
+
+
+@contextmanager
+def _keeping_types(model: PreTrainedModel) -> Iterator[None]:
+    """DeepSpeed casts a whole model to bfloat16, also what its family keeps in float32."""
+    tensors = [*model.parameters(), *model.buffers()]
+    wide = [(tensor, tensor.data) for tensor in tensors if tensor.dtype == torch.float32 and not tensor.requires_grad]
+    yield
+    for tensor, data in wide:
+        if tensor.dtype != data.dtype:
+            tensor.data = data.to(tensor.device)

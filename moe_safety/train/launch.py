@@ -1,0 +1,74 @@
+"""Runs a phase: in this process, or on Ray Train workers."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from moe_safety.errors import InputError, RunError
+from moe_safety.jobs.cluster import connect
+from moe_safety.rundir import RunDir
+from moe_safety.train.task import Task
+from moe_safety.train.worker import work
+
+
+def run_phase(task: Task) -> dict[str, Any]:
+    """The phase's outcome; found where the phase is done already, made otherwise."""
+    run = RunDir(task.config.run_dir)
+    if done := _stored(run, task):
+        return done
+    run.delete(task.outcome)
+    if task.config.train.launch == "process":
+        work(task)
+    else:
+        _on_ray(run, task)
+    if not run.exists(task.outcome):
+        raise RunError(f"{task.folder} ended without an outcome")
+    outcome = run.read_json(task.outcome)
+    if "error" in outcome:
+        run.delete(task.outcome)
+        raise InputError(outcome["error"]) if outcome["exit_code"] == 2 else RunError(outcome["error"])
+    return outcome
+
+
+def _stored(run: RunDir, task: Task) -> dict[str, Any] | None:
+    if not run.exists(task.outcome):
+        return None
+    stored = run.read_json(task.outcome)
+    return stored if stored["identity"] == task.identity and "error" not in stored else None
+
+
+def _on_ray(run: RunDir, task: Task) -> None:
+    """Ray Train starts the workers, and starts them again when one dies; they go on from their own checkpoints.
+
+    Ray's own record of the run gets a new name each time: a finished name would silently do nothing.
+    """
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    connect()
+    settings = task.config.train
+    on_gpu = ray.cluster_resources().get("GPU", 0) >= settings.num_workers
+    storage = f"{task.folder}/_ray"
+    trainer = TorchTrainer(
+        _on_worker,
+        train_loop_config={"task": task},
+        scaling_config=ScalingConfig(num_workers=settings.num_workers, use_gpu=on_gpu),
+        run_config=RunConfig(
+            name=uuid.uuid4().hex,
+            storage_path=run.path(storage) if run.is_local else f"{run.uri.rstrip('/')}/{storage}",
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunError(f"{task.folder}: {first}") from error
+    finally:
+        run.delete_folder(storage)
+
+
+def _on_worker(settings: dict[str, Any]) -> None:
+    work(settings["task"])

@@ -1,0 +1,89 @@
+"""`training_metadata.json`: the earlier scripts' keys, and what a run took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from moe_safety.config import Config
+from moe_safety.gradients.table import EXPERT_GRADIENTS
+from moe_safety.identify.experts import Pair
+from moe_safety.models.layout import MoELayout
+from moe_safety.rundir import RunDir
+from moe_safety.train.arms import note, training_mode
+from moe_safety.train.rounds import Round
+
+
+def metadata(config: Config, run: RunDir, layout: MoELayout, arm: str, rounds: Sequence[Round]) -> dict[str, Any]:
+    """Everything that the run did, as plain data."""
+    moved = union_of(rounds)
+    per_batch = _per_batch(rounds)
+    counts = list(per_batch.values())
+    outcomes = [outcome for each in rounds for outcome in each.outcomes.values()]
+    trainable = max(outcome["trainable_params"] for outcome in outcomes)
+    if moved:
+        # Over all rounds: a later one may have moved other experts.
+        sizes = {layer.index: layer.parameters_per_expert for layer in layout.layers}
+        trainable = sum(sizes[layer] for layer, _ in moved)
+    logs = [
+        {"round": each.number, "phase": phase, **row}
+        for each in rounds
+        for phase, outcome in each.outcomes.items()
+        for row in outcome["log"]
+    ]
+    return {
+        "arm": arm,
+        "training_mode": training_mode(config),
+        "note": note(config),
+        "total_unique_unsafe_experts": len(moved),
+        "per_batch_unsafe_expert_counts": {str(batch): count for batch, count in per_batch.items()},
+        "batch_unsafe_experts_summary": {
+            "num_batches": len(counts),
+            "min": min(counts, default=0),
+            "max": max(counts, default=0),
+            "mean": sum(counts) / len(counts) if counts else 0.0,
+            "union": len(moved),
+        },
+        "trainable_params": trainable,
+        "total_params": outcomes[0]["total_params"],
+        "trainable_ratio": trainable / outcomes[0]["total_params"],
+        "router_params": max((one["router"]["trainable_params"] for one in _with_router(rounds)), default=0),
+        "identified_experts_per_round": {
+            str(each.number): [list(pair) for pair in each.selection.experts] if each.selection else []
+            for each in rounds
+        },
+        "expert_gradients_per_round": {
+            str(each.number): found
+            for each in rounds
+            if (found := _gradients(run, f"{each.folder}/{EXPERT_GRADIENTS}"))
+        },
+        "seconds_per_step": float(np.median([row["seconds"] for row in logs])),
+        "tokens_per_second": sum(row["tokens"] for row in logs) / sum(row["seconds"] for row in logs),
+        "peak_memory_bytes": max(outcome["peak_memory_bytes"] for outcome in outcomes),
+        "training_logs": logs,
+    }
+
+
+def union_of(rounds: Sequence[Round]) -> list[Pair]:
+    """Every expert that some round may have moved."""
+    return sorted(set().union(*(each.selection.union() for each in rounds if each.selection)))
+
+
+def _per_batch(rounds: Sequence[Round]) -> dict[int, int]:
+    """Of the last round; batches keep their masks unless experts are identified anew."""
+    last = rounds[-1].selection
+    return {batch: len(experts) for batch, experts in sorted(last.per_batch.items())} if last else {}
+
+
+def _with_router(rounds: Sequence[Round]) -> list[dict[str, dict[str, Any]]]:
+    return [dict(each.outcomes) for each in rounds if "router" in each.outcomes]
+
+
+def _gradients(run: RunDir, name: str) -> dict[str, float]:
+    """In the earlier scripts' form."""
+    if not run.exists(name):
+        return {}
+    table = run.read_table(name, ["layer", "expert", "gradient"]).to_pylist()
+    return {f"L{row['layer']}_E{row['expert']}": row["gradient"] for row in table}

@@ -1,0 +1,102 @@
+"""The expert phase: the loss of the batch's answers, felt by the experts of its mask. The baseline is the same with
+every parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from moe_safety.errors import RunError
+from moe_safety.models.answers import Rows, answer_losses
+from moe_safety.models.choosing import preferring, recording, replaying
+from moe_safety.models.experts.counting import stopping_after_routing
+from moe_safety.models.experts.selective import Pair, SelectiveExperts
+from moe_safety.models.layout import MoELayout
+from moe_safety.train.data import Batch, idle_rows, micro_batches, rows_of
+from moe_safety.train.phases.base import Backward
+
+
+class ExpertPhase:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        layout: MoELayout,
+        stack: ExitStack,
+        *,
+        selective: SelectiveExperts | None,
+        masks: dict[int, list[Pair]],
+        masking: Literal["gradient", "routing", "union"] = "gradient",
+        replay: bool = False,
+        micro_batch_tokens: int | None = None,
+    ) -> None:
+        """`stack` holds what must be undone at the end; `selective` is none where every parameter trains."""
+        self.model, self.layout, self.selective = model, layout, selective
+        self.masks, self.masking, self.budget = masks, masking, micro_batch_tokens
+        self.device = model.get_input_embeddings().weight.device
+        everyone = torch.ones(layout.shape, dtype=torch.bool)
+        self.preference = stack.enter_context(preferring(model, layout, everyone)) if masking == "routing" else None
+        self.replay = replay
+        if replay and selective:
+            selective.remember()
+
+    def passes(self, batch: Batch | None) -> list[int]:
+        return [len(micro_batches(batch.examples, self.budget))] if batch else [0]
+
+    def run(self, batch: Batch | None, passes: Sequence[int], scale: float, backward: Backward) -> float:
+        self._set_mask(batch)
+        groups = micro_batches(batch.examples, self.budget) if batch else []
+        total = 0.0
+        for number in range(passes[0]):
+            rows = rows_of(groups[number], self.device) if number < len(groups) else idle_rows(self.device)
+            real = batch is not None and number < len(groups) and batch.learned > 0
+            with self._routes(rows):
+                loss = answer_losses(self.model, rows)[0].sum()
+                loss = loss * (batch.weight / batch.learned) if batch and real else loss * 0
+                backward(loss * scale)
+            total += float(loss.detach())
+        return total
+
+    def active(self, batch_idx: int) -> int:
+        if self.selective is None:
+            return len(self.layout.experts())
+        return len(self.selective.experts if self.masking == "union" else self.masks[batch_idx])
+
+    def _set_mask(self, batch: Batch | None) -> None:
+        """The mask is set anew for each batch, and read back: a mask that nothing reads would freeze nothing."""
+        if self.selective is None:
+            return
+        mask: list[Pair] = self.masks[batch.batch_idx] if batch else []
+        if batch and self.masking == "union":
+            mask = self.selective.experts
+        self.selective.set_active(mask)
+        if sorted(self.selective.active()) != sorted(mask):
+            raise RunError(f"the active experts are not the mask of batch {batch.batch_idx if batch else 'none'}")
+        if self.preference:
+            self.preference.set(self._preferred(mask))
+
+    def _preferred(self, mask: Sequence[Pair]) -> torch.Tensor:
+        preferred = torch.zeros(self.layout.shape, dtype=torch.bool)
+        for layer, expert in mask:
+            preferred[self.layout.position(layer), expert] = True
+        return preferred
+
+    @contextmanager
+    def _routes(self, rows: Rows) -> Iterator[None]:
+        """With `replay`, holds tokens to the choices of the phase's first model; also in the backward pass, where
+        checkpointing runs layers again."""
+        if not (self.replay and self.selective):
+            yield
+            return
+        with (
+            torch.no_grad(),
+            self.selective.as_remembered(),
+            recording(self.model, self.layout) as chosen,
+            stopping_after_routing(self.model, self.layout),
+        ):
+            answer_losses(self.model, rows)
+        with replaying(self.model, self.layout, chosen.layers):
+            yield

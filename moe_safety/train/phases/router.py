@@ -1,0 +1,86 @@
+"""The router phase: routers learn to send the tokens of unsafe prompts where those of safe prompts go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from moe_safety.config import KL
+from moe_safety.models.choosing import divergence, probabilities, summed_distribution
+from moe_safety.models.decoder import decoder_of
+from moe_safety.models.experts.counting import stopping_after_routing
+from moe_safety.models.layout import MoELayout
+from moe_safety.train.data import Batch, Example, idle_rows, micro_batches, rows_of
+from moe_safety.train.phases.base import Backward
+
+
+class RouterPhase:
+    """For each batch: KL, layer by layer, between the mean routing of its safe prompts and that of its unsafe ones.
+
+    The divergence is one of means over the whole batch, so micro-batches take two passes: the means first, then each
+    one's gradient, weighted by what the divergence says of the means.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        layout: MoELayout,
+        *,
+        form: KL,
+        counted: str = "response",
+        micro_batch_tokens: int | None = None,
+    ) -> None:
+        """`counted` is which tokens count: those of the answer, of the prompt, or all."""
+        self.model, self.layout = model, layout
+        self.form, self.counted, self.budget = form, counted, micro_batch_tokens
+        self.device = model.get_input_embeddings().weight.device
+
+    def passes(self, batch: Batch | None) -> list[int]:
+        return [len(self._groups(batch, label)) for label in ("safe", "unsafe")]
+
+    def run(self, batch: Batch | None, passes: Sequence[int], scale: float, backward: Backward) -> float:
+        safe, unsafe = (self._groups(batch, label) for label in ("safe", "unsafe"))
+        with torch.no_grad():
+            target, _ = self._mean(safe, passes[0])
+            now, tokens = self._mean(unsafe, passes[1])
+        now.requires_grad_()
+        loss = divergence(target, now, self.form).mean() * (batch.weight if batch else 0.0)
+        loss.backward()
+        assert now.grad is not None
+        for number in range(passes[1]):
+            sums = self._sums(unsafe[number] if number < len(unsafe) else [])
+            backward((sums * now.grad).sum() * (scale / tokens if number < len(unsafe) else 0.0))
+        return float(loss.detach())
+
+    def active(self, batch_idx: int) -> int:
+        return 0
+
+    def _groups(self, batch: Batch | None, label: str) -> list[list[Example]]:
+        counted = [example for example in batch.of(label) if self._span(example)] if batch else []
+        return micro_batches(counted, self.budget)
+
+    def _span(self, example: Example) -> range:
+        """The counted places of a row."""
+        start, end = len(example.prompt), len(example)
+        return {"response": range(start, end), "prompt": range(start), "all": range(end)}[self.counted]
+
+    def _mean(self, groups: Sequence[Sequence[Example]], passes: int) -> tuple[torch.Tensor, int]:
+        """The mean distribution of each layer, and over how many tokens it is one."""
+        total = torch.zeros(self.layout.shape, device=self.device)
+        for number in range(passes):
+            total = total + self._sums(groups[number] if number < len(groups) else [])
+        tokens = sum(len(self._span(example)) for group in groups for example in group)
+        # Without a token every expert is as likely as any other, which teaches nothing.
+        return (total / tokens, tokens) if tokens else (torch.full_like(total, 1 / total.shape[1]), 1)
+
+    def _sums(self, examples: Sequence[Example]) -> torch.Tensor:
+        rows = rows_of(examples, self.device) if examples else idle_rows(self.device)
+        counted = torch.zeros_like(rows.input_ids, dtype=torch.bool)
+        for row, example in enumerate(examples):
+            span = self._span(example)
+            counted[row, span.start : span.stop] = True
+        with probabilities(self.model, self.layout) as seen, stopping_after_routing(self.model, self.layout):
+            decoder_of(self.model)(input_ids=rows.input_ids, use_cache=False)
+        return summed_distribution(seen.layers, counted)

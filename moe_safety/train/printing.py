@@ -1,0 +1,50 @@
+"""What `train` says before it starts and when it is done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from moe_safety.config import Config
+from moe_safety.identify.selection import Selection
+from moe_safety.models.layout import MoELayout
+
+
+def print_start(config: Config, batches: pa.Table, selection: Selection | None, layout: MoELayout, total: int) -> None:
+    """As the earlier scripts did."""
+    if selection is None:
+        print("BASELINE EXPERIMENT: Training ALL model parameters")
+    else:
+        print("SELECTIVE EXPERT training")
+    labels = Counter(batches["label"].to_pylist())
+    sizes = Counter(batches["batch_idx"].to_pylist())
+    settings = config.batches
+    expected = settings.batch_size + settings.benign_per_batch + settings.control_per_batch
+    found = sorted(set(sizes.values()))
+    print(f"  {len(sizes)} batches x {'/'.join(map(str, found))} examples, {len(batches)} in all")
+    print(
+        f"  samples per batch: {'/'.join(map(str, found))} found, {expected} expected "
+        f"({labels['safe'] // len(sizes)} safe, {labels['unsafe'] // len(sizes)} unsafe)"
+    )
+    print(f"  batch size {settings.batch_size}, safe ratio {settings.safe_ratio}")
+    trainable = total
+    if selection is not None:
+        counts = [len(experts) for experts in selection.per_batch.values()]
+        union = selection.union()
+        print(
+            f"  experts per batch: min {min(counts)}, max {max(counts)}, mean {sum(counts) / len(counts):.1f}; "
+            f"union {len(union)}"
+        )
+        size = {layer.index: layer.parameters_per_expert for layer in layout.layers}
+        trainable = sum(size[layer] for layer, _ in union)
+    print(f"  trainable parameters: {trainable:,} of {total:,} ({trainable / total:.2%})")
+
+
+def print_end(summary: dict[str, Any], skipped: bool) -> None:
+    state = "already trained" if skipped else "trained"
+    print(
+        f"train {summary['arm']}: {state}, {summary['steps']} steps, last loss {summary['last_loss']:.4f}, "
+        f"{summary['trainable_ratio']:.2%} of the parameters, {summary['seconds_per_step']:.2f} s a step"
+    )

@@ -1,0 +1,144 @@
+"""Rounds: identify, repair experts, teach routers; each round goes on from the model that the last one left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from moe_safety.batches.files import BATCHES
+from moe_safety.config import Config, ModelConfig
+from moe_safety.effects.table import EXPERT_EFFECTS
+from moe_safety.errors import InputError
+from moe_safety.gradients.table import EXPERT_GRADIENTS
+from moe_safety.identify.experts import Pair
+from moe_safety.identify.files import BATCH_MASKS, MASK, RISK
+from moe_safety.identify.places import PROMPTS
+from moe_safety.identify.selection import SELECTION, Selection, read_selection
+from moe_safety.models.layout import MoELayout
+from moe_safety.models.load import model_fingerprint
+from moe_safety.rundir import RunDir
+from moe_safety.train.launch import run_phase
+from moe_safety.train.task import Task
+
+SCORES = (RISK, EXPERT_GRADIENTS, EXPERT_EFFECTS)
+_STAGES = {"routing": "capture", "gradient": "gradients", "causal": "effects"}
+"""What has to be collected anew on a round's model."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round did."""
+
+    number: int
+    folder: str
+    selection: Selection | None
+    """None where every parameter trained."""
+    outcomes: Mapping[str, dict[str, Any]]
+    """By phase."""
+    model: str
+    """The folder, of the run directory, of the model that it left."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every round needs to know."""
+
+    config: Config
+    run: RunDir
+    layout: MoELayout
+    folder: str
+    """`train/ARM`."""
+    selection: str
+    """Of the run directory: the first round's selection."""
+    weights: Mapping[int, float]
+    batch_ids: list[int]
+
+    @property
+    def identifies_anew(self) -> bool:
+        """From the second round on. Scores of the model itself are always taken from the model at hand."""
+        return self.config.train.reidentify or self.config.identify.method in ("gradient", "causal")
+
+
+def run_rounds(plan: Plan) -> list[Round]:
+    """All rounds; what is done already is not done again."""
+    model, done = plan.config.model, list[Round]()
+    for number in range(1, plan.config.train.num_rounds + 1):
+        folder = f"{plan.folder}/round_{number}"
+        selection = _selection(plan, folder, model, done)
+        outcomes: dict[str, dict[str, Any]] = {}
+        for kind in _phases(plan.config):
+            task = _task(plan, kind, f"{folder}/{kind}", model, selection)
+            outcomes[kind] = run_phase(task)
+            left = task.model_folder
+            model = ModelConfig(**{**model.model_dump(), "name": plan.run.path(left), "revision": None})
+        done.append(Round(number, folder, selection, outcomes, left))
+    return done
+
+
+def _phases(config: Config) -> list[Literal["experts", "router"]]:
+    return ["experts", "router"] if config.train.router.enabled else ["experts"]
+
+
+def _selection(plan: Plan, folder: str, model: ModelConfig, done: list[Round]) -> Selection | None:
+    """The round's selection, left in its folder with the scores behind it."""
+    if plan.config.train.mode == "baseline":
+        return None
+    if done and plan.identifies_anew:
+        return _identify_anew(plan, folder, model)
+    source = done[-1].folder if done else None
+    found = _checked(plan, read_selection(plan.run, f"{source}/{SELECTION}" if source else plan.selection))
+    names = {f"{source}/{name}" if source else name: name for name in (MASK, BATCH_MASKS, *SCORES)}
+    for stored, name in names.items():
+        if plan.run.exists(stored):
+            plan.run.write_bytes(f"{folder}/{name}", plan.run.read_bytes(stored))
+    plan.run.write_json(f"{folder}/{SELECTION}", found.to_json())
+    return found
+
+
+def _identify_anew(plan: Plan, folder: str, model: ModelConfig) -> Selection:
+    """The round's folder is a run directory of its own: the same batches, another model."""
+    from moe_safety.pipeline import run_one
+
+    for name in (PROMPTS, BATCHES):
+        plan.run.write_bytes(f"{folder}/{name}", plan.run.read_bytes(name))
+    where = plan.run.path(folder) if plan.run.is_local else f"{plan.run.uri.rstrip('/')}/{folder}"
+    config = plan.config.model_copy(update={"run_dir": where, "model": model})
+    for stage in filter(None, (_STAGES.get(config.identify.method, "capture"), "identify")):
+        run_one(stage, config)
+    return read_selection(plan.run, f"{folder}/{SELECTION}")
+
+
+def _checked(plan: Plan, selection: Selection) -> Selection:
+    """The selection must be of this model and of these batches."""
+    file = plan.run.path(plan.selection)
+    if selection.model != model_fingerprint(plan.config.model):
+        raise InputError("was made for another model; run `identify` again", file=file)
+    if sorted(selection.per_batch) != sorted(plan.batch_ids):
+        raise InputError(
+            f"has masks for {len(selection.per_batch)} batches, and there are {len(plan.batch_ids)}; "
+            "run `identify` again",
+            file=file,
+        )
+    known = set(plan.layout.experts())
+    for layer, expert in selection.union():
+        if (layer, expert) not in known:
+            raise InputError(f"names L{layer:02d}_E{expert:02d}, which this model does not have", file=file)
+    if not selection.union():
+        raise InputError("selects no expert, so there is nothing to train", file=file)
+    return selection
+
+
+def _task(
+    plan: Plan, kind: Literal["experts", "router"], folder: str, model: ModelConfig, selection: Selection | None
+) -> Task:
+    masks: dict[int, list[Pair]] = dict(selection.per_batch) if selection else {}
+    return Task(
+        config=plan.config.model_copy(update={"model": model}),
+        layout=plan.layout,
+        kind=kind,
+        folder=folder,
+        inputs=f"{plan.run.digest(BATCHES)} {model_fingerprint(model)}",
+        masks=masks,
+        weights=plan.weights,
+    )

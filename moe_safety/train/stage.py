@@ -1,0 +1,140 @@
+"""`train`: one arm, under `train/ARM/`."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from moe_safety.batches.files import BATCHES
+from moe_safety.config import Config, results_only
+from moe_safety.errors import InputError
+from moe_safety.identify.files import BATCH_MASKS, MASK
+from moe_safety.identify.places import PROMPTS
+from moe_safety.identify.selection import SELECTION, read_selection
+from moe_safety.models.choosing import rule_of
+from moe_safety.models.layout import MoELayout
+from moe_safety.models.load import check_loadable, model_fingerprint, skeleton_of
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.train.arms import arm_name
+from moe_safety.train.metadata import metadata, union_of
+from moe_safety.train.printing import print_end, print_start
+from moe_safety.train.rounds import Plan, Round, run_rounds
+
+METADATA = "training_metadata.json"
+
+
+def train(config: Config, *, force: bool = False, selection: str = SELECTION) -> dict[str, Any]:
+    """Trains the arm that the configuration describes, on the experts of `selection`."""
+    run, arm = RunDir(config.run_dir), arm_name(config)
+    layout = check_loadable(config.model)
+    settings: dict[str, Any] = {
+        "seed": config.seed,
+        "train": results_only(config.train),
+        "max_length": config.batches.max_length,
+    }
+    if config.train.mode == "selective":
+        settings["identify"] = results_only(config.identify)
+    stage = Stage(
+        f"train/{arm}",
+        settings=settings,
+        reads=(PROMPTS, BATCHES, *([selection] if config.train.mode == "selective" else [])),
+        others={"model": model_fingerprint(config.model)},
+        folder=f"train/{arm}",
+    )
+    body = partial(_train, config, run, layout, arm, selection)
+    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
+    print_end(manifest["summary"], manifest["skipped"])
+    return manifest
+
+
+def _train(config: Config, run: RunDir, layout: MoELayout, arm: str, selection: str) -> Outcome:
+    folder, batches = f"train/{arm}", run.read_table(BATCHES, ["batch_idx", "label", "prompt_id"])
+    skeleton = skeleton_of(config.model)
+    if config.train.masking == "routing" or config.train.routing == "replay" or config.train.router.enabled:
+        rule_of(skeleton)
+    plan = Plan(config, run, layout, folder, selection, batch_weights(config, run, batches), sorted(set(_ids(batches))))
+    chosen = read_selection(run, selection) if config.train.mode == "selective" else None
+    print_start(config, batches, chosen, layout, skeleton.num_parameters())
+    rounds = run_rounds(plan)
+    described = metadata(config, run, layout, arm, rounds)
+    outputs = [*_final_model(run, folder, rounds[-1]), *_masks(run, folder, rounds, layout)]
+    run.write_json(f"{folder}/{METADATA}", described)
+    steps = described["training_logs"]
+    summary = {
+        "arm": arm,
+        "steps": len(steps),
+        "last_loss": steps[-1]["loss"],
+        "final_model": f"{folder}/final_model",
+        "experts": [list(pair) for pair in union_of(rounds)],
+        "routers_trained": config.train.router.enabled,
+        **{
+            key: described[key]
+            for key in ("trainable_ratio", "seconds_per_step", "tokens_per_second", "peak_memory_bytes")
+        },
+    }
+    return Outcome(outputs=(*outputs, f"{folder}/{METADATA}"), summary=summary)
+
+
+def batch_weights(config: Config, run: RunDir, batches: pa.Table) -> dict[int, float]:
+    """How much each batch's loss counts, where the configuration says so by number or by category."""
+    given = dict(config.train.batch_weights)
+    if not given:
+        return {}
+    prompts = run.read_table(PROMPTS, ["prompt_id", "category"])
+    category = dict(zip(prompts["prompt_id"].to_pylist(), prompts["category"].to_pylist(), strict=True))
+    attacked = zip(_ids(batches), batches["label"].to_pylist(), batches["prompt_id"].to_pylist(), strict=True)
+    found: dict[int, set[str]] = {}
+    for batch, label, prompt in attacked:
+        if label == "unsafe":
+            found.setdefault(batch, set()).add(category.get(prompt) or "")
+    weights, used = {}, set()
+    for batch in sorted(set(_ids(batches))):
+        names = [str(batch), *(found.get(batch, set()) if len(found.get(batch, ())) == 1 else ())]
+        if name := next((name for name in names if name in given), None):
+            weights[batch] = given[name]
+            used.add(name)
+    if unknown := sorted(given.keys() - used):
+        raise InputError(f"'{unknown[0]}' is neither a batch nor the category of one", key="train.batch_weights")
+    return weights
+
+
+def _ids(batches: pa.Table) -> list[int]:
+    return batches["batch_idx"].to_pylist()
+
+
+def _final_model(run: RunDir, folder: str, last: Round) -> list[str]:
+    """The last round's model under its own name; on a local disk the two share their bytes."""
+    final = f"{folder}/final_model"
+    run.delete_folder(final)
+    names = []
+    for name in run.files(last.model):
+        target = f"{final}/{name.removeprefix(last.model + '/')}"
+        if run.is_local:
+            os.makedirs(os.path.dirname(run.path(target)), exist_ok=True)
+            os.link(run.path(name), run.path(target))
+        else:
+            run.copy(name, target)
+        names.append(target)
+    return names
+
+
+def _masks(run: RunDir, folder: str, rounds: list[Round], layout: MoELayout) -> list[str]:
+    """What the arm may have moved, over all rounds, as masks."""
+    if rounds[-1].selection is None:
+        return []
+    mask = np.zeros(layout.shape, dtype=bool)
+    for layer, expert in union_of(rounds):
+        mask[layout.position(layer), expert] = True
+    by_batch = np.zeros((len(rounds[-1].selection.per_batch), *layout.shape), dtype=bool)
+    for each in rounds:
+        for place, experts in enumerate(each.selection.per_batch.values() if each.selection else ()):
+            for layer, expert in experts:
+                by_batch[place, layout.position(layer), expert] = True
+    for name, array in ((MASK, mask), (BATCH_MASKS, by_batch)):
+        with run.writing(f"{folder}/{name}") as path, open(path, "wb") as file:
+            np.save(file, array, allow_pickle=False)
+    return [f"{folder}/{MASK}", f"{folder}/{BATCH_MASKS}"]

@@ -1,0 +1,56 @@
+"""What a worker is told: one phase of one arm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from moe_safety.config import Config
+from moe_safety.identify.experts import Pair
+from moe_safety.models.layout import MoELayout
+
+
+@dataclass(frozen=True)
+class Task:
+    config: Config
+    """Its model is the one that the phase starts from."""
+    layout: MoELayout
+    kind: Literal["experts", "router"]
+    folder: str
+    """Of the run directory: the phase's checkpoints, outcome and model go there."""
+    inputs: str
+    """A hash of the batches and of the model that the phase starts from."""
+    masks: Mapping[int, list[Pair]] = field(default_factory=dict)
+    """The experts that each batch may move; of no meaning where all parameters train."""
+    weights: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def union(self) -> list[Pair]:
+        """Every expert that some batch may move."""
+        return sorted(set().union(*self.masks.values()))
+
+    @property
+    def identity(self) -> str:
+        """Everything that decides the steps: a checkpoint of another task is not gone on from."""
+        settings = self.config.train.model_dump(mode="json")
+        decides = [
+            settings,
+            self.config.seed,
+            self.kind,
+            self.inputs,
+            self.layout.fingerprint(),
+            sorted(self.masks.items()),
+            sorted(self.weights.items()),
+        ]
+        return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+
+    @property
+    def outcome(self) -> str:
+        return f"{self.folder}/outcome.json"
+
+    @property
+    def model_folder(self) -> str:
+        return f"{self.folder}/model"

@@ -1,0 +1,182 @@
+"""What one worker of a phase does: loads the model, trains, and leaves the model behind."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from moe_safety.errors import MoeSafetyError
+from moe_safety.models.choosing import routers
+from moe_safety.models.experts.checkpointing import checkpointed
+from moe_safety.models.experts.selective import Gather, SelectiveExperts, as_they_are, frozen, selective_experts
+from moe_safety.models.load import load_model, load_tokenizer, model_folder
+from moe_safety.models.save import save_model
+from moe_safety.rundir import RunDir
+from moe_safety.train.checkpoint import Checkpoints, Progress
+from moe_safety.train.data import BatchData
+from moe_safety.train.engines import Engine, PlainEngine, Tensors
+from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, gathered, zero_stage
+from moe_safety.train.loop import Loop
+from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
+from moe_safety.train.phases import ExpertPhase, Phase, RouterPhase
+from moe_safety.train.task import Task
+from moe_safety.train.watching import Watcher
+from moe_safety.train.world import World
+
+
+def work(task: Task) -> None:
+    """Trains one phase; worker 0 leaves `outcome.json` last. An error that all workers agree on is left there too."""
+    world, run = World(), RunDir(task.config.run_dir)
+    try:
+        outcome = _train(task, world, run)
+    except MoeSafetyError as error:
+        outcome = {"error": str(error), "exit_code": error.exit_code}
+    if world.rank == 0:
+        run.write_json(task.outcome, outcome | {"identity": task.identity})
+    world.wait()
+
+
+def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
+    settings, stage = task.config.train, zero_stage(task.config.train.deepspeed)
+    tokenizer = load_tokenizer(task.config.model)
+    data = BatchData(run, tokenizer, task.config.batches.max_length)
+    with ExitStack() as stack:
+        model = stack.enter_context(_loaded(task, world))
+        total = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
+        gather: Gather = gathered if stage == 3 else as_they_are
+        trained, selective = stack.enter_context(_training(task, model, gather))
+        trainable = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained.values())
+        if settings.checkpointing:
+            stack.enter_context(checkpointed(model))
+        engine = _engine(task, model, trained, world)
+        checkpoints = Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world)
+        watcher = stack.enter_context(Watcher(run, task, world))
+        loop = Loop(
+            phase=_phase(task, model, selective, stack),
+            engine=engine,
+            data=data,
+            settings=settings,
+            peak_rate=settings.router.lr if task.kind == "router" else settings.learning_rate,
+            epochs=settings.router.num_epochs if task.kind == "router" else settings.num_epochs,
+            seed=task.config.seed,
+            weights=task.weights,
+            checkpoints=checkpoints,
+            world=world,
+            on_step=watcher,
+        )
+        progress = loop.run()
+        stack.close()
+        _save(task, model, run, gather, world, stage)
+    outcome = _figures(progress, trainable, total, world)
+    if world.rank == 0:
+        checkpoints.clear()
+    return outcome
+
+
+@contextmanager
+def _loaded(task: Task, world: World) -> Iterator[PreTrainedModel]:
+    """The model on this worker's device. Under ZeRO-3 its parameters are spread while they are read."""
+    config = task.config
+    if zero_stage(config.train.deepspeed) != 3:
+        yield load_model(config.model)
+        return
+    from transformers.integrations import HfDeepSpeedConfig
+
+    # Kept alive while the model is in use: transformers holds a weak reference to it.
+    kept = HfDeepSpeedConfig(deepspeed_config(config.train.deepspeed, config.train.clip, torch.float32))
+    yield load_model(config.model, partitioned=True)
+    del kept
+
+
+@contextmanager
+def _training(task: Task, model: PreTrainedModel, gather: Gather) -> Iterator[tuple[Tensors, SelectiveExperts | None]]:
+    """What trains, by name; everything else is frozen, and the model behaves as in `eval()`."""
+    if task.kind == "experts" and task.config.train.mode == "selective":
+        with selective_experts(model, task.union, layout=task.layout, gather=gather) as selective:
+            yield dict(selective.named_parameters()), selective
+        return
+    with frozen(model):
+        names = set(routers(model, task.layout)) if task.kind == "router" else None
+        chosen = {name: one for name, one in model.named_parameters() if names is None or name in names}
+        for parameter in chosen.values():
+            parameter.requires_grad_()
+        yield chosen, None
+
+
+def _engine(task: Task, model: PreTrainedModel, trained: Tensors, world: World) -> Engine:
+    settings = task.config.train
+    lazy = task.kind == "experts" and settings.mode == "selective"
+    numbers: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if zero_stage(settings.deepspeed) == 0 and not isinstance(settings.deepspeed, dict):
+        optimizer = (LazyAdamW if lazy else MasterAdamW)(trained.values(), **numbers)
+        return PlainEngine(trained, optimizer, settings.clip, world)
+    # DeepSpeed keeps the float32 masters itself.
+    kind = LazyAdamW if lazy else torch.optim.AdamW
+    config = deepspeed_config(settings.deepspeed, settings.clip, model.dtype)
+    return DeepSpeedEngine(model, kind(list(trained.values()), **numbers), config, world)
+
+
+def _phase(task: Task, model: PreTrainedModel, selective: SelectiveExperts | None, stack: ExitStack) -> Phase:
+    settings = task.config.train
+    if task.kind == "router":
+        return RouterPhase(
+            model,
+            task.layout,
+            form=settings.router.kl,
+            counted=task.config.capture.tokens,
+            micro_batch_tokens=settings.micro_batch_tokens,
+        )
+    return ExpertPhase(
+        model,
+        task.layout,
+        stack,
+        selective=selective,
+        masks=dict(task.masks),
+        masking=settings.masking,
+        replay=settings.routing == "replay",
+        micro_batch_tokens=settings.micro_batch_tokens,
+    )
+
+
+def _save(task: Task, model: PreTrainedModel, run: RunDir, gather: Gather, world: World, stage: int) -> None:
+    """The model as a checkpoint of its own, with the tokenizer of the one that it came from."""
+    if world.rank == 0:
+        run.delete_folder(task.model_folder)
+    with run.filling(task.model_folder) as folder:
+        if world.rank == 0 or stage == 3:
+            save_model(model, folder, gather=gather if stage == 3 else None, writes=world.rank == 0)
+        if world.rank == 0:
+            _copy_tokenizer(model_folder(task.config.model), folder)
+    world.wait()
+
+
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    for file in source.iterdir():
+        known = file.suffix in (".json", ".jinja", ".model", ".txt", ".py") and "index" not in file.name
+        if known and not (target / file.name).exists():
+            shutil.copyfile(file, target / file.name)
+
+
+def _figures(progress: Progress, trainable: int, total: int, world: World) -> dict[str, Any]:
+    """What the phase was, for the metadata; memory is the largest of any worker."""
+    on_gpu = torch.cuda.is_available()
+    own = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = int(max(each[0] for each in world.gather([own])))
+    seconds = [row["seconds"] for row in progress.log]
+    return {
+        "log": progress.log,
+        "trainable_params": trainable,
+        "total_params": total,
+        "seconds_per_step": sorted(seconds)[len(seconds) // 2] if seconds else None,
+        "tokens_per_second": sum(row["tokens"] for row in progress.log) / max(sum(seconds), 1e-9),
+        "peak_memory_bytes": peak,
+        "finished": time.time(),
+    }

@@ -1,0 +1,56 @@
+"""The workers of a phase, whether there is one or many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+
+from moe_safety.errors import MoeSafetyError, RunError
+
+
+class World:
+    """Collective words between the workers; alone, they cost nothing."""
+
+    def __init__(self) -> None:
+        together = dist.is_available() and dist.is_initialized()
+        self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+        on_gpu = together and dist.get_backend() == "nccl"
+        self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+
+    def largest(self, numbers: Sequence[int]) -> list[int]:
+        """The largest of each number over all workers."""
+        if self.size == 1:
+            return list(numbers)
+        found = torch.tensor(numbers, dtype=torch.long, device=self.device)
+        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+        return [int(number) for number in found.tolist()]
+
+    def gather(self, numbers: Sequence[float]) -> list[list[float]]:
+        """Every worker's numbers, equally many, by rank."""
+        if self.size == 1:
+            return [list(numbers)]
+        own = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        found = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(found, own)
+        return [list(map(float, each.tolist())) for each in found]
+
+    def sum_(self, tensor: torch.Tensor) -> None:
+        """Adds all workers' tensors up, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+
+    def together(self, error: MoeSafetyError | None) -> None:
+        """Every worker calls this; if one of them has an error, all of them raise it, so that none is left waiting."""
+        if not self.largest([int(error is not None)])[0]:
+            return
+        if self.size == 1 and error:
+            raise error
+        told: list[MoeSafetyError | None] = [None] * self.size
+        dist.all_gather_object(told, error)
+        raise next(each for each in told if each) or RunError("a worker failed")
+
+    def wait(self) -> None:
+        if self.size > 1:
+            dist.barrier()

@@ -1,0 +1,8 @@
+"""`train` as a job: python ray_jobs/train.py CONFIG.yaml [--set key.path=value ...]"""
+
+import sys
+
+from moe_safety.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["train", *sys.argv[1:]]))

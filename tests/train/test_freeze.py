@@ -1,0 +1,95 @@
+"""What may not move does not, to the bit, in any step, under any engine."""
+
+import pytest
+import torch
+
+from moe_safety.train.optimizer import LazyAdamW
+from tests.train.tiny import Case, illegal_moves, run_case, run_workers
+
+
+def test_twenty_steps_on_plain_pytorch():
+    found = run_case(Case())
+    assert len(found["log"]) == 20
+    wrong, moved = illegal_moves(found)
+    assert wrong == []
+    assert moved >= found["felt"]
+    assert len(moved) > 5
+    assert all(torch.equal(found["after"][name], tensor) for name, tensor in found["history"][-1].items())
+
+
+@pytest.fixture(scope="module")
+def under_deepspeed(tmp_path_factory):
+    """Two workers, a batch each in every step; and one worker that accumulates both, on plain PyTorch."""
+    folder = tmp_path_factory.mktemp("workers")
+    stages = run_workers([Case(stage=stage, epochs=7, rate=1e-3) for stage in (1, 2, 3)], 2, folder)
+    return {**dict(zip((1, 2, 3), stages, strict=True)), "alone": run_case(Case(per_worker=2, epochs=7, rate=1e-3))}
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_twenty_steps_under_deepspeed_on_two_workers(stage, under_deepspeed):
+    found = under_deepspeed[stage]
+    assert len(found["log"]) == 21
+    wrong, moved = illegal_moves(found)
+    assert wrong == []
+    assert moved >= found["felt"]
+    assert len(moved) > 5
+    assert all(torch.equal(found["after"][name], tensor) for name, tensor in found["history"][-1].items())
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_two_workers_equal_one_that_accumulates(stage, under_deepspeed):
+    """Also in an epoch's last step, where one of the two has no batch."""
+    found, alone = under_deepspeed[stage], under_deepspeed["alone"]
+    assert [row["batch_idx"] for row in found["log"]] == [row["batch_idx"] for row in alone["log"]]
+    assert [len(row["batch_idx"]) for row in found["log"][:3]] == [2, 2, 1]
+    losses = [[row["loss"] for row in each["log"]] for each in (found, alone)]
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-6)
+    for name, tensor in found["history"][10].items():
+        torch.testing.assert_close(tensor, alone["history"][10][name], rtol=1e-5, atol=1e-5)
+
+
+def test_the_check_finds_an_optimizer_that_moves_resting_experts():
+    wrong, _ = illegal_moves(run_case(Case(optimizer=torch.optim.AdamW)))
+    assert len(wrong) > 20
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "mixtral", "deepseek_v3", "qwen3_moe"])
+def test_clipping_accumulation_and_micro_batches(family):
+    found = run_case(Case(family=family, clip=1e-3, per_worker=2, micro=12, epochs=2))
+    wrong, moved = illegal_moves(found)
+    assert wrong == []
+    assert moved
+
+
+def test_bfloat16_weights_follow_their_masters():
+    found = run_case(Case(dtype=torch.bfloat16))
+    wrong, moved = illegal_moves(found)
+    assert wrong == []
+    assert moved >= found["felt"]
+
+
+def test_a_resting_element_keeps_weight_moments_and_count():
+    torch.manual_seed(0)
+    parameter = torch.nn.Parameter(torch.randn(4, 3))
+    optimizer = LazyAdamW([parameter], lr=0.1, weight_decay=0.1)
+    reference = torch.nn.Parameter(parameter.detach()[:2].clone())
+    ordinary = torch.optim.AdamW([reference], lr=0.1, weight_decay=0.1)
+    resting = parameter.detach()[2:].clone()
+    for step in range(5):
+        grad = torch.randn(4, 3)
+        grad[2:] = 0
+        parameter.grad, reference.grad = grad, grad[:2].clone()
+        optimizer.step()
+        ordinary.step()
+        if step == 2:
+            # A row that was at rest for long starts as on its first step.
+            late = torch.nn.Parameter(resting[:1].clone())
+    torch.testing.assert_close(parameter[:2], reference, rtol=1e-6, atol=1e-7)
+    assert torch.equal(parameter[2:], resting)
+    parameter.grad = torch.zeros(4, 3)
+    parameter.grad[2] = 1.0
+    late.grad = torch.ones(1, 3)
+    first = torch.optim.AdamW([late], lr=0.1, weight_decay=0.1)
+    optimizer.step()
+    first.step()
+    torch.testing.assert_close(parameter[2:3], late, rtol=1e-6, atol=1e-7)

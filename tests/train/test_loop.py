@@ -1,0 +1,167 @@
+"""The order of batches, what a step adds up to, and going on after a stop."""
+
+import json
+import math
+from contextlib import ExitStack
+
+import pytest
+import torch
+
+from moe_safety.errors import RunError
+from moe_safety.models.answers import answer_losses
+from moe_safety.models.choosing import recording
+from moe_safety.models.experts import use_our_experts
+from moe_safety.models.experts.selective import selective_experts
+from moe_safety.models.layout import inspect_model
+from moe_safety.train.data import Example, check_whole, micro_batches, rows_of
+from moe_safety.train.phases import ExpertPhase
+from moe_safety.train.sampler import BatchPreservingSampler
+from tests.families import build
+from tests.train.tiny import BATCHES, Case, TinyData, masks_of, run_case
+
+
+def test_batches_stay_whole_and_in_order():
+    batch_idx = [7, 7, 2, 2, 2, 5, 9, 9]
+    seen = {tuple(rows) for rows in BatchPreservingSampler(batch_idx, seed=3)}
+    assert seen == {(0, 1), (2, 3, 4), (5,), (6, 7)}
+
+
+def test_workers_share_an_epoch_and_none_is_dropped():
+    whole = BatchPreservingSampler(TinyData().batch_idx, seed=3)
+    parts = [BatchPreservingSampler(TinyData().batch_idx, rank=rank, world=2, seed=3) for rank in (0, 1)]
+    for epoch in range(3):
+        for sampler in (whole, *parts):
+            sampler.set_epoch(epoch)
+        assert [part.mine() for part in parts] == [whole.order()[::2], whole.order()[1::2]]
+        assert sorted(whole.order()) == list(range(BATCHES))
+
+
+def test_order_follows_from_seed_and_epoch():
+    sampler = BatchPreservingSampler(range(50), seed=1)
+    first = sampler.order()
+    sampler.set_epoch(1)
+    assert sampler.order() != first
+    sampler.set_epoch(0)
+    assert sampler.order() == first != BatchPreservingSampler(range(50), seed=2).order()
+    assert BatchPreservingSampler(range(50), shuffle=False).order() == list(range(50))
+
+
+def test_a_step_with_rows_of_another_batch_is_refused():
+    rows = [Example(1, 0, "safe", [1], [2]), Example(1, 1, "safe", [1], [2])]
+    check_whole(1, rows, 2)
+    for wrong in (rows[::-1], rows[:1], [rows[0], Example(2, 1, "safe", [1], [2])]):
+        with pytest.raises(RunError, match="batch 1 was to be trained whole"):
+            check_whole(1, wrong, 2)
+
+
+def test_micro_batches_add_up_to_the_batch():
+    whole, cut = run_case(Case(epochs=1)), run_case(Case(epochs=1, micro=8))
+    assert len(micro_batches(TinyData().examples[:3], 8)) > 1
+    for name, tensor in whole["history"][1].items():
+        torch.testing.assert_close(cut["history"][1][name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_the_loss_is_the_mean_over_answer_tokens_alone():
+    found = run_case(Case(epochs=1))
+    model = use_our_experts(build("olmoe")).eval()
+    row = found["log"][0]
+    values = []
+    for example in TinyData().examples:
+        if example.batch_idx == row["batch_idx"][0]:
+            logits = model(torch.tensor([example.prompt + example.target])).logits[0]
+            values += [
+                -torch.log_softmax(logits[len(example.prompt) + n - 1], -1)[token].item()
+                for n, token in enumerate(example.target)
+            ]
+    assert math.isclose(row["loss"], sum(values) / len(values), rel_tol=1e-5)
+
+
+def test_padding_changes_no_loss():
+    examples = TinyData().examples[:3]
+    model = use_our_experts(build("olmoe")).eval()
+    rows = rows_of(examples, torch.device("cpu"))
+    loss = answer_losses(model, rows)[0]
+    for row, example in enumerate(examples):
+        rows.input_ids[row, len(example) :] = 77
+    assert torch.equal(answer_losses(model, rows)[0], loss)
+
+
+def test_a_stopped_run_goes_on_to_the_same_end(tmp_path):
+    whole = run_case(Case(epochs=3, folder=str(tmp_path / "whole")))
+    stopped = Case(epochs=3, folder=str(tmp_path / "stopped"), checkpoint_every=4, stop_after=10)
+    run_case(stopped)
+    stopped.stop_after = None
+    resumed = run_case(stopped)
+    assert [row["step"] for row in resumed["log"]] == list(range(15))
+    strip = [[{k: v for k, v in row.items() if k != "seconds"} for row in each["log"]] for each in (whole, resumed)]
+    assert strip[0] == strip[1]
+    assert all(torch.equal(tensor, resumed["after"][name]) for name, tensor in whole["after"].items())
+
+
+@pytest.mark.parametrize("damage", ["truncated", "gone", "other task"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
+    case = Case(epochs=3, folder=str(tmp_path), checkpoint_every=4, stop_after=9)
+    run_case(case)
+    newest = tmp_path / "checkpoints" / "step-00000008"
+    if damage == "truncated":
+        file = newest / "trained.safetensors"
+        file.write_bytes(file.read_bytes()[:-10])
+    elif damage == "gone":
+        (newest / "trained.safetensors").unlink()
+    else:
+        marker = newest.with_suffix(".json")
+        marker.write_text(json.dumps(json.loads(marker.read_text()) | {"identity": "another"}))
+    case.stop_after = 1
+    assert run_case(case)["log"][0]["step"] == 4
+
+
+def test_a_loss_that_is_no_number_ends_the_run(monkeypatch):
+    import moe_safety.train.phases.experts as experts
+
+    real, calls = experts.answer_losses, []
+
+    def sometimes(model, rows):
+        calls.append(1)
+        losses, row = real(model, rows)
+        return losses * (math.nan if len(calls) == 3 else 1), row
+
+    monkeypatch.setattr(experts, "answer_losses", sometimes)
+    with pytest.raises(RunError, match=r"loss of batch \d is nan; nothing was overwritten, last checkpoint: none"):
+        run_case(Case())
+
+
+@pytest.mark.parametrize("masking", ["union", "routing"])
+def test_other_maskings(masking):
+    found = run_case(Case(masking=masking, epochs=2))
+    layout, masks = found["layout"], masks_of(found["layout"])
+    union = set().union(*masks.values())
+    for row in found["log"]:
+        wanted = len(union) if masking == "union" else len(masks[row["batch_idx"][0]])
+        assert row["active_experts"] == [wanted]
+    last, first = found["history"][-1], found["history"][0]
+    for name, tensor in last.items():
+        layer = next((layer for layer in layout.layers if name in layer.parameters), None)
+        changed = (tensor != first[name]).flatten(1).any(dim=1).nonzero()[:, 0].tolist() if layer else []
+        assert layer or torch.equal(tensor, first[name])
+        assert {(layer.index, expert) for expert in changed} <= union if layer else True
+
+
+def test_replay_keeps_every_token_where_the_first_model_sent_it():
+    model = use_our_experts(build("olmoe")).eval()
+    layout = inspect_model(model)
+    rows = rows_of(TinyData().examples[:3], torch.device("cpu"))
+    with ExitStack() as stack:
+        selective = stack.enter_context(selective_experts(model, layout.experts()))
+        phase = ExpertPhase(model, layout, stack, selective=selective, masks={}, replay=True)
+        before = choices(model, layout, rows)
+        for own in selective.parameters():
+            own.data += torch.randn_like(own) / 2
+        assert not torch.equal(choices(model, layout, rows), before)
+        with phase._routes(rows):
+            assert torch.equal(choices(model, layout, rows), before)
+
+
+def choices(model, layout, rows):
+    with torch.no_grad(), recording(model, layout) as seen:
+        model(rows.input_ids)
+        return seen.stack()

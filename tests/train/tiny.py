@@ -1,0 +1,233 @@
+"""A tiny model, tiny batches with masks of their own, and workers that are plain processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.utils.data import Dataset
+
+from moe_safety.config import TrainConfig
+from moe_safety.models.experts import gradient_magnitudes, use_our_experts
+from moe_safety.models.experts.selective import as_they_are, selective_experts
+from moe_safety.models.layout import inspect_model
+from moe_safety.rundir import RunDir
+from moe_safety.train.checkpoint import Checkpoints
+from moe_safety.train.data import Example, rows_of
+from moe_safety.train.engines import PlainEngine
+from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, gathered
+from moe_safety.train.loop import Loop
+from moe_safety.train.optimizer import LazyAdamW
+from moe_safety.train.phases import ExpertPhase
+from moe_safety.train.world import World
+from tests.families import build
+
+BATCHES, ROWS = 5, 3
+
+
+class TinyData(Dataset):
+    """Rows of random tokens; four labels a batch are not needed here."""
+
+    def __init__(self, batches: int = BATCHES) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.examples = [
+            Example(
+                batch,
+                place,
+                "unsafe",
+                torch.randint(3, 90, (3 + (batch + place) % 4,), generator=generator).tolist(),
+                torch.randint(3, 90, (2 + place,), generator=generator).tolist(),
+            )
+            for batch in range(batches)
+            for place in range(ROWS)
+        ]
+        self.batch_idx = [example.batch_idx for example in self.examples]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, row: int) -> Example:
+        return self.examples[row]
+
+
+def masks_of(layout, batches: int = BATCHES) -> dict[int, list[tuple[int, int]]]:
+    """Each batch its own three experts, some in common."""
+    everyone = layout.experts()
+    return {
+        batch: sorted({everyone[(5 * batch + 7 * n) % len(everyone)] for n in range(3)}) for batch in range(batches)
+    }
+
+
+@dataclass
+class Case:
+    """One training run."""
+
+    family: str = "olmoe"
+    stage: int = 0
+    """ZeRO stage; 0 is plain PyTorch."""
+    per_worker: int = 1
+    epochs: int = 4
+    rate: float = 1e-2
+    clip: float | None = None
+    optimizer: Any = LazyAdamW
+    masking: str = "gradient"
+    replay: bool = False
+    micro: int | None = None
+    dtype: torch.dtype = torch.float32
+    stop_after: int | None = None
+    checkpoint_every: int = 1000
+    folder: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def weights_of(model, layout, selective, gather) -> dict[str, torch.Tensor]:
+    """Every tensor of the model as it stands, trained rows in their places."""
+    own = dict(selective.named_parameters()) if selective else {}
+    state = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if ".trained_" in name:
+            continue
+        with gather([tensor] if isinstance(tensor, torch.nn.Parameter) else []):
+            state[name] = tensor.detach().clone()
+    for name, rows in own.items():
+        layer = next(layer for layer in layout.layers if name in layer.parameters)
+        with gather([rows]):
+            state[name][[expert for index, expert in selective.experts if index == layer.index]] = rows.detach()
+    return state
+
+
+def felt_experts(model, layout, masks) -> set[tuple[int, int]]:
+    """Experts of the masks that the answers of their batch reach in the first model."""
+    found, data = set(), TinyData()
+    for batch, experts in masks.items():
+        examples = [example for example in data.examples if example.batch_idx == batch]
+        scores = gradient_magnitudes(model, [rows_of(examples, torch.device("cpu"))], layout=layout).scores()
+        found |= {(layer, expert) for layer, expert in experts if scores[layout.position(layer), expert] > 0}
+    return found
+
+
+def run_case(case: Case) -> dict[str, Any]:
+    """Trains, and returns what every step left: the weights before the first and after each."""
+    torch.manual_seed(0)
+    world = World()
+    model = use_our_experts(build(case.family)).eval().to(case.dtype)
+    layout = inspect_model(model)
+    masks = masks_of(layout)
+    felt = felt_experts(model, layout, masks)
+    gather = gathered if case.stage == 3 else as_they_are
+    with ExitStack() as stack:
+        union = sorted(set().union(*masks.values()))
+        selective = stack.enter_context(selective_experts(model, union, layout=layout, gather=gather))
+        trained = dict(selective.named_parameters())
+        optimizer = case.optimizer(list(trained.values()), lr=case.rate, weight_decay=0.1)
+        settings = TrainConfig(
+            num_epochs=case.epochs,
+            learning_rate=case.rate,
+            weight_decay=0.1,
+            batches_per_worker=case.per_worker,
+            checkpoint_every=case.checkpoint_every,
+            **case.settings,
+        )
+        before = weights_of(model, layout, selective, as_they_are)
+        if case.stage:
+            config = deepspeed_config(case.stage, case.clip, case.dtype)
+            engine = DeepSpeedEngine(model, optimizer, config, world)
+        else:
+            engine = PlainEngine(trained, optimizer, case.clip, world)
+        phase = ExpertPhase(
+            model,
+            layout,
+            stack,
+            selective=selective,
+            masks=masks,
+            masking=case.masking,
+            replay=case.replay,
+            micro_batch_tokens=case.micro,
+        )
+        history, rows = [before], []
+
+        class Stopped(Exception):
+            pass
+
+        def on_step(row):
+            rows.append(row)
+            history.append(weights_of(model, layout, selective, gather))
+            if case.stop_after == len(rows):
+                raise Stopped
+
+        checkpoints = Checkpoints(RunDir(case.folder or "unused"), "checkpoints", "same", world)
+        loop = Loop(
+            phase=phase,
+            engine=engine,
+            data=TinyData(),
+            settings=settings,
+            peak_rate=case.rate,
+            epochs=case.epochs,
+            seed=1,
+            weights={},
+            checkpoints=checkpoints,
+            world=world,
+            on_step=on_step,
+        )
+        with suppress(Stopped):
+            rows = loop.run().log
+        stack.close()
+        after = {}
+        for name, tensor in model.state_dict(keep_vars=True).items():
+            with gather([tensor] if isinstance(tensor, torch.nn.Parameter) else []):
+                after[name] = tensor.detach().clone()
+    return {"history": history, "log": rows, "masks": masks, "layout": layout, "felt": felt, "after": after}
+
+
+def _process(rank: int, cases: list[Case], workers: int, port: int, out: str) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(workers),
+        "DS_ACCELERATOR": "cpu",
+    }
+    dist.init_process_group("gloo", rank=rank, world_size=workers)
+    found = [run_case(case) for case in cases]
+    if rank == 0:
+        torch.save(found, out)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def run_workers(cases: list[Case], workers: int, tmp_path: Path) -> list[dict[str, Any]]:
+    """The same in processes of their own, one case after the other."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    out = str(tmp_path / f"found-{port}.pt")
+    mp.spawn(_process, (cases, workers, port, out), nprocs=workers)
+    return torch.load(out, weights_only=False)
+
+
+def illegal_moves(found: dict[str, Any]) -> tuple[list[str], set[tuple[int, int]]]:
+    """What moved in a step without standing in the masks of its batches, and who moved at all."""
+    layout, wrong, moved = found["layout"], [], set()
+    fused = {name: layer for layer in layout.layers for name in layer.parameters}
+    for step, row in enumerate(found["log"]):
+        before, after = found["history"][step], found["history"][step + 1]
+        allowed = set().union(*(found["masks"][batch] for batch in row["batch_idx"]))
+        for name, tensor in after.items():
+            if name not in fused:
+                if not torch.equal(tensor, before[name]):
+                    wrong.append(f"step {step}: {name}")
+                continue
+            changed = (tensor != before[name]).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+            pairs = {(fused[name].index, expert) for expert in changed}
+            moved |= pairs
+            wrong += [f"step {step}: {name} {pair}" for pair in sorted(pairs - allowed)]
+    return wrong, moved
