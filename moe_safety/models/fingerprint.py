@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from moe_safety.errors import InputError
 from moe_safety.rundir import file_digest
@@ -18,21 +18,23 @@ _SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py")
 
 def fingerprint(path: str, revision: str | None) -> str:
     """sha256 over the names and hashes of the files that make the model and its tokenizer what they are."""
-    folder = Path(path)
-    if not folder.is_dir():
-        folder = _cached_snapshot(path, revision)
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
+    for file in sorted(local_folder(path, revision).iterdir()):
         if file.is_file() and file.name.endswith(_SUFFIXES):
             digest.update(f"{file.name}:{_remembered_digest(file)}\n".encode())
     return digest.hexdigest()
 
 
-def _cached_snapshot(name: str, revision: str | None) -> Path:
+def local_folder(name: str, revision: str | None) -> Path:
+    """The folder itself, or where a hub repository's files are kept, fetched first where they are not there."""
+    if Path(name).is_dir():
+        return Path(name)
     try:
         return Path(snapshot_download(name, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         pass
+    except HFValidationError:
+        raise InputError("is not a folder, and cannot be a hub id", file=name) from None
     try:
         patterns = [f"*{suffix}" for suffix in _SUFFIXES]
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))

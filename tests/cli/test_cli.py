@@ -51,7 +51,8 @@ def test_help_needs_less_than_a_second():
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-m", "moe_safety", "--help"], capture_output=True, text=True, check=True)
     assert time.monotonic() - started < 1.0
-    for command in ("prepare", "respond", "compose", "inspect", "run", "demo", "calibrate-judge"):
+    tools = ("inspect", "calibrate-judge", "verify", "delta", "export")
+    for command in ("prepare", "respond", "compose", "run", "demo", *tools):
         assert command in done.stdout
 
 

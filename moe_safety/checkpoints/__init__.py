@@ -1,0 +1,7 @@
+"""Checkpoints on disk: what differs between two of them, to whom it belongs, and the difference as a file."""
+
+from moe_safety.checkpoints.apply import apply_delta, revert_delta
+from moe_safety.checkpoints.delta import extract_delta
+from moe_safety.checkpoints.verify import Report, verify
+
+__all__ = ["Report", "apply_delta", "extract_delta", "revert_delta", "verify"]

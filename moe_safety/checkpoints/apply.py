@@ -1,0 +1,102 @@
+"""`delta apply` and `delta revert`: the same flip of bits, from the base to the tuned checkpoint or back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from moe_safety.checkpoints.compare import checkpoint_digest, content
+from moe_safety.checkpoints.delta import Delta, flip, read_delta
+from moe_safety.checkpoints.folder import Checkpoint, Stored, open_checkpoint
+from moe_safety.errors import InputError, RunError
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
+
+
+def apply_delta(base: str | Path, delta: str | Path, out: str | Path) -> None:
+    """Writes the tuned checkpoint to the new folder `out`: the base's files, with the bits that changed."""
+    read = read_delta(delta)
+    _flip_folder(Path(base), read, out, before=read.base, after=read.tuned)
+
+
+def revert_delta(tuned: str | Path, delta: str | Path, out: str | Path) -> None:
+    """Writes the base checkpoint to the new folder `out`: the tuned one's files, with the bits set back."""
+    read = read_delta(delta)
+    _flip_folder(Path(tuned), read, out, before=read.tuned, after=read.base)
+
+
+def _flip_folder(source: Path, delta: Delta, out: str | Path, *, before: str, after: str) -> None:
+    if "://" in str(out):
+        raise InputError("is not a local folder", file=out)
+    if Path(out).exists():
+        raise InputError("is there already", file=out)
+    checkpoint = open_checkpoint(source)
+    contents = {name: content(tensor) for name, tensor in checkpoint.tensors.items()}
+    if checkpoint_digest(checkpoint, contents, delta.left_out) != before:
+        raise InputError(f"is not the checkpoint that {delta.file} is for", file=source)
+    flips = {name: _flips(name, checkpoint, delta) for name in delta.tensors}
+    with _new_folder(Path(out)) as folder:
+        _copy(checkpoint, folder)
+        for name, blocks in flips.items():
+            for block, bits in blocks:
+                _flip(replace(block, file=folder / block.file.name), bits)
+            tensor = checkpoint.tensors[name]
+            contents[name] = content(replace(tensor, file=folder / tensor.file.name))
+        if checkpoint_digest(checkpoint, contents, delta.left_out) != after:
+            raise InputError("is damaged: what it makes is not what it was made from", file=delta.file)
+
+
+def _flips(name: str, checkpoint: Checkpoint, delta: Delta) -> list[tuple[Stored, Stored]]:
+    """The parts of a tensor that change, each with its bits."""
+    tensor, bits, rows = checkpoint.tensors.get(name), delta.tensors[name], delta.rows.get(name)
+    if tensor and rows is None and bits.size == tensor.size:
+        return [(tensor, bits)]
+    if tensor and rows and bits.shape[1:] == tensor.shape[1:] and bits.width == tensor.width:
+        of = tensor.shape[0]
+        if bits.shape[0] == len(rows) and set(rows) <= set(range(of)):
+            return [(tensor.block(row, of), bits.block(at, len(rows))) for at, row in enumerate(rows)]
+    raise InputError(f"does not fit {name} of {checkpoint.folder}", file=delta.file)
+
+
+def _flip(block: Stored, bits: Stored) -> None:
+    at = block.start
+    with open(block.file, "r+b") as file:
+        for here, there in zip(block.chunks(), bits.chunks(), strict=True):
+            file.seek(at)
+            at += file.write(flip(here, there))
+
+
+def _copy(checkpoint: Checkpoint, folder: Path) -> None:
+    """All but hidden files, and weights in other formats, which would still be the old ones."""
+    kept = checkpoint.files
+    if checkpoint.folder / "model.safetensors" not in kept:
+        kept.add(checkpoint.folder / "model.safetensors.index.json")
+    for path in checkpoint.folder.rglob("*"):
+        inside = path.relative_to(checkpoint.folder)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.is_file() and not hidden and (path in kept or not path.name.endswith(_WEIGHTS)):
+            (folder / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / inside)
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill beside `out`. It becomes `out` when the block ends well, and vanishes when it does not."""
+    filled = out.parent / f".{out.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        filled.mkdir(parents=True)
+        yield filled
+        for path in filled.rglob("*"):
+            if path.is_file():
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+        filled.rename(out)
+    except OSError as error:
+        raise RunError(f"{out}: {error.strerror or error}; nothing was written") from error
+    finally:
+        shutil.rmtree(filled, ignore_errors=True)

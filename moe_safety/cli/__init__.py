@@ -1,0 +1,31 @@
+"""The command line. Parsing and configuration need neither torch nor Ray, so help and mistakes are told at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from moe_safety.cli import checkpoints, stages, tools
+from moe_safety.cli.commands import Commands
+from moe_safety.errors import MoeSafetyError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; a user's mistake is one line on standard error."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args) or 0)
+    except MoeSafetyError as error:
+        print(f"error: {error}".replace("\n", " "), file=sys.stderr)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    import moe_safety
+
+    parser = argparse.ArgumentParser(prog="moe-safety", description=moe_safety.__doc__)
+    commands = Commands(parser)
+    for room in (stages, tools, checkpoints):
+        room.add_commands(commands)
+    return parser

@@ -1,0 +1,92 @@
+"""`verify` and `delta`: what differs between two checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from moe_safety.cli.commands import Commands
+
+
+def add_commands(commands: Commands) -> None:
+    verify = commands.add("verify", "prove that nothing but the selected experts changed, bit by bit", _verify)
+    _add_pair(verify)
+    verify.add_argument("--selection", metavar="FILE", nargs="+", required=True, help="one for each round of training")
+    verify.add_argument("--routers", action="store_true", help="routers were trained too")
+    verify.add_argument("--json", action="store_true")
+
+    delta = Commands(commands.add("delta", "what changed, as a file tied to the base"))
+    extract = delta.add("extract", "write what changed from BASE to TUNED", _extract)
+    _add_pair(extract)
+    extract.add_argument("out", metavar="OUT.safetensors")
+
+    apply = delta.add("apply", "write the tuned checkpoint", _apply)
+    apply.add_argument("base", metavar="BASE", help=_MODEL)
+    revert = delta.add("revert", "write the base again", _revert)
+    revert.add_argument("tuned", metavar="TUNED", help="a checkpoint folder")
+    for command in (apply, revert):
+        command.add_argument("delta", metavar="DELTA.safetensors")
+        command.add_argument("out", metavar="OUT", help="a new folder")
+
+
+_MODEL = "a folder, a hub id, or `demo`"
+
+
+def _add_pair(command: argparse.ArgumentParser) -> None:
+    command.add_argument("base", metavar="BASE", help=_MODEL)
+    command.add_argument("tuned", metavar="TUNED", help="a checkpoint folder")
+    command.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
+
+
+def _folder(name: str) -> Path:
+    from moe_safety.config import ModelConfig
+    from moe_safety.models.load import model_folder
+
+    return model_folder(ModelConfig(name=name))
+
+
+def _selected(base: Path, files: list[str]) -> set[tuple[int, int]]:
+    """Every expert that one of the selections names. Later rounds select on what earlier ones trained, the first on
+    the base itself."""
+    from moe_safety.config import ModelConfig
+    from moe_safety.errors import InputError
+    from moe_safety.identify.selection import read_selection
+    from moe_safety.models.load import model_fingerprint
+    from moe_safety.rundir import RunDir
+
+    places = [file.rpartition("/") for file in files]
+    selections = [read_selection(RunDir(folder + slash or "."), name) for folder, slash, name in places]
+    if model_fingerprint(ModelConfig(name=str(base))) not in {selection.model for selection in selections}:
+        raise InputError(f"was made for another model than {base}", file=files[0])
+    return {expert for selection in selections for expert in selection.union()}
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from moe_safety.checkpoints import verify
+    from moe_safety.checkpoints.printing import describe
+
+    base = _folder(args.base)
+    allowed = _selected(base, args.selection)
+    report = verify(base, args.tuned, allowed, args.routers, trust_remote_code=args.trust_remote_code)
+    print(json.dumps(report.to_dict(), indent=1) if args.json else describe(report))
+    return int(bool(report.violations))
+
+
+def _extract(args: argparse.Namespace) -> None:
+    from moe_safety.checkpoints import extract_delta
+    from moe_safety.checkpoints.printing import describe
+
+    print(describe(extract_delta(_folder(args.base), args.tuned, args.out, trust_remote_code=args.trust_remote_code)))
+
+
+def _apply(args: argparse.Namespace) -> None:
+    from moe_safety.checkpoints import apply_delta
+
+    apply_delta(_folder(args.base), args.delta, args.out)
+
+
+def _revert(args: argparse.Namespace) -> None:
+    from moe_safety.checkpoints import revert_delta
+
+    revert_delta(args.tuned, args.delta, args.out)

@@ -1,0 +1,57 @@
+"""Commands on one thing at a time: a model, a judge, a run directory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from moe_safety.cli.commands import Commands
+
+
+def add_commands(commands: Commands) -> None:
+    inspect = commands.add("inspect", "print a model's MoE layers and a memory forecast", _inspect)
+    inspect.add_argument("model", metavar="MODEL", help="a folder, a hub id, or `demo`")
+    inspect.add_argument("--top-k", type=int, help="experts that selective training repairs; 50 unless given")
+    inspect.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
+    inspect.add_argument("--json", action="store_true")
+
+    calibrate = commands.add("calibrate-judge", "score the configured judge on human labels", _calibrate)
+    calibrate.add_argument("file", metavar="FILE.csv", help="columns prompt, response, label (refused or complied)")
+    calibrate.add_argument("--config", metavar="CONFIG.yaml", help="whose `judge` is scored; the rules unless given")
+    calibrate.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides")
+    calibrate.add_argument("--json", action="store_true")
+
+    export = commands.add("export", "write the earlier scripts' files from a run directory", _export)
+    export.add_argument("run_dir", metavar="RUN_DIR")
+    export.add_argument("--format", required=True, choices=("pickle",))
+    export.add_argument("--out", metavar="DIR", help="where to; `export` in the run directory unless given")
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from moe_safety.config import ModelConfig
+    from moe_safety.models.describe import describe
+    from moe_safety.models.inspect import inspect
+    from moe_safety.models.load import model_path
+
+    path = model_path(ModelConfig(name=args.model))
+    inspection = inspect(path, trust_remote_code=args.trust_remote_code, chosen=args.top_k)
+    print(json.dumps(inspection.to_dict(), indent=1) if args.json else describe(inspection))
+
+
+def _calibrate(args: argparse.Namespace) -> None:
+    from moe_safety.config import JudgeConfig, load_config
+    from moe_safety.errors import InputError
+    from moe_safety.judges import make_judge
+    from moe_safety.judges.calibrate import calibrate_file
+
+    if args.overrides and not args.config:
+        raise InputError("--set changes a configuration, so it needs --config")
+    config = load_config(args.config, args.overrides).judge if args.config else JudgeConfig()
+    calibration = calibrate_file(args.file, make_judge(config))
+    print(calibration.to_json() if args.json else calibration.to_text())
+
+
+def _export(args: argparse.Namespace) -> None:
+    from moe_safety.export import export_pickles
+
+    export_pickles(args.run_dir, args.out)

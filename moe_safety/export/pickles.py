@@ -1,0 +1,87 @@
+"""`export --format pickle`: the earlier scripts' files. They are written for notebooks, and never read here."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+from moe_safety.batches.files import BATCHES
+from moe_safety.errors import InputError
+from moe_safety.export.batches import batch_data_list, read_counts, sft_dataset
+from moe_safety.export.experts import batch_selections, global_selection, gradients_by_round, risk_tables
+from moe_safety.identify.selection import read_selection
+from moe_safety.rundir import RunDir, is_finished, summary_of
+from moe_safety.rundir.stage import manifest_name
+
+_PROTOCOL = 4
+"""Of pickle, for notebooks on older versions of Python."""
+
+Files = Iterator[tuple[str, dict[Any, Any]]]
+
+
+def export_pickles(run_dir: str, out: str | None = None) -> list[str]:
+    """Writes the files to `out`, or to `export/` in the run directory, and returns their paths."""
+    run = RunDir(run_dir)
+    target, folder = (RunDir(out), "") if out else (run, "export/")
+    paths = []
+    for name, content in _files(run):
+        with target.writing(folder + name) as path, open(path, "wb") as file:
+            pickle.dump(content, file, _PROTOCOL)
+        paths.append(target.path(folder + name))
+        print(f"export: {paths[-1]}")
+    return paths
+
+
+def _files(run: RunDir) -> Files:
+    """Gradients and routing were two ways of finding experts: a run directory may have gone one of them alone."""
+    has_gradients = is_finished(run, "gradients")
+    if is_finished(run, "capture") or not has_gradients:
+        yield from _routing_files(run)
+    else:
+        print("export: nothing of routing, because `capture` has not been run")
+    if has_gradients:
+        top_k = run.read_json(manifest_name("gradients"))["config"]["identify"]["top_k"]
+        yield "expert_gradients.pkl", gradients_by_round(run, top_k)
+    else:
+        print("export: no expert_gradients.pkl, because `gradients` has not been run")
+
+
+def _routing_files(run: RunDir) -> Files:
+    for stage in ("compose", "capture", "identify"):
+        summary_of(run, stage)
+    identified = run.read_json(manifest_name("identify"))
+    if identified["inputs"].get(BATCHES) != run.digest(BATCHES) or "routing" not in identified["inputs"]:
+        raise InputError("`identify` was run without these batches and their counts; run it again", file=run.uri)
+    config = identified["config"]
+    model = config["model"]["name"].replace("/", "--")
+    selection = read_selection(run)
+    counts, layout = read_counts(run)
+    batches = batch_data_list(run, counts)
+    top_k = layout.layers[0].top_k
+    risk, per_batch = risk_tables(run, selection), batch_selections(run, selection)
+    yield (
+        f"batch_outputs_{model}.pkl",
+        {
+            "batch_data_list": batches,
+            "model_name": config["model"]["name"],
+            "num_experts_per_tok": top_k,
+            "batch_size": config["batches"]["batch_size"],
+            "safe_ratio": config["batches"]["safe_ratio"],
+        },
+    )
+    yield f"risk_diff_{model}.pkl", risk | per_batch
+    yield (
+        f"sft_dataset_{model}.pkl",
+        {
+            "sft_dataset": sft_dataset(batches),
+            "batch_data_list": batches,
+            **global_selection(run, selection),
+            **per_batch,
+            "aggregated_risk_diff": risk["aggregated_risk_diff"],
+            "num_layers": layout.n_moe_layers,
+            "n_experts": layout.max_experts,
+            "num_experts_per_tok": top_k,
+            "layers": [layer.index for layer in layout.layers],
+        },
+    )
