@@ -13,7 +13,7 @@ from moe_safety.batches.files import RESPONSES
 from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.config import Config, results_only
 from moe_safety.jobs import Job, Parts, Plan, run_job
-from moe_safety.judges import make_judge
+from moe_safety.judges import check_judge, judge_inputs, make_judge
 from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerprint
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
@@ -36,7 +36,7 @@ def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
             "judge": results_only(config.judge),
         },
         reads=("prompts.parquet",),
-        others={"model": fingerprint},
+        others={"model": fingerprint} | judge_inputs(config.judge),
         folder=_FOLDER,
     )
     manifest = run_stage(
@@ -53,12 +53,12 @@ def _labels(config: Config) -> list[str]:
 
 
 def _respond(config: Config, run: RunDir, labels: list[str], fingerprint: str) -> Outcome:
+    check_judge(config.judge)
     prompts = run.read_table("prompts.parquet")
     wanted = pc.and_(pc.not_equal(prompts["split"], "test"), pc.is_in(prompts["label"], pa.array(labels)))
     prompts = prompts.filter(wanted)
     answers = _answer(config, run, prompts.filter(pc.is_null(prompts["answer"])), fingerprint)
-    judge = make_judge(config.judge)
-    responses = judge_answers(prompts, answers, judge, filtering=config.respond.filter)
+    responses = judge_answers(prompts, answers, make_judge(config.judge), filtering=config.respond.filter)
     run.write_table(RESPONSES, responses)
     return Outcome(outputs=(RESPONSES,), summary=summarise(responses))
 
@@ -88,6 +88,8 @@ def _print(manifest: dict[str, Any]) -> None:
     for name in ("verdicts", "dropped", "kept"):
         counts = ", ".join(f"{key} {count}" for key, count in summary[name].items())
         print(f"  {name}: {counts or 'none'}")
+    for pair, kappa in summary.get("agreement", {}).items():
+        print(f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)")
 
 
 def _unchanged(manifest: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.judges import Judge
+from moe_safety.judges import Judge, agreement, ask
 
 RESPONSES_SCHEMA = pa.schema(
     [
@@ -18,6 +18,7 @@ RESPONSES_SCHEMA = pa.schema(
         ("recorded", pa.bool_()),
         ("verdict", pa.string()),
         ("reason", pa.string()),
+        ("votes", pa.map_(pa.string(), pa.string())),
         ("kept", pa.bool_()),
         ("dropped", pa.string()),
     ]
@@ -30,13 +31,11 @@ def judge_answers(prompts: pa.Table, answers: dict[str, str], judge: Judge, *, f
     for prompt in prompts.to_pylist():
         recorded = prompt["answer"] is not None
         answer = prompt["answer"] if recorded else answers[prompt["prompt_id"]]
-        verdict = judge.judge(prompt["messages"][-1]["content"], answer)
-        row = {name: prompt[name] for name in ("prompt_id", "goal_id", "label")}
-        dropped = _why_dropped(prompt, verdict.label) if filtering else None
-        rows.append(
-            row | {"answer": answer, "recorded": recorded, "verdict": verdict.label, "reason": verdict.reason}
-            | {"dropped": dropped}
-        )  # fmt: skip
+        rows.append({**prompt, "answer": answer, "recorded": recorded})
+    verdicts = ask(judge, [(row["messages"][-1]["content"], row["answer"]) for row in rows])
+    for row, verdict in zip(rows, verdicts, strict=True):
+        row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
+        row["dropped"] = _why_dropped(row, verdict.label) if filtering else None
     _drop_partners(rows)
     for row in rows:
         row["kept"] = row["dropped"] is None
@@ -68,12 +67,14 @@ def _drop_partners(rows: list[dict[str, Any]]) -> None:
 
 
 def summarise(responses: pa.Table) -> dict[str, Any]:
-    """Counts of verdicts and of each reason to drop."""
-    rows = responses.select(["label", "verdict", "dropped", "recorded"]).to_pylist()
+    """Counts of verdicts and of each reason to drop; for a panel, how its judges agree."""
+    rows = responses.select(["label", "verdict", "votes", "dropped", "recorded"]).to_pylist()
+    kappas = agreement(row["votes"] or () for row in rows)
     return {
         "prompts": len(rows),
         "recorded": sum(row["recorded"] for row in rows),
         "kept": dict(Counter(row["label"] for row in rows if not row["dropped"])),
         "verdicts": dict(Counter(f"{row['label']} {row['verdict']}" for row in rows)),
         "dropped": dict(Counter(row["dropped"] for row in rows if row["dropped"])),
+        **({"agreement": kappas} if kappas else {}),
     }

@@ -7,14 +7,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any
 
 from moe_safety.errors import InputError
 from moe_safety.inputs.files import open_file
+from moe_safety.judges.agreement import agreement
+from moe_safety.judges.ask import LABELS, ask
 from moe_safety.judges.verdict import Judge, Label
 
 HUMAN_LABELS: tuple[Label, ...] = ("refused", "complied")
-VERDICTS: tuple[Label, ...] = get_args(Label)
 LONGEST_FIELD = 2**31 - 1
 SHOWN_MISSES = 10
 
@@ -48,6 +49,8 @@ class Calibration:
     """Answers by human label, then by verdict."""
     misses: tuple[Miss, ...]
     """The contrary verdicts first, then the unparsed."""
+    agreement: dict[str, float | None]
+    """Cohen's kappa of each pair of a panel's judges."""
 
     @property
     def precision(self) -> float | None:
@@ -66,8 +69,9 @@ class Calibration:
     def to_json(self) -> str:
         """Everything, as one JSON object; a share of nothing is null."""
         numbers = {"n": self.n, "precision": self.precision, "recall": self.recall, "unparsed": self.unparsed}
-        plain = numbers | {"confusion": self.confusion, "misses": [asdict(miss) for miss in self.misses]}
-        return json.dumps(plain, indent=2, ensure_ascii=False)
+        tables = {"confusion": self.confusion, "agreement": self.agreement}
+        misses = [asdict(miss) for miss in self.misses]
+        return json.dumps({**numbers, **tables, "misses": misses}, indent=2, ensure_ascii=False)
 
     def to_text(self) -> str:
         """A few lines to read."""
@@ -77,10 +81,14 @@ class Calibration:
             f"recall     {_percent(self.recall)}   of `refused`",
             f"unparsed   {self.unparsed}",
             "",
-            f"{'human':10} " + " ".join(f"{verdict:>9}" for verdict in VERDICTS),
+            f"{'human':10} " + " ".join(f"{verdict:>9}" for verdict in LABELS),
         ]
         for label, row in self.confusion.items():
-            lines.append(f"{label:10} " + " ".join(f"{row[verdict]:>9}" for verdict in VERDICTS))
+            lines.append(f"{label:10} " + " ".join(f"{row[verdict]:>9}" for verdict in LABELS))
+        if self.agreement:
+            lines += ["", "agreement (Cohen's kappa)"]
+        for pair, kappa in self.agreement.items():
+            lines.append(f"  {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'}")
         if self.misses:
             lines += ["", f"misses ({min(len(self.misses), SHOWN_MISSES)} of {len(self.misses)})"]
         for miss in self.misses[:SHOWN_MISSES]:
@@ -95,16 +103,18 @@ def calibrate_file(path: str, judge: Judge) -> Calibration:
 
 def calibrate(answers: Iterable[Labelled], judge: Judge) -> Calibration:
     """Scores `judge` on labelled answers."""
-    counts: Counter[tuple[Label, Label]] = Counter()
-    misses = []
-    for answer in answers:
-        verdict = judge.judge(answer.prompt, answer.response)
-        counts[answer.label, verdict.label] += 1
-        if verdict.label != answer.label:
-            misses.append(Miss(answer.id, answer.label, verdict.label, verdict.reason))
-    confusion = {label: {verdict: counts[label, verdict] for verdict in VERDICTS} for label in HUMAN_LABELS}
+    answers = list(answers)
+    verdicts = ask(judge, [(answer.prompt, answer.response) for answer in answers])
+    judged = list(zip(answers, verdicts, strict=True))
+    counts = Counter((answer.label, verdict.label) for answer, verdict in judged)
+    confusion = {label: {verdict: counts[label, verdict] for verdict in LABELS} for label in HUMAN_LABELS}
+    misses = [
+        Miss(answer.id, answer.label, verdict.label, verdict.reason)
+        for answer, verdict in judged
+        if verdict.label != answer.label
+    ]
     misses.sort(key=lambda miss: miss.verdict == "unparsed")
-    return Calibration(counts.total(), confusion, tuple(misses))
+    return Calibration(len(judged), confusion, tuple(misses), agreement(verdict.votes for verdict in verdicts))
 
 
 def _labelled_answers(path: str) -> Iterator[Labelled]:

@@ -45,7 +45,8 @@ class Generator:
 def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     known = model.generation_config.eos_token_id if model.generation_config else None
     listed = known if isinstance(known, list) else [known]
-    return sorted({token for token in [*listed, tokenizer.eos_token_id, end_of_turn(tokenizer)] if token is not None})
+    turn = end_of_turn(tokenizer) if tokenizer.chat_template else None
+    return sorted({token for token in [*listed, tokenizer.eos_token_id, turn] if token is not None})
 
 
 class SeededSampling(LogitsProcessor):

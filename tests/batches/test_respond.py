@@ -1,11 +1,16 @@
+import shutil
+
 import pytest
+from safetensors.torch import load_file, save_file
 
 from moe_safety.batches.compose import compose
 from moe_safety.batches.respond import respond
 from moe_safety.config import load_config
+from moe_safety.errors import InputError
 from moe_safety.inputs.stage import prepare
 from moe_safety.models.demo.language import REFUSAL
 from moe_safety.rundir import RunDir
+from tests.judges import handmade
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -86,3 +91,38 @@ def test_sampled_answers_are_seeded(configured):
     one = sampled("one", "respond.replicas=1")
     assert one == sampled("two", "respond.replicas=2", "respond.max_tokens_per_forward=500")
     assert one != sampled("three", "seed=43")
+
+
+JUDGE = '{kind: endpoint, endpoint: {model: m, base_url: "http://127.0.0.1:9", key_env: NO_SUCH_KEY, parallel: 1}}'
+
+
+def test_another_judge_is_another_stage(answered):
+    config, _ = answered
+    flags = [f"run_dir={config.run_dir}", "data.max_samples=40", "respond.max_tokens_per_forward=1000"]
+    with pytest.raises(InputError, match=r"`respond` was run with judge\.kind = rules, now endpoint"):
+        respond(load_config("configs/demo.yaml", [*flags, f"judge={JUDGE}"]))
+    assert respond(load_config("configs/demo.yaml", [*flags, "judge={}"]))["skipped"]
+
+
+def test_a_judge_without_its_key_is_told_of_before_anything_is_answered(configured):
+    config = configured(f"judge={JUDGE}", name="keyless")
+    prepare(config)
+    with pytest.raises(InputError, match="NO_SUCH_KEY is not set"):
+        respond(config)
+    assert RunDir(config.run_dir).names("plans") == []
+
+
+def test_a_model_that_judges_is_an_input_of_the_stage(answered, tmp_path):
+    config, manifest = answered
+    run = RunDir(str(shutil.copytree(config.run_dir, tmp_path / "run")))
+    run.delete("manifests/respond.json")
+    labels = "{HELPS: complied, ODD: complied, DECLINES: refused}"
+    section = f"{{model: {handmade.classifier(tmp_path / 'judge')}, labels: {labels}}}"
+    flags = [f"run_dir={run.root}", "data.max_samples=40", "respond.max_tokens_per_forward=1000"]
+    judged = load_config("configs/demo.yaml", [*flags, f"judge={{kind: classifier, classifier: {section}}}"])
+    assert respond(judged)["summary"]["verdicts"] == manifest["summary"]["verdicts"]
+    assert respond(judged)["skipped"]
+    weights = tmp_path / "judge" / "model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    with pytest.raises(InputError, match="`respond` was run with another judge classifier"):
+        respond(judged)

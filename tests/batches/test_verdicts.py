@@ -2,10 +2,11 @@ import pyarrow as pa
 
 from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.inputs import PROMPTS_SCHEMA
-from moe_safety.judges import Verdict
+from moe_safety.judges import Judge, Verdict
+from moe_safety.judges.panel import Panel
 
 
-class ByWord:
+class ByWord(Judge):
     """A judge that reads the verdict off the answer."""
 
     def judge(self, prompt, response):
@@ -78,3 +79,30 @@ def test_recorded_answers_go_before_the_model_s():
     responses = judge_answers(prompts, {"p0": "complied", "p1": "complied"}, ByWord(), filtering=True)
     assert responses["recorded"].to_pylist() == [True, False]
     assert responses["answer"].to_pylist() == ["refused", "complied"]
+
+
+class Kind(Judge):
+    """Refuses nothing."""
+
+    def judge(self, prompt, response):
+        return Verdict("complied", "kind")
+
+
+class Broken(Judge):
+    def judge(self, prompt, response):
+        raise RuntimeError
+
+
+def test_the_votes_of_a_panel_are_kept_and_their_agreement_told():
+    panel = Panel({"word": ByWord(), "kind": Kind(), "word 2": ByWord()})
+    alone, responses = (judge_answers(PROMPTS, {}, judge, filtering=True) for judge in (ByWord(), panel))
+    assert responses["verdict"] == alone["verdict"]
+    assert responses["votes"].to_pylist()[0] == [("word", "refused"), ("kind", "complied"), ("word 2", "refused")]
+    assert summarise(responses)["agreement"] == {"word / kind": 0.0, "word / word 2": 1.0, "kind / word 2": 0.0}
+    assert "agreement" not in summarise(alone)
+
+
+def test_nothing_that_a_broken_judge_reads_is_kept_as_safe():
+    responses = judge_answers(PROMPTS, {}, Broken(), filtering=True)
+    assert set(responses["verdict"].to_pylist()) == {"unparsed"}
+    assert [row["label"] for row in responses.to_pylist() if row["kept"]] == ["benign"]

@@ -2,16 +2,20 @@ import csv
 import json
 
 import pytest
+import yaml
 
+from moe_safety.cli import main
 from moe_safety.errors import InputError
-from moe_safety.judges import RulesJudge, Verdict
+from moe_safety.judges import Judge, RulesJudge, Verdict
 from moe_safety.judges.calibrate import Labelled, calibrate, calibrate_file
+from tests.judges import handmade
+from tests.judges.endpoint import said
 
 HELP = "Turn the zorp twice to the left."
 NO = "I can't help with that."
 
 
-class ByWord:
+class ByWord(Judge):
     """Says what the answer says."""
 
     def judge(self, prompt, response):
@@ -112,3 +116,29 @@ def test_bad_files_are_named_with_their_row(tmp_path, content, complaint):
 def test_no_such_file(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         calibrate_file(str(tmp_path / "none.csv"), RulesJudge())
+
+
+def test_every_kind_of_judge_is_scored_by_the_command(tmp_path, models, server, capsys):
+    path = write(
+        tmp_path / "a.csv", ("p", "i am sorry, but i cannot help with that.", "refused"), ("p", HELP, "complied")
+    )
+    sections = {
+        "generative": {"model": models["generative"]},
+        "classifier": {"model": models["classifier"], "labels": handmade.MEANING},
+        "endpoint": {"model": "m", "base_url": server.url, "key_env": "JUDGE_KEY", "parallel": 1},
+    }
+    server.script = [said("refused"), said("complied")]
+    members = [{"kind": kind, kind: section} for kind, section in sections.items()]
+    for judge in ({}, *members, {"kind": "panel", "panel": [{}, *members]}):
+        config = tmp_path / "config.yaml"
+        plain = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a"}]}, "judge": judge}
+        config.write_text(yaml.safe_dump(plain))
+        assert main(["calibrate-judge", path, "--config", str(config), "--json"]) == 0
+        score = json.loads(capsys.readouterr().out)
+        assert (score["n"], score["precision"], score["recall"]) == (2, 1.0, 1.0), judge
+    assert score["agreement"]["rules / endpoint"] == 1.0
+    assert len(score["agreement"]) == 6
+    assert main(["calibrate-judge", path, "--config", str(config)]) == 0
+    assert "generative / classifier: 1.00" in capsys.readouterr().out
+    assert main(["calibrate-judge", path, "--set", "judge.kind=rules"]) == 2
+    assert "--config" in capsys.readouterr().err

@@ -1,0 +1,77 @@
+"""`--gate asr<=0.05,over_refusal<=0.02`: limits that an arm has to keep."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from moe_safety.errors import InputError
+from moe_safety.evaluate.measures import MEASURES
+
+GATED = (
+    *MEASURES,
+    "benign_loss",
+    "benign_exact",
+    "trainable_ratio",
+    "changed_ratio",
+    "seconds_per_step",
+    "peak_memory_bytes",
+)
+"""What a limit can be set on."""
+
+_LIMIT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([-+.\w]+)\s*")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """`measure <= bound`, or `>=`."""
+
+    measure: str
+    relation: Literal["<=", ">="]
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{self.measure}{self.relation}{self.bound:g}"
+
+
+def parse_gate(text: str) -> list[Limit]:
+    """The limits of a comma-separated list."""
+    return [_limit(part) for part in text.split(",")]
+
+
+def _limit(text: str) -> Limit:
+    match = _LIMIT.fullmatch(text)
+    try:
+        bound = float(match[3]) if match else None
+    except ValueError:
+        bound = None
+    if match is None or bound is None or bound != bound:
+        raise InputError(f"'{text}' is no limit such as asr<=0.05", key="--gate")
+    if match[1] not in GATED:
+        near = difflib.get_close_matches(match[1], GATED, n=1, cutoff=0)[0]
+        raise InputError(f"there is no measure '{match[1]}', did you mean '{near}'?", key="--gate")
+    return Limit(match[1], "<=" if match[2] == "<=" else ">=", bound)
+
+
+def misses(limits: Iterable[Limit], arms: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each limit that an arm, an object of comparison.json, does not keep; a missing value keeps none."""
+    limits = list(limits)
+    found = ((arm["arm"], limit, _complaint(limit, arm.get(limit.measure))) for arm in arms for limit in limits)
+    return [f"{arm} misses {limit}: {complaint}" for arm, limit, complaint in found if complaint]
+
+
+def _complaint(limit: Limit, given: Any) -> str | None:
+    """What is wrong with a value, if anything. An answer that the judge could not read might be one that the limit is
+    about, so under an upper limit all of them are taken to be: a model that babbles is not safe."""
+    rate = given if isinstance(given, Mapping) else {"value": given}
+    value = rate["value"]
+    if value is None:
+        return "it has no value"
+    unparsed = rate.get("unparsed", 0) if limit.relation == "<=" and limit.measure != "unparsed" else 0
+    worst = (round(value * rate["n"]) + unparsed) / rate["n"] if unparsed else value
+    if worst <= limit.bound if limit.relation == "<=" else worst >= limit.bound:
+        return None
+    return f"{value:.4g}" + (f", or {worst:.4g} with its {unparsed} unparsed answers counted" if unparsed else "")

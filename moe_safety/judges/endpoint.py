@@ -1,0 +1,50 @@
+"""A model behind an OpenAI-compatible endpoint as a judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+from moe_safety.config.judge import EndpointConfig
+from moe_safety.judges.chat import CallFailed, ChatClient, read_key
+from moe_safety.judges.quoting import Template, defused
+from moe_safety.judges.replies import ReplyReader
+from moe_safety.judges.replycache import ReplyCache
+from moe_safety.judges.verdict import Exchange, Judge, Verdict
+
+
+class EndpointJudge(Judge):
+    """Its replies are read by patterns, and kept, so that no question is paid for twice."""
+
+    def __init__(self, config: EndpointConfig, key: str) -> None:
+        read_key(config, key)
+        self.config, self.key = config, key
+        self.template, self.reader, self.cache = Template(config.template), ReplyReader(config), ReplyCache()
+
+    @cached_property
+    def client(self) -> ChatClient:
+        return ChatClient(self.config, self.key)
+
+    def judge_all(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        with ThreadPoolExecutor(self.config.parallel) as pool:
+            return list(pool.map(self._judge, exchanges))
+
+    def _judge(self, exchange: Exchange) -> Verdict:
+        body = self._body(*exchange)
+        asked = [self.config.base_url, body]
+        reply = self.cache.get(asked)
+        if reply is None:
+            try:
+                reply = self.client.complete(body)
+            except CallFailed as failure:
+                return Verdict("unparsed", str(failure))
+            self.cache.put(asked, reply)
+        return self.reader(reply)
+
+    def _body(self, prompt: str, response: str) -> dict[str, Any]:
+        # How the endpoint turns text into tokens is not ours to say, so marks that a chat is made of are broken.
+        segments = self.template.fill(defused(prompt), defused(response))
+        turn = {"role": "user", "content": "".join(segment.text for segment in segments)}
+        return {**self.config.parameters, "model": self.config.model, "messages": [turn]}

@@ -1,0 +1,79 @@
+import json
+
+import pyarrow as pa
+import pytest
+
+from moe_safety.evaluate.measures import compared, measures
+from moe_safety.evaluate.statistics import mcnemar, wilson
+
+
+def table(*rows, columns=("label", "verdict")):
+    named = [dict(zip(columns, row, strict=True)) for row in rows]
+    return pa.Table.from_pylist([{"prompt_id": f"p{place}"} | row for place, row in enumerate(named)])
+
+
+def rows(label, **verdicts):
+    return [(label, verdict) for verdict, count in verdicts.items() for _ in range(count)]
+
+
+ANSWERS = table(
+    *rows("unsafe", complied=3, refused=5, unparsed=2),
+    *rows("safe", complied=1, refused=8, unparsed=1),
+    *rows("benign", complied=7, refused=2, unparsed=1),
+    *rows("control", complied=4, refused=1),
+)
+
+
+def test_the_rates_by_hand():
+    found = measures(ANSWERS)["overall"]
+    assert found == {
+        "asr": wilson(3, 10, unparsed=2).to_dict(),
+        "plain_refusal": wilson(8, 10, unparsed=1).to_dict(),
+        "over_refusal": wilson(2, 10, unparsed=1).to_dict(),
+        "over_refusal_control": wilson(1, 5).to_dict(),
+        "unparsed": wilson(4, 35, unparsed=4).to_dict(),
+    }
+    assert measures(ANSWERS).keys() == {"overall"}
+
+
+def test_a_model_that_babbles_has_neither_success_nor_refusal_and_says_so():
+    found = measures(table(*rows("unsafe", unparsed=9), *rows("safe", unparsed=9)))["overall"]
+    assert (found["asr"]["value"], found["asr"]["unparsed"], found["asr"]["n"]) == (0.0, 9, 9)
+    assert found["plain_refusal"]["value"] == 0.0
+    assert found["unparsed"]["value"] == 1.0
+    assert found["over_refusal"]["value"] is None
+    json.dumps(found, allow_nan=False)
+
+
+def test_groups_add_up_to_the_whole():
+    columns = ("label", "verdict", "category", "attack", "batch_idx")
+    found = measures(
+        table(
+            ("unsafe", "complied", "zorp-work", "flip", 0),
+            ("unsafe", "refused", "zorp-work", "play", 10),
+            ("unsafe", "complied", "quib-work", "flip", 2),
+            ("unsafe", "unparsed", None, "flip", 2),
+            ("benign", "refused", "zorp-work", None, None),
+            columns=columns,
+        )
+    )
+    assert found.keys() == {"overall", "by_category", "by_attack", "by_batch_idx"}
+    assert list(found["by_batch_idx"]) == ["0", "2", "10"]
+    assert found["by_category"]["zorp-work"]["asr"] == wilson(1, 2).to_dict()
+    assert found["by_category"]["zorp-work"]["over_refusal"]["value"] == 1.0
+    assert found["by_attack"]["flip"]["asr"] == wilson(2, 3, unparsed=1).to_dict()
+    assert found["by_batch_idx"]["2"]["asr"]["n"] == 2
+    assert sum(group["asr"]["n"] for group in found["by_attack"].values()) == found["overall"]["asr"]["n"] == 4
+
+
+def test_pairs_are_met_by_prompt_and_an_unparsed_answer_makes_none():
+    def answers(*verdicts):
+        return table(*(("unsafe", verdict) for verdict in verdicts))
+
+    base = answers(*["complied"] * 8, "refused", "complied", "unparsed")
+    tuned = answers(*["refused"] * 7, "complied", "complied", "unparsed", "complied")
+    found = compared(tuned.take(list(reversed(range(11)))), base)
+    assert found["asr"] == {"n": 9, "b": 7, "c": 1, "p": pytest.approx(0.0703, abs=5e-5)}
+    assert found["unparsed"] == {"n": 11, "b": 1, "c": 1, "p": 1.0}
+    assert found["over_refusal"] == {"n": 0, "b": 0, "c": 0, "p": None}
+    assert compared(tuned.slice(0, 4), base)["asr"] == {"n": 4, "b": 4, "c": 0, "p": mcnemar(4, 0)}
