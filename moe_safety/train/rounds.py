@@ -87,7 +87,8 @@ def _selection(plan: Plan, folder: str, model: ModelConfig, done: list[Round]) -
     if done and plan.identifies_anew:
         return _identify_anew(plan, folder, model)
     source = done[-1].folder if done else None
-    found = _checked(plan, read_selection(plan.run, f"{source}/{SELECTION}" if source else plan.selection))
+    found = done[-1].selection if done else first_selection(plan)
+    assert found is not None
     names = {f"{source}/{name}" if source else name: name for name in (MASK, BATCH_MASKS, *SCORES)}
     for stored, name in names.items():
         if plan.run.exists(stored):
@@ -109,8 +110,11 @@ def _identify_anew(plan: Plan, folder: str, model: ModelConfig) -> Selection:
     return read_selection(plan.run, f"{folder}/{SELECTION}")
 
 
-def _checked(plan: Plan, selection: Selection) -> Selection:
-    """The selection must be of this model and of these batches."""
+def first_selection(plan: Plan) -> Selection | None:
+    """What the first round trains, checked to be of this model and of these batches; none for the baseline."""
+    if plan.config.train.mode == "baseline":
+        return None
+    selection = read_selection(plan.run, plan.selection)
     file = plan.run.path(plan.selection)
     if selection.model != model_fingerprint(plan.config.model):
         raise InputError("was made for another model; run `identify` again", file=file)

@@ -14,7 +14,7 @@ from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.identify.files import BATCH_MASKS, MASK
 from moe_safety.identify.places import PROMPTS
-from moe_safety.identify.selection import SELECTION, read_selection
+from moe_safety.identify.selection import SELECTION
 from moe_safety.models.choosing import rule_of
 from moe_safety.models.layout import MoELayout
 from moe_safety.models.load import check_loadable, model_fingerprint, skeleton_of
@@ -22,7 +22,7 @@ from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 from moe_safety.train.arms import arm_name
 from moe_safety.train.metadata import metadata, union_of
 from moe_safety.train.printing import print_end, print_start
-from moe_safety.train.rounds import Plan, Round, run_rounds
+from moe_safety.train.rounds import Plan, Round, first_selection, run_rounds
 
 METADATA = "training_metadata.json"
 
@@ -57,8 +57,7 @@ def _train(config: Config, run: RunDir, layout: MoELayout, arm: str, selection: 
     if config.train.masking == "routing" or config.train.routing == "replay" or config.train.router.enabled:
         rule_of(skeleton)
     plan = Plan(config, run, layout, folder, selection, batch_weights(config, run, batches), sorted(set(_ids(batches))))
-    chosen = read_selection(run, selection) if config.train.mode == "selective" else None
-    print_start(config, batches, chosen, layout, skeleton.num_parameters())
+    print_start(config, batches, first_selection(plan), layout, skeleton.num_parameters())
     rounds = run_rounds(plan)
     described = metadata(config, run, layout, arm, rounds)
     outputs = [*_final_model(run, folder, rounds[-1]), *_masks(run, folder, rounds, layout)]

@@ -1,0 +1,156 @@
+"""On one GPU: a selective step against the baseline's, and the freeze there, bit by bit.
+
+    python benchmarks/gpu/train.py [--profile]
+
+OLMoE-1B-7B shape, random weights, bfloat16 with float32 masters, 16 x 256 tokens, 5 % of the experts. Each variant runs
+in a process of its own, so that one's memory does not count for the other. Times are medians of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import torch
+from transformers import AutoModelForCausalLM, OlmoeConfig
+
+from moe_safety.models.answers import answer_losses, make_rows
+from moe_safety.models.experts import use_our_experts
+from moe_safety.models.experts.selective import selective_experts
+from moe_safety.models.layout import MoELayout, inspect_model
+from moe_safety.train.engines import PlainEngine
+from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
+from moe_safety.train.world import World
+
+ROWS, PROMPT, ANSWER, SHARE, STEPS = 16, 128, 128, 0.05, 12
+
+
+def build() -> torch.nn.Module:
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        model = AutoModelForCausalLM.from_config(OlmoeConfig(intermediate_size=1024), dtype=torch.bfloat16)
+    return use_our_experts(model).eval()
+
+
+def one(variant: str, profile: bool) -> dict[str, float]:
+    """Seconds of a step and the peak."""
+    model = build()
+    layout = inspect_model(model)
+    everyone = layout.experts()
+    experts = random.Random(0).sample(everyone, round(SHARE * len(everyone)))
+    ids = torch.randint(0, 50000, (ROWS, PROMPT + ANSWER)).tolist()
+    rows = make_rows([row[:PROMPT] for row in ids], [row[PROMPT:] for row in ids], "cuda")
+    with ExitStack() as stack:
+        if variant == "selective":
+            selective = stack.enter_context(selective_experts(model, experts))
+            trained = dict(selective.named_parameters())
+            optimizer = LazyAdamW(trained.values(), weight_decay=0.1)
+        else:
+            model.requires_grad_(True)
+            trained = dict(model.named_parameters())
+            optimizer = MasterAdamW(trained.values(), weight_decay=0.1)
+        engine = PlainEngine(trained, optimizer, 1.0, World())
+
+        def step() -> None:
+            losses, _ = answer_losses(model, rows)
+            engine.backward(losses.mean(), last=True)
+            engine.step(1e-5)
+
+        times = []
+        for _ in range(STEPS):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            step()
+            end.record()
+            torch.cuda.synchronize()
+            times.append(start.elapsed_time(end))
+        if profile:
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+                step()
+                torch.cuda.synchronize()
+            table = profiler.key_averages().table(sort_by="cuda_time_total", row_limit=30, max_name_column_width=60)
+            print(table, file=sys.stderr)
+        peak = torch.cuda.max_memory_allocated()
+    return {"ms": statistics.median(times[4:]), "low": min(times[4:]), "high": max(times[4:]), "peak": peak}
+
+
+def freeze() -> dict[str, float]:
+    """Steps with changing masks: how many experts moved that may not, and whether the others all moved."""
+    model = build()
+    layout = inspect_model(model)
+    everyone = layout.experts()
+    chooser = random.Random(1)
+    masks = [sorted(chooser.sample(everyone, 24)) for _ in range(6)]
+    before = {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+    wrong, moved, expected = 0, 0, 0
+    with selective_experts(model, sorted(set().union(*masks))) as selective:
+        trained = dict(selective.named_parameters())
+        engine = PlainEngine(trained, LazyAdamW(trained.values(), weight_decay=0.1), 1.0, World())
+        for mask in masks:
+            selective.set_active(mask)
+            kept = {name: own.detach().clone() for name, own in trained.items()}
+            ids = torch.randint(0, 50000, (ROWS, 64)).tolist()
+            rows = make_rows([row[:32] for row in ids], [row[32:] for row in ids], "cuda")
+            engine.backward(answer_losses(model, rows)[0].mean(), last=True)
+            engine.step(1e-4)
+            changed = _changed(trained, kept, selective.experts, layout)
+            wrong += len(changed - set(mask))
+            moved += len(changed & set(mask))
+            expected += len(mask)
+    union = set().union(*masks)
+    for name, tensor in model.state_dict().items():
+        layer = next((layer for layer in layout.layers if name in layer.parameters), None)
+        differs = tensor.cpu().view(torch.int16) != before[name].view(torch.int16)
+        if layer is None:
+            wrong += int(differs.any())
+            continue
+        rows_changed = differs.flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+        wrong += len({(layer.index, expert) for expert in rows_changed} - union)
+    return {"illegal": wrong, "moved": moved, "expected": expected}
+
+
+def _changed(
+    trained: dict[str, torch.nn.Parameter],
+    kept: dict[str, torch.Tensor],
+    experts: list[tuple[int, int]],
+    layout: MoELayout,
+) -> set[tuple[int, int]]:
+    found = set()
+    for name, own in trained.items():
+        layer = next(layer for layer in layout.layers if name in layer.parameters)
+        mine = [expert for index, expert in experts if index == layer.index]
+        places = (own.detach() != kept[name]).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+        found |= {(layer.index, mine[place]) for place in places}
+    return found
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("variant", nargs="?")
+    options.add_argument("--profile", action="store_true")
+    given = options.parse_args()
+    if given.variant:
+        print(json.dumps(freeze() if given.variant == "freeze" else one(given.variant, given.profile)))
+        return
+    found = {}
+    for variant in ("freeze", "selective", "baseline"):
+        command = [sys.executable, __file__, variant, *(["--profile"] if given.profile else [])]
+        found[variant] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
+        print(variant, found[variant], flush=True)
+    fast, slow = found["selective"], found["baseline"]
+    print(
+        f"selective {fast['ms']:.1f} ms ({fast['low']:.1f}-{fast['high']:.1f}), {fast['peak'] / 1e9:.1f} GB; "
+        f"baseline {slow['ms']:.1f} ms ({slow['low']:.1f}-{slow['high']:.1f}), {slow['peak'] / 1e9:.1f} GB: "
+        f"{slow['ms'] / fast['ms']:.2f} times faster (goal 2.5), {fast['peak'] / slow['peak']:.3f} of the memory (0.28)"
+    )
+    frozen = found["freeze"]
+    print(f"freeze: {frozen['illegal']} illegal moves, {frozen['moved']} of {frozen['expected']} active experts moved")
+
+
+if __name__ == "__main__":
+    main()

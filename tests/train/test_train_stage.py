@@ -1,0 +1,198 @@
+"""`train` as users run it: one arm from a run directory, in this process and on Ray workers."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+from safetensors.torch import load_file
+
+from moe_safety.checkpoints import verify
+from moe_safety.config import load_config
+from moe_safety.errors import InputError
+from moe_safety.identify.selection import SELECTION, read_selection
+from moe_safety.models.load import check_loadable, model_folder
+from moe_safety.pipeline import run_one
+from moe_safety.rundir import RunDir
+from moe_safety.train.stage import train
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+FAST = ["train.launch=process", "train.num_epochs=1", "train.learning_rate=1e-3", "train.weight_decay=0.1"]
+THREE_ROUNDS = [
+    *FAST,
+    "identify.method=gradient",
+    "train.num_rounds=3",
+    "train.router.enabled=true",
+    "train.router.lr=1e-3",
+    "train.checkpoint_every=2",
+]
+
+
+@pytest.fixture(scope="module")
+def identified(composed, tmp_path_factory):
+    """A run directory with a selection by routing, to copy."""
+    folder = tmp_path_factory.mktemp("identified") / "run"
+    shutil.copytree(composed, folder)
+    config = load_config("configs/demo.yaml", [f"run_dir={folder}", "data.max_samples=60"])
+    for stage in ("capture", "gradients", "identify"):
+        run_one(stage, config)
+    return folder
+
+
+@pytest.fixture
+def arm(identified, tmp_path):
+    """Makes the configuration of a fresh copy of it."""
+
+    def make(*flags, name="run"):
+        shutil.copytree(identified, tmp_path / name)
+        return load_config("configs/demo.yaml", [f"run_dir={tmp_path / name}", "data.max_samples=60", *flags])
+
+    return make
+
+
+def metadata(config, name):
+    return RunDir(config.run_dir).read_json(f"train/{name}/training_metadata.json")
+
+
+def weights(config, name):
+    return load_file(f"{config.run_dir}/train/{name}/final_model/model.safetensors")
+
+
+def test_what_trained_is_what_the_metadata_say(arm, capsys):
+    config = arm(*FAST)
+    assert not train(config)["skipped"]
+    told = capsys.readouterr().out
+    assert "SELECTIVE EXPERT training" in told
+    assert "5 batches x 24 examples" in told and "(8 safe, 8 unsafe)" in told
+    run, described = RunDir(config.run_dir), metadata(config, "selective-routing")
+    selection, layout = read_selection(run), check_loadable(config.model)
+    report = verify(
+        model_folder(config.model), run.path("train/selective-routing/final_model"), selection.union(), False
+    )
+    assert report.violations == []
+    assert sorted(report.experts) == selection.union()
+    changed = sum(layout.layers[layout.position(layer)].parameters_per_expert for layer, _ in report.experts)
+    assert described["trainable_ratio"] == changed / described["total_params"]
+    assert described["total_params"] == report.parameters
+    assert described["training_mode"] == "selective_experts"
+    assert described["total_unique_unsafe_experts"] == len(selection.union())
+    assert described["per_batch_unsafe_expert_counts"] == {str(b): len(e) for b, e in selection.per_batch.items()}
+    assert [row["batch_idx"] for row in described["training_logs"]] != [[0], [1], [2], [3], [4]], "shuffled"
+    assert sorted(row["batch_idx"][0] for row in described["training_logs"]) == [0, 1, 2, 3, 4]
+    assert np.load(run.path("train/selective-routing/expert_mask.npy")).sum() == len(selection.union())
+
+    assert train(config)["skipped"]
+    with pytest.raises(InputError, match=r"train.learning_rate = 0.001, now 0.01; use --force"):
+        train(load_config("configs/demo.yaml", [f"run_dir={config.run_dir}", *FAST, "train.learning_rate=1e-2"]))
+
+
+def test_the_baseline_moves_everything(arm, capsys):
+    config = arm(*FAST, "train.mode=baseline", "train.learning_rate=1e-4")
+    train(config)
+    assert "BASELINE EXPERIMENT: Training ALL model parameters" in capsys.readouterr().out
+    described = metadata(config, "baseline")
+    assert (described["training_mode"], described["trainable_ratio"]) == ("full_model_baseline", 1.0)
+    base, tuned = load_file(model_folder(config.model) / "model.safetensors"), weights(config, "baseline")
+    assert all((tuned[name] != base[name]).any() for name in base)
+
+
+def test_bad_selections_are_told_apart(arm):
+    config = arm(*FAST)
+    run = RunDir(config.run_dir)
+    whole = run.read_json(SELECTION)
+    cases = {
+        "was made for another model": {"model": "another"},
+        "has masks for 4 batches, and there are 5": {"per_batch": dict(list(whole["per_batch"].items())[:4])},
+        "names L09_E00": {"per_batch": whole["per_batch"] | {"0": [[9, 0]]}},
+        "selects no expert": {"per_batch": {batch: [] for batch in whole["per_batch"]}},
+    }
+    for message, change in cases.items():
+        run.write_json(SELECTION, whole | change)
+        with pytest.raises(InputError, match=message):
+            train(config, force=True)
+    assert not os.path.exists(run.path("train/selective-routing/final_model"))
+
+
+def test_three_rounds_killed_in_the_second_end_as_if_nothing_had_been(arm):
+    whole, killed = arm(*THREE_ROUNDS, name="whole"), arm(*THREE_ROUNDS, name="killed")
+    run_one("identify", whole, force=True)
+    run_one("identify", killed, force=True)
+    train(whole)
+    command = [sys.executable, "-m", "moe_safety", "train", "configs/demo.yaml"]
+    for flag in [f"run_dir={killed.run_dir}", "data.max_samples=60", *THREE_ROUNDS]:
+        command += ["--set", flag]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True, stderr=subprocess.STDOUT
+    )
+    for line in process.stdout:
+        if "round_2/experts step 4" in line:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    train(killed)
+
+    name = "selective-gradient+router"
+    one, two = weights(whole, name), weights(killed, name)
+    assert all((one[key] == two[key]).all() for key in one)
+    logs = [
+        [(row["round"], row["phase"], row["step"], row["batch_idx"], row["loss"]) for row in each["training_logs"]]
+        for each in (metadata(whole, name), metadata(killed, name))
+    ]
+    assert logs[0] == logs[1]
+    assert len(logs[0]) == 30
+
+    run = RunDir(whole.run_dir)
+    selections = [read_selection(run, f"train/{name}/round_{number}/{SELECTION}") for number in (1, 2, 3)]
+    assert selections[0].model != selections[1].model != selections[2].model
+    for number in (1, 2, 3):
+        assert run.exists(f"train/{name}/round_{number}/expert_gradients.parquet")
+    check_that_phases_move_their_own(run, whole, name)
+
+
+def check_that_phases_move_their_own(run, config, name):
+    """Experts in expert phases, routers in router phases, and nothing else in either."""
+    before = load_file(model_folder(config.model) / "model.safetensors")
+    for number in (1, 2, 3):
+        for phase in ("experts", "router"):
+            after = load_file(run.path(f"train/{name}/round_{number}/{phase}/model/model.safetensors"))
+            moved = {key for key in after if (after[key] != before[key]).any()}
+            kind = ".experts." if phase == "experts" else ".gate.weight"
+            assert moved and all(kind in key for key in moved), (number, phase)
+            before = after
+    described = metadata(config, name)
+    assert set(described["expert_gradients_per_round"]) == {"1", "2", "3"}
+    assert "L0_E1" in described["expert_gradients_per_round"]["2"]
+
+
+def kill_a_worker_after(marker):
+    """SIGKILLs one Ray Train worker once a checkpoint stands."""
+    while not os.path.exists(marker):
+        time.sleep(0.05)
+    for process in psutil.process_iter(["cmdline"]):
+        if "RayTrainWorker" in " ".join(process.info["cmdline"] or []):
+            process.kill()
+            return
+
+
+def test_two_ray_workers_with_one_killed_on_the_way(arm):
+    flags = ["train.launch=ray", "train.num_workers=2", "train.num_epochs=4", "train.checkpoint_every=3"]
+    more = [*FAST, *flags, "train.deepspeed=2"]
+    whole, killed = arm(*more, name="whole"), arm(*more, name="killed")
+    train(whole)
+    marker = f"{killed.run_dir}/train/selective-routing/round_1/experts/checkpoints/step-00000006.json"
+    thread = threading.Thread(target=kill_a_worker_after, args=(marker,), daemon=True)
+    thread.start()
+    train(killed)
+    assert not thread.is_alive()
+    one, two = weights(whole, "selective-routing"), weights(killed, "selective-routing")
+    assert all((one[key] == two[key]).all() for key in one)
+    steps = [[row["step"] for row in metadata(each, "selective-routing")["training_logs"]] for each in (whole, killed)]
+    assert steps[0] == steps[1] == list(range(12))
