@@ -11,18 +11,21 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.models.experts import use_our_experts
-from moe_safety.models.fingerprint import fingerprint, local_folder
+from moe_safety.models.fingerprint import cache_folder, fingerprint, local_folder
 from moe_safety.models.layout import MoELayout, inspect_model
 from moe_safety.models.quiet import quiet
 from moe_safety.models.skeleton import build_skeleton, loader_of, read_config
+from moe_safety.rundir import fetched
 
 
 def model_path(model: ModelConfig) -> str:
-    """The folder or hub id to load; `demo` is built first where it is missing."""
+    """The folder or hub id to load; `demo` is built, and a URI fetched, first where it is missing."""
     if model.name == "demo":
         from moe_safety.models.demo.build import demo_folder
 
         return str(demo_folder())
+    if "://" in model.name:
+        return str(fetched(model.name, cache_folder() / "models"))
     return model.name
 
 
@@ -53,13 +56,22 @@ def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool
     config = read_config(model_path(model), revision=model.revision, trust_remote_code=model.trust_remote_code)
     loader = loader_of(config, model.name, model.trust_remote_code)
     place = None if partitioned else "auto" if (gpus or 1) > 1 else device
-    loaded = _load(loader, model, dtype=dtype, device_map=place)
+    # Other weights than safetensors are pickles.
+    loaded = _load(loader, model, dtype=dtype, device_map=place, use_safetensors=True)
     return use_our_experts(loaded).eval()
 
 
 def check_loadable(model: ModelConfig) -> MoELayout:
     """The model's layout from its config alone: fails early, before any weight is read, where it cannot be served."""
     return inspect_model(skeleton_of(model))
+
+
+def dtype_of(model: ModelConfig) -> torch.dtype:
+    """The type that the model's weights are loaded in."""
+    if model.dtype != "auto":
+        return getattr(torch, model.dtype)
+    config = read_config(model_path(model), revision=model.revision, trust_remote_code=model.trust_remote_code)
+    return config.dtype or torch.float32
 
 
 def skeleton_of(model: ModelConfig) -> PreTrainedModel:

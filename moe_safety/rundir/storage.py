@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -17,7 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from moe_safety.config import without_secrets
 from moe_safety.errors import InputError, RunError
+from moe_safety.rundir.parquet import open_parquet
 
 _CHUNK = 1 << 22
 
@@ -28,10 +29,7 @@ class RunDir:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         if "://" in uri:
-            try:
-                self.filesystem, self.root = fs.FileSystem.from_uri(uri)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise InputError(f"cannot be opened: {error}", key="run_dir", file=uri) from None
+            self.filesystem, self.root = open_uri(uri, "run_dir")
         else:
             self.filesystem, self.root = fs.LocalFileSystem(), os.path.abspath(uri)
         self.is_local = isinstance(self.filesystem, fs.LocalFileSystem)
@@ -45,6 +43,13 @@ class RunDir:
         if name.startswith("/") or "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
             raise InputError(f"'{name}' is not a path inside the run directory")
         return f"{self.root}/{name}"
+
+    def uri_of(self, name: str) -> str:
+        """What opens `name` from anywhere: its path, or its URI with the run directory's own options."""
+        if self.is_local:
+            return self.path(name)
+        place, question, options = self.uri.partition("?")
+        return f"{place.rstrip('/')}/{self.path(name).removeprefix(self.root + '/')}{question}{options}"
 
     def exists(self, name: str) -> bool:
         return self.filesystem.get_file_info(self.path(name)).type == fs.FileType.File
@@ -97,6 +102,10 @@ class RunDir:
             fs.copy_files(self.path(folder), local, source_filesystem=self.filesystem)
             yield Path(local)
 
+    def fetch(self, name: str, target: Path) -> None:
+        """Copies one file to a local disk."""
+        fs.copy_files(self.path(name), str(target), source_filesystem=self.filesystem)
+
     def read_bytes(self, name: str) -> bytes:
         with self.filesystem.open_input_stream(self.path(name)) as stream:
             return stream.read()
@@ -106,13 +115,17 @@ class RunDir:
             Path(path).write_bytes(data)
 
     def read_json(self, name: str) -> Any:
-        return json.loads(self.read_bytes(name))
+        try:
+            return json.loads(self.read_bytes(name))
+        except ValueError:
+            raise InputError("is not JSON", file=self.path(name)) from None
 
     def write_json(self, name: str, value: Any) -> None:
         self.write_bytes(name, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        return pq.read_table(self.path(name), columns=columns, filesystem=self.filesystem)
+        with self.open_parquet(name) as file:
+            return file.read(columns=columns)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         with self.writing(name) as path:
@@ -120,7 +133,7 @@ class RunDir:
 
     def open_parquet(self, name: str) -> pq.ParquetFile:
         """For reading a table piece by piece."""
-        return pq.ParquetFile(self.path(name), filesystem=self.filesystem)
+        return open_parquet(self.path(name), self.path(name), self.filesystem)
 
     def digest(self, name: str) -> str:
         """sha256 of the file's bytes."""
@@ -150,13 +163,28 @@ class RunDir:
             raise RunError(f"{target}: {error.strerror or error}; nothing was overwritten") from error
 
     def _put(self, filled: str, target: str) -> None:
-        with open(filled, "rb") as source:
-            if self.is_local:
+        if self.is_local:
+            with open(filled, "rb") as source:
                 os.fsync(source.fileno())
-                os.replace(filled, target)
-            else:
-                with self.filesystem.open_output_stream(target) as stream:
-                    shutil.copyfileobj(source, stream, _CHUNK)
+            os.replace(filled, target)
+        else:
+            # In one call: an upload that Python code could interrupt would be closed, and stand there cut short.
+            fs.copy_files(filled, target, destination_filesystem=self.filesystem)
+
+
+def open_uri(uri: str, key: str) -> tuple[fs.FileSystem, str]:
+    """The file system that a URI names, and the path in it; `key` is what an error names. No password is printed."""
+    shown = uri.partition("?")[0]
+    try:
+        without_secrets(uri)
+    except ValueError as error:
+        raise InputError(f"the URI {error}", key=key) from None
+    try:
+        filesystem, root = fs.FileSystem.from_uri(uri)
+        filesystem.get_file_info(root)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"cannot be opened: {' '.join(str(error).split())}", key=key, file=shown) from None
+    return filesystem, root.rstrip("/")
 
 
 def file_digest(path: str | Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from typing import Any
 
@@ -47,6 +48,8 @@ def _on_ray(run: RunDir, task: Task) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    # On a busy machine workers take longer to start than Ray would wait.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
     connect()
     settings = task.config.train
     on_gpu = ray.cluster_resources().get("GPU", 0) >= settings.num_workers
@@ -57,15 +60,17 @@ def _on_ray(run: RunDir, task: Task) -> None:
         scaling_config=ScalingConfig(num_workers=settings.num_workers, use_gpu=on_gpu),
         run_config=RunConfig(
             name=uuid.uuid4().hex,
-            storage_path=run.path(storage) if run.is_local else f"{run.uri.rstrip('/')}/{storage}",
+            storage_path=run.path(storage),
+            storage_filesystem=run.filesystem,
             failure_config=FailureConfig(max_failures=settings.max_failures),
         ),
     )
     try:
         trainer.fit()
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RunError(f"{task.folder}: {first}") from error
+        # Ray's first line says that it failed, the last one why.
+        told = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise RunError(f"{task.folder}: {told[0].strip()} {told[-1].strip()}") from error
     finally:
         run.delete_folder(storage)
 

@@ -33,6 +33,7 @@ class _WithMasters(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            self._begin(group)
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
@@ -43,6 +44,9 @@ class _WithMasters(Optimizer):
                 self._update(master, parameter.grad, state, group)
                 if master is not parameter:
                     parameter.copy_(master)
+
+    def _begin(self, group: dict[str, Any]) -> None:
+        """Before the parameters of a group are updated."""
 
     def _fresh(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
         small = parameter.dtype in (torch.bfloat16, torch.float16)
@@ -95,6 +99,10 @@ class LazyAdamW(_WithMasters):
         fresh = super()._fresh(parameter)
         return fresh | {"steps": torch.zeros_like(fresh["exp_avg"], dtype=torch.int32)}
 
+    def _begin(self, group: dict[str, Any]) -> None:
+        # The rate changes from step to step, and as a plain number would be compiled in.
+        self._rate = torch.tensor(group["lr"])
+
     def _update(
         self, master: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
     ) -> None:
@@ -102,8 +110,7 @@ class LazyAdamW(_WithMasters):
         moments = (state["exp_avg"], state["exp_avg_sq"], state["steps"])
         if master.is_cuda:
             update = _compiled() if master.numel() >= _COMPILE_FROM else lazy_update
-            # The rate changes from step to step, and as a plain number would be compiled in.
-            update(master, grad, *moments, torch.tensor(group["lr"], device=master.device), *rest)
+            update(master, grad, *moments, self._rate, *rest)
             return
         for start in range(0, master.numel(), _BLOCK):
             block = slice(start, start + _BLOCK)

@@ -71,7 +71,7 @@ def run_rounds(plan: Plan) -> list[Round]:
             task = _task(plan, kind, f"{folder}/{kind}", model, selection)
             outcomes[kind] = run_phase(task)
             left = task.model_folder
-            model = ModelConfig(**{**model.model_dump(), "name": plan.run.path(left), "revision": None})
+            model = ModelConfig(**{**model.model_dump(), "name": plan.run.uri_of(left), "revision": None})
         done.append(Round(number, folder, selection, outcomes, left))
     return done
 
@@ -89,7 +89,9 @@ def _selection(plan: Plan, folder: str, model: ModelConfig, done: list[Round]) -
     source = done[-1].folder if done else None
     found = done[-1].selection if done else first_selection(plan)
     assert found is not None
-    names = {f"{source}/{name}" if source else name: name for name in (MASK, BATCH_MASKS, *SCORES)}
+    # Masks stand beside their selection; scores belong to the model.
+    masks, scores = (f"{source}/",) * 2 if source else (plan.selection.removesuffix(SELECTION), "")
+    names = {f"{masks}{name}": name for name in (MASK, BATCH_MASKS)} | {f"{scores}{name}": name for name in SCORES}
     for stored, name in names.items():
         if plan.run.exists(stored):
             plan.run.write_bytes(f"{folder}/{name}", plan.run.read_bytes(stored))
@@ -103,8 +105,7 @@ def _identify_anew(plan: Plan, folder: str, model: ModelConfig) -> Selection:
 
     for name in (PROMPTS, BATCHES):
         plan.run.write_bytes(f"{folder}/{name}", plan.run.read_bytes(name))
-    where = plan.run.path(folder) if plan.run.is_local else f"{plan.run.uri.rstrip('/')}/{folder}"
-    config = plan.config.model_copy(update={"run_dir": where, "model": model})
+    config = plan.config.model_copy(update={"run_dir": plan.run.uri_of(folder), "model": model})
     for stage in filter(None, (_STAGES.get(config.identify.method, "capture"), "identify")):
         run_one(stage, config)
     return read_selection(plan.run, f"{folder}/{SELECTION}")

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from moe_safety.batches.files import BATCHES
+from moe_safety.checkpoints import extract_delta
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.identify.files import BATCH_MASKS, MASK
@@ -17,7 +18,7 @@ from moe_safety.identify.places import PROMPTS
 from moe_safety.identify.selection import SELECTION
 from moe_safety.models.choosing import rule_of
 from moe_safety.models.layout import MoELayout
-from moe_safety.models.load import check_loadable, model_fingerprint, skeleton_of
+from moe_safety.models.load import check_loadable, dtype_of, model_fingerprint, model_folder, skeleton_of
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 from moe_safety.train.arms import arm_name
 from moe_safety.train.metadata import metadata, union_of
@@ -25,11 +26,14 @@ from moe_safety.train.printing import print_end, print_start
 from moe_safety.train.rounds import Plan, Round, first_selection, run_rounds
 
 METADATA = "training_metadata.json"
+DELTA = "delta.safetensors"
 
 
-def train(config: Config, *, force: bool = False, selection: str = SELECTION) -> dict[str, Any]:
-    """Trains the arm that the configuration describes, on the experts of `selection`."""
-    run, arm = RunDir(config.run_dir), arm_name(config)
+def train(
+    config: Config, *, force: bool = False, selection: str = SELECTION, arm: str | None = None
+) -> dict[str, Any]:
+    """Trains the arm that the configuration describes, on the experts of `selection`, under its name or another."""
+    run, arm = RunDir(config.run_dir), arm or arm_name(config)
     layout = check_loadable(config.model)
     settings: dict[str, Any] = {
         "seed": config.seed,
@@ -61,6 +65,7 @@ def _train(config: Config, run: RunDir, layout: MoELayout, arm: str, selection: 
     rounds = run_rounds(plan)
     described = metadata(config, run, layout, arm, rounds)
     outputs = [*_final_model(run, folder, rounds[-1]), *_masks(run, folder, rounds, layout)]
+    outputs += _delta(config, run, folder)
     run.write_json(f"{folder}/{METADATA}", described)
     steps = described["training_logs"]
     summary = {
@@ -119,6 +124,17 @@ def _final_model(run: RunDir, folder: str, last: Round) -> list[str]:
             run.copy(name, target)
         names.append(target)
     return names
+
+
+def _delta(config: Config, run: RunDir, folder: str) -> list[str]:
+    """What changed, as a file of its own; where everything did, or the type too, the model itself is that."""
+    of_base = config.model.model_copy(update={"dtype": "auto"})
+    if config.train.mode == "baseline" or dtype_of(config.model) != dtype_of(of_base):
+        return []
+    name = f"{folder}/{DELTA}"
+    with run.reading(f"{folder}/final_model") as final, run.writing(name) as path:
+        extract_delta(model_folder(config.model), final, path, trust_remote_code=config.model.trust_remote_code)
+    return [name]
 
 
 def _masks(run: RunDir, folder: str, rounds: list[Round], layout: MoELayout) -> list[str]:

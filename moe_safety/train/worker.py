@@ -6,7 +6,7 @@ import resource
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from moe_safety.errors import MoeSafetyError
 from moe_safety.models.choosing import routers
 from moe_safety.models.experts.checkpointing import checkpointed
 from moe_safety.models.experts.selective import Gather, SelectiveExperts, as_they_are, frozen, selective_experts
-from moe_safety.models.load import load_model, load_tokenizer, model_folder
+from moe_safety.models.load import dtype_of, load_model, load_tokenizer, model_folder
 from moe_safety.models.save import save_model
 from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints, Progress
@@ -46,6 +46,7 @@ def work(task: Task) -> None:
 
 def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
     settings, stage = task.config.train, zero_stage(task.config.train.deepspeed)
+    _forget_peak()
     tokenizer = load_tokenizer(task.config.model)
     data = BatchData(run, tokenizer, task.config.batches.max_length)
     with ExitStack() as stack:
@@ -90,8 +91,9 @@ def _loaded(task: Task, world: World) -> Iterator[PreTrainedModel]:
         return
     from transformers.integrations import HfDeepSpeedConfig
 
+    dtype = dtype_of(config.model)
     # Kept alive while the model is in use: transformers holds a weak reference to it.
-    kept = HfDeepSpeedConfig(deepspeed_config(config.train.deepspeed, config.train.clip, torch.float32))
+    kept = HfDeepSpeedConfig(deepspeed_config(config.train.deepspeed, config.train.clip, dtype))
     yield load_model(config.model, partitioned=True)
     del kept
 
@@ -163,6 +165,15 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
         known = file.suffix in (".json", ".jinja", ".model", ".txt", ".py") and "index" not in file.name
         if known and not (target / file.name).exists():
             shutil.copyfile(file, target / file.name)
+
+
+def _forget_peak() -> None:
+    """A process may train one arm after another, and each shall tell of its own memory."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    # Linux alone can; elsewhere the figure is that of the whole process.
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _figures(progress: Progress, trainable: int, total: int, world: World) -> dict[str, Any]:

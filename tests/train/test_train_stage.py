@@ -13,7 +13,7 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from moe_safety.checkpoints import verify
+from moe_safety.checkpoints import apply_delta, verify
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
 from moe_safety.identify.selection import SELECTION, read_selection
@@ -62,7 +62,11 @@ def metadata(config, name):
 
 
 def weights(config, name):
-    return load_file(f"{config.run_dir}/train/{name}/final_model/model.safetensors")
+    return load(f"{config.run_dir}/train/{name}/final_model")
+
+
+def load(folder):
+    return load_file(f"{folder}/model.safetensors")
 
 
 def test_what_trained_is_what_the_metadata_say(arm, capsys):
@@ -87,6 +91,10 @@ def test_what_trained_is_what_the_metadata_say(arm, capsys):
     assert [row["batch_idx"] for row in described["training_logs"]] != [[0], [1], [2], [3], [4]], "shuffled"
     assert sorted(row["batch_idx"][0] for row in described["training_logs"]) == [0, 1, 2, 3, 4]
     assert np.load(run.path("train/selective-routing/expert_mask.npy")).sum() == len(selection.union())
+
+    again = run.path("applied")
+    apply_delta(model_folder(config.model), run.path("train/selective-routing/delta.safetensors"), again)
+    assert all((tensor == weights(config, "selective-routing")[name]).all() for name, tensor in load(again).items())
 
     assert train(config)["skipped"]
     with pytest.raises(InputError, match=r"train.learning_rate = 0.001, now 0.01; use --force"):

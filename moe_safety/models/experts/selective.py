@@ -68,6 +68,26 @@ class TrainedLayer:
             fused.index_copy_(0, self.experts, self.shown[name].detach())
         return fused if self.layer.transposed else fused.transpose(-2, -1)
 
+    def gradient(
+        self,
+        name: str,
+        active: torch.Tensor,
+        grad: torch.Tensor,
+        places: torch.Tensor | None,
+        tokens: torch.Tensor | None,
+        ends: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Of the trained rows: that of the active experts, from the tokens at their `places`, and zero for others."""
+        shape = getattr(self.own[name], "ds_shape", self.own[name].shape)
+        if places is None or tokens is None or ends is None or not len(places):
+            return torch.zeros(shape, dtype=grad.dtype, device=grad.device)
+        here = grad.index_select(0, places)
+        one, other = (tokens, here) if self.layer.transposed else (here, tokens)
+        found = grouped_outer(one, other, ends)
+        if len(active) == shape[0]:
+            return found
+        return torch.zeros(shape, dtype=grad.dtype, device=grad.device).index_copy_(0, active, found)
+
     def _bias(self, name: str) -> torch.Tensor:
         fused = getattr(self.module, name)
         if name not in self.own:
@@ -115,18 +135,10 @@ class _Product(torch.autograd.Function):
             matrix = layer.current(ctx.name).transpose(-2, -1)
             for_tokens = grouped_product(grad, matrix, ctx.dispatch.offsets)
         if ctx.needs_input_grad[1]:
-            own = layer.own[ctx.name]
-            for_own = torch.zeros(_whole_shape(own), dtype=grad.dtype, device=grad.device)
             # Asked for once: a checkpointed layer computes what it saved again on asking.
-            places, tokens = ctx.saved_tensors or ((), grad)
-            if len(places):
-                one, other = (tokens, grad[places]) if layer.layer.transposed else (grad[places], tokens)
-                for_own.index_copy_(0, ctx.active, grouped_outer(one, other, ctx.ends))
+            places, tokens = ctx.saved_tensors or (None, None)
+            for_own = ctx.layer.gradient(ctx.name, ctx.active, grad, places, tokens, getattr(ctx, "ends", None))
         return for_tokens, for_own, None, None, None
-
-
-def _whole_shape(parameter: torch.Tensor) -> torch.Size:
-    return getattr(parameter, "ds_shape", parameter.shape)
 
 
 class SelectiveExperts:

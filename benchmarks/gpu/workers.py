@@ -1,0 +1,63 @@
+"""On a machine with several GPUs: training by Ray Train and DeepSpeed, against plain PyTorch on one GPU.
+
+    python benchmarks/gpu/workers.py
+
+The demo model, in float32 and bfloat16: ZeRO-1, 2 and 3 with a worker per GPU against one worker that accumulates as
+many batches; the freeze is checked on the saved checkpoints.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+
+import torch
+from safetensors.torch import load_file
+
+from moe_safety.checkpoints import verify
+from moe_safety.config import Config, load_config
+from moe_safety.identify.selection import read_selection
+from moe_safety.models.load import model_folder
+from moe_safety.pipeline import run_one
+from moe_safety.rundir import RunDir
+
+
+def configured(folder: str, dtype: str, *flags: str) -> Config:
+    small = ["train.num_epochs=2", "train.learning_rate=1e-3", "train.weight_decay=0.1", f"model.dtype={dtype}"]
+    return load_config("configs/demo.yaml", [f"run_dir={folder}", *small, *flags])
+
+
+def trained(config: Config) -> dict[str, torch.Tensor]:
+    """The weights, after checking that only the selection moved."""
+    started = time.perf_counter()
+    summary = run_one("train", config, force=True)["summary"]
+    folder = RunDir(config.run_dir).path(summary["final_model"])
+    if config.model.dtype == "float32":
+        union = read_selection(RunDir(config.run_dir)).union()
+        report = verify(model_folder(config.model), folder, union, False)
+        frozen = f"{len(report.violations)} illegal moves, {len(report.experts)} of {len(union)} experts moved"
+    else:
+        frozen = "saved in another type than the base"
+    print(f"   {time.perf_counter() - started:.1f} s, {summary['seconds_per_step']:.3f} s a step; {frozen}", flush=True)
+    return load_file(f"{folder}/model.safetensors")
+
+
+def main() -> None:
+    gpus = torch.cuda.device_count()
+    print(f"{gpus} x {torch.cuda.get_device_name()}", flush=True)
+    for dtype in ("float32", "bfloat16"):
+        folder = tempfile.mkdtemp()
+        for stage in ("prepare", "respond", "compose", "capture", "identify"):
+            run_one(stage, configured(folder, dtype))
+        print(f"{dtype}: one worker, {gpus} batches a step, plain PyTorch", flush=True)
+        alone = trained(configured(folder, dtype, "train.launch=process", f"train.batches_per_worker={gpus}"))
+        for stage_number in (0, 1, 2, 3):
+            print(f"{dtype}: {gpus} workers, ZeRO-{stage_number}", flush=True)
+            flags = [f"train.num_workers={gpus}", f"train.deepspeed={stage_number}"]
+            found = trained(configured(folder, dtype, *flags))
+            apart = max(float((found[name].double() - alone[name].double()).abs().max()) for name in alone)
+            print(f"   largest difference from one worker: {apart:.2e}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
