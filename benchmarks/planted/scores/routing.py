@@ -1,0 +1,65 @@
+"""Scores from routing: which experts the attack reaches more than plain requests do."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from benchmarks.planted.plant import Planted
+from benchmarks.planted.probes import BATCH, Probes
+from moe_safety.identify.places import LABELS
+from moe_safety.identify.risk import control_adjusted, difference, pooled_columns
+from moe_safety.identify.sums import Sums
+from moe_safety.models.answers import IGNORED
+from moe_safety.models.experts import run_counting
+
+WHAT = {
+    "risk difference": "activation rate on the answers to attacks minus that on the answers to plain harmful requests,"
+    " pooled over all tokens",
+    "risk difference, batch mean": "the same, the mean over batches",
+    "risk difference, control-adjusted": "the same, less the difference between wrapped and plain harmless requests",
+    "risk difference, all tokens": "the pooled one, prompts counted too",
+    "routing weight": "difference in mean routing weight, pooled",
+    "routing weight, control-adjusted": "the same, less the difference on harmless requests",
+}
+
+
+def routing_scores(model: Planted, probes: Probes) -> dict[str, np.ndarray]:
+    answers, weights = _sums(model, probes, prompts=False)
+    everything, _ = _sums(model, probes, prompts=True)
+    return {
+        "risk difference": difference(answers.pooled())[0],
+        "risk difference, batch mean": pooled_columns(answers)["risk_diff_mean"][0],
+        "risk difference, control-adjusted": control_adjusted(answers.pooled())[0],
+        "risk difference, all tokens": difference(everything.pooled())[0],
+        "routing weight": difference(weights.pooled())[0],
+        "routing weight, control-adjusted": control_adjusted(weights.pooled())[0],
+    }
+
+
+def _sums(model: Planted, probes: Probes, prompts: bool) -> tuple[Sums, Sums]:
+    """Counts and weights by batch and label."""
+    by_label = [_by_prompt(model, probes, label, prompts) for label in LABELS]
+    # The last batch of a label may be short, and then that of all labels is left out.
+    batches = min(len(counts) for counts, _ in by_label) // BATCH
+    counts, weights = (
+        Sums(np.stack([_by_batch(values[kind], batches) for values in by_label], axis=1)) for kind in (0, 1)
+    )
+    return counts, weights
+
+
+def _by_prompt(model: Planted, probes: Probes, label: str, prompts: bool) -> tuple[np.ndarray, np.ndarray]:
+    """[prompts, 1 + experts]: the counted tokens, then each expert's tokens, or their summed weights."""
+    rows = probes.said(label)
+    counted = rows.labels != IGNORED
+    if prompts:
+        lengths = torch.tensor([len(trial.prompt) for trial in probes.trials[label]])
+        counted |= torch.arange(counted.shape[1]) < lengths[:, None]
+    found = run_counting(model.model, rows.input_ids, None, counted, model.layout)
+    tokens = counted.sum(dim=1, keepdim=True)
+    counts, weights = (torch.cat([tokens, of.flatten(1)], dim=1).numpy() for of in (found.counts(), found.weights()))
+    return counts, weights
+
+
+def _by_batch(values: np.ndarray, batches: int) -> np.ndarray:
+    return values[: batches * BATCH].reshape(batches, BATCH, -1).sum(axis=1)
