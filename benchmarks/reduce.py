@@ -72,7 +72,7 @@ def _invent(folder: str, prompts: int) -> None:
 
 
 def _measure(folder: str, prompts: int) -> None:
-    run, settings, clock = RunDir(folder), IdentifyConfig(threshold=0.0), _Clock()
+    run, settings, clock = RunDir(folder), IdentifyConfig(method="routing", threshold=0.0), _Clock()
     experts = Experts.of_layout(_layout())
     places = clock("read batches", lambda: read_places(run))
     clock("check that the counts cover them", lambda: check_coverage(run, _names(), places))

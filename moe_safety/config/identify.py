@@ -14,9 +14,10 @@ CausalScore = Literal["effect", "first_order"]
 
 
 class IdentifyConfig(Section):
-    method: Literal["routing", "gradient", "causal", "random", "random_layer_matched"] = "routing"
-    """`routing` ranks by risk difference, `gradient` by how much each expert would have to change, `causal` by what
-    holding it back does to refusal; the random ones are controls."""
+    method: Literal["routing", "gradient", "causal", "random", "random_layer_matched"] = "causal"
+    """`causal` ranks by what holding an expert back does to refusal: the default, since it finds planted experts best
+    (docs/identification.md). `gradient` ranks by how much each expert would have to change, `routing` by risk
+    difference; the random ones are controls."""
     score: RoutingScore | GradientScore | CausalScore | None = None
     """What the method ranks by. For `routing`: the pooled difference (`risk_diff`, its default), the mean over batches
     (`risk_diff_mean`), the difference less its value on harmless prompts (`risk_diff_control`), or the pooled

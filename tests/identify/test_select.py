@@ -21,7 +21,7 @@ BATCH_SCORES = np.stack([SCORES, -SCORES])
 
 
 def chosen(seed=0, batch_scores=BATCH_SCORES, **settings):
-    return select(IdentifyConfig(**settings), EXPERTS, [0, 5], SCORES, batch_scores, seed)
+    return select(IdentifyConfig(**{"method": "routing"} | settings), EXPERTS, [0, 5], SCORES, batch_scores, seed)
 
 
 @given(
