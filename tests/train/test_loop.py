@@ -14,8 +14,10 @@ from moe_safety.models.experts import use_our_experts
 from moe_safety.models.experts.selective import selective_experts
 from moe_safety.models.layout import inspect_model
 from moe_safety.train.data import Example, check_whole, micro_batches, rows_of
+from moe_safety.train.engines import PlainEngine
 from moe_safety.train.phases import ExpertPhase
 from moe_safety.train.sampler import BatchPreservingSampler
+from moe_safety.train.world import World
 from tests.families import build
 from tests.train.tiny import BATCHES, Case, TinyData, masks_of, run_case
 
@@ -165,3 +167,26 @@ def choices(model, layout, rows):
     with torch.no_grad(), recording(model, layout) as seen:
         model(rows.input_ids)
         return seen.stack()
+
+
+def test_a_step_is_the_mean_over_the_batches_that_are_there(monkeypatch):
+    """Five batches, two a step: the last step of an epoch holds one, which counts whole."""
+    real, scales = ExpertPhase.run, []
+
+    def noted(self, batch, passes, scale, backward):
+        scales.append((batch is not None, scale))
+        return real(self, batch, passes, scale, backward)
+
+    monkeypatch.setattr(ExpertPhase, "run", noted)
+    run_case(Case(per_worker=2, epochs=1))
+    assert scales == [(True, 0.5)] * 4 + [(True, 1.0), (False, 1.0)]
+
+
+def test_clipping_bounds_the_step():
+    parameter = torch.nn.Parameter(torch.zeros(4))
+    for clip, moved in ((None, 6.0), (1.0, 1.0)):
+        parameter.data.zero_()
+        engine = PlainEngine({"one": parameter}, torch.optim.SGD([parameter], lr=0.0), clip, World())
+        engine.backward((parameter * 3.0).sum(), last=True)
+        engine.step(1.0)
+        assert float(parameter.detach().norm()) == pytest.approx(moved)
