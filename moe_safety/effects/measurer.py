@@ -11,7 +11,9 @@ from transformers import PreTrainedModel
 
 from moe_safety.config import EffectsConfig, ModelConfig
 from moe_safety.effects.table import effects_table
-from moe_safety.models.experts.effects import Trial, first_order_effects, margins, measured_effects
+from moe_safety.models.experts.effects import first_order_effects, measured_effects, way_of
+from moe_safety.models.experts.margins import Trial, margins
+from moe_safety.models.experts.sharing import Way, Whole
 from moe_safety.models.layout import MoELayout, inspect_model
 from moe_safety.models.load import load_model
 
@@ -45,13 +47,24 @@ class Foreseer(_Weigher):
         return self._table(rows, found, effects)
 
 
+@dataclass
 class Measurer(_Weigher):
     """Handles a prompt and the experts that its row names, in forward passes of at most `max_tokens` tokens."""
 
+    longest: Trial = field(kw_only=True)
+    """Of all trials of the job: what its way of holding experts back is tried on, so that all actors find the same."""
+    way: Way = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.way = way_of(self.model, [self.longest], self.layout, self.max_tokens)
+
     def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
         trials, experts = trials_of(rows), rows["experts"].to_pylist()
+        if self.way == Whole():
+            notes["shared"] = "nothing: this model takes a whole forward pass for each expert"
         effects = [
-            measured_effects(self.model, trial, self._pairs(chosen), self.layout, self.max_tokens)
+            measured_effects(self.model, trial, self._pairs(chosen), self.layout, self.way, self.max_tokens)
             for trial, chosen in zip(trials, experts, strict=True)
         ]
         with torch.inference_mode():
@@ -76,5 +89,6 @@ def build_foreseer(model: ModelConfig, settings: EffectsConfig) -> Foreseer:
     return Foreseer(load_model(model, settings.gpus_per_replica), settings.max_tokens_per_forward)
 
 
-def build_measurer(model: ModelConfig, settings: EffectsConfig) -> Measurer:
-    return Measurer(load_model(model, settings.gpus_per_replica), settings.max_tokens_per_forward)
+def build_measurer(model: ModelConfig, settings: EffectsConfig, longest: Trial) -> Measurer:
+    loaded = load_model(model, settings.gpus_per_replica)
+    return Measurer(loaded, settings.max_tokens_per_forward, longest=longest)

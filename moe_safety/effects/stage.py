@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -48,12 +49,15 @@ def _effects(config: Config, run: RunDir, stage: Stage, layout: MoELayout) -> Ou
     identity = f"{stage.settings} {run.digest(BATCHES)} {stage.others}"
     foreseen = _foresee(config, run, identity)
     candidates = _candidates(foreseen, layout, config)
+    trials = _trials(run)
     plan = Plan(run, "plans/effects.parquet")
     if not plan.stands(identity):
-        items = list(_items(_trials(run), candidates, config.effects.max_tokens_per_forward))
+        items = list(_items(trials, candidates, config.effects.max_tokens_per_forward))
         plan.write(items, items[0].schema, identity)
     parts = Parts(run, "effects/_measured", plan)
-    report = run_job(Job(plan, parts, partial(build_measurer, config.model, config.effects), config.effects))
+    longest = max(trials_of(trials), key=lambda trial: trial.length)
+    build = partial(build_measurer, config.model, config.effects, longest)
+    report = run_job(Job(plan, parts, build, config.effects))
     measured = merge(pa.concat_tables(parts.tables()), layout)
     run.write_table(EFFECTS, measured)
     run.write_table(EXPERT_EFFECTS, per_expert(measured, foreseen, layout, config.seed))
@@ -116,5 +120,5 @@ def _print(summary: dict[str, Any]) -> None:
     print(f"effects: {summary['experts']} experts held back, one at a time, on {counts} prompts")
     if summary["against"] == "none":
         print("  there are no control prompts: effects are those on unsafe prompts alone")
-    for item, notes in summary["notes"].items():
-        print(f"  item {item}: {notes}")
+    for notes, items in Counter(map(str, summary["notes"].values())).items():
+        print(f"  {items} work items: {notes}")

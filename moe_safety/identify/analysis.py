@@ -50,24 +50,37 @@ class Groups:
 
 
 @dataclass(frozen=True)
+class Risk:
+    """What the routing counts say."""
+
+    table: pd.DataFrame
+    """One row per expert: `risk_diff.parquet`."""
+    batches: Groups
+    categories: Groups
+    per_category: dict[str, list[Pair]]
+    split_half: float | None
+
+    def scores(self, score: str) -> np.ndarray:
+        """By one of the routing's scores, an entry per expert."""
+        return self.table["risk_diff_weight" if score == "weight" else score].to_numpy()
+
+
+@dataclass(frozen=True)
 class Analysis:
     """All that `identify` found out."""
 
     experts: Experts
     places: Places
-    table: pd.DataFrame
-    """One row per expert: `risk_diff.parquet`."""
-    batches: Groups
-    categories: Groups
     selected: list[Pair]
     per_batch: dict[int, list[Pair]]
-    per_category: dict[str, list[Pair]]
-    split_half: float | None
+    scored: Scored | None
+    """What another method than the routing's ranks by."""
+    risk: Risk | None
+    """Nothing where no routing was captured."""
 
-
-def score_column(score: str) -> str:
-    """The column of the aggregated table that this score is."""
-    return "risk_diff_weight" if score == "weight" else score
+    @property
+    def per_category(self) -> dict[str, list[Pair]]:
+        return self.risk.per_category if self.risk else {}
 
 
 def analyse(
@@ -75,39 +88,44 @@ def analyse(
     seed: int,
     experts: Experts,
     places: Places,
-    counts: Reduction,
+    counts: Reduction | None = None,
     weights: Reduction | None = None,
     scored: Scored | None = None,
 ) -> Analysis:
-    """Everything that follows from the sums. `weights` are needed where `score` is `weight`; `scored` is what another
-    method than the routing's ranks by."""
+    """Everything that follows from the sums. `weights` are needed where `score` is `weight`."""
+    risk = _risk(settings, experts, places, counts, weights) if counts else None
+    if scored:
+        selected, per_batch = select_by_scores(settings, experts, places.batch_ids, scored)
+    else:
+        scores, batch_scores = _routing_scores(settings.routing_score, risk, experts, places)
+        selected, per_batch = select(settings, experts, places.batch_ids, scores, batch_scores, seed)
+    if risk:
+        risk.table["selected_share"] = experts.members(list(per_batch.values())).mean(axis=0)
+    return Analysis(experts, places, selected, per_batch, scored, risk)
+
+
+def _routing_scores(score: str, risk: Risk | None, experts: Experts, places: Places) -> tuple[np.ndarray, np.ndarray]:
+    """Of every expert, overall and by batch; undefined where no routing was captured."""
+    if risk:
+        return risk.scores(score), risk.batches.scores(score)
+    return np.full(len(experts), np.nan), np.full((len(places.batch_ids), len(experts)), np.nan)
+
+
+def _risk(
+    settings: IdentifyConfig, experts: Experts, places: Places, counts: Reduction, weights: Reduction | None
+) -> Risk:
     adjusted = places.has(BENIGN) and places.has(CONTROL)
-    batches = Groups(counts.batches, weights.batches if weights else None, adjusted)
     categories = Groups(
         _with_harmless(counts.categories, counts.batches),
         _with_harmless(weights.categories, weights.batches) if weights else None,
         adjusted,
     )
-    columns = _aggregated(settings.bootstrap_rounds, places, counts, weights)
-    scores, batch_scores = (
-        columns[score_column(settings.routing_score)].reshape(-1),
-        batches.scores(settings.routing_score),
-    )
-    if scored:
-        selected, per_batch = select_by_scores(settings, experts, places.batch_ids, scored)
-    else:
-        selected, per_batch = select(settings, experts, places.batch_ids, scores, batch_scores, seed)
-    columns["selected_share"] = experts.members(list(per_batch.values())).mean(axis=0)
     chosen = Rule(settings.threshold, settings.top_k, settings.top_p).choose(categories.scores(settings.routing_score))
     halves = counts.resamples[settings.bootstrap_rounds :]
-    return Analysis(
-        experts=experts,
-        places=places,
-        table=frame(experts, columns),
-        batches=batches,
+    return Risk(
+        table=frame(experts, _aggregated(settings.bootstrap_rounds, places, counts, weights)),
+        batches=Groups(counts.batches, weights.batches if weights else None, adjusted),
         categories=categories,
-        selected=selected,
-        per_batch=per_batch,
         per_category={name: experts.pairs(best) for name, best in zip(places.categories, chosen, strict=True)},
         split_half=split_half_correlation(counts.batches.pooled(), halves),
     )
@@ -120,7 +138,7 @@ def _aggregated(rounds: int, places: Places, counts: Reduction, weights: Reducti
     by_round = difference(resampled)
     columns["low"], columns["high"] = interval(by_round, n_goals)
     columns["q_value"] = q_values(columns["risk_diff"].reshape(-1), by_round, n_goals)
-    columns["selected_share"] = np.zeros(0)
+    columns["selected_share"] = np.full(len(columns["q_value"]), np.nan)
     columns["risk_diff_control"] = control_adjusted(pooled)
     columns["low_control"], columns["high_control"] = interval(control_adjusted(resampled), n_goals)
     if weights:

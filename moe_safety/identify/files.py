@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moe_safety.identify.analysis import Analysis, Groups
+from moe_safety.identify.analysis import Analysis, Groups, Risk
 from moe_safety.identify.experts import Experts
 from moe_safety.identify.overlap import overlap_table, serving_table
+from moe_safety.identify.places import Places
 from moe_safety.identify.risk import RISK_COLUMNS
 from moe_safety.identify.selection import SELECTION, Selection
 from moe_safety.rundir import RunDir
@@ -27,20 +28,25 @@ _ROWS_AT_ONCE = 1 << 18
 
 
 def write_results(run: RunDir, analysis: Analysis, selection: Selection) -> list[str]:
-    """Writes everything but the pictures, and returns the names. An undefined rate or difference is null."""
-    experts, places = analysis.experts, analysis.places
-    table = pa.Table.from_pandas(analysis.table, preserve_index=False).replace_schema_metadata(None)
-    run.write_table(RISK, table)
-    _write_groups(run, BATCH_RISK, experts, "batch_idx", pa.array(places.batch_ids, pa.int32()), analysis.batches)
-    categories = pa.array(places.categories, pa.string())
-    _write_groups(run, CATEGORY_RISK, experts, "category", categories, analysis.categories)
+    """Writes everything but the pictures, and returns the names. Without routing there are no risk tables."""
+    experts = analysis.experts
+    tables = _write_risk(run, experts, analysis.places, analysis.risk) if analysis.risk else []
     of = (experts, selection.per_batch, analysis.per_category)
     run.write_table(OVERLAP, overlap_table(*of))
     run.write_table(SERVING, serving_table(experts, selection.experts, selection.per_batch, analysis.per_category))
     run.write_json(SELECTION, selection.to_json())
-    _write_mask(run, MASK, experts.matrix(experts.members([selection.experts])[0], False))
-    _write_mask(run, BATCH_MASKS, experts.matrix(experts.members(list(selection.per_batch.values())), False))
-    return [RISK, BATCH_RISK, CATEGORY_RISK, OVERLAP, SERVING, SELECTION, MASK, BATCH_MASKS]
+    write_mask(run, MASK, experts.matrix(experts.members([selection.experts])[0], False))
+    write_mask(run, BATCH_MASKS, experts.matrix(experts.members(list(selection.per_batch.values())), False))
+    return [*tables, OVERLAP, SERVING, SELECTION, MASK, BATCH_MASKS]
+
+
+def _write_risk(run: RunDir, experts: Experts, places: Places, risk: Risk) -> list[str]:
+    """An undefined rate or difference is null."""
+    run.write_table(RISK, pa.Table.from_pandas(risk.table, preserve_index=False).replace_schema_metadata(None))
+    _write_groups(run, BATCH_RISK, experts, "batch_idx", pa.array(places.batch_ids, pa.int32()), risk.batches)
+    categories = pa.array(places.categories, pa.string())
+    _write_groups(run, CATEGORY_RISK, experts, "category", categories, risk.categories)
+    return [RISK, BATCH_RISK, CATEGORY_RISK]
 
 
 def _write_groups(run: RunDir, name: str, experts: Experts, key: str, keys: pa.Array, groups: Groups) -> None:
@@ -71,6 +77,7 @@ def _group_table(experts: Experts, key: str, keys: pa.Array, groups: Groups) -> 
     return pa.table({key: repeated} | {name: columns[name] for name in order})
 
 
-def _write_mask(run: RunDir, name: str, mask: np.ndarray) -> None:
+def write_mask(run: RunDir, name: str, mask: np.ndarray) -> None:
+    """A mask as a NumPy file."""
     with run.writing(name) as path, open(path, "wb") as file:
         np.save(file, mask, allow_pickle=False)

@@ -1,4 +1,7 @@
-"""What `identify` reads, checked before anything is computed: the counts are this model's, and of these batches."""
+"""What `identify` reads, checked before anything is computed: the counts are this model's, and of these batches.
+
+Methods that do not rank by routing work without `capture`; nothing is then said of routing.
+"""
 
 from __future__ import annotations
 
@@ -12,36 +15,64 @@ from moe_safety.errors import InputError
 from moe_safety.identify.experts import Experts
 from moe_safety.identify.places import BENIGN, CONTROL, LABELS, SAFE, Places, read_places
 from moe_safety.identify.reduce import check_coverage
-from moe_safety.models.load import model_fingerprint
+from moe_safety.identify.scored import Scored, scores_of
+from moe_safety.models.load import check_loadable, model_fingerprint
 from moe_safety.routing.table import layout_of
-from moe_safety.rundir import RunDir, summary_of
+from moe_safety.rundir import RunDir, is_finished, summary_of
 from moe_safety.rundir.stage import manifest_name
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Routing:
+    """The counts that `capture` left."""
+
     files: list[str]
-    """The parts of the routing, in order."""
+    """Their parts, in order."""
     digest: str
     """One hash of all parts."""
-    model: str
-    experts: Experts
-    places: Places
     uncounted: int
     """Prompts without a counted token."""
 
 
+@dataclass(frozen=True)
+class Inputs:
+    model: str
+    experts: Experts
+    places: Places
+    scored: Scored | None
+    """What another method than the routing's ranks by."""
+    routing: Routing | None
+    """Nothing where `capture` was not run."""
+
+    @property
+    def counts_hash(self) -> dict[str, str]:
+        """Of the counts, by the name they have in manifests."""
+        return {"routing": self.routing.digest} if self.routing else {}
+
+
 def read_inputs(config: Config, run: RunDir) -> Inputs:
     """Reads all but the counts themselves."""
-    captured = summary_of(run, "capture")
-    files, model = captured["files"], model_fingerprint(config.model)
-    _check_origin(run, model)
-    digest = _check_parts(run, files)
-    experts = _experts(run, files, captured["layout"])
-    _check_size(config.identify, experts)
+    settings, model = config.identify, model_fingerprint(config.model)
+    routed = settings.needs_routing or is_finished(run, "capture")
+    experts = _captured_experts(run, model) if routed else Experts.of_layout(check_loadable(config.model))
+    _check_size(settings, experts)
     places = read_places(run)
-    _check_labels(config.identify, places)
-    return Inputs(files, digest, model, experts, places, check_coverage(run, files, places))
+    _check_labels(settings, places)
+    scored = scores_of(run, settings, experts, places.batch_ids, model)
+    return Inputs(model, experts, places, scored, _routing(run, places) if routed else None)
+
+
+def _captured_experts(run: RunDir, model: str) -> Experts:
+    captured = summary_of(run, "capture")
+    _check_origin(run, model)
+    _check_parts(run, captured["files"])
+    return _experts(run, captured["files"], captured["layout"])
+
+
+def _routing(run: RunDir, places: Places) -> Routing:
+    files, left = summary_of(run, "capture")["files"], run.read_json(manifest_name("capture"))["outputs"]
+    digest = hashlib.sha256(json.dumps([left[name] for name in files]).encode()).hexdigest()
+    return Routing(files, digest, check_coverage(run, files, places))
 
 
 def _check_origin(run: RunDir, model: str) -> None:
@@ -54,13 +85,12 @@ def _check_origin(run: RunDir, model: str) -> None:
         )
 
 
-def _check_parts(run: RunDir, files: list[str]) -> str:
+def _check_parts(run: RunDir, files: list[str]) -> None:
     """Each part must be what `capture` left."""
     left = run.read_json(manifest_name("capture"))["outputs"]
     for name in files:
         if not run.exists(name) or run.digest(name) != left[name]:
             raise InputError("is not what `capture` wrote; run `capture` again", file=run.path(name))
-    return hashlib.sha256(json.dumps([left[name] for name in files]).encode()).hexdigest()
 
 
 def _experts(run: RunDir, files: list[str], fingerprint: str) -> Experts:
@@ -82,7 +112,7 @@ def _check_size(settings: IdentifyConfig, experts: Experts) -> None:
 
 def _check_labels(settings: IdentifyConfig, places: Places) -> None:
     """What the score compares must stand in the batches."""
-    if settings.method not in ("routing", "random_layer_matched"):
+    if not settings.needs_routing:
         return
     if not places.has(SAFE):
         raise InputError("no safe prompt stands in the batches to compare with", key="batches.safe_ratio")

@@ -1,4 +1,7 @@
-"""The pictures of `identify`: layer by expert, the same for batches or categories, and the ranking."""
+"""The pictures of `identify`: layer by expert, the same for batches or categories, and the ranking.
+
+What another method than the routing's ranks by has a map of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from moe_safety.config import IdentifyConfig
-from moe_safety.identify.analysis import Analysis, score_column
+from moe_safety.identify.analysis import Analysis, Risk
 from moe_safety.identify.experts import Experts
 from moe_safety.identify.heatmaps import heatmap, small_maps
 from moe_safety.identify.ranking import ranking
@@ -19,6 +22,7 @@ HEATMAP = "risk_diff.png"
 BATCH_MAPS = "risk_diff_batches.png"
 CATEGORY_MAPS = "risk_diff_categories.png"
 RANKING = "risk_rank.png"
+SCORE_MAP = "score.png"
 AGREEMENT_MAP = "agreement.png"
 
 PANELS = 16
@@ -28,17 +32,31 @@ _TITLES = {
     "risk_diff_mean": "Risk difference (unsafe − safe, mean over batches)",
     "risk_diff_control": "Risk difference ((unsafe − safe) − (control − benign))",
     "weight": "Difference in routing weight (unsafe − safe)",
+    "gradient": "Mean absolute gradient",
+    "gradient_l2": "Root of the mean squared gradient",
+    "gradient_per_token": "Mean absolute gradient per token",
+    "effect": "Effect of holding the expert back",
+    "first_order": "Effect of holding the expert back, first-order estimate",
 }
 
 
 def draw_pictures(run: RunDir, analysis: Analysis, settings: IdentifyConfig) -> list[str]:
-    """Writes the three pictures and returns their names. The small maps are of categories where there are several."""
+    """Writes the pictures and returns their names."""
+    drawn = _draw_risk(run, analysis, analysis.risk, settings) if analysis.risk else []
+    if analysis.scored:
+        title = _TITLES[settings.ranked_by] + ("" if analysis.risk else ", routing not captured")
+        _save(run, SCORE_MAP, heatmap(analysis.experts, analysis.scored.scores, analysis.selected, title))
+        drawn.append(SCORE_MAP)
+    return drawn
+
+
+def _draw_risk(run: RunDir, analysis: Analysis, risk: Risk, settings: IdentifyConfig) -> list[str]:
+    """Three pictures. The small maps are of categories where there are several."""
     experts, title = analysis.experts, _TITLES[settings.routing_score]
-    values = analysis.table[score_column(settings.routing_score)].to_numpy()
-    _save(run, HEATMAP, heatmap(experts, values, analysis.selected, title))
+    _save(run, HEATMAP, heatmap(experts, risk.scores(settings.routing_score), analysis.selected, title))
     by_category = len(analysis.places.categories) > 1
-    groups = analysis.categories if by_category else analysis.batches
-    chosen = analysis.per_category if by_category else analysis.per_batch
+    groups = risk.categories if by_category else risk.batches
+    chosen = risk.per_category if by_category else analysis.per_batch
     names = [key if isinstance(key, str) else f"batch {key}" for key in chosen]
     few = f" (first {PANELS} of {len(names)})" if len(names) > PANELS else ""
     maps = small_maps(
@@ -50,7 +68,7 @@ def draw_pictures(run: RunDir, analysis: Analysis, settings: IdentifyConfig) -> 
     )
     small = CATEGORY_MAPS if by_category else BATCH_MAPS
     _save(run, small, maps)
-    _save(run, RANKING, ranking(analysis, settings, title))
+    _save(run, RANKING, ranking(analysis, risk, settings, title))
     return [HEATMAP, small, RANKING]
 
 

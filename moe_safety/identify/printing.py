@@ -14,18 +14,30 @@ Figures = dict[str, Any]
 def print_summary(manifest: Figures) -> None:
     """Prints the figures of a finished `identify`."""
     figures, rule = manifest["summary"], manifest["settings"]["identify"]
-    tokens = ", ".join(f"{count} {label}" for label, count in figures["tokens"].items() if count)
     unchanged = " (unchanged)" if manifest["skipped"] else ""
-    print(f"identify: {figures['batches']} batches, {figures['experts']} experts; counted tokens: {tokens}{unchanged}")
+    print(f"identify: {figures['batches']} batches, {figures['experts']} experts{_counted(figures)}{unchanged}")
     print(f"  {figures['selected']} experts selected by {_method(rule, figures['score'])}")
     sizes = figures["per_batch"]
     print(
         f"  per batch: min {sizes['min']}, max {sizes['max']}, mean {sizes['mean']:.1f}, in any batch {sizes['union']}"
     )
-    _print_undefined(figures)
-    _print_certainty(figures)
     if figures["method"] in ("gradient", "causal"):
         print(f"  best by {figures['score']}: {', '.join(figures['best'])}")
+    if figures["routed"]:
+        _print_risk(figures)
+    else:
+        print("  no risk differences, tables or maps of them: these take the counts of `capture`, which was not run")
+
+
+def _counted(figures: Figures) -> str:
+    if not figures["routed"]:
+        return ""
+    return f"; counted tokens: {', '.join(f'{count} {label}' for label, count in figures['tokens'].items() if count)}"
+
+
+def _print_risk(figures: Figures) -> None:
+    _print_undefined(figures)
+    _print_certainty(figures)
     print(f"  top {len(figures['top'])} by {figures['routing_score']}:")
     for row in figures["top"]:
         print(f"    {_rates(row)}{_interval(row)}{_adjusted(row)}")

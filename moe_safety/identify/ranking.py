@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from moe_safety.config import IdentifyConfig
-from moe_safety.identify.analysis import Analysis, score_column
+from moe_safety.identify.analysis import Analysis, Risk
 
 NAMED = 40
 """At most so many experts are named."""
@@ -19,13 +19,13 @@ _INTERVALS = {
 _DARK, _CHOSEN, _OTHER = "#222222", "#b2182b", "#5a6b7b"
 
 
-def ranking(analysis: Analysis, settings: IdentifyConfig, title: str) -> Figure:
+def ranking(analysis: Analysis, risk: Risk, settings: IdentifyConfig, title: str) -> Figure:
     """All experts on the left, the best by name on the right."""
-    column = score_column(settings.routing_score)
-    ranked = analysis.table.sort_values(column, ascending=False, kind="stable")
-    values = ranked[column].to_numpy()
+    score = settings.routing_score
+    ranked = risk.table.iloc[np.argsort(-risk.scores(score), kind="stable")]
+    values = risk.scores(score)[ranked.index]
     # The mean over batches has no interval of its own: its ends fall together with it.
-    low, high = (ranked[name].to_numpy() for name in _INTERVALS.get(settings.routing_score, (column, column)))
+    low, high = (ranked[name].to_numpy() for name in _INTERVALS.get(score, (score, score)))
     chosen = np.isin(ranked.index, analysis.experts.find(analysis.selected))
     names = ranked["Layer_Expert"].tolist()[:NAMED]
     figure = Figure(figsize=(11, max(3.5, 1.2 + 0.17 * len(names))), layout="constrained")

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from moe_safety.batches.files import BATCHES
 from moe_safety.config import IdentifyConfig
 from moe_safety.effects.table import EXPERT_EFFECTS
 from moe_safety.errors import InputError
 from moe_safety.gradients.table import EXPERT_GRADIENTS
 from moe_safety.identify.experts import Experts
 from moe_safety.rundir import RunDir, summary_of
+from moe_safety.rundir.stage import manifest_name
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,25 @@ class Scored:
     """[batches, experts], where each batch has its own."""
 
 
-def scores_of(run: RunDir, settings: IdentifyConfig, experts: Experts, batch_ids: np.ndarray) -> Scored | None:
+def scores_of(
+    run: RunDir, settings: IdentifyConfig, experts: Experts, batch_ids: np.ndarray, model: str
+) -> Scored | None:
     """The scores of the configured method; nothing for the routing's own and for chance."""
     if settings.method not in SCORED:
         return None
     scores = read_scores(run, settings.method, settings.ranked_by, experts)
+    _check_origin(run, SCORED[settings.method], model)
     if settings.method == "gradient" and settings.gradient_masks == "per_batch":
         return Scored(scores, read_batch_gradients(run, batch_ids, settings.ranked_by, experts.flat))
     return Scored(scores)
+
+
+def _check_origin(run: RunDir, method: ScoredMethod, model: str) -> None:
+    summary_of(run, method.stage)
+    read = run.read_json(manifest_name(method.stage))["inputs"]
+    if (read["model"], read[BATCHES]) != (model, run.digest(BATCHES)):
+        again = f"run `{method.stage}` again"
+        raise InputError(f"is of another model or of other batches; {again}", file=run.path(method.table))
 
 
 def all_scores(run: RunDir, experts: Experts) -> dict[str, np.ndarray]:

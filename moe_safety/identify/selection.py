@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -58,7 +57,7 @@ def read_selection(run: RunDir, name: str = SELECTION) -> Selection:
     """The selection of a run directory."""
     try:
         return Selection.from_json(run.read_json(name), run.path(name))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except FileNotFoundError:
         raise InputError("cannot be read as a selection", file=run.path(name)) from None
 
 

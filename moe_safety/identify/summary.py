@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from moe_safety.config import IdentifyConfig
-from moe_safety.identify.analysis import Analysis, Groups, score_column
+from moe_safety.identify.analysis import Analysis, Groups, Risk
+from moe_safety.identify.experts import Experts
 from moe_safety.identify.places import LABELS
 from moe_safety.identify.rules import Rule
 
@@ -18,24 +19,14 @@ Row = dict[Any, Any]
 
 
 def summarise(analysis: Analysis, settings: IdentifyConfig, uncounted: int) -> dict[str, Any]:
-    """An undefined figure is None."""
-    table, score, sizes = (
-        analysis.table,
-        settings.routing_score,
-        [len(chosen) for chosen in analysis.per_batch.values()],
-    )
-    (best,) = Rule(None, TOP).choose(table[score_column(score)].to_numpy()[None])
-    return {
+    """An undefined figure is None; without routing its figures are left out, and `routed` says so."""
+    sizes = [len(chosen) for chosen in analysis.per_batch.values()]
+    figures = {
         "method": settings.method,
         "score": settings.ranked_by,
-        "routing_score": score,
         "best": [f"L{layer:02d}_E{expert:02d}" for layer, expert in analysis.selected[:TOP]],
-        "experts": len(table),
+        "experts": len(analysis.experts),
         "batches": len(sizes),
-        "tokens": dict(zip(LABELS, analysis.batches.counts.tokens.sum(axis=0).tolist(), strict=True)),
-        "uncounted": uncounted,
-        "undefined_experts": int(table[score_column(score)].isna().sum()),
-        "undefined_batches": int(np.isnan(analysis.batches.scores(score)).any(axis=1).sum()),
         "selected": len(analysis.selected),
         "per_batch": {
             "min": min(sizes),
@@ -43,24 +34,39 @@ def summarise(analysis: Analysis, settings: IdentifyConfig, uncounted: int) -> d
             "mean": float(np.mean(sizes)),
             "union": len(set().union(*analysis.per_batch.values())),
         },
-        "significant": int((table["q_value"] < SIGNIFICANT).sum()),
-        "split_half": analysis.split_half,
-        "adjusted": analysis.batches.adjusted,
-        "top": [_plain(row) for row in table.iloc[best].to_dict("records")],
-        "batch_top": _group_tops(analysis, analysis.batches[:BATCHES_SHOWN], analysis.places.batch_ids, score),
-        "category_top": _group_tops(analysis, analysis.categories, analysis.places.categories, score),
-        "category_selected": {name: len(chosen) for name, chosen in analysis.per_category.items()},
+        "routed": analysis.risk is not None,
+    }
+    if analysis.risk:
+        figures |= {"uncounted": uncounted} | _risk_figures(analysis, analysis.risk, settings.routing_score)
+    return figures
+
+
+def _risk_figures(analysis: Analysis, risk: Risk, score: str) -> dict[str, Any]:
+    scores = risk.scores(score)
+    (best,) = Rule(None, TOP).choose(scores[None])
+    return {
+        "routing_score": score,
+        "tokens": dict(zip(LABELS, risk.batches.counts.tokens.sum(axis=0).tolist(), strict=True)),
+        "undefined_experts": int(np.isnan(scores).sum()),
+        "undefined_batches": int(np.isnan(risk.batches.scores(score)).any(axis=1).sum()),
+        "significant": int((risk.table["q_value"] < SIGNIFICANT).sum()),
+        "split_half": risk.split_half,
+        "adjusted": risk.batches.adjusted,
+        "top": [_plain(row) for row in risk.table.iloc[best].to_dict("records")],
+        "batch_top": _group_tops(analysis.experts, risk.batches[:BATCHES_SHOWN], analysis.places.batch_ids, score),
+        "category_top": _group_tops(analysis.experts, risk.categories, analysis.places.categories, score),
+        "category_selected": {name: len(chosen) for name, chosen in risk.per_category.items()},
     }
 
 
-def _group_tops(analysis: Analysis, groups: Groups, keys: Any, score: str) -> dict[str, list[Row]]:
+def _group_tops(experts: Experts, groups: Groups, keys: Any, score: str) -> dict[str, list[Row]]:
     """The best experts of each group by its own score, with its own rates."""
     columns = groups.columns()
     best = Rule(None, GROUP_TOP).choose(groups.scores(score))
     shown = ("a_safe_n", "a_unsafe_n", "risk_diff")
     return {
         str(key): [
-            _plain({"Layer_Expert": analysis.experts.names[one]} | {name: columns[name][group, one] for name in shown})
+            _plain({"Layer_Expert": experts.names[one]} | {name: columns[name][group, one] for name in shown})
             for one in chosen
         ]
         for group, (key, chosen) in enumerate(zip(keys, best, strict=False))

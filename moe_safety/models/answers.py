@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ def answer_losses(model: PreTrainedModel, rows: Rows) -> tuple[torch.Tensor, tor
     if rows.attention_mask is not None:
         positions = (rows.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
         place = {"attention_mask": rows.attention_mask, "position_ids": positions}
-    with _logits_only_at(model, predicts):
+    with logits_only_at(model, lambda hidden: hidden[predicts.to(hidden.device)][None]):
         logits = model(input_ids=rows.input_ids, use_cache=False, **place).logits[0]
     targets = rows.labels.roll(-1, dims=1)[predicts]
     precise = logits if logits.dtype == torch.float64 else logits.float()
@@ -62,14 +62,14 @@ def mean_by_row(values: torch.Tensor, row: torch.Tensor, rows: int) -> torch.Ten
 
 
 @contextmanager
-def _logits_only_at(model: PreTrainedModel, places: torch.Tensor) -> Iterator[None]:
-    """Inside, the language-model head sees only these places, as one row."""
+def logits_only_at(model: PreTrainedModel, choose: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Inside, the language-model head sees only what `choose` takes of its input."""
 
-    def choose(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    def only(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         hidden, *rest = args
-        return hidden[places.to(hidden.device)][None], *rest
+        return choose(hidden), *rest
 
-    handle = model.get_output_embeddings().register_forward_pre_hook(choose)
+    handle = model.get_output_embeddings().register_forward_pre_hook(only)
     try:
         yield
     finally:

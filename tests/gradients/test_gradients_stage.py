@@ -6,9 +6,12 @@ import pyarrow as pa
 import pytest
 import torch
 
+from moe_safety.batches.compose import compose
 from moe_safety.errors import InputError
 from moe_safety.gradients.collector import GradientCollector, build_collector
 from moe_safety.gradients.stage import gradients
+from moe_safety.identify.selection import read_selection
+from moe_safety.identify.stage import identify
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.models.answers import make_rows
 from moe_safety.models.experts import gradient_magnitudes
@@ -94,3 +97,13 @@ def test_a_batch_without_unsafe_rows_is_an_error(configured):
     run.write_table("batches.parquet", table.filter(pa.compute.not_equal(table["label"], "unsafe")))
     with pytest.raises(InputError, match=r"batches.parquet: batch 0 has no unsafe row"):
         gradients(config)
+
+
+def test_batches_of_attacks_alone_are_identified_without_capture(configured):
+    config = configured("batches.safe_ratio=0.0", "identify.method=gradient")
+    compose(config, force=True)
+    gradients(config)
+    identify(config)
+    frame = pd.DataFrame(read(config)[1].to_pydict()).nlargest(8, "gradient")
+    selected = read_selection(RunDir(config.run_dir)).experts
+    assert selected == list(zip(frame["layer"], frame["expert"], strict=True))

@@ -79,7 +79,7 @@ class Invented:
                 "run_dir": str(folder / "run"),
                 "model": {"name": str(model)},
                 "data": {"attacks": [{"path": "none.json"}]},
-                "identify": {"bootstrap_rounds": 50, "top_k": 3} | settings,
+                "identify": {"method": "routing", "bootstrap_rounds": 50, "top_k": 3} | settings,
             }
         )
         run = RunDir(config.run_dir)

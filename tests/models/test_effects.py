@@ -3,7 +3,9 @@ import torch
 
 from moe_safety import expert_effects, inspect_model
 from moe_safety.models.experts import use_our_experts
-from moe_safety.models.experts.effects import Trial, first_order_effects, margins, measured_effects
+from moe_safety.models.experts.effects import first_order_effects, measured_effects
+from moe_safety.models.experts.margins import Trial, margins
+from moe_safety.models.experts.sharing import Shared, Whole
 from tests.families import FAMILIES, build
 
 GENERATOR = torch.Generator().manual_seed(11)
@@ -70,19 +72,23 @@ def test_what_is_not_measured_is_not_a_number():
     assert effects.isnan().sum() == effects.numel() - len(TRIALS)
 
 
-def test_an_expert_without_tokens_has_exactly_no_effect():
+@pytest.mark.parametrize("way", [Shared(joined=True), Shared(joined=False), Whole()])
+def test_an_expert_without_tokens_has_exactly_no_effect(way):
     model = use_our_experts(build("olmoe"))
-    layer = inspect_model(model).layers[0]
-    torch.nn.init.zeros_(model.get_submodule(layer.router).weight)
-    effects = expert_effects(model, *COLUMNS)[:, 0]
-    assert (effects == 0).sum() == len(TRIALS) * (layer.num_experts - layer.top_k)
-
-
-def test_groups_of_any_size_give_the_same():
-    model = use_our_experts(build("mixtral"))
     layout = inspect_model(model)
-    whole = measured_effects(model, TRIALS[0], layout.experts(), layout)
-    single = measured_effects(model, TRIALS[0], layout.experts(), layout, max_tokens=1)
+    layer = layout.layers[0]
+    torch.nn.init.zeros_(model.get_submodule(layer.router).weight)
+    for trial in TRIALS:
+        effects = measured_effects(model, trial, layout.experts(), layout, way)[0]
+        assert (effects == 0).sum() == layer.num_experts - layer.top_k
+
+
+@pytest.mark.parametrize("way", [Shared(joined=True), Shared(joined=False), Whole()])
+def test_groups_of_any_size_and_order_give_the_same(way):
+    model = use_our_experts(build("olmoe"))
+    layout = inspect_model(model)
+    whole = measured_effects(model, TRIALS[0], layout.experts(), layout, way)
+    single = measured_effects(model, TRIALS[0], layout.experts()[::-1], layout, way, max_tokens=1)
     torch.testing.assert_close(whole, single, rtol=0, atol=1e-5)
 
 

@@ -7,34 +7,18 @@ after the prompt. An expert's effect is the margin without it minus the margin w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
 from moe_safety.models.adopt import adopted
-from moe_safety.models.answers import answer_losses, make_rows, mean_by_row
-from moe_safety.models.experts.counting import run_counting
-from moe_safety.models.experts.weighing import holding_back, scaled
+from moe_safety.models.experts.margins import Tokens, Trial, margins
+from moe_safety.models.experts.sharing import Way, choose_way, grouped_margins
+from moe_safety.models.experts.weighing import scaled
 from moe_safety.models.layout import MoELayout, inspect_model
 
-Tokens = Sequence[int]
 MAX_TOKENS = 16384
 """Tokens of one forward pass."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A prompt, and the two answers between which the model leans."""
-
-    prompt: Tokens
-    safe: Tokens
-    unsafe: Tokens
-
-    @property
-    def length(self) -> int:
-        """Of its longer row."""
-        return len(self.prompt) + max(len(self.safe), len(self.unsafe))
 
 
 def expert_effects(
@@ -52,7 +36,14 @@ def expert_effects(
     chosen = list(experts) if experts is not None else layout.experts()
     trials = [Trial(*trial) for trial in zip(prompts, safe, unsafe, strict=True)]
     with adopted(model):
-        return torch.stack([measured_effects(model, trial, chosen, layout) for trial in trials])
+        way = way_of(model, trials, layout)
+        return torch.stack([measured_effects(model, trial, chosen, layout, way) for trial in trials])
+
+
+@torch.inference_mode()
+def way_of(model: PreTrainedModel, trials: Sequence[Trial], layout: MoELayout, max_tokens: int = MAX_TOKENS) -> Way:
+    """How to hold experts of this model back on these trials."""
+    return choose_way(model, layout, max(trials, key=lambda trial: trial.length), max_tokens)
 
 
 @torch.inference_mode()
@@ -61,29 +52,16 @@ def measured_effects(
     trial: Trial,
     experts: Sequence[tuple[int, int]],
     layout: MoELayout,
+    way: Way,
     max_tokens: int = MAX_TOKENS,
 ) -> torch.Tensor:
     """float32 [MoE layers, experts] of one trial. Experts share forward passes, each held back in its own rows."""
     effects = torch.full(layout.shape, torch.nan)
-    base = float(margins(model, [trial])[0])
-    used = _used(model, trial, layout)
-    waiting = []
-    for layer, expert in experts:
-        position = layout.position(layer)
-        effects[position, expert] = 0.0  # What it is without tokens, and is replaced by a measurement otherwise.
-        if used[position, expert]:
-            waiting.append((position, expert))
-    together = max(1, max_tokens // (2 * trial.length))
-    for start in range(0, len(waiting), together):
-        group = waiting[start : start + together]
-        held = torch.full((layout.n_moe_layers, len(group)), -1)
-        for row, (position, expert) in enumerate(group):
-            held[position, row] = expert
-        # Rows are all the safe answers, then all the unsafe ones.
-        with holding_back(model, layout, held.repeat(1, 2)):
-            found = margins(model, [trial] * len(group))
-        for (position, expert), margin in zip(group, found.tolist(), strict=True):
-            effects[position, expert] = margin - base
+    places = sorted((layout.position(layer), expert) for layer, expert in experts)
+    held = [(position, [expert]) for position, expert in places]
+    found = grouped_margins(model, layout, trial, held, way, max_tokens)
+    for place, (base, without) in zip(places, found.tolist(), strict=True):
+        effects[place] = without - base
     return effects
 
 
@@ -105,24 +83,3 @@ def first_order_effects(model: PreTrainedModel, trials: Sequence[Trial], layout:
             parameter.requires_grad_(before)
     assert scale.grad is not None
     return -scale.grad.float().cpu()
-
-
-def margins(model: PreTrainedModel, trials: Sequence[Trial]) -> torch.Tensor:
-    """Each trial's refusal margin. The forward pass holds every trial's safe answer, then every trial's unsafe one."""
-    device = model.get_input_embeddings().weight.device
-    prompts = [trial.prompt for trial in trials]
-    answers = [trial.safe for trial in trials] + [trial.unsafe for trial in trials]
-    was_training = model.training
-    model.eval()
-    losses, row = answer_losses(model, make_rows(prompts * 2, answers, device))
-    model.train(was_training)
-    safe, unsafe = (-mean_by_row(losses, row, len(answers))).chunk(2)
-    return safe - unsafe
-
-
-def _used(model: PreTrainedModel, trial: Trial, layout: MoELayout) -> torch.Tensor:
-    """Which experts any token of the trial is routed to; the others cannot have an effect."""
-    device = model.get_input_embeddings().weight.device
-    rows = make_rows([trial.prompt] * 2, [trial.safe, trial.unsafe], device)
-    counts = run_counting(model, rows.input_ids, None, torch.ones_like(rows.input_ids, dtype=torch.bool), layout)
-    return (counts.counts().sum(dim=0) > 0).cpu()

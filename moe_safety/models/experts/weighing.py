@@ -40,23 +40,21 @@ def reweighed(model: PreTrainedModel, layout: MoELayout, rows: int, reweigh: Rew
 
 @contextmanager
 def holding_back(model: PreTrainedModel, layout: MoELayout, held: torch.Tensor) -> Iterator[None]:
-    """Inside, row n of a forward pass does without expert `held[position, n]` of each layer; -1 holds none back."""
-
-    def without(position: int, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        return weights.masked_fill(index == held[position, :, None, None].to(index.device), 0)
-
-    with reweighed(model, layout, held.shape[1], without):
+    """Inside, row n of a forward pass does without expert e of layer l where `held[n, l, e]` is true."""
+    with scaled(model, layout, (~held).float()):
         yield
 
 
 @contextmanager
 def scaled(model: PreTrainedModel, layout: MoELayout, scale: torch.Tensor) -> Iterator[None]:
     """Inside, expert e of layer l counts `scale[n, l, e]` times in row n; its gradient says what a change would do."""
+    rows, _, experts = scale.shape
+    # Some families name numbers past the experts for tokens that pass by them all.
+    factors = torch.cat([scale, scale.new_ones(*scale.shape[:2], 1)], dim=2)
 
     def by(position: int, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        rows, length, top_k = index.shape
-        factors = scale[:, position].gather(1, index.reshape(rows, -1).clamp(max=scale.shape[2] - 1))
-        return weights * factors.view(rows, length, top_k).to(weights.dtype)
+        own = factors[:, position].to(index.device).gather(1, index.reshape(rows, -1).clamp(max=experts))
+        return weights * own.view(weights.shape).to(weights.dtype)
 
-    with reweighed(model, layout, scale.shape[0], by):
+    with reweighed(model, layout, rows, by):
         yield

@@ -1,0 +1,76 @@
+"""On one GPU: what measuring effects costs, sharing layers and prompts against whole forward passes. OLMoE-1B-7B shape,
+random weights.
+
+    python benchmarks/gpu/effects.py
+
+Prompts of 300 tokens, both answers' openings of 16, 128 experts of 1,024 held back on each, as by default.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+import torch
+from transformers import AutoModelForCausalLM, OlmoeConfig
+
+from moe_safety.models.experts import use_our_experts
+from moe_safety.models.experts.effects import MAX_TOKENS, first_order_effects, measured_effects, way_of
+from moe_safety.models.experts.margins import Trial
+from moe_safety.models.experts.sharing import Way, Whole
+from moe_safety.models.layout import inspect_model
+
+PROMPT, OPENING, CANDIDATES = 300, 16, 128
+TRIALS, JOB = 8, 128
+"""Measured here, and in a job of 64 unsafe and 64 control prompts."""
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        model = AutoModelForCausalLM.from_config(OlmoeConfig(intermediate_size=1024), dtype=torch.bfloat16)
+    use_our_experts(model).eval()
+    layout = inspect_model(model)
+    chooser = random.Random(0)
+
+    def tokens(count: int) -> list[int]:
+        return [chooser.randrange(50000) for _ in range(count)]
+
+    trials = [Trial(tokens(PROMPT), tokens(OPENING), tokens(OPENING)) for _ in range(TRIALS)]
+    experts = chooser.sample(layout.experts(), CANDIDATES)
+
+    def measure(way: Way, max_tokens: int = MAX_TOKENS) -> tuple[float, torch.Tensor]:
+        """Seconds for each trial, and the effects."""
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        found = torch.stack([measured_effects(model, one, experts, layout, way, max_tokens) for one in trials])
+        torch.cuda.synchronize()
+        return (time.perf_counter() - started) / TRIALS, found[~found.isnan()]
+
+    started = time.perf_counter()
+    shared = way_of(model, trials, layout)
+    print(f"{torch.cuda.get_device_name()}: {shared}, found in {time.perf_counter() - started:.1f} s")
+    measure(shared)
+    found = {"shared": measure(shared), "whole": measure(Whole()), "grouped": measure(Whole(), MAX_TOKENS // 4)}
+    for name in ("shared", "whole"):
+        seconds, _ = found[name]
+        replaced = 2 * trials[0].length * CANDIDATES / seconds
+        print(
+            f"{name:7} {seconds * 1000:8.1f} ms a prompt, {CANDIDATES / seconds:8,.0f} effects/s, "
+            f"{replaced:10,.0f} tokens/s of whole forward passes replaced, {JOB * seconds / 60:.2f} minutes a job"
+        )
+    print(f"sharing is {found['whole'][0] / found['shared'][0]:.1f} times faster")
+    started = time.perf_counter()
+    first_order_effects(model, trials, layout)
+    torch.cuda.synchronize()
+    print(f"first-order estimate of every expert: {(time.perf_counter() - started) * 1000 / TRIALS:.1f} ms a prompt")
+    effects = found["whole"][1]
+    print(f"effects in bfloat16 vary by {effects.std():.4f}; from those of whole forward passes differ")
+    for name, others in (("shared ones", found["shared"][1]), ("whole ones, grouped otherwise,", found["grouped"][1])):
+        both = torch.corrcoef(torch.stack([effects, others]))[0, 1]
+        print(f"  {name} by {(effects - others).std():.4f}, correlation {both:.3f}")
+    print(f"peak memory {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")
+
+
+if __name__ == "__main__":
+    main()

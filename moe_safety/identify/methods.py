@@ -1,0 +1,98 @@
+"""Selections by every method from one capture: what `identify` left in tables is ranked again, and no model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from moe_safety.batches.files import BATCHES
+from moe_safety.config import Config, IdentifyConfig
+from moe_safety.config.base import results_only
+from moe_safety.errors import InputError
+from moe_safety.identify.experts import Experts, Pair
+from moe_safety.identify.files import BATCH_MASKS, BATCH_RISK, MASK, RISK, write_mask
+from moe_safety.identify.inputs import Inputs, read_inputs
+from moe_safety.identify.places import PROMPTS
+from moe_safety.identify.scored import SCORED
+from moe_safety.identify.select import Choice, select, select_by_scores
+from moe_safety.identify.selection import SELECTION, Selection
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+
+
+def select_by(config: Config, name: str, *, force: bool = False) -> str:
+    """Selects by the configuration's method and seed. Writes `selections/NAME/` and returns the selection's name."""
+    run, folder = RunDir(config.run_dir), f"selections/{name}"
+    inputs = read_inputs(config, run)
+    stage = Stage(
+        f"identify/{name}",
+        settings=_settings(config),
+        reads=(PROMPTS, BATCHES, *_tables(config.identify)),
+        others={"model": inputs.model, **inputs.counts_hash},
+    )
+    run_stage(run, stage, config.model_dump(mode="json"), partial(_select, config, run, inputs, folder), force=force)
+    return f"{folder}/{SELECTION}"
+
+
+def selection_of(
+    config: Config, run: RunDir, inputs: Inputs, experts: Sequence[Pair], per_batch: Mapping[int, list[Pair]]
+) -> Selection:
+    """The chosen experts with the rule that chose them."""
+    settings = config.identify
+    ranked = settings.method != "random"
+    return Selection(
+        method=settings.method,
+        score=settings.ranked_by if ranked else None,
+        threshold=settings.min_score if settings.method in SCORED else settings.threshold if ranked else None,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        model=inputs.model,
+        experts=list(experts),
+        per_batch=per_batch,
+        inputs={name: run.digest(name) for name in (PROMPTS, BATCHES)} | inputs.counts_hash,
+    )
+
+
+def _settings(config: Config) -> dict[str, object]:
+    """The seed counts where chance decides."""
+    seed = {"seed": config.seed} if config.identify.method.startswith("random") else {}
+    return {**seed, "identify": results_only(config.identify)}
+
+
+def _tables(settings: IdentifyConfig) -> tuple[str, ...]:
+    if settings.method in SCORED:
+        return (SCORED[settings.method].table,)
+    return (RISK, BATCH_RISK) if settings.needs_routing else ()
+
+
+def _select(config: Config, run: RunDir, inputs: Inputs, folder: str) -> Outcome:
+    experts = inputs.experts
+    chosen, per_batch = _chosen(config, run, inputs)
+    run.write_json(f"{folder}/{SELECTION}", selection_of(config, run, inputs, chosen, per_batch).to_json())
+    write_mask(run, f"{folder}/{MASK}", experts.matrix(experts.members([chosen])[0], False))
+    write_mask(run, f"{folder}/{BATCH_MASKS}", experts.matrix(experts.members(list(per_batch.values())), False))
+    names = tuple(f"{folder}/{name}" for name in (SELECTION, MASK, BATCH_MASKS))
+    return Outcome(outputs=names, summary={"experts": [list(pair) for pair in chosen]})
+
+
+def _chosen(config: Config, run: RunDir, inputs: Inputs) -> Choice:
+    settings, experts, batch_ids = config.identify, inputs.experts, inputs.places.batch_ids
+    if inputs.scored:
+        return select_by_scores(settings, experts, batch_ids, inputs.scored)
+    scores, batch_scores = np.full(len(experts), np.nan), np.full((len(batch_ids), len(experts)), np.nan)
+    if settings.needs_routing:
+        scores = _read(run, RISK, settings.routing_score, experts)[0]
+        # A batch has no mean over batches: it ranks by its own difference.
+        own = "risk_diff" if settings.routing_score == "risk_diff_mean" else settings.routing_score
+        batch_scores = _read(run, BATCH_RISK, own, experts)
+    return select(settings, experts, batch_ids, scores, batch_scores, config.seed)
+
+
+def _read(run: RunDir, table: str, score: str, experts: Experts) -> np.ndarray:
+    """The score of every group and expert; tables hold experts in the order of columns, group after group."""
+    column = "risk_diff_weight" if score == "weight" else score
+    with run.open_parquet(table) as file:
+        if column not in file.schema_arrow.names:
+            raise InputError(f"has no {column}; run `identify` with identify.score={score}", file=run.path(table))
+        return file.read([column])[column].to_numpy().astype(float).reshape(-1, len(experts))
