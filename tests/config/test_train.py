@@ -39,5 +39,5 @@ def test_deepspeed_gets_what_must_hold_and_keeps_the_rest():
     assert made["zero_optimization"]["leaf_module"] == {"classes": []}
     assert made["gradient_clipping"] == 0.0
     assert made["bf16"] == {"enabled": True}
-    with pytest.raises(InputError, match="`gradient_clipping` is set by train.clip"):
+    with pytest.raises(InputError, match=r"`gradient_clipping` is set by train\.clip"):
         deepspeed_config({"gradient_clipping": 1.0}, None, torch.float32)
