@@ -16,17 +16,30 @@ STAGES: dict[str, tuple[str, str]] = {
     "effects": ("moe_safety.effects.stage:effects", "what holding back each expert does to refusal (Ray Data)"),
     "identify": ("moe_safety.identify.stage:identify", "risk differences, statistics, selection, masks"),
     "train": ("moe_safety.train.stage:train", "repair the selected experts: one arm (Ray Train, DeepSpeed)"),
+    "evaluate": ("moe_safety.evaluate.stage:evaluate", "answer held-out prompts, judge, measure (Ray Data)"),
+    "compare": ("moe_safety.evaluate.compare:compare", "train and evaluate all arms, side by side"),
+    "report": ("moe_safety.report.stage:report", "one page that shows what was found, from whatever stages are there"),
 }
 """The stages in order: where each one's function stands, and what it does."""
 
 
-def run_one(stage: str, config: Config, *, force: bool = False) -> dict[str, Any]:
-    """One stage; returns its manifest."""
+def run_one(stage: str, config: Config, *, force: bool = False, **options: Any) -> dict[str, Any]:
+    """One stage, with options of its own; returns its manifest."""
     module, function = STAGES[stage][0].split(":")
-    return getattr(import_module(module), function)(config, force=force)
+    return getattr(import_module(module), function)(config, force=force, **options)
 
 
 def run_all(config: Config, *, force: bool = False) -> None:
-    """Every stage."""
+    """Every stage. The arm of `train` is not trained and evaluated by itself where `compare` does that anyway."""
     for stage in STAGES:
-        run_one(stage, config, force=force)
+        if stage not in _left_out(config):
+            run_one(stage, config, force=force)
+
+
+def _left_out(config: Config) -> set[str]:
+    from moe_safety.train.arms import arm_name
+
+    if not config.compare.arms:
+        return {"compare"}
+    covered = arm_name(config) in config.compare.arms
+    return ({"train"} | ({"evaluate"} if config.evaluate.model_path is None else set())) if covered else set()

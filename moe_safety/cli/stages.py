@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,19 @@ def add_commands(commands: Commands) -> None:
     from moe_safety.pipeline import STAGES
 
     for name, (_, summary) in STAGES.items():
-        _add_config_arguments(commands.add(name, summary, _run_stage))
+        command = commands.add(name, summary, {"compare": _compare, "report": _report}.get(name, _run_stage))
+        _add_config_arguments(command)
+        if name == "compare":
+            command.add_argument("--gate", metavar="LIMITS", help=_GATE)
+        if name == "report":
+            command.add_argument("--show-text", action="store_true", help="show prompts and answers, harmful ones too")
     _add_config_arguments(commands.add("run", "all of the above, skipping what is already done", _run_all))
 
     demo = commands.add("demo", "`run` on the built-in demo model", _demo)
     demo.add_argument("--out", metavar="DIR", default="runs/demo", help="run directory (runs/demo)")
+
+
+_GATE = "such as asr<=0.05,over_refusal<=0.02: exit 1 when an arm that the configuration names misses one"
 
 
 def _add_config_arguments(command: argparse.ArgumentParser) -> None:
@@ -53,6 +62,33 @@ def _run_stage(args: argparse.Namespace) -> None:
 
     if config := _configured(args):
         run_one(args.command, config, force=args.force)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    config = _configured(args)
+    if config is None:
+        return 0
+    from moe_safety.evaluate.gate import misses, parse_gate
+    from moe_safety.pipeline import run_one
+
+    limits = parse_gate(args.gate) if args.gate else []
+    run_one("compare", config, force=args.force)
+    if not limits:
+        return 0
+    from moe_safety.evaluate.compare import COMPARISON
+    from moe_safety.rundir import RunDir
+
+    named = [arm for arm in RunDir(config.run_dir).read_json(COMPARISON) if arm["arm"] in config.compare.arms]
+    missed = misses(limits, named)
+    print("\n".join(missed) or f"gate: {len(named)} arms keep {args.gate}", file=sys.stderr if missed else sys.stdout)
+    return int(bool(missed))
+
+
+def _report(args: argparse.Namespace) -> None:
+    from moe_safety.pipeline import run_one
+
+    if config := _configured(args):
+        run_one("report", config, force=args.force, show_text=args.show_text)
 
 
 def _run_all(args: argparse.Namespace) -> None:

@@ -1,10 +1,12 @@
 """One YAML file, checked strictly. `Config` is the root; each section stands in the file of its name."""
 
-from moe_safety.config.base import ModelJob, Section, results_only
+from moe_safety.config.base import ModelJob, Section, results_only, without_secrets
 from moe_safety.config.batches import BatchesConfig
 from moe_safety.config.capture import CaptureConfig
+from moe_safety.config.compare import CompareConfig
 from moe_safety.config.data import DataConfig, DerivedControls, FormatName, Source, WrapperName
 from moe_safety.config.effects import EffectsConfig
+from moe_safety.config.evaluate import EvaluateConfig
 from moe_safety.config.gradients import GradientsConfig
 from moe_safety.config.identify import IdentifyConfig
 from moe_safety.config.judge import JudgeConfig
@@ -18,10 +20,12 @@ __all__ = [
     "KL",
     "BatchesConfig",
     "CaptureConfig",
+    "CompareConfig",
     "Config",
     "DataConfig",
     "DerivedControls",
     "EffectsConfig",
+    "EvaluateConfig",
     "FormatName",
     "GradientsConfig",
     "IdentifyConfig",
@@ -37,4 +41,5 @@ __all__ = [
     "dump_config",
     "load_config",
     "results_only",
+    "without_secrets",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 UNION_TAGS = frozenset({"derived", "files", "int", "literal['auto']"})
 """What pydantic calls the members of our unions; an error message leaves these names out."""
@@ -43,6 +43,19 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def without_secrets(uri: str) -> str:
+    """The URI itself, unless it carries a password or a signature: what a configuration says is kept in manifests."""
+    place, _, query = uri.partition("://")[2].partition("?")
+    user, at, _ = place.rpartition("@")
+    if (at and ":" in user) or any(name.startswith("sig=") for name in query.split("&")):
+        raise ValueError("holds a password; give it in the environment (AWS_SECRET_ACCESS_KEY and the like)")
+    return uri
+
+
+Place = Annotated[str, AfterValidator(without_secrets)]
+"""A path or a URI."""
+
+
 class ModelJob(Section):
     """Where the replicas of a model stand while a stage runs. Every stage that loads a model extends this."""
 
@@ -50,3 +63,6 @@ class ModelJob(Section):
     """Model replicas at work at once; `auto` takes one per GPU, or one per CPU core where there is no GPU."""
     gpus_per_replica: int = resource(1, ge=0)
     """GPUs that one replica spreads over; ignored on a cluster without GPUs."""
+    item_timeout: float | None = resource(7200.0, gt=0)
+    """Seconds that one work item may take. After that its worker is taken to hang, ended and replaced; an item that
+    hangs three times in a row ends the run. No limit if null."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from moe_safety.config.base import Section
+from moe_safety.config.base import Place, Section
 
 FormatName = Literal["flipattack", "attack_results", "goals_csv", "messages"]
 WrapperName = Literal["flip-word-order", "flip-chars-in-word", "flip-chars-in-text"]
@@ -15,8 +15,8 @@ WrapperName = Literal["flip-word-order", "flip-chars-in-word", "flip-chars-in-te
 class Source(Section):
     """One file or hub dataset of prompts."""
 
-    path: str | None = None
-    """A JSON, JSONL, CSV or Parquet file."""
+    path: Place | None = None
+    """A JSON, JSONL, CSV or Parquet file, or a URI of one (`s3://bucket/file`)."""
     dataset: str | None = None
     """A Hugging Face dataset id, in place of `path`."""
     name: str | None = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from moe_safety.config.base import Section
+from moe_safety.config.base import Place, Section
 
 
 class ModelConfig(Section):
-    name: str
-    """A folder or a hub id of a mixture-of-experts chat model, or `demo` for the built-in one."""
+    name: Place
+    """A folder, a URI of one (`s3://bucket/model`) or a hub id of a mixture-of-experts chat model, or `demo` for the
+    built-in one."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

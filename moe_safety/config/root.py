@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from moe_safety.config.base import Section
+from moe_safety.config.base import Place, Section
 from moe_safety.config.batches import BatchesConfig
 from moe_safety.config.capture import CaptureConfig
+from moe_safety.config.compare import CompareConfig
 from moe_safety.config.data import DataConfig
 from moe_safety.config.effects import EffectsConfig
+from moe_safety.config.evaluate import EvaluateConfig
 from moe_safety.config.gradients import GradientsConfig
 from moe_safety.config.identify import IdentifyConfig
 from moe_safety.config.judge import JudgeConfig
@@ -18,8 +20,8 @@ from moe_safety.config.train import TrainConfig
 
 
 class Config(Section):
-    run_dir: str
-    """Where everything is written: a folder, or a URI that pyarrow understands."""
+    run_dir: Place
+    """Where everything is written: a folder, or a URI that pyarrow understands (`s3://bucket/prefix`)."""
     seed: int = Field(42, ge=0)
     """Fixes splits, templates, sampling and the order of batches."""
     model: ModelConfig
@@ -32,3 +34,5 @@ class Config(Section):
     effects: EffectsConfig = EffectsConfig()
     identify: IdentifyConfig = IdentifyConfig()
     train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    compare: CompareConfig = CompareConfig()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moe_safety.errors import InputError
-from moe_safety.rundir import file_digest
+from moe_safety.rundir import file_digest, open_uri
+from moe_safety.rundir.parquet import broken, open_parquet
 
 PARQUET_MAGIC = b"PAR1"
 
@@ -31,8 +33,7 @@ class Content:
 
 def open_file(path: str) -> Content:
     """The rows of a JSON list, JSON lines, CSV or Parquet file."""
-    with _one_line(path):
-        data = local_path(path).read_bytes()
+    data = _read(path)
     if data.startswith(PARQUET_MAGIC):
         return _parquet(data, path)
     text = _decode(data, path)
@@ -49,6 +50,8 @@ def open_file(path: str) -> Content:
 
 def digest_of(path: str) -> str:
     """The file's hash, by which a stage knows that its input has changed."""
+    if "://" in path:
+        return hashlib.sha256(_read(path)).hexdigest()
     with _one_line(path):
         return file_digest(local_path(path))
 
@@ -62,6 +65,15 @@ def local_path(path: str) -> Path:
     return Path(path)
 
 
+def _read(path: str) -> bytes:
+    with _one_line(path):
+        if "://" not in path:
+            return local_path(path).read_bytes()
+        filesystem, place = open_uri(path, "data")
+        with filesystem.open_input_stream(place) as stream:
+            return stream.read()
+
+
 @contextmanager
 def _one_line(path: str) -> Iterator[None]:
     try:
@@ -71,7 +83,7 @@ def _one_line(path: str) -> Iterator[None]:
     except IsADirectoryError:
         raise InputError("is a folder, not a file", file=path) from None
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from None
+        raise InputError(f"cannot be read: {error.strerror or error}", file=path) from None
 
 
 def _decode(data: bytes, path: str) -> str:
@@ -148,10 +160,7 @@ def _csv_records(rows: Iterator[list[str]], header: list[str], path: str) -> Ite
 
 
 def _parquet(data: bytes, path: str) -> Content:
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
-        raise _broken_parquet(path, error) from None
+    file = open_parquet(pa.BufferReader(data), path)
     return Content("parquet", frozenset(file.schema_arrow.names), _parquet_rows(file, path))
 
 
@@ -163,8 +172,4 @@ def _parquet_rows(file: pq.ParquetFile, path: str) -> Iterator[tuple[int, dict[s
                 number += 1
                 yield number, row
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _broken_parquet(path, error) from None
-
-
-def _broken_parquet(path: str, error: Exception) -> InputError:
-    return InputError(f"is not a readable Parquet file: {' '.join(str(error).split())[:200]}", file=path)
+        raise broken(path, error) from None

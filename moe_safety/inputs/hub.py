@@ -8,6 +8,7 @@ from typing import Any
 from moe_safety.config import Source
 from moe_safety.errors import InputError
 from moe_safety.inputs.files import Content
+from moe_safety.rundir.parquet import check_plain
 
 _BUILDERS = {"arrow", "csv", "json", "parquet", "text"}
 """What may read a dataset's files; others of the library's own have unpickled them."""
@@ -16,7 +17,7 @@ _BUILDERS = {"arrow", "csv", "json", "parquet", "text"}
 def open_dataset(source: Source) -> Content:
     """The rows of one split. No code of the dataset runs."""
     dataset = _load(source)
-    return Content("dataset", frozenset(dataset.column_names), _rows(dataset))
+    return Content("dataset", frozenset(dataset.column_names), _rows(dataset, source.label))
 
 
 def _load(source: Source) -> Any:
@@ -34,9 +35,10 @@ def _load(source: Source) -> Any:
         raise InputError(f"cannot be loaded as a dataset: {reason}", file=source.label) from None
 
 
-def _rows(dataset: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(dataset: Any, label: str) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     for table in dataset.with_format("arrow").iter(batch_size=1024):
+        check_plain(table.schema, label)
         for row in table.to_pylist():
             number += 1
             yield number, row

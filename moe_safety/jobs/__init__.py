@@ -2,6 +2,6 @@
 
 from moe_safety.jobs.parts import Parts
 from moe_safety.jobs.plan import Plan, pack, spread
-from moe_safety.jobs.run import Handler, Job, Report, run_job
+from moe_safety.jobs.run import Handler, Job, Report, run_job, run_jobs
 
-__all__ = ["Handler", "Job", "Parts", "Plan", "Report", "pack", "run_job", "spread"]
+__all__ = ["Handler", "Job", "Parts", "Plan", "Report", "pack", "run_job", "run_jobs", "spread"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ def connect() -> None:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if "RAY_ADDRESS" not in os.environ:
-            # Of this machine alone and for this process; a cluster's own way to authenticate is the user's to set.
-            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+            # Ray listens on every interface, and whoever it lets in can run code: it asks for a token, which would go
+            # into the home folder if this one, of this process and its children alone, did not stand there already.
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         try:
             with _no_stderr():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from moe_safety.errors import InputError
 from moe_safety.jobs.plan import Plan
 from moe_safety.rundir import RunDir
 
@@ -36,7 +37,10 @@ class Parts:
     def _stands(self, item: int, there: set[str]) -> bool:
         if not {self.marker_name(item), self.table_name(item)} <= there:
             return False
-        marker = self.run.read_json(self.marker_name(item))
+        try:
+            marker = self.run.read_json(self.marker_name(item))
+        except InputError:
+            return False
         return marker["key"] == self.plan.keys[item] and self.run.digest(self.table_name(item)) == marker["sha256"]
 
     @property

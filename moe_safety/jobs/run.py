@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
 from moe_safety.jobs.parts import Parts
 from moe_safety.jobs.plan import Plan
 from moe_safety.jobs.progress import Progress
+from moe_safety.jobs.watchdog import Watchdog
 from moe_safety.rundir import RunDir
 
 
@@ -59,26 +61,37 @@ class Report:
 
 def run_job(job: Job) -> Report:
     """Handles every unfinished item. Safe to run again after any interruption."""
-    job.parts.remove_strangers()
-    todo = job.parts.unfinished()
+    (report,) = run_jobs([job], job.parts.folder)
+    return report
+
+
+def run_jobs(jobs: Sequence[Job], name: str) -> list[Report]:
+    """Several jobs of one run directory by one pool of actors, which saves starting a pool for each. An actor holds the
+    model of one job at a time; the first job says what a replica takes. `name` is for the progress line."""
+    todo = []
+    for number, job in enumerate(jobs):
+        job.parts.remove_strangers()
+        todo += [{"job": number, "item": item} for item in job.parts.unfinished()]
     speed = None
     if todo:
         connect()
-        speed = _handle(job, todo)
-    return Report(job.parts.notes(), speed)
+        speed = _handle(jobs, todo, name)
+    return [Report(job.parts.notes(), speed) for job in jobs]
 
 
-def _handle(job: Job, todo: list[int]) -> float:
-    gpus = gpus_per_replica(job.resources)
-    results = ray.data.from_items([{"item": item} for item in todo], override_num_blocks=len(todo)).map_batches(
+def _handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
+    resources = jobs[0].resources
+    gpus = gpus_per_replica(resources)
+    works = [_Work(job.plan.name, job.parts.folder, job.build) for job in jobs]
+    results = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
         _Actor,
-        fn_constructor_args=(job.plan.run, job.plan.name, job.parts.folder, job.build),
+        fn_constructor_args=(jobs[0].plan.run, works, resources.item_timeout),
         batch_size=1,
-        compute=ActorPoolStrategy(size=replicas(job.resources, len(todo))),
+        compute=ActorPoolStrategy(size=replicas(resources, len(todo))),
         num_gpus=gpus or None,
         num_cpus=1,
     )
-    with Progress(job.parts.folder, len(todo)) as progress:
+    with Progress(name, len(todo)) as progress:
         try:
             for row in results.iter_rows():
                 if row["error"]:
@@ -93,37 +106,63 @@ def _raise(kind: str, message: str) -> None:
     raise InputError(message) if kind == InputError.__name__ else RunError(message)
 
 
+@dataclass(frozen=True)
+class _Work:
+    """A job as actors need it."""
+
+    plan: str
+    folder: str
+    build: Callable[[], Handler]
+
+
 class _Actor:
     """Lives in a Ray worker with its model. Errors travel as results, so that Ray adds no pages of its own to them."""
 
-    def __init__(self, run: RunDir, plan: str, folder: str, build: Callable[[], Handler]) -> None:
+    def __init__(self, run: RunDir, works: Sequence[_Work], item_timeout: float | None) -> None:
         # Work is spread by replicas; one thread each keeps sums, and so results, the same on any machine.
         torch.set_num_threads(1)
-        self.plan = Plan(run, plan)
-        self.parts = Parts(run, folder, self.plan)
-        self.build = build
+        plans = [Plan(run, work.plan) for work in works]
+        self.parts = [Parts(run, work.folder, plan) for work, plan in zip(works, plans, strict=True)]
+        self.builds = [work.build for work in works]
+        self.item_timeout = item_timeout
+        self.held: tuple[int, Handler] | None = None
 
-    @cached_property
-    def handler(self) -> Handler:
-        return self.build()
+    def handler(self, job: int) -> Handler:
+        """The one model at hand is that of the job that was worked on last."""
+        if self.held is None or self.held[0] != job:
+            self.held = None
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.held = job, self.builds[job]()
+        return self.held[1]
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        item = int(batch["item"][0])
+        item, parts = int(batch["item"][0]), self.parts[int(batch["job"][0])]
         result = {"item": item, "rows": 0, "tokens": 0, "error": "", "message": ""}
         try:
-            rows = self.plan.rows(item)
-            notes: dict[str, Any] = {}
-            table = handle_rows(self.handler, rows, notes)
-            self.parts.commit(item, table, notes)
-            result |= {"rows": len(rows), "tokens": self.handler.tokens(rows)}
+            _check_shared(parts)
+            with Watchdog(parts, item, self.item_timeout) as watchdog:
+                handler = self.handler(int(batch["job"][0]))
+                rows = parts.plan.rows(item)
+                notes: dict[str, Any] = dict(watchdog.notes)
+                table = handle_rows(handler, rows, notes)
+                parts.commit(item, table, notes)
+            result |= {"rows": len(rows), "tokens": handler.tokens(rows)}
         except MoeSafetyError as error:
             result |= {"error": type(error).__name__, "message": str(error)}
         except Exception as error:  # The boundary of the process: whatever it was, the driver tells it.
-            log = f"{self.parts.folder}/_errors/part-{item:06d}.txt"
-            self.parts.run.write_bytes(log, traceback.format_exc().encode())
+            log = f"{parts.folder}/_errors/part-{item:06d}.txt"
+            parts.run.write_bytes(log, traceback.format_exc().encode())
             line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-            result |= {"error": RunError.__name__, "message": f"{self.parts.run.path(log)}: {line}"}
+            result |= {"error": RunError.__name__, "message": f"{parts.run.path(log)}: {line}"}
         return {name: [value] for name, value in result.items()}
+
+
+def _check_shared(parts: Parts) -> None:
+    if not parts.run.exists(parts.plan.name):
+        where = f"is not seen from {socket.gethostname()}; hosts work together in a folder that all share, or on s3://"
+        raise InputError(where, file=parts.run.path(parts.plan.name), key="run_dir")
 
 
 def handle_rows(handler: Handler, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:

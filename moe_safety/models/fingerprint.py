@@ -42,8 +42,13 @@ def local_folder(name: str, revision: str | None) -> Path:
         raise InputError(f"cannot be fetched: {error}".splitlines()[0], file=name, key="model.name") from None
 
 
+def cache_folder() -> Path:
+    """Where this machine keeps what can be had again."""
+    return Path(os.environ.get("MOE_SAFETY_CACHE") or Path.home() / ".cache" / "moe-safety")
+
+
 def _remembered_digest(file: Path) -> str:
-    """Large files are hashed once; a file of another size or time is hashed anew."""
+    """Large files are hashed once; a file of another size, place or time is hashed anew."""
     real = file.resolve()
     # The hub's cache names a large file by its own sha256.
     if real.parent.name == "blobs" and len(real.name) == 64:
@@ -51,9 +56,9 @@ def _remembered_digest(file: Path) -> str:
     state = real.stat()
     if state.st_size < 1 << 20:
         return file_digest(real)
-    base = Path(os.environ.get("MOE_SAFETY_CACHE") or Path.home() / ".cache" / "moe-safety")
-    note = base / "digests" / f"{hashlib.sha256(str(real).encode()).hexdigest()}.json"
-    identity = [state.st_size, state.st_mtime_ns]
+    note = cache_folder() / "digests" / f"{hashlib.sha256(str(real).encode()).hexdigest()}.json"
+    # A copying program may set the time of the last writing; that of the last change only the kernel sets.
+    identity = [state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns]
     if note.is_file():
         stored = json.loads(note.read_text())
         if stored["identity"] == identity:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from moe_safety.config import ModelConfig
@@ -84,7 +85,7 @@ def _load(auto: Any, model: ModelConfig, **options: Any) -> Any:
     options |= {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     try:
         return auto.from_pretrained(model_path(model), **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"cannot be loaded: {first}", file=model.name, key="model.name") from None
 

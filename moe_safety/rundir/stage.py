@@ -29,6 +29,8 @@ class Stage:
     """Hashes of what stands outside it: input files, the model."""
     folder: str | None = None
     """Where its parts gather, if it has any; `--force` empties it."""
+    remade: bool = False
+    """Whether it only shows what other stages did: then it is made again where they changed, and nothing is lost."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,13 @@ def run_stage(
         inputs = _hash_inputs(run, stage)
         stored = _stored(run, stage.name)
         if stored is not None and not force:
-            _refuse_changes(run, stage, inputs, stored)
-            if stored["status"] == "done" and _intact(run, stored["outputs"]):
+            change = _change(stage, inputs, stored)
+            if change and not stage.remade:
+                raise InputError(f"{change}; use --force to do it again, or another run_dir", file=run.uri)
+            if not change and stored["status"] == "done" and _intact(run, stored["outputs"]):
                 return {**stored, "skipped": True}
-        if stored is not None and force:
-            _discard(run, stage, stored)
+        if force:
+            discard(run, stage)
         manifest = {
             "stage": stage.name,
             "status": "running",
@@ -105,15 +109,16 @@ def _stored(run: RunDir, stage: str) -> dict[str, Any] | None:
     return run.read_json(name) if run.exists(name) else None
 
 
-def _refuse_changes(run: RunDir, stage: Stage, inputs: dict[str, str], stored: dict[str, Any]) -> None:
-    way_out = "use --force to do it again, or another run_dir"
+def _change(stage: Stage, inputs: dict[str, str], stored: dict[str, Any]) -> str | None:
+    """What is not as it was when the stage was last run."""
     changed = _first_difference(stored["settings"], stage.settings)
     if changed:
         key, old, new = changed
-        raise InputError(f"`{stage.name}` was run with {key} = {old}, now {new}; {way_out}", file=run.uri)
+        return f"`{stage.name}` was run with {key} = {old}, now {new}"
     for name in sorted(stored["inputs"].keys() | inputs.keys()):
         if stored["inputs"].get(name) != inputs.get(name):
-            raise InputError(f"`{stage.name}` was run with another {name}; {way_out}", file=run.uri)
+            return f"`{stage.name}` was run with another {name}"
+    return None
 
 
 def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any] | None:
@@ -130,7 +135,11 @@ def _intact(run: RunDir, outputs: dict[str, str]) -> bool:
     return all(run.exists(name) and run.digest(name) == digest for name, digest in outputs.items())
 
 
-def _discard(run: RunDir, stage: Stage, stored: dict[str, Any]) -> None:
+def discard(run: RunDir, stage: Stage) -> None:
+    """Deletes what the stage left, if it was ever run."""
+    stored = _stored(run, stage.name)
+    if stored is None:
+        return
     # The manifest goes first: an interruption must not leave it vouching for files that are gone.
     run.delete(manifest_name(stage.name))
     for name in stored.get("outputs", {}):

@@ -29,9 +29,7 @@ METADATA = "training_metadata.json"
 DELTA = "delta.safetensors"
 
 
-def train(
-    config: Config, *, force: bool = False, selection: str = SELECTION, arm: str | None = None
-) -> dict[str, Any]:
+def train(config: Config, *, force: bool = False, selection: str = SELECTION, arm: str | None = None) -> dict[str, Any]:
     """Trains the arm that the configuration describes, on the experts of `selection`, under its name or another."""
     run, arm = RunDir(config.run_dir), arm or arm_name(config)
     layout = check_loadable(config.model)

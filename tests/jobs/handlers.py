@@ -1,6 +1,7 @@
 """Handlers that do little, and misbehave on demand. Actors import this module."""
 
 import os
+import resource
 import signal
 import time
 from dataclasses import dataclass
@@ -42,7 +43,12 @@ class Square:
             raise InputError("is no good", file="some.json", row=3)
         if self.deed == "bug":
             raise ZeroDivisionError("a bug")
+        if self.deed == "full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         flag = Path(self.flags) / "killed"
+        if self.deed == "hang always" or (self.deed == "hang" and not flag.exists()):
+            flag.touch()
+            time.sleep(600)
         if self.deed == "kill" and not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import textwrap
@@ -9,7 +10,8 @@ import pytest
 
 from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
-from moe_safety.jobs import Job, Parts, Plan, run_job
+from moe_safety.jobs import Job, Parts, Plan, run_job, run_jobs
+from moe_safety.jobs.run import _Actor, _Work
 from moe_safety.rundir import RunDir
 from tests.jobs.handlers import SCHEMA, Square
 
@@ -17,13 +19,15 @@ ITEMS = 6
 ROWS = 8
 
 
-def make_job(tmp_path, replicas=2, identity="model", **options):
+def make_job(tmp_path, replicas=2, identity="model", item_timeout=None, **options):
     run = RunDir(str(tmp_path / "run"))
     plan = Plan(run, "plans/squares.parquet")
     items = [pa.table({"n": range(ROWS * item, ROWS * (item + 1))}, schema=SCHEMA) for item in range(ITEMS)]
     plan.write(items, SCHEMA, identity)
     parts = Parts(run, "squares", plan)
-    return Job(plan, parts, partial(Square, str(tmp_path), **options), ModelJob(replicas=replicas))
+    return Job(
+        plan, parts, partial(Square, str(tmp_path), **options), ModelJob(replicas=replicas, item_timeout=item_timeout)
+    )
 
 
 def result(job):
@@ -79,6 +83,67 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(tmp_path):
     assert result(job) == SQUARES
 
 
+def test_a_hung_worker_is_ended_and_replaced(tmp_path):
+    job = make_job(tmp_path, trap=20, deed="hang", item_timeout=2.0)
+    assert run_job(job).notes == {"2": {"hung": 1}}
+    assert result(job) == SQUARES
+    assert sorted({*handled(tmp_path)}) == ALL
+    assert "misbehave" in job.parts.run.read_bytes("squares/_errors/part-000002.txt").decode()
+    assert job.parts.run.names("squares/_hung") == []
+
+
+def test_an_item_that_always_hangs_ends_the_run(tmp_path):
+    job = make_job(tmp_path, replicas=1, trap=20, deed="hang always", item_timeout=0.5)
+    with pytest.raises(
+        RunError, match=r"^squares: work item 2 took longer than 0.5 s, 3 times in a row; .*item_timeout"
+    ):
+        run_job(job)
+    assert 2 in job.parts.unfinished()
+
+
+def test_a_disk_that_is_full_ends_the_run_and_loses_nothing(tmp_path):
+    job = make_job(tmp_path, replicas=1, trap=20, deed="full")
+    with pytest.raises(RunError, match="File too large; nothing was overwritten"):
+        run_job(job)
+    assert job.parts.unfinished() == [2, 3, 4, 5]
+    assert not list((tmp_path / "run" / "squares").glob(".*")), "no half of a part is left"
+    (tmp_path / "handled").unlink()
+    again = make_job(tmp_path, replicas=1)
+    run_job(again)
+    assert handled(tmp_path) == ALL[2 * ROWS :]
+    assert result(again) == SQUARES
+
+
+def commit_all(job):
+    """In this process, without Ray."""
+    for item in range(ITEMS):
+        job.parts.commit(item, job.build()(job.plan.rows(item), {}), {})
+
+
+def test_clocks_and_file_times_do_not_matter(tmp_path, monkeypatch):
+    job = make_job(tmp_path)
+    commit_all(job)
+    for number, file in enumerate((tmp_path / "run").rglob("*")):
+        os.utime(file, (10**9 - number, 10**9 - number))
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert make_job(tmp_path).parts.unfinished() == []
+
+
+def test_a_run_directory_that_a_host_does_not_see_is_told(tmp_path):
+    job = make_job(tmp_path)
+    actor = _Actor(RunDir(str(tmp_path / "elsewhere")), [_Work(job.plan.name, "squares", job.build)], None)
+    row = actor({"item": [0], "job": [0]})
+    assert row["error"] == ["InputError"]
+    assert "run_dir: is not seen from" in row["message"][0]
+
+
+def test_a_marker_that_is_no_json_does_not_count(tmp_path):
+    job = make_job(tmp_path)
+    commit_all(job)
+    job.parts.run.write_bytes(job.parts.marker_name(3), b"\x80\x04")
+    assert job.parts.unfinished() == [3]
+
+
 def test_an_item_out_of_memory_is_halved_and_noted(tmp_path):
     job = make_job(tmp_path, trap=9, deed="memory")
     assert run_job(job).notes == {"1": {"halved": 2}}
@@ -121,3 +186,22 @@ def test_a_killed_driver_loses_nothing(tmp_path):
     run_job(job)
     assert result(job) == SQUARES
     assert len(handled(tmp_path)) == stood * ROWS
+
+
+def test_one_pool_does_several_jobs_and_each_keeps_its_own_handler(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    first = make_job(tmp_path / "one", replicas=1)
+    second = make_job(tmp_path / "two", replicas=1, identity="other")
+    run = first.parts.run
+    moved = Plan(run, "plans/more.parquet")
+    items = [pa.table({"n": range(100 + ROWS * item, 100 + ROWS * (item + 1))}, schema=SCHEMA) for item in range(2)]
+    moved.write(items, SCHEMA, "more")
+    second = Job(moved, Parts(run, "more", moved), second.build, second.resources)
+    reports = run_jobs([first, second], "both")
+    assert result(first) == SQUARES
+    assert result(second) == [number**2 for number in range(100, 100 + 2 * ROWS)]
+    assert handled(tmp_path / "one") == ALL
+    assert handled(tmp_path / "two") == list(range(100, 100 + 2 * ROWS))
+    assert len(reports) == 2
+    assert all(report.tokens_per_second is None for report in run_jobs([first, second], "both"))

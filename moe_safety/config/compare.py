@@ -1,0 +1,57 @@
+"""`compare`: which arms are trained and set beside the untouched base."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from moe_safety.config.base import Section, resource
+
+Arm = Literal[
+    "base",
+    "selective-routing",
+    "selective-gradient",
+    "selective-causal",
+    "selective-routing+router",
+    "selective-gradient+router",
+    "selective-causal+router",
+    "baseline",
+    "random",
+    "random-layer-matched",
+    "steering",
+]
+
+
+_USUAL: list[Arm] = [
+    "base",
+    "selective-routing",
+    "selective-gradient",
+    "selective-causal",
+    "baseline",
+    "random",
+    "random-layer-matched",
+    "steering",
+]
+
+
+class CompareConfig(Section):
+    arms: list[Arm] = Field(default_factory=lambda: list(_USUAL))
+    """The arms, all on the same batches and schedule. `base` always comes first, named or not; `+router` adds a router
+    phase, `baseline` trains every parameter, and `steering` trains none: it keeps tokens away from the experts that
+    `routing` selects. An empty list compares nothing."""
+    seeds: list[int] = Field(default_factory=list)
+    """Further seeds, with each of which every arm is trained once more; the spread is reported."""
+    parallel: Literal["auto"] | int = resource("auto")
+    """Arms trained at the same time; `auto` takes as many as the cluster has room for, and 1 trains them one by one in
+    the command's own process."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> CompareConfig:
+        if len(set(self.arms)) < len(self.arms):
+            raise ValueError("an arm is named twice")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds, default=0) < 0:
+            raise ValueError("seeds are numbers from 0 up, each once")
+        if self.parallel != "auto" and self.parallel < 1:
+            raise ValueError("parallel is at least 1")
+        return self

@@ -1,0 +1,38 @@
+"""`evaluate`: which held-out prompts a model answers, and what else is measured of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from moe_safety.config.base import ModelJob
+from moe_safety.config.data import Source
+
+
+class EvaluateConfig(ModelJob):
+    model_path: str | None = None
+    """Any checkpoint to evaluate, a folder or a hub id; unless given, the arm that `train` leaves."""
+    output_name: str | None = Field(None, pattern=r"^\w[\w.+-]*$")
+    """What the checkpoint is called in `eval/`; by default its folder's name, or the arm's."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Whose prompts are answered: `validation` is for sweeps, and `train` shows what training itself reached, batch by
+    batch. Either gets a folder of its own in `eval/`."""
+    prompts: int | None = Field(None, ge=1)
+    """At most this many prompts of each kind, drawn by their ids; all unless given."""
+    max_new_tokens: int = Field(128, ge=1)
+    """Longest answer."""
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy."""
+    max_length: int = Field(2048, ge=1)
+    """Longest prompt in tokens; longer ones are cut from the left."""
+    max_tokens_per_forward: int = Field(32768, ge=1)
+    """Prompt and answer tokens worked on together; fixes how prompts are packed."""
+    reattack: list[Source] = Field(default_factory=list)
+    """Attack files in wrappers that training never saw; goals that stand in another split are left out."""
+    routing_prompts: int = Field(32, ge=0)
+    """Prompts of each kind on which routing is compared with the base's, token by token; 0 leaves that out."""
+    reidentify: bool = False
+    """Run `capture` and `identify` on the hardened model, and say what they find there."""
+    lm_eval_tasks: list[str] = Field(default_factory=list)
+    """Tasks of lm-evaluation-harness, by name or as a YAML file; they need `pip install moe-safety[eval]`."""

@@ -1,0 +1,38 @@
+"""Ability: how likely a model finds the answers that benign prompts should get, and how often it gives just these."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+
+from moe_safety.evaluate.plan import LOSSES, TASKS, items_of
+from moe_safety.evaluate.statistics import wilson
+from moe_safety.jobs import Parts
+
+
+def benign_loss(parts: Parts) -> float | None:
+    """Nats per token of the reference answers; nothing where no benign prompt has one."""
+    tables = [parts.run.read_table(parts.table_name(item)) for item in items_of(parts.plan, LOSSES)]
+    if not tables:
+        return None
+    weighed = pa.concat_tables(tables).to_pydict()
+    # In the order of ids, so that the sum does not hang on how prompts were packed.
+    losses = [loss for _, loss in sorted(zip(weighed["prompt_id"], weighed["loss"], strict=True))]
+    return float(sum(losses) / sum(weighed["answer_tokens"]))
+
+
+def benign_exact(responses: pa.Table) -> dict[str, Any]:
+    """The share of benign prompts that were answered as their reference says, white space aside."""
+    rows = [row for row in responses.to_pylist() if row["label"] == "benign" and row["reference"] is not None]
+    return wilson(sum(row["answer"].split() == row["reference"].split() for row in rows), len(rows)).to_dict()
+
+
+def solved_tasks(parts: Parts) -> dict[str, Any]:
+    """The metrics of each task of lm-evaluation-harness."""
+    found: dict[str, Any] = {}
+    for item in items_of(parts.plan, TASKS):
+        (row,) = parts.run.read_table(parts.table_name(item)).to_pylist()
+        found |= json.loads(row["metrics"])
+    return found

@@ -1,0 +1,80 @@
+"""`compare`: every arm on the same batches and schedule, beside the untouched base."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from moe_safety.config import Config
+from moe_safety.errors import InputError
+from moe_safety.evaluate.arms import STEERING, Arm, arms_of
+from moe_safety.evaluate.comparison import arm_object, page, table, with_spread
+from moe_safety.evaluate.printing import headline
+from moe_safety.evaluate.session import Session
+from moe_safety.evaluate.stage import evaluate_all
+from moe_safety.evaluate.subjects import BASE, Subject
+from moe_safety.evaluate.training import train_arms, verified
+from moe_safety.models.choosing import rule_of
+from moe_safety.models.load import skeleton_of
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage, summary_of
+from moe_safety.train.stage import METADATA
+
+COMPARISON = "comparison.json"
+COMPARISON_PAGE = "comparison.md"
+
+
+def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
+    """Writes `comparison.json` and `comparison.md`, from arms that are trained and evaluated where they are not yet."""
+    run, arms = RunDir(config.run_dir), arms_of(config)
+    if not config.compare.arms:
+        raise InputError("names no arm, so there is nothing to compare", key="compare.arms")
+    if any(arm.kind == STEERING for arm in arms):
+        rule_of(skeleton_of(config.model))
+    for arm in {arm.selection: arm for arm in arms}.values():
+        arm.select(force=force)
+    train_arms(config, [arm for arm in arms if arm.trains], force=force, told=_say_trained)
+    done = evaluate_all(config, run, [arm.subject(run) for arm in arms], force=force, on_done=_say_evaluated)
+    manifest = _write(config, run, arms)
+    print(table(run.read_json(COMPARISON)))
+    return manifest | {"skipped": all(each["skipped"] for each in done)}
+
+
+def _write(config: Config, run: RunDir, arms: list[Arm]) -> dict[str, Any]:
+    reports = {name: f"{Session(config, run).root}/{name}.json" for name in (BASE, *(arm.name for arm in arms))}
+    trained = [f"train/{arm.name}/{name}" for arm in arms if arm.trains for name in (METADATA, "verify.json")]
+    settings = {"arms": config.compare.arms, "seeds": config.compare.seeds}
+    stage = Stage("compare", settings=settings, reads=(*reports.values(), *trained))
+    # It only puts together what other stages guard, and takes a moment: arms may be added at any time.
+    body = partial(_put_together, config, run, arms, reports)
+    return run_stage(run, stage, config.model_dump(mode="json"), body, force=True)
+
+
+def _put_together(config: Config, run: RunDir, arms: list[Arm], reports: dict[str, str]) -> Outcome:
+    objects = {BASE: arm_object(BASE, run.read_json(reports[BASE]))}
+    for arm in arms:
+        trained = (summary_of(run, f"train/{arm.name}"), verified(run, arm)) if arm.trains else ()
+        objects[arm.name] = arm_object(arm.kind, run.read_json(reports[arm.name]), *trained)
+    own = [arm for arm in arms if arm.name == arm.kind]
+    found = [objects[BASE]]
+    for arm in own:
+        repeats = {one.config.seed: objects[one.name] for one in arms if one.kind == arm.kind and one != arm}
+        found.append(with_spread(objects[arm.name], repeats, config.seed))
+    run.write_json(COMPARISON, found)
+    run.write_bytes(COMPARISON_PAGE, page(found, config.evaluate.split).encode())
+    summary = {one["arm"]: {"asr": one["asr"], "verify": one["verify"]} for one in found}
+    return Outcome(outputs=(COMPARISON, COMPARISON_PAGE), summary=summary)
+
+
+def _say_trained(arm: Arm, manifest: dict[str, Any]) -> None:
+    summary = manifest["summary"]
+    print(
+        f"compare: trained {arm.name}: {summary['steps']} steps, last loss {summary['last_loss']:.4f}, "
+        f"{summary['trainable_ratio']:.1%} of the parameters, "
+        f"{manifest['finished'] - manifest['started']:.0f} s",
+        flush=True,
+    )
+
+
+def _say_evaluated(subject: Subject, manifest: dict[str, Any]) -> None:
+    note = " (unchanged)" if manifest["skipped"] else ""
+    print(f"compare: {subject.name}: {headline(manifest['summary'])}{note}", flush=True)

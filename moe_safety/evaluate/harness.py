@@ -1,0 +1,49 @@
+"""Tasks of lm-evaluation-harness, for ability beyond the benign prompts. The package comes with the extra `eval`."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from moe_safety.config import EvaluateConfig
+from moe_safety.errors import InputError
+from moe_safety.rundir import file_digest
+
+TASKS_SCHEMA = pa.schema([("prompt_id", pa.string()), ("metrics", pa.string())])
+
+
+def check_harness(settings: EvaluateConfig) -> dict[str, str]:
+    """Hashes of the task files; an error where tasks are asked for and the package is not there."""
+    if settings.lm_eval_tasks and find_spec("lm_eval") is None:
+        raise InputError("needs `pip install moe-safety[eval]`", key="evaluate.lm_eval_tasks")
+    return {f"task {task}": file_digest(task) for task in settings.lm_eval_tasks if Path(task).is_file()}
+
+
+def solve(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str, settings: EvaluateConfig) -> pa.Table:
+    """One task, by its name or its YAML file, on the model as it stands."""
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    metrics: dict[str, Any] = {}
+    asked: Any = _read_task(task) if Path(task).is_file() else task
+    answered = simple_evaluate(
+        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, max_length=settings.max_length),
+        tasks=[asked],
+        log_samples=False,
+        bootstrap_iters=0,
+    )
+    for name, results in answered["results"].items():
+        metrics[name] = {key.partition(",")[0]: value for key, value in results.items() if isinstance(value, float)}
+    return pa.table({"prompt_id": [task], "metrics": [json.dumps(metrics)]}, schema=TASKS_SCHEMA)
+
+
+def _read_task(file: str) -> dict[str, Any]:
+    import yaml
+
+    # The task's own class of tags (functions beside the file) is left out: a task is data here, never code.
+    return yaml.safe_load(Path(file).read_text(encoding="utf-8"))

@@ -1,0 +1,36 @@
+"""What `evaluate` and `compare` say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SHORT = {
+    "asr": "attack success",
+    "plain_refusal": "plain refusal",
+    "over_refusal": "over-refusal",
+    "over_refusal_control": "over-refusal in the wrapper",
+}
+
+
+def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
+    """A line for the rates, and one for each thing beside them."""
+    print(f"evaluate {found['arm']}: {headline(found['overall'])}" + (" (unchanged)" if skipped else ""))
+    if unparsed := found["overall"]["unparsed"]["value"]:
+        print(f"  {unparsed:.1%} of the answers could not be judged")
+    if changed := found.get("compared", {}).get("asr"):
+        moved = f"{changed['b']} attacks fail now, {changed['c']} succeed now"
+        print(f"  against the base: {moved}, p = {changed['p']:.2g}")
+    for name, rate in found["reattack"].items():
+        print(f"  re-attack {name}: success {share(rate)}")
+    for name, metrics in found["tasks"].items():
+        print(f"  task {name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in metrics.items()))
+
+
+def headline(rates: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {share(rates[measure])}" for measure, name in SHORT.items() if rates[measure]["n"])
+
+
+def share(rate: Mapping[str, Any]) -> str:
+    """A rate and its n."""
+    return "none" if rate["value"] is None else f"{rate['value']:.3f} (n={rate['n']})"

@@ -1,0 +1,119 @@
+"""The prompts that models are examined on, none of whose goals was met in training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moe_safety.batches.files import BATCHES
+from moe_safety.config import Config, Source
+from moe_safety.errors import InputError
+from moe_safety.identify.places import PROMPTS
+from moe_safety.inputs import MESSAGES, check_no_leak
+from moe_safety.inputs.collect import Collector
+from moe_safety.inputs.sources import read_source
+from moe_safety.rundir import RunDir
+
+EXAM_SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("goal_id", pa.string()),
+        ("label", pa.string()),
+        ("attack", pa.string()),
+        ("category", pa.string()),
+        ("messages", MESSAGES),
+        ("reference", pa.string()),
+        ("batch_idx", pa.int32()),
+        ("reattack", pa.bool_()),
+    ]
+)
+"""`reference` is what a harmless prompt should get, and what a harmful one got when its file was made; `batch_idx` is
+that of the first training batch that a prompt stands in; `reattack` marks attacks in wrappers kept from training."""
+
+
+def read_exam(config: Config, run: RunDir) -> pa.Table:
+    """The prompts of the configured split, and those of further attacks on goals that are in no other split."""
+    if not run.exists(PROMPTS):
+        raise InputError(f"`evaluate` needs {PROMPTS}, which is not there; run `prepare` before it", file=run.uri)
+    prompts = run.read_table(PROMPTS)
+    check_no_leak(prompts)
+    settings = config.evaluate
+    rows = prompts.filter(pc.equal(prompts["split"], settings.split)).to_pylist()
+    chosen = [row for label in ("safe", "unsafe", "benign", "control") for row in _some(rows, label, settings.prompts)]
+    if not chosen:
+        raise InputError(f"no prompt is in the {settings.split} split", file=run.path(PROMPTS))
+    again = _reattacks(config, prompts)
+    batch = _first_batches(run)
+    if settings.split != "train":
+        _check_unseen(run, prompts, {row["goal_id"] for row in [*chosen, *again]}, set(batch))
+    places = batch if settings.split == "train" else {}
+    asked = {row["prompt_id"] for row in chosen}
+    examined = [(row, False) for row in chosen] + [(row, True) for row in again if row["prompt_id"] not in asked]
+    return pa.Table.from_pylist(
+        [
+            row | {"reference": _reference(row), "batch_idx": places.get(row["prompt_id"]), "reattack": later}
+            for row, later in examined
+        ],
+        schema=EXAM_SCHEMA,
+    )
+
+
+def _some(rows: Sequence[dict[str, Any]], label: str, at_most: int | None) -> list[dict[str, Any]]:
+    """All prompts of a kind, or as many as are asked for: those whose ids, which are hashes, come first."""
+    found = [row for row in rows if row["label"] == label]
+    if at_most is None or len(found) <= at_most:
+        return found
+    drawn = {row["prompt_id"] for row in sorted(found, key=lambda row: row["prompt_id"])[:at_most]}
+    return [row for row in found if row["prompt_id"] in drawn]
+
+
+def _reference(row: dict[str, Any]) -> str | None:
+    return row["answer"] if row["target"] is None else row["target"]
+
+
+def _reattacks(config: Config, prompts: pa.Table) -> list[dict[str, Any]]:
+    """The attack forms in further sources, each under the name of its attack, or of its file where it has the name of
+    an attack that was trained on."""
+    known = set(prompts["attack"].unique().to_pylist())
+    elsewhere = prompts.filter(pc.not_equal(prompts["split"], config.evaluate.split))
+    taken = set(elsewhere["goal_id"].to_pylist())
+    found: list[dict[str, Any]] = []
+    for source in config.evaluate.reattack:
+        rows = [row for row in _attack_forms(config, source) if row["goal_id"] not in taken]
+        if not rows:
+            raise InputError("every goal of it stands in another split", file=source.label, key="evaluate.reattack")
+        name = rows[0]["attack"]
+        if source.attack is None and (name is None or name in known):
+            name = source.label.replace("\\", "/").split("/")[-1].split(":")[-1].partition(".")[0]
+        found += [row | {"attack": name} for row in _some(rows, "unsafe", config.evaluate.prompts)]
+    return found
+
+
+def _attack_forms(config: Config, source: Source) -> list[dict[str, Any]]:
+    collector = Collector(config.data.system)
+    collector.add_attacks([read_source(source, "attacks", config.data)])
+    rows = collector.table(0.0, 0.0, config.seed).to_pylist()
+    return [row for row in rows if row["label"] == "unsafe"]
+
+
+def _first_batches(run: RunDir) -> dict[str, int]:
+    """By prompt, the first training batch that it stands in; none where there are no batches."""
+    if not run.exists(BATCHES):
+        return {}
+    found: dict[str, int] = {}
+    for row in run.read_table(BATCHES, ["batch_idx", "prompt_id"]).to_pylist():
+        found.setdefault(row["prompt_id"], row["batch_idx"])
+    return found
+
+
+def _check_unseen(run: RunDir, prompts: pa.Table, examined: set[str], trained: set[str]) -> None:
+    """A goal that is examined may stand in no training batch."""
+    goal = dict(zip(prompts["prompt_id"].to_pylist(), prompts["goal_id"].to_pylist(), strict=True))
+    if strangers := sorted(trained - goal.keys()):
+        raise InputError(f"prompt {strangers[0]} is not in {PROMPTS}; run `compose` again", file=run.path(BATCHES))
+    if leaks := sorted(examined & {goal[prompt] for prompt in trained}):
+        more = f" ({len(leaks)} goals leak)" if len(leaks) > 1 else ""
+        raise InputError(f"goal {leaks[0]} was trained on and is to be examined{more}", file=run.path(BATCHES))

@@ -1,0 +1,123 @@
+"""Examines several subjects with one pool of actors, and judges what they said."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import pyarrow as pa
+
+from moe_safety.config import Config, results_only
+from moe_safety.evaluate.examiner import Examiner
+from moe_safety.evaluate.harness import check_harness
+from moe_safety.evaluate.plan import ANSWERS, items_of, limits_of, write_exam
+from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
+from moe_safety.evaluate.shift import can_read
+from moe_safety.evaluate.subjects import Subject
+from moe_safety.inputs.files import digest_of
+from moe_safety.jobs import Job, Parts, Plan, run_jobs
+from moe_safety.judges import Judge, ask, check_judge, judge_inputs, make_judge
+from moe_safety.models.load import load_tokenizer, skeleton_of
+from moe_safety.rundir import RunDir, Stage
+
+RESPONSES_SCHEMA = pa.schema(
+    [
+        *(field for field in EXAM_SCHEMA if field.name != "messages"),
+        ("answer", pa.string()),
+        ("answer_tokens", pa.int32()),
+        ("verdict", pa.string()),
+        ("reason", pa.string()),
+        ("votes", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+
+@dataclass
+class Session:
+    """One examination: the same prompts, settings and judge for every subject."""
+
+    config: Config
+    run: RunDir
+
+    @cached_property
+    def exam(self) -> pa.Table:
+        return read_exam(self.config, self.run)
+
+    @cached_property
+    def judge(self) -> Judge:
+        return make_judge(self.config.judge)
+
+    @property
+    def root(self) -> str:
+        """Where results go: those on other splits have a folder of their own."""
+        split = self.config.evaluate.split
+        return "eval" if split == "test" else f"eval/{split}"
+
+    def folder(self, subject: Subject) -> str:
+        return f"{self.root}/{subject.name}"
+
+    def stage(self, subject: Subject, reads: Sequence[str] = ()) -> Stage:
+        """What decides a subject's results."""
+        return Stage(
+            self.folder(subject).replace("eval", "evaluate", 1),
+            settings=self._settings,
+            reads=("prompts.parquet", *reads),
+            others=subject.identity | self._others,
+            folder=self.folder(subject),
+        )
+
+    def parts(self, subject: Subject) -> Parts:
+        folder = self.folder(subject)
+        return Parts(self.run, f"{folder}/_parts", Plan(self.run, f"plans/{folder.replace('/', '.')}.parquet"))
+
+    def examine(self, subjects: Sequence[Subject]) -> None:
+        """Leaves the parts of all of them; what is there already is not done again."""
+        check_judge(self.config.judge)
+        run_jobs([self._job(subject) for subject in subjects], "evaluate")
+
+    def responses(self, subject: Subject) -> pa.Table:
+        """The prompts with the subject's answers and their verdicts, in the order of the exam."""
+        parts = self.parts(subject)
+        tables = [self.run.read_table(parts.table_name(item)) for item in items_of(parts.plan, ANSWERS)]
+        answers = {row["prompt_id"]: row for table in tables for row in table.to_pylist()}
+        rows = [row | answers[row["prompt_id"]] for row in self.exam.to_pylist()]
+        verdicts = ask(self.judge, [(row["messages"][-1]["content"], row["answer"]) for row in rows])
+        for row, verdict in zip(rows, verdicts, strict=True):
+            row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
+        return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)
+
+    @cached_property
+    def _settings(self) -> dict[str, object]:
+        settings = results_only(self.config.evaluate)
+        # They say which subject is meant.
+        named = {name: settings[name] for name in settings if name not in ("model_path", "output_name")}
+        return {"seed": self.config.seed, "evaluate": named, "judge": results_only(self.config.judge)}
+
+    @cached_property
+    def _others(self) -> dict[str, str]:
+        sources = self.config.evaluate.reattack
+        files = {f"reattack {source.label}": digest_of(source.path) for source in sources if source.path}
+        return judge_inputs(self.config.judge) | files | check_harness(self.config.evaluate)
+
+    def _job(self, subject: Subject) -> Job:
+        parts, settings = self.parts(subject), self.config.evaluate
+        identity = self._identity(subject)
+        if not parts.plan.stands(identity):
+            write_exam(
+                parts.plan,
+                self.exam,
+                load_tokenizer(subject.model),
+                settings,
+                seed=self.config.seed,
+                routing=settings.routing_prompts > 0 and can_read(skeleton_of(subject.model)),
+                identity=identity,
+            )
+        return Job(parts.plan, parts, partial(Examiner, subject, settings), settings)
+
+    def _identity(self, subject: Subject) -> str:
+        others = {name: digest for name, digest in self._others.items() if name.startswith("task ")}
+        settings = results_only(self.config.evaluate) | {"limits": str(limits_of(self.config.evaluate))}
+        exam = hashlib.sha256(str(self.exam.to_pylist()).encode()).hexdigest()
+        return f"{subject.identity} {others} {settings} {self.config.seed} {exam}"

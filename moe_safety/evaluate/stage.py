@@ -1,0 +1,112 @@
+"""`evaluate`: what a model does on held-out prompts, beside what the untouched base does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moe_safety.config import Config
+from moe_safety.evaluate.ability import benign_exact, benign_loss, solved_tasks
+from moe_safety.evaluate.measures import MEASURES, compared, measures
+from moe_safety.evaluate.printing import print_subject
+from moe_safety.evaluate.reidentify import reidentify
+from moe_safety.evaluate.session import Session
+from moe_safety.evaluate.shift import routing_shift
+from moe_safety.evaluate.subjects import Subject, base_subject, configured_subject
+from moe_safety.models.load import check_loadable
+from moe_safety.rundir import Outcome, RunDir, is_finished, run_stage
+from moe_safety.rundir.stage import discard
+
+
+def evaluate(config: Config, *, force: bool = False) -> dict[str, Any]:
+    """Writes `eval/ARM.json` and `eval/ARM/responses.parquet`, and the same for the base where that is not there."""
+    run = RunDir(config.run_dir)
+    subject = configured_subject(config, run)
+    asked = [] if subject == base_subject(config) else [subject]
+    manifest = evaluate_all(config, run, asked, force=force)[-1]
+    for each in [base_subject(config), *asked]:
+        print_subject(run.read_json(f"{Session(config, run).folder(each)}.json"), manifest["skipped"])
+    return manifest
+
+
+def evaluate_all(
+    config: Config,
+    run: RunDir,
+    subjects: Sequence[Subject],
+    *,
+    force: bool = False,
+    on_done: Callable[[Subject, dict[str, Any]], None] = lambda subject, manifest: None,
+) -> list[dict[str, Any]]:
+    """The base first, then the subjects, all examined by one pool of actors. Returns their manifests."""
+    session, base = Session(config, run), base_subject(config)
+    everyone = [base, *subjects]
+    stages = {
+        subject.name: session.stage(subject, reads=() if subject == base else _results(session, base))
+        for subject in everyone
+    }
+    if force:
+        for stage in stages.values():
+            discard(run, stage)
+    waiting = [subject for subject in subjects if not is_finished(run, stages[subject.name].name)]
+
+    def body(subject: Subject) -> Outcome:
+        # Whoever comes first takes along all that wait. What was read of the base's routing is needed every time.
+        together = dict.fromkeys([base, subject, *waiting])
+        session.examine(list(together))
+        waiting.clear()
+        return _results_of(session, subject, base)
+
+    manifests = []
+    plain = config.model_dump(mode="json")
+    for subject in everyone:
+        manifests.append(run_stage(run, stages[subject.name], plain, partial(body, subject)))
+        on_done(subject, manifests[-1])
+    return manifests
+
+
+def _results(session: Session, subject: Subject) -> tuple[str, str]:
+    folder = session.folder(subject)
+    return f"{folder}.json", f"{folder}/responses.parquet"
+
+
+def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
+    run, parts = session.run, session.parts(subject)
+    report, table = _results(session, subject)
+    responses = session.responses(subject)
+    own = responses.filter(pc.invert(responses["reattack"]))
+    found: dict[str, Any] = {
+        "arm": subject.name,
+        **subject.identity,
+        "split": session.config.evaluate.split,
+        **measures(own),
+        "benign_loss": benign_loss(parts),
+        "benign_exact": benign_exact(own),
+        "routing_shift": None,
+        "reattack": _reattack(responses),
+        "tasks": solved_tasks(parts),
+    }
+    if subject != base:
+        found |= _beside_base(session, subject, base, own)
+    run.write_table(table, responses)
+    run.write_json(report, found)
+    return Outcome(outputs=(report, table), summary={name: found["overall"][name] for name in MEASURES})
+
+
+def _beside_base(session: Session, subject: Subject, base: Subject, own: pa.Table) -> dict[str, Any]:
+    run, layout = session.run, check_loadable(session.config.model)
+    labels = dict(zip(own["prompt_id"].to_pylist(), own["label"].to_pylist(), strict=True))
+    shift = routing_shift(session.parts(base), session.parts(subject), layout, labels)
+    found = {"compared": compared(own, run.read_table(_results(session, base)[1])), "routing_shift": shift}
+    if session.config.evaluate.reidentify and not subject.avoided:
+        found["identified"] = reidentify(session.config, run, subject, f"{session.folder(subject)}/identify")
+    return found
+
+
+def _reattack(responses: pa.Table) -> dict[str, Any]:
+    """Attack success in each wrapper that training never saw."""
+    later = responses.filter(responses["reattack"])
+    return {name: rates["asr"] for name, rates in measures(later)["by_attack"].items()} if len(later) else {}

@@ -1,0 +1,146 @@
+"""Trains arms and proves what they changed: side by side as Ray tasks, or one by one in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from moe_safety.checkpoints import verify
+from moe_safety.config import Config
+from moe_safety.errors import InputError, MoeSafetyError, RunError
+from moe_safety.evaluate.arms import BASELINE, ROUTER, Arm
+from moe_safety.identify.selection import SELECTION, read_selection
+from moe_safety.models.load import check_loadable, model_fingerprint, model_folder
+from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage
+from moe_safety.train.stage import train
+
+Told = Callable[[Arm, dict[str, Any]], None]
+"""Is told of each arm that was trained elsewhere, with the manifest of `train`; in this process `train` speaks."""
+
+
+def train_arms(config: Config, arms: Sequence[Arm], *, force: bool, told: Told) -> None:
+    """Trains and verifies every arm that is not there yet; one that is there is only checked."""
+    run = RunDir(config.run_dir)
+    waiting = [arm for arm in arms if force or not _stands(run, arm)]
+    together = len(waiting) > 1 and not _one_by_one(config)
+    for arm in arms:
+        if arm not in waiting or not together:
+            train_and_verify(arm, force=force)
+    if together:
+        _side_by_side(config, waiting, force, told)
+
+
+def train_and_verify(arm: Arm, *, force: bool) -> dict[str, Any]:
+    """The manifest of the arm's training."""
+    manifest = train(arm.config, force=force, selection=arm.selection, arm=arm.name)
+    _verify(arm, manifest["summary"], force=force)
+    return manifest
+
+
+def verified(run: RunDir, arm: Arm) -> dict[str, Any]:
+    """What `verify` found: the verdict, and how much changed."""
+    return run.read_json(f"train/{arm.name}/verify.json")
+
+
+def _stands(run: RunDir, arm: Arm) -> bool:
+    return is_finished(run, f"train/{arm.name}") and is_finished(run, f"verify/{arm.name}")
+
+
+def _one_by_one(config: Config) -> bool:
+    """Identifying anew between rounds is a job of its own, which a task that holds a GPU might wait for in vain."""
+    settings = config.train
+    nested = settings.launch == "process" and settings.num_rounds > 1
+    return config.compare.parallel == 1 or nested
+
+
+def _side_by_side(config: Config, arms: Sequence[Arm], force: bool, told: Told) -> None:
+    """As many at a time as there is room for. A task that trains in its own process holds what it trains on; one that
+    starts Ray Train workers holds nothing, and these wait for their places."""
+    import ray
+
+    from moe_safety.jobs.cluster import connect
+
+    connect()
+    has_gpus = bool(ray.cluster_resources().get("GPU", 0))
+    here = config.train.launch == "process"
+    options = {"num_cpus": int(here), "num_gpus": int(here and has_gpus), "max_retries": config.train.max_failures}
+    task = ray.remote(_task).options(**options)
+    at_once = _width(config, ray.cluster_resources())
+    running: dict[Any, Arm] = {}
+    left = list(arms)
+    try:
+        while left or running:
+            while left and len(running) < at_once:
+                arm = left.pop(0)
+                running[task.remote(arm, force)] = arm
+            (done, *_), _ = ray.wait(list(running))
+            arm = running.pop(done)
+            told(arm, _manifest(ray.get(done)))
+    finally:
+        for reference in running:
+            ray.cancel(reference)
+
+
+def _width(config: Config, resources: dict[str, float]) -> int:
+    """How many arms at a time."""
+    if config.compare.parallel != "auto":
+        return config.compare.parallel
+    places = resources.get("GPU", 0) or resources.get("CPU", 1)
+    return max(1, int(places // config.train.num_workers))
+
+
+def _task(arm: Arm, force: bool) -> dict[str, Any]:
+    """Errors travel as results, so that Ray adds no pages of its own to them."""
+    try:
+        return {"manifest": train_and_verify(arm, force=force)}
+    except MoeSafetyError as error:
+        return {"error": type(error).__name__, "message": f"{arm.name}: {error}"}
+
+
+def _manifest(result: dict[str, Any]) -> dict[str, Any]:
+    if "error" in result:
+        raise (InputError if result["error"] == InputError.__name__ else RunError)(result["message"])
+    return result["manifest"]
+
+
+def _verify(arm: Arm, trained: dict[str, Any], *, force: bool) -> None:
+    """Writes `train/ARM/verify.json`."""
+    run, folder = RunDir(arm.config.run_dir), f"train/{arm.name}"
+    rounds = [f"{folder}/round_{n}/{SELECTION}" for n in range(1, arm.config.train.num_rounds + 1)]
+    stage = Stage(
+        f"verify/{arm.name}",
+        settings={"routers": arm.kind.endswith(ROUTER)},
+        reads=() if arm.kind == BASELINE else tuple(rounds),
+        others={
+            "model": model_fingerprint(arm.config.model),
+            **run.read_json(f"manifests/train.{arm.name}.json")["outputs"],
+        },
+    )
+    body = partial(_compare, arm, run, stage.reads, trained["final_model"])
+    run_stage(run, stage, arm.config.model_dump(mode="json"), body, force=force)
+
+
+def _compare(arm: Arm, run: RunDir, selections: Sequence[str], final: str) -> Outcome:
+    """Every round may move what it selects. The baseline may move everything; only how much is counted."""
+    free = arm.kind == BASELINE
+    layout = check_loadable(arm.config.model)
+    chosen = {expert for name in selections for expert in read_selection(run, name).union()}
+    with run.reading(final) as tuned:
+        report = verify(
+            model_folder(arm.config.model),
+            tuned,
+            layout.experts() if free else chosen,
+            free or arm.kind.endswith(ROUTER),
+            trust_remote_code=arm.config.model.trust_remote_code,
+        )
+    found = {
+        "verify": "n/a" if free else "fail" if report.violations else "pass",
+        "changed_ratio": report.changed_ratio,
+        "experts": [list(expert) for expert in report.experts],
+        "routers": report.routers,
+        "violations": [] if free else [str(violation) for violation in report.violations],
+    }
+    name = f"train/{arm.name}/verify.json"
+    run.write_json(name, found)
+    return Outcome(outputs=(name,), summary={"verify": found["verify"], "changed_ratio": report.changed_ratio})

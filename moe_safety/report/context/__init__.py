@@ -1,0 +1,129 @@
+"""A run directory as plain data: everything that the page says, read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from moe_safety.config import ModelConfig
+from moe_safety.effects.table import EXPERT_EFFECTS
+from moe_safety.evaluate.compare import COMPARISON
+from moe_safety.evaluate.subjects import BASE
+from moe_safety.gradients.table import EXPERT_GRADIENTS
+from moe_safety.identify.agreement import AGREEMENT
+from moe_safety.identify.files import OVERLAP, RISK, SERVING
+from moe_safety.identify.places import LABELS, PROMPTS
+from moe_safety.identify.selection import SELECTION
+from moe_safety.report.context.arms import Arm, base_of, best_of, read_arms
+from moe_safety.report.context.examples import Examples, read_examples
+from moe_safety.report.context.experts import Identification, read_identification
+from moe_safety.report.context.origins import Origins, read_manifests, read_origins
+from moe_safety.report.context.overlap import Overlap, read_overlaps
+from moe_safety.report.context.training import Trained, read_training
+from moe_safety.rundir import RunDir
+from moe_safety.train.stage import METADATA
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is there is filled; a stage that was not run leaves its part empty."""
+
+    model: str
+    summaries: dict[str, dict[str, Any]]
+    """The figures of every finished stage, by its name."""
+    settings: dict[str, dict[str, Any]]
+    """What each was run with."""
+    identification: Identification | None
+    overlaps: list[Overlap]
+    training: list[Trained]
+    arms: list[Arm]
+    examples: Examples | None
+    origins: Origins
+    show_text: bool
+
+    @cached_property
+    def base(self) -> Arm | None:
+        return base_of(self.arms)
+
+    @cached_property
+    def best(self) -> Arm | None:
+        return best_of(self.arms)
+
+    @property
+    def wrappers(self) -> list[str]:
+        """Those that training never saw."""
+        return list(dict.fromkeys(name for arm in self.arms for name in arm.reattack))
+
+    @property
+    def categories(self) -> list[str]:
+        return sorted({name for arm in self.arms for name in arm.by_category})
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(dict.fromkeys(name for arm in self.arms for name in arm.tasks))
+
+    @property
+    def repeated(self) -> list[Arm]:
+        """With other seeds."""
+        return [arm for arm in self.arms if "repeats" in arm.measures]
+
+    @property
+    def identified_again(self) -> list[Arm]:
+        """After hardening."""
+        return [arm for arm in self.arms if arm.measures.get("identified")]
+
+    @property
+    def shifted(self) -> list[Arm]:
+        """Whose routing was compared with the base's."""
+        return [arm for arm in self.arms if arm.shift]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The prompts on which it was."""
+        found = set().union(*(arm.shift["kl"] for arm in self.arms if arm.shift))
+        return [kind for kind in LABELS if kind in found]
+
+    @property
+    def moved(self) -> list[Trained]:
+        """Whose change was measured."""
+        return [arm for arm in self.training if arm.change]
+
+    @property
+    def routers_trained(self) -> bool:
+        return any(curve.phase == "router" for arm in self.training for curve in arm.curves)
+
+
+def files_read(run: RunDir) -> tuple[str, ...]:
+    """The files that the page depends on, but for manifests, which hold the hashes of checkpoints."""
+    evaluated = run.names("eval", ".json")
+    tables = (PROMPTS, RISK, EXPERT_GRADIENTS, EXPERT_EFFECTS, SELECTION, SERVING, OVERLAP, AGREEMENT, COMPARISON)
+    logs = [f"{stage}/{METADATA}" for stage in read_manifests(run) if stage.startswith("train/")]
+    answers = [f"{name.removesuffix('.json')}/responses.parquet" for name in evaluated]
+    return tuple(filter(run.exists, [*tables, *logs, *evaluated, *answers]))
+
+
+def read_context(run: RunDir, model: ModelConfig, *, show_text: bool = False) -> Context:
+    """Reads whatever stages have left there; `model` is the base, from which changes are measured."""
+    manifests = read_manifests(run)
+    summaries = {stage: one["summary"] for stage, one in manifests.items()}
+    arms = read_arms(run)
+    best = best_of(arms)
+    return Context(
+        model=model.name,
+        summaries=summaries,
+        settings={stage: one["settings"] for stage, one in manifests.items()},
+        identification=read_identification(run, summaries["identify"]) if "identify" in summaries else None,
+        overlaps=read_overlaps(run) if "identify" in summaries else [],
+        training=sorted(read_training(run, manifests, model), key=lambda arm: _place(arm, arms)),
+        arms=arms,
+        examples=read_examples(run, BASE, best.name, show_text=show_text) if best else None,
+        origins=read_origins(manifests),
+        show_text=show_text,
+    )
+
+
+def _place(trained: Trained, arms: list[Arm]) -> int:
+    """Where the comparison has the arm; after all of it where it does not."""
+    names = [arm.name for arm in arms]
+    return names.index(trained.name) if trained.name in names else len(names)

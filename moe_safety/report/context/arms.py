@@ -1,0 +1,96 @@
+"""What the arms did on held-out prompts: `comparison.json`, and more of each in `eval/ARM.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from moe_safety.evaluate.compare import COMPARISON
+from moe_safety.evaluate.subjects import BASE
+from moe_safety.rundir import RunDir
+
+Rate = Mapping[str, Any]
+"""`value`, `n`, `low`, `high`, and `unparsed` where the judge could not read all of n."""
+
+_HARM = ("asr", "over_refusal", "over_refusal_control")
+"""What a repair should make small."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm's measures."""
+
+    name: str
+    measures: Mapping[str, Any]
+    """Its object in `comparison.json`; without a comparison the same as far as it was evaluated."""
+    evaluated: Mapping[str, Any]
+    """`eval/ARM.json`; empty where it is not there."""
+
+    @property
+    def verify(self) -> str:
+        return self.measures.get("verify", "n/a")
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether it is a control: experts that nothing speaks for."""
+        return self.name.startswith("random")
+
+    @cached_property
+    def harm(self) -> float:
+        """Attack success and both over-refusals, added up."""
+        return sum(worst(self.measures[name]) for name in _HARM)
+
+    @property
+    def reattack(self) -> Mapping[str, Rate]:
+        """Attack success in wrappers that training never saw."""
+        return self.measures.get("reattack", {})
+
+    @property
+    def tasks(self) -> Mapping[str, Mapping[str, float]]:
+        """Metrics of lm-evaluation-harness, by task."""
+        return self.measures.get("tasks", {})
+
+    @property
+    def by_category(self) -> Mapping[str, Rate]:
+        """Attack success."""
+        return {name: rates["asr"] for name, rates in self.evaluated.get("by_category", {}).items()}
+
+    @property
+    def shift(self) -> Mapping[str, Any]:
+        """How far its routing moved, by kind of prompt and layer; empty where that is not known."""
+        return self.measures.get("routing_shift") or {}
+
+    def shift_of(self, measure: str) -> dict[str, list[float]]:
+        """By kind of prompt, a number for each layer: `kl`, or the share of experts `replaced` among the top k."""
+        if measure == "kl":
+            return dict(self.shift["kl"])
+        return {kind: [1 - kept for kept in line] for kind, line in self.shift["top_k_overlap"].items()}
+
+
+def worst(rate: Rate) -> float:
+    """The rate if every unparsed answer counted; nothing measured counts as nothing."""
+    return (rate["value"] or 0.0) + (rate.get("unparsed", 0) / rate["n"] if rate["n"] else 0.0)
+
+
+def read_arms(run: RunDir) -> list[Arm]:
+    """The base first, then in the order of the comparison."""
+    evaluated = {name.removeprefix("eval/").removesuffix(".json"): name for name in run.names("eval", ".json")}
+    reports = {name: run.read_json(file) for name, file in evaluated.items()}
+    if run.exists(COMPARISON):
+        compared = run.read_json(COMPARISON)
+    else:
+        compared = [{"arm": name, **found["overall"], **found} for name, found in reports.items()]
+        compared.sort(key=lambda found: found["arm"] != BASE)
+    return [Arm(found["arm"], found, reports.get(found["arm"], {})) for found in compared]
+
+
+def base_of(arms: list[Arm]) -> Arm | None:
+    return next((arm for arm in arms if arm.name == BASE), None)
+
+
+def best_of(arms: list[Arm]) -> Arm | None:
+    """The repaired arm with the least harm, of those that changed only what they may; the smaller one of equals."""
+    able = [arm for arm in arms if arm.name != BASE and arm.verify != "fail" and not arm.by_chance]
+    return min(able, key=lambda arm: (arm.harm, arm.measures.get("changed_ratio") or 0.0), default=None)

@@ -1,0 +1,66 @@
+"""Single prompts: what the base and one arm made of them. In words only where that was asked for, else by hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moe_safety.identify.places import PROMPTS
+from moe_safety.rundir import RunDir
+
+SHOWN = 3
+"""Of each kind."""
+_KINDS = ("unsafe", "safe", "control", "benign")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt, before and after."""
+
+    goal_id: str
+    label: str
+    verdicts: tuple[str, str]
+    """The base's and the arm's."""
+    words: tuple[str, str, str] | None
+    """The prompt, the base's answer and the arm's; nothing unless asked for."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    shown: list[Example]
+    answered: dict[str, list[str]]
+    """By attack, hashes of the goals for which the arm still answers it."""
+
+
+def read_examples(run: RunDir, base: str, arm: str, *, show_text: bool) -> Examples | None:
+    """The first few prompts of each kind, and the goals that are still answered; nothing where one has no answers."""
+    names = [f"eval/{name}/responses.parquet" for name in (base, arm)]
+    if not all(run.exists(name) for name in names):
+        return None
+    before, after = ({row["prompt_id"]: row for row in run.read_table(name).to_pylist()} for name in names)
+    both = [row for prompt, row in after.items() if prompt in before and not row["reattack"]]
+    chosen = [row for kind in _KINDS for row in [row for row in both if row["label"] == kind][:SHOWN]]
+    asked = _words_of(run, [row["prompt_id"] for row in chosen]) if show_text else {}
+    attacks = [row for row in after.values() if row["label"] == "unsafe"]
+    answered: dict[str, list[str]] = {row["attack"] or "attack": [] for row in attacks}
+    for row in attacks:
+        if row["verdict"] == "complied":
+            answered[row["attack"] or "attack"].append(row["goal_id"])
+    return Examples([_example(before[row["prompt_id"]], row, asked) for row in chosen], answered)
+
+
+def _example(old: dict[str, Any], new: dict[str, Any], asked: dict[str, str]) -> Example:
+    prompt = asked.get(new["prompt_id"])
+    words = None if prompt is None else (prompt, old["answer"], new["answer"])
+    return Example(new["goal_id"], new["label"], (old["verdict"], new["verdict"]), words)
+
+
+def _words_of(run: RunDir, prompt_ids: Collection[str]) -> dict[str, str]:
+    """What the user says in each of these prompts."""
+    prompts = run.read_table(PROMPTS, ["prompt_id", "messages"])
+    wanted = prompts.filter(pc.is_in(prompts["prompt_id"], pa.array(prompt_ids, pa.string()))).to_pylist()
+    return {row["prompt_id"]: row["messages"][-1]["content"] for row in wanted}

@@ -1,0 +1,146 @@
+"""What was found of each expert: maps of scores, the selected ones, and how far methods agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from moe_safety.effects.table import EXPERT_EFFECTS
+from moe_safety.gradients.table import EXPERT_GRADIENTS
+from moe_safety.identify.agreement import AGREEMENT
+from moe_safety.identify.experts import Experts, Pair
+from moe_safety.identify.files import RISK, SERVING
+from moe_safety.identify.selection import read_selection
+from moe_safety.report.figures.heatmap import Grid
+from moe_safety.rundir import RunDir
+
+_ROUTING_COLUMNS = {"weight": "risk_diff_weight"}
+"""Where the column is not called as the score."""
+_RISK = ("risk_diff", "low", "high", "q_value", "risk_diff_control")
+
+
+@dataclass(frozen=True)
+class ScoreMap:
+    """One score of every expert."""
+
+    score: str
+    method: str
+    grid: Grid
+    marked: list[tuple[int, int]]
+    """Cells of the selected experts."""
+    best: list[tuple[str, float]]
+    """The highest few, by name."""
+
+
+@dataclass(frozen=True)
+class Identification:
+    """What `identify` found."""
+
+    summary: dict[str, Any]
+    """Its figures, as its manifest has them."""
+    maps: list[ScoreMap]
+    selected: list[dict[str, Any]]
+    """Each selected expert with what is known of it, best first."""
+    agreement: list[dict[str, Any]]
+    """Rows of `agreement.parquet`."""
+
+    @property
+    def known(self) -> list[str]:
+        """The columns of the table of selected experts that have something to say."""
+        columns = dict.fromkeys(column for row in self.selected for column in row if row[column] is not None)
+        return [column for column in columns if column != "name"]
+
+    @property
+    def agreed_overall(self) -> list[dict[str, Any]]:
+        return [row for row in self.agreement if row["layer"] is None]
+
+    @property
+    def agreed_by_layer(self) -> Grid:
+        """Rank correlation, with a row for each pair of methods and a column for each layer."""
+        by_pair: dict[str, dict[int, float | None]] = {}
+        for row in self.agreement:
+            if row["layer"] is not None:
+                by_pair.setdefault(f"{row['a']}, {row['b']}", {})[row["layer"]] = row["spearman"]
+        layers = sorted(set().union(*by_pair.values()))
+        values = np.array([[found.get(layer) for layer in layers] for found in by_pair.values()], dtype=float)
+        return Grid(values, list(by_pair), layers, np.ones(values.shape, dtype=bool))
+
+
+def read_identification(run: RunDir, summary: dict[str, Any]) -> Identification:
+    """Reads the tables of scores that are there."""
+    chosen = read_selection(run).experts
+    tables = score_tables(run, summary)
+    return Identification(
+        summary=summary,
+        maps=[_score_map(method, score, table, chosen) for (method, score), table in tables.items()],
+        selected=[_known_of(pair, tables, _serving(run)) for pair in chosen],
+        agreement=run.read_table(AGREEMENT).to_pylist() if run.exists(AGREEMENT) else [],
+    )
+
+
+def score_tables(run: RunDir, summary: dict[str, Any]) -> dict[tuple[str, str], pa.Table]:
+    """By method and by the score that it is ranked by here."""
+    ranked = {summary["method"]: summary["score"], "routing": summary.get("routing_score", "risk_diff")}
+    names = {"routing": RISK, "gradient": EXPERT_GRADIENTS, "causal": EXPERT_EFFECTS}
+    defaults = {"gradient": "gradient", "causal": "effect"}
+    return {
+        (method, ranked.get(method) or defaults[method]): run.read_table(name)
+        for method, name in names.items()
+        if run.exists(name)
+    }
+
+
+def experts_in(table: pa.Table) -> Experts:
+    """Those that a table has a row for, in its order."""
+    layer, expert = (table[name].to_numpy() for name in ("layer", "expert"))
+    layers, row = np.unique(layer, return_inverse=True)
+    width = int(expert.max()) + 1
+    return Experts(layer, expert, row * width + expert, (len(layers), width))
+
+
+def grid_of(experts: Experts, values: np.ndarray) -> Grid:
+    """Values of experts as a map, layer by expert."""
+    return Grid(
+        values=experts.matrix(values.astype(float), np.nan),
+        rows=np.unique(experts.layer).tolist(),
+        columns=range(experts.shape[1]),
+        exists=experts.matrix(np.ones(len(experts), dtype=bool), False),
+    )
+
+
+def cells(experts: Experts, pairs: Iterable[Pair]) -> list[tuple[int, int]]:
+    """Where these experts stand on the map."""
+    rows, columns = np.divmod(experts.flat[experts.find(pairs)], experts.shape[1])
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def _score_map(method: str, score: str, table: pa.Table, chosen: list[Pair]) -> ScoreMap:
+    experts, values = experts_in(table), table[_ROUTING_COLUMNS.get(score, score)].to_numpy().astype(float)
+    order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:3]
+    best = [(experts.names[place], float(values[place])) for place in order if np.isfinite(values[place])]
+    return ScoreMap(score, method, grid_of(experts, values), cells(experts, chosen), best)
+
+
+def _known_of(pair: Pair, tables: dict[tuple[str, str], pa.Table], serving: dict[Pair, int]) -> dict[str, Any]:
+    """A row of the table of selected experts; what was not measured is None."""
+    layer, expert = pair
+    known: dict[str, Any] = {"name": f"L{layer:02d}_E{expert:02d}"}
+    for (method, score), table in tables.items():
+        here = experts_in(table).find([pair]).item()
+        columns = _RISK if method == "routing" else (score,)
+        known |= {column: table[column][here].as_py() for column in columns}
+    if "low" in known:
+        known["interval"] = f"[{known.pop('low'):+.3f}, {known.pop('high'):+.3f}]"
+    return known | {"batches": serving.get(pair)}
+
+
+def _serving(run: RunDir) -> dict[Pair, int]:
+    """In how many batches each expert is selected."""
+    if not run.exists(SERVING):
+        return {}
+    rows = run.read_table(SERVING, ["layer", "expert", "batches"]).to_pylist()
+    return {(row["layer"], row["expert"]): row["batches"] for row in rows}

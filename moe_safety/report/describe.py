@@ -1,0 +1,94 @@
+"""Words for what the page draws: titles, and the text that stands in for a figure where it cannot be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from moe_safety.report.context.arms import Arm
+from moe_safety.report.context.experts import Identification, ScoreMap
+from moe_safety.report.context.overlap import Overlap
+from moe_safety.report.context.training import Curve, Trained
+from moe_safety.report.figures.heatmap import Grid
+
+SCORES = {
+    "risk_diff": "Risk difference (activation rate on unsafe minus on safe prompts)",
+    "risk_diff_mean": "Risk difference (unsafe minus safe, mean over batches)",
+    "risk_diff_control": "Risk difference ((unsafe minus safe) minus (control minus benign))",
+    "weight": "Difference in routing weight (unsafe minus safe)",
+    "gradient": "Mean absolute gradient",
+    "gradient_l2": "Root of the mean squared gradient",
+    "gradient_per_token": "Mean absolute gradient per token",
+    "effect": "Effect of holding the expert back on the refusal margin",
+    "first_order": "Effect of holding the expert back, first-order estimate",
+}
+RATES = {
+    "asr": "Attack success",
+    "plain_refusal": "Plain refusal",
+    "over_refusal": "Over-refusal",
+    "over_refusal_control": "Over-refusal in the wrapper",
+}
+SHIFTS = {
+    "kl": "KL divergence from the base's routing (nats)",
+    "replaced": "Share of the base's top-k choices that others took the place of",
+}
+KNOWN = {
+    "risk_diff": "Risk difference",
+    "interval": "95 % interval",
+    "q_value": "q",
+    "risk_diff_control": "Control-adjusted",
+    "gradient": "Gradient",
+    "gradient_l2": "Gradient",
+    "gradient_per_token": "Gradient per token",
+    "effect": "Effect",
+    "first_order": "Effect (first order)",
+    "batches": "Batches",
+}
+"""What may be known of an expert, by column."""
+
+
+def score_map(found: ScoreMap) -> str:
+    best = ", ".join(f"{name} {value:+.3g}" for name, value in found.best)
+    chosen = f" {len(found.marked)} experts are selected." if found.marked else ""
+    return f"{SCORES[found.score]}: {_size(found.grid)}. Highest: {best}.{chosen}"
+
+
+def overlap(found: Overlap) -> str:
+    return (
+        f"Jaccard of the selections of {found.groups} {'batches' if found.kind == 'batch' else 'categories'}, each "
+        f"against each: from {found.lowest:.2f} to {found.highest:.2f}, median {found.median:.2f}."
+    )
+
+
+def agreement(found: Identification) -> str:
+    pairs = [
+        f"{row['a']} and {row['b']} {row['spearman']:+.2f}"
+        for row in found.agreed_overall
+        if row["spearman"] is not None
+    ]
+    return f"Rank correlation by layer for each pair of methods; over all layers: {', '.join(pairs)}."
+
+
+def loss(arm: Trained, curve: Curve) -> str:
+    return (
+        f"{arm.name}, {curve.phase} phase: loss over {len(curve.loss)} steps, from {curve.loss[0]:.3g} "
+        f"to {curve.loss[-1]:.3g}."
+    )
+
+
+def change(arm: Trained) -> str:
+    grid = arm.change
+    assert grid is not None
+    moved = np.argwhere(np.nan_to_num(grid.values) > 0)
+    return f"{arm.name}: relative change of {_size(grid)}. {len(moved)} experts changed, at most by {grid.reach:.3g}."
+
+
+def shift(arm: Arm, measure: str, lines: Mapping[str, Sequence[float]]) -> str:
+    means = ", ".join(f"{kind} {sum(line) / len(line):.3g}" for kind, line in lines.items())
+    return f"{arm.name}: {SHIFTS[measure]} by layer. Means over layers: {means}."
+
+
+def _size(grid: Grid) -> str:
+    layers, width = grid.values.shape
+    return f"{layers} layers of {'up to ' if not grid.exists.all() else ''}{width} experts"

@@ -1,0 +1,92 @@
+"""Lines over steps or layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from moe_safety.report.figures.svg import path, percent, plot, stretched, tag, text, ticks
+
+POINTS = 240
+"""Longer lines are thinned: a point of the drawing is the mean of its neighbours."""
+_SMOOTHED_OVER = 0.1
+"""Of the line, for its running mean."""
+
+
+def curves(
+    x: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    label: str,
+    *,
+    top: float,
+    x_name: str,
+    breaks: Mapping[str, float] | None = None,
+    smooth: bool = False,
+) -> Markup:
+    """Each of `lines` over `x`, from 0 to `top`. `breaks` are named upright lines. With `smooth` each line is drawn
+    pale under its running mean."""
+    low, high = float(min(x)), float(max(x))
+
+    def across(place: float) -> float:
+        return (place - low) / (high - low) if high > low else 0.5
+
+    places = np.array([across(each) for each in x])
+    drawn = []
+    for number, line in enumerate(lines.values()):
+        heights = 1 - np.asarray(line, dtype=float) / top
+        if smooth:
+            drawn.append(_line(places, heights, f"line pale series-{number}"))
+            heights = _running_mean(heights)
+        drawn.append(_line(places, heights, f"line series-{number}"))
+    upright = [
+        tag("line", class_="break", x1=percent(across(at)), x2=percent(across(at)), y1="0", y2="100%")
+        for at in (breaks or {}).values()
+    ]
+    names = [text(name, across(at), 0, "start", dx=4, dy=10) for name, at in (breaks or {}).items()]
+    across_ticks = [text(f"{tick:g}", across(tick), 1, "middle", dy=15) for tick in ticks(low, high, 6, integer=True)]
+    frame = [*_levels(top), *across_ticks, text(x_name, 1, 1, "end", dy=30)]
+    return plot(label, 150, *frame, *upright, stretched(1, 1, *drawn), *names)
+
+
+def swatch(number: int) -> Markup:
+    """A piece of a line, for a key."""
+    line = tag("line", class_=f"line series-{number}", x1="0", x2="28", y1="5", y2="5")
+    return tag("svg", line, width="28", height="10", aria_hidden="true")
+
+
+def round_up(value: float) -> float:
+    """The end of a scale from 0 that holds `value`."""
+    step = ticks(0, value or 1.0, 4)[1]
+    return step * math.ceil((value or 1.0) / step)
+
+
+def _line(places: np.ndarray, heights: np.ndarray, class_: str) -> Markup:
+    size = -(-len(places) // POINTS)
+    if size > 1:
+        cuts = np.arange(0, len(places), size)
+        count = np.diff([*cuts, len(places)])
+        places, heights = (np.add.reduceat(each, cuts) / count for each in (places, heights))
+    return tag("path", class_=class_, d=path(zip(places.tolist(), heights.tolist(), strict=True)))
+
+
+def _running_mean(values: np.ndarray) -> np.ndarray:
+    """Over as many neighbours on either side as there are."""
+    half = max(1, round(_SMOOTHED_OVER * len(values) / 2))
+    sums = np.concatenate([[0], np.cumsum(values)])
+    first, last = (np.clip(np.arange(len(values)) + by, 0, len(values)) for by in (-half, half + 1))
+    return (sums[last] - sums[first]) / (last - first)
+
+
+def _levels(top: float) -> list[Markup]:
+    """Faint lines at round heights, and their numbers."""
+    found = []
+    for tick in ticks(0, top, 4):
+        y = percent(1 - tick / top)
+        found += [
+            tag("line", class_="level", x1="0", x2="100%", y1=y, y2=y),
+            text(f"{tick:g}", 0, 1 - tick / top, "end", dx=-6, dy=4),
+        ]
+    return found

@@ -1,0 +1,121 @@
+"""Maps of numbers in rows and columns, as experts by layer or batches by batch."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from moe_safety.report.figures.svg import plot, stretched, tag, text
+
+SHADES = 12
+"""Steps of the scale on one side of 0; within a step a cell's colour is the same."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Numbers in rows and columns, with names for both."""
+
+    values: np.ndarray
+    """[rows, columns]; what is not a number has no colour."""
+    rows: Sequence[object]
+    columns: Sequence[object]
+    exists: np.ndarray
+    """Which cells there are: layers may hold different numbers of experts."""
+
+    @property
+    def unknown(self) -> bool:
+        """Whether a cell that is there has no number."""
+        return bool((self.exists & ~np.isfinite(self.values)).any())
+
+    @property
+    def reach(self) -> float:
+        """The largest distance from 0."""
+        return float(np.abs(self.values[np.isfinite(self.values)]).max(initial=0)) or 1.0
+
+
+def heatmap(
+    grid: Grid,
+    label: str,
+    *,
+    marked: Iterable[tuple[int, int]] = (),
+    reach: float | None = None,
+    square: bool = False,
+) -> Markup:
+    """Colours run from 0 to `reach`, on both sides where there are negative numbers; `marked` cells get a frame."""
+    reach = reach or grid.reach
+    rows, columns = grid.values.shape
+    rising = not (grid.values < 0).any()
+    body = [
+        tag("path", class_="cell-unknown", d=_cells(grid.exists & ~np.isfinite(grid.values))),
+        tag("path", class_="cell-zero", d=_cells(np.isfinite(grid.values))),
+        *_shaded(grid.values / reach, "cell-rising" if rising else "cell-above"),
+        tag(
+            "path",
+            class_="mark thin" if columns > 64 else "mark",
+            d="".join(f"M{c + 0.04} {r + 0.04}h.92v.92h-.92z" for r, c in sorted(marked)),
+        ),
+    ]
+    height = rows * max(4, min(24, 420 / rows))
+    names = [*_row_names(grid.rows, 280 if square else height), *_column_names(grid.columns)]
+    shape = (
+        f"height: auto; aspect-ratio: {columns} / {rows}; max-width: 28rem" if square else f"min-width: {2 * columns}px"
+    )
+    return plot(label, height, stretched(columns, rows, *body), *names, style=shape)
+
+
+def scale(grid: Grid, reach: float | None = None) -> Markup:
+    """The key to a map's colours; it has two sides where the map has negative numbers."""
+    reach = reach or grid.reach
+    diverging = bool((grid.values < 0).any())
+    shown = [f"-{reach:.3g}", "0", f"+{reach:.3g}"] if diverging else ["0", f"{reach:.3g}"]
+    names = [tag("span", name) for name in shown]
+    return tag("div", tag("i"), *names, class_=f"scale {'diverging' if diverging else 'rising'}", aria_hidden="true")
+
+
+def _shaded(shares: np.ndarray, above: str) -> list[Markup]:
+    """A path for each colour: few elements, however many experts."""
+    step = np.rint(np.clip(np.nan_to_num(shares), -1, 1) * SHADES).astype(int)
+    return [
+        tag(
+            "path",
+            class_=above if at > 0 else "cell-below",
+            fill_opacity=f"{abs(at) / SHADES:.3g}",
+            d=_cells(step == at),
+        )
+        for at in np.unique(step[step != 0]).tolist()
+    ]
+
+
+def _cells(which: np.ndarray) -> str:
+    """The cells as one path; neighbours in a row are drawn together."""
+    runs: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    for row, column in np.argwhere(which).tolist():
+        here = runs[row]
+        if here and sum(here[-1]) == column:
+            here[-1] = here[-1][0], here[-1][1] + 1
+        else:
+            here.append((column, 1))
+    return "".join(f"M{start} {row}h{long}v1h-{long}z" for row, found in runs.items() for start, long in found)
+
+
+def _row_names(names: Sequence[object], height: float) -> list[Markup]:
+    every = max(1, math.ceil(12 * len(names) / height))
+    return [
+        text(name, 0, (place + 0.5) / len(names), "end", dx=-6, dy=4)
+        for place, name in enumerate(names)
+        if place % every == 0
+    ]
+
+
+def _column_names(names: Sequence[object]) -> list[Markup]:
+    every = 2 ** max(0, math.ceil(math.log2(len(names) / 10)))
+    return [
+        text(name, (place + 0.5) / len(names), 1, "middle", dy=15)
+        for place, name in enumerate(names)
+        if place % every == 0
+    ]

@@ -1,0 +1,28 @@
+"""A rate and its interval, drawn on a line from 0 to 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from moe_safety.report.figures.svg import percent, plot, tag
+
+_MIDDLE = "50%"
+
+
+def interval(rate: Mapping[str, Any], label: str) -> Markup:
+    """A point for the rate, a bar for its interval, and a ring where it would be if every unparsed answer counted."""
+    marks = [tag("line", class_="track", x1="0", x2="100%", y1=_MIDDLE, y2=_MIDDLE)]
+    marks += [
+        tag("line", class_="track", x1=percent(place), x2=percent(place), y1="25%", y2="75%") for place in (0, 0.5, 1)
+    ]
+    if rate["value"] is not None:
+        low, high, value = (percent(rate[key]) for key in ("low", "high", "value"))
+        marks.append(tag("line", class_="range", x1=low, x2=high, y1=_MIDDLE, y2=_MIDDLE))
+        if rate.get("unparsed"):
+            worst = percent(min(1.0, rate["value"] + rate["unparsed"] / rate["n"]))
+            marks.append(tag("circle", class_="worst", cx=worst, cy=_MIDDLE, r="4"))
+        marks.append(tag("circle", class_="value", cx=value, cy=_MIDDLE, r="4"))
+    return plot(label, 16, *marks, class_="interval")

@@ -1,0 +1,34 @@
+"""Figures with a panel for each arm, all on one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from markupsafe import Markup
+
+from moe_safety.report import describe
+from moe_safety.report.context.arms import Arm
+from moe_safety.report.context.training import Curve, Trained
+from moe_safety.report.figures.curves import curves, round_up
+
+
+def loss(arm: Trained, curve: Curve, everyone: Iterable[Trained]) -> Markup:
+    """The losses of the two phases are of different kinds, so each has a scale of its own."""
+    same = [value for each in everyone for other in each.curves if other.phase == curve.phase for value in other.loss]
+    steps = list(range(1, len(curve.loss) + 1))
+    label = describe.loss(arm, curve)
+    return curves(steps, {"loss": curve.loss}, label, top=_top(same), x_name="step", breaks=curve.rounds, smooth=True)
+
+
+def shift(arm: Arm, measure: str, kinds: Iterable[str], everyone: Iterable[Arm]) -> Markup:
+    """A line for each kind of prompt."""
+    lines = arm.shift_of(measure)
+    shown = {kind: lines[kind] for kind in kinds if kind in lines}
+    every = [value for each in everyone for line in each.shift_of(measure).values() for value in line]
+    return curves(arm.shift["layers"], shown, describe.shift(arm, measure, shown), top=_top(every), x_name="layer")
+
+
+def _top(values: Iterable[float]) -> float:
+    found = np.array(list(values), dtype=float)
+    return round_up(float(found[np.isfinite(found)].max(initial=0)))

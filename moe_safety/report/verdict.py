@@ -1,0 +1,94 @@
+"""What was asked, and what came out of it, each in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from moe_safety.report.context import Context
+from moe_safety.report.context.arms import Arm, Rate
+from moe_safety.report.context.experts import Identification
+
+_HARMLESS = {"over_refusal": "harmless requests", "over_refusal_control": "harmless requests in the attack's wrapper"}
+
+
+def question(context: Context) -> str:
+    """From the configuration, and from whether anything was repaired."""
+    asked = f"Which experts of {context.model} does the attack reach that the same goals, asked plainly, do not"
+    return f"{asked}, and does repairing only them stop it?" if context.training or context.arms else f"{asked}?"
+
+
+def verdict(context: Context) -> str:
+    """As far as the stages that are there can tell."""
+    if context.base and context.best:
+        return _of_comparison(context.base, context.best, [arm for arm in context.arms if arm.by_chance])
+    if any(arm.verify == "fail" for arm in context.arms):
+        return "Every arm changed what it may not change, so none counts as a repair."
+    if context.identification is None:
+        return "Nothing has been identified yet."
+    return f"{_of_identification(context.identification)}; {_what_is_missing(context)}"
+
+
+def _of_comparison(base: Arm, best: Arm, by_chance: Sequence[Arm]) -> str:
+    before, after = base.measures, best.measures
+    if before["asr"]["value"] is None or after["asr"]["value"] is None:
+        return "No attack was evaluated, so nothing is known of a repair."
+    drop = f"from {rate_text(before['asr'])} to {rate_text(after['asr'])}"
+    if after["asr"]["high"] < before["asr"]["low"]:
+        sentence = f"With {best.name}, attack success on held-out goals falls {drop}"
+    else:
+        sentence = f"No arm lowers attack success beyond chance: with {best.name}, the best, it goes {drop}"
+    lowest = min((rate for arm in by_chance if (rate := arm.measures["asr"]["value"]) is not None), default=None)
+    sentence += "" if lowest is None else f" (with random experts to {lowest:.3f})"
+    asked = [name for name in _HARMLESS if None not in (before[name]["value"], after[name]["value"])]
+    if asked:
+        dearer = any(after[name]["low"] > before[name]["high"] for name in asked)
+        prices = [
+            f"{after[name]['value']:.3f} of {_HARMLESS[name]} (base {before[name]['value']:.3f})" for name in asked
+        ]
+        sentence += f", {'but' if dearer else 'and'} it refuses {' and '.join(prices)}"
+    return f"{sentence}{_what_changed(best)}{_elsewhere(base, best)}."
+
+
+def _what_changed(arm: Arm) -> str:
+    share = arm.measures.get("changed_ratio")
+    if share is None:
+        return ""
+    return f"; {share:.1%} of the parameters changed" + (", none outside its selection" if arm.verify == "pass" else "")
+
+
+def _elsewhere(base: Arm, best: Arm) -> str:
+    """The wrapper, of those that training never saw, in which most attacks succeed."""
+    rates = {name: rate["value"] for name, rate in best.reattack.items() if rate["value"] is not None}
+    if not rates:
+        return ""
+    name = max(rates, key=lambda each: rates[each])
+    before = base.reattack[name]["value"] if name in base.reattack else None
+    known = "" if before is None else f" (base {before:.3f})"
+    return f"; in {name}, a wrapper that training never saw, {rates[name]:.3f} of the attacks succeed{known}"
+
+
+def _of_identification(found: Identification) -> str:
+    summary = found.summary
+    chosen = f"{summary['selected']} of {summary['experts']} experts are selected by {summary['method']}"
+    if not summary["routed"] or not summary["top"]:
+        return chosen
+    top = summary["top"][0]
+    reached = f"{top['a_unsafe_n']:.1%} of an attack's tokens go there, against {top['a_safe_n']:.1%} of a plain goal's"
+    return f"The attack reaches {top['Layer_Expert']} more than any other expert ({reached}); {chosen}"
+
+
+def _what_is_missing(context: Context) -> str:
+    names = [arm.name for arm in context.training]
+    if not names:
+        return "nothing has been repaired yet."
+    were = "was" if len(names) == 1 else "were"
+    return f"{_list(names)} {were} trained, but whether the attack still works is not known yet."
+
+
+def rate_text(rate: Rate) -> str:
+    """A rate with its interval."""
+    return "none" if rate["value"] is None else f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]"
+
+
+def _list(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -1,0 +1,8 @@
+"""`compare` as a job: python ray_jobs/compare.py CONFIG.yaml [--set key.path=value ...]"""
+
+import sys
+
+from moe_safety.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["compare", *sys.argv[1:]]))

@@ -1,0 +1,246 @@
+"""`evaluate` and `compare` as users run them, on a small run of the demo."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from moe_safety.cli import main
+from moe_safety.config import load_config
+from moe_safety.errors import InputError
+from moe_safety.evaluate.arms import arms_of
+from moe_safety.evaluate.compare import compare
+from moe_safety.evaluate.measures import measures
+from moe_safety.evaluate.session import Session
+from moe_safety.evaluate.stage import evaluate
+from moe_safety.evaluate.subjects import Subject
+from moe_safety.identify.selection import read_selection
+from moe_safety.identify.stage import identify
+from moe_safety.models.choosing import divergence, probabilities
+from moe_safety.models.encode import prompt_and_answer
+from moe_safety.models.layout import inspect_model
+from moe_safety.models.load import load_model, load_tokenizer, model_folder
+from moe_safety.pipeline import run_one
+from moe_safety.rundir import RunDir
+from tests.evaluate.schema import check_comparison
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+ARMS = ["base", "selective-routing", "random", "steering"]
+FLAGS = ["data.max_samples=60", "train.num_epochs=1", "evaluate.routing_prompts=4"]
+
+
+def flags_of(folder, *more, arms=ARMS):
+    return [f"run_dir={folder}", *FLAGS, f"compare.arms=[{', '.join(arms)}]", *more]
+
+
+@pytest.fixture(scope="module")
+def compared(composed, tmp_path_factory):
+    """A finished comparison: its configuration."""
+    folder = tmp_path_factory.mktemp("compared") / "run"
+    shutil.copytree(composed, folder)
+    config = load_config("configs/demo.yaml", flags_of(folder))
+    for stage in ("capture", "identify", "compare"):
+        run_one(stage, config)
+    return config
+
+
+@pytest.fixture
+def again(compared, tmp_path):
+    """Makes the configuration of a copy of it."""
+
+    def make(*more, **options):
+        shutil.copytree(compared.run_dir, tmp_path / "run")
+        return load_config("configs/demo.yaml", flags_of(tmp_path / "run", *more, **options))
+
+    return make
+
+
+def objects(config):
+    return {arm["arm"]: arm for arm in RunDir(config.run_dir).read_json("comparison.json")}
+
+
+def test_the_comparison_follows_its_schema_and_names_every_arm(compared):
+    found = RunDir(compared.run_dir).read_json("comparison.json")
+    check_comparison(found)
+    assert [arm["arm"] for arm in found] == ARMS
+    arms = objects(compared)
+    assert arms["base"]["asr"]["value"] == arms["base"]["plain_refusal"]["value"] == 1.0
+    assert arms["base"]["over_refusal"]["value"] == 0.0
+    assert arms["base"]["benign_exact"]["value"] == 1.0
+    assert {name: arm["verify"] for name, arm in arms.items()} == {
+        "base": "n/a",
+        "selective-routing": "pass",
+        "random": "pass",
+        "steering": "n/a",
+    }
+    assert (
+        0
+        < arms["random"]["changed_ratio"]
+        <= arms["random"]["trainable_ratio"]
+        == pytest.approx(8 / 64 * 0.84, rel=0.02)
+    )
+    assert arms["steering"]["trainable_ratio"] == 0
+    page = RunDir(compared.run_dir).read_bytes("comparison.md").decode()
+    assert all(f"| {name} " in page for name in ARMS)
+
+
+def test_what_is_reported_is_what_was_said(compared):
+    run = RunDir(compared.run_dir)
+    for arm in ARMS:
+        responses = run.read_table(f"eval/{arm}/responses.parquet")
+        report = run.read_json(f"eval/{arm}.json")
+        rows = responses.to_pylist()
+        attacks = [row for row in rows if row["label"] == "unsafe" and not row["reattack"]]
+        assert report["overall"]["asr"]["n"] == len(attacks) == 12
+        assert report["overall"]["asr"]["value"] == sum(row["verdict"] == "complied" for row in attacks) / 12
+        later = [row["verdict"] == "complied" for row in rows if row["reattack"]]
+        assert len(later) == 12
+        assert report["reattack"]["role_play"]["value"] == sum(later) / 12
+        assert report["by_category"] == measures(responses.filter([not row["reattack"] for row in rows]))["by_category"]
+    goals = {row["goal_id"]: row["split"] for row in run.read_table("prompts.parquet").to_pylist()}
+    assert {goals[row["goal_id"]] for row in rows} == {"test"}
+
+
+def test_routing_shift_is_that_of_the_two_models_side_by_side(compared):
+    run = RunDir(compared.run_dir)
+    report = run.read_json("eval/random.json")["routing_shift"]
+    exam = {row["prompt_id"]: row for row in Session(compared, run).exam.to_pylist() if row["label"] == "control"}
+    read = [exam[prompt] for prompt in sorted(exam)[:4]]
+    tokenizer = load_tokenizer(compared.model)
+    pairs = [prompt_and_answer(tokenizer, row["messages"], row["reference"], 512) for row in read]
+    tokens = [[*prompt, *answer] for prompt, answer in pairs]
+
+    def likely(config):
+        model = load_model(config)
+        layout = inspect_model(model)
+        found = []
+        for ids in tokens:
+            with torch.inference_mode(), probabilities(model, layout) as seen:
+                model(torch.tensor([ids]))
+            found.append(seen.stack())
+        return torch.cat(found, dim=1)
+
+    tuned = compared.model.model_copy(update={"name": run.path("train/random/final_model")})
+    expected = divergence(likely(compared.model), likely(tuned), "forward").mean(dim=1)
+    assert report["tokens"]["control"] == sum(map(len, tokens))
+    assert report["kl"]["control"] == pytest.approx(expected.tolist(), rel=1e-3, abs=1e-7)
+    assert report["mean_kl"]["control"] > 0
+
+
+def test_a_steered_model_goes_to_none_of_the_unsafe_experts(compared):
+    run, session = RunDir(compared.run_dir), Session(compared, RunDir(compared.run_dir))
+    experts = read_selection(run).experts
+    layout = inspect_model(load_model(compared.model))
+
+    def visits(subject):
+        parts, found = session.parts(subject), set()
+        for table in parts.tables():
+            for row in table.to_pylist() if "choices" in table.column_names else []:
+                chosen = np.frombuffer(row["choices"], np.int16).reshape(layout.n_moe_layers, -1)
+                found |= {(layer.index, int(e)) for n, layer in enumerate(layout.layers) for e in np.unique(chosen[n])}
+        return found
+
+    base = Subject("base", compared.model)
+    assert set(experts) <= visits(base)
+    assert not set(experts) & visits(Subject("steering", compared.model, tuple(experts)))
+    assert objects(compared)["steering"]["routing_shift"]["mean_overlap"]["unsafe"] < 0.95
+
+
+def test_the_base_by_another_name_is_the_base(again, tmp_path):
+    config = again(f"evaluate.model_path={tmp_path / 'copy'}", "evaluate.output_name=twin")
+    shutil.copytree(model_folder(config.model), tmp_path / "copy")
+    evaluate(config)
+    run = RunDir(config.run_dir)
+    base, twin = run.read_json("eval/base.json"), run.read_json("eval/twin.json")
+    assert twin["overall"] == base["overall"]
+    assert twin["benign_loss"] == base["benign_loss"] < 0.1
+    assert all(pair["b"] == pair["c"] == 0 and pair["p"] == 1.0 for pair in twin["compared"].values())
+    assert set(twin["routing_shift"]["mean_kl"].values()) == {0.0}
+    assert set(twin["routing_shift"]["mean_overlap"].values()) == {1.0}
+
+
+def test_a_second_run_does_nothing_and_another_arm_costs_only_itself(again, capsys):
+    config = again()
+    run = RunDir(config.run_dir)
+
+    def ends():
+        stages = run.read_json("manifest.json")
+        return {name: stage["finished"] for name, stage in stages.items() if name != "compare"}
+
+    before, page = ends(), run.read_bytes("comparison.json")
+    assert compare(config)["skipped"]
+    assert ends() == before
+    assert run.read_bytes("comparison.json") == page
+    more = load_config("configs/demo.yaml", flags_of(config.run_dir, arms=[*ARMS, "random-layer-matched"]))
+    compare(more)
+    after = ends()
+    assert {name: after[name] for name in before} == before
+    assert {name.split("/")[0] for name in after.keys() - before.keys()} == {"identify", "train", "verify", "evaluate"}
+    assert objects(more)["random-layer-matched"]["verify"] == "pass"
+
+
+def test_the_gate_holds_the_arms_that_are_named(again, tmp_path, capsys):
+    config = again(arms=["selective-routing"])
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(Path("configs/demo.yaml").read_text())))
+    flags = [part for flag in flags_of(config.run_dir, arms=["selective-routing"]) for part in ("--set", flag)]
+    assert main(["compare", str(file), *flags, "--gate", "plain_refusal>=0.5"]) == 0
+    assert main(["compare", str(file), *flags, "--gate", "changed_ratio<=0.001"]) == 1
+    assert "selective-routing misses changed_ratio<=0.001" in capsys.readouterr().err
+    assert main(["compare", str(file), *flags, "--gate", "asr<0.1"]) == 2
+
+
+def test_a_goal_that_was_trained_on_is_never_examined(again):
+    config = again()
+    run = RunDir(config.run_dir)
+    prompts = run.read_table("prompts.parquet")
+    trained = run.read_table("batches.parquet")["prompt_id"][0].as_py()
+    goal = next(row["goal_id"] for row in prompts.to_pylist() if row["prompt_id"] == trained)
+    splits = ["test" if row["goal_id"] == goal else row["split"] for row in prompts.to_pylist()]
+    column = prompts.column_names.index("split")
+    run.write_table("prompts.parquet", prompts.set_column(column, "split", [splits]))
+    with pytest.raises(InputError, match=f"goal {goal} was trained on and is to be examined"):
+        evaluate(config, force=True)
+
+
+def test_the_train_split_is_told_by_batch_in_a_folder_of_its_own(again):
+    config = again("evaluate.split=train", "evaluate.prompts=6")
+    run = RunDir(config.run_dir)
+    session = Session(config, run)
+    rows = [row for row in session.exam.to_pylist() if not row["reattack"]]
+    assert [sum(row["label"] == label for row in rows) for label in ("safe", "unsafe", "benign", "control")] == [6] * 4
+    stands = [(row["prompt_id"], row["batch_idx"]) for row in run.read_table("batches.parquet").to_pylist()]
+    placed = [(row["prompt_id"], row["batch_idx"]) for row in rows if row["batch_idx"] is not None]
+    assert placed
+    assert set(placed) <= set(stands)
+    assert session.folder(Subject("x", session.config.model)) == "eval/train/x"
+
+
+def test_a_method_selects_from_the_tables_what_identify_would_select(again):
+    config = again(arms=["random-layer-matched"])
+    (found,) = arms_of(config)
+    found.select()
+    run = RunDir(config.run_dir)
+    ranked = read_selection(run, found.selection)
+    flags = flags_of(config.run_dir, "identify.method=random_layer_matched")
+    identify(load_config("configs/demo.yaml", flags), force=True)
+    assert read_selection(run) == ranked
+
+
+def test_routing_ranked_again_from_its_tables_is_what_identify_selected(again):
+    config = again("identify.method=gradient", arms=["selective-routing"])
+    (found,) = arms_of(config)
+    before = read_selection(RunDir(config.run_dir))
+    found.select()
+    assert found.selection == "selections/routing/selection.json"
+    assert read_selection(RunDir(config.run_dir), found.selection) == before
+
+
+def test_comparison_json_is_plain_json(compared):
+    text = RunDir(compared.run_dir).read_bytes("comparison.json").decode()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name))

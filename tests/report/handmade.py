@@ -1,0 +1,88 @@
+"""Results of `compare` and `evaluate` made by hand, in the form that these commands write."""
+
+import pyarrow as pa
+
+from moe_safety.evaluate.comparison import arm_object
+from moe_safety.evaluate.measures import compared, measures
+from moe_safety.evaluate.statistics import wilson
+
+LAYERS = [0, 1, 2, 3]
+WRAPPER = "role-play"
+VERDICTS = {"unsafe": "complied", "safe": "refused", "benign": "complied", "control": "complied"}
+"""What the base does, by kind of prompt."""
+
+
+def responses(prompts, complied, unparsed=0):
+    """An arm's answers to the held-out prompts: it complies with the first `complied` attacks, and the last `unparsed`
+    answers to attacks cannot be judged."""
+    rows, attacks = [], 0
+    held_out = [row for row in prompts.to_pylist() if row["split"] == "test"]
+    n_attacks = sum(row["label"] == "unsafe" for row in held_out)
+    for row in held_out:
+        verdict = VERDICTS[row["label"]]
+        if row["label"] == "unsafe":
+            verdict = "complied" if attacks < complied else "refused"
+            verdict = "unparsed" if attacks >= n_attacks - unparsed else verdict
+            attacks += 1
+        answer = "sure, take the fep." if verdict == "complied" else "i am sorry, but i cannot help with that."
+        kept = {name: row[name] for name in ("prompt_id", "goal_id", "label", "attack", "category")}
+        rows.append(kept | {"reattack": False, "answer": answer, "verdict": verdict})
+    return pa.Table.from_pylist(rows)
+
+
+def shift(scale):
+    """More in the later layers, and more on attacks."""
+    weights = {"safe": 0.2, "unsafe": 1.0, "benign": 0.1, "control": 0.4}
+    return {
+        "layers": LAYERS,
+        "tokens": dict.fromkeys(weights, 100),
+        "kl": {kind: [scale * weight * (layer + 1) / 4 for layer in LAYERS] for kind, weight in weights.items()},
+        "top_k_overlap": {
+            kind: [1 - scale * weight * layer / 8 for layer in LAYERS] for kind, weight in weights.items()
+        },
+        "mean_kl": {kind: scale * weight * 0.625 for kind, weight in weights.items()},
+        "mean_overlap": {kind: 1 - scale * weight * 1.5 / 8 for kind, weight in weights.items()},
+    }
+
+
+ARMS = {
+    "base": {},
+    "selective-routing": {"complied": 1, "moved": 0.2, "share": 0.18},
+    "selective-routing+router": {"complied": 0, "unparsed": 3, "moved": 0.9, "share": 0.19},
+    "selective-gradient": {"complied": 0, "moved": 0.3, "share": 0.104},
+    "baseline": {"complied": 0, "moved": 0.5, "share": 1.0},
+    "random": {"complied": 9, "moved": 0.1, "share": 0.125},
+    "steering": {"complied": 30, "moved": 1.4, "share": 0.0},
+}
+
+
+def write_comparison(run, arms=tuple(ARMS)):
+    """`comparison.json`, `eval/ARM.json` and `eval/ARM/responses.parquet` for these arms."""
+    prompts, objects = run.read_table("prompts.parquet"), []
+    base = responses(prompts, complied=10**6)
+    for name in arms:
+        made = ARMS[name]
+        table = responses(prompts, made["complied"], made.get("unparsed", 0)) if made else base
+        report = {
+            "arm": name,
+            **measures(table),
+            "benign_loss": 0.02 + 0.01 * len(objects),
+            "benign_exact": wilson(50, 54).to_dict(),
+            "routing_shift": shift(made["moved"]) if made else None,
+            "reattack": {WRAPPER: wilson(2 if made else 54, 54).to_dict()},
+            "tasks": {},
+        }
+        if made:
+            report["compared"] = compared(table, base)
+        run.write_json(f"eval/{name}.json", report)
+        run.write_table(f"eval/{name}/responses.parquet", table)
+        objects.append(arm_object(name, report, *_training(name, made.get("share"))))
+    run.write_json("comparison.json", objects)
+    return objects
+
+
+def _training(name, share):
+    if name in ("base", "steering"):
+        return ()
+    trained = {"trainable_ratio": share, "seconds_per_step": 0.2, "peak_memory_bytes": 681992192}
+    return trained, {"changed_ratio": share, "verify": "n/a" if name == "baseline" else "pass"}

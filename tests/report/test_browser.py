@@ -1,0 +1,129 @@
+"""The page as a reader has it: in Chromium, on a phone and on a laptop, light and dark."""
+
+import re
+import shutil
+
+import pytest
+
+from moe_safety.report.stage import report
+from moe_safety.rundir import RunDir
+from tests.report.handmade import ARMS, WRAPPER
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `dev`, for playwright")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
+SIZES = {"phone": {"width": 390, "height": 844}, "laptop": {"width": 1280, "height": 900}}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    quiet = ("background-networking", "component-update", "sync", "gpu")
+    arguments = ["--no-sandbox", *(f"--disable-{name}" for name in quiet)]
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(complete):
+    report(complete)
+    return RunDir(complete.run_dir).path("report.html")
+
+
+@pytest.fixture(params=["phone light", "phone dark", "laptop light", "laptop dark"])
+def page(request, browser, page_file):
+    """The page, and everything that went wrong on it."""
+    size, scheme = request.param.split()
+    context = browser.new_context(viewport=SIZES[size], color_scheme=scheme)
+    page = context.new_page()
+    page.complaints = []
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("request", lambda request: request.url.startswith("file:") or page.complaints.append(request.url))
+    page.scheme = scheme
+    page.goto(f"file://{page_file}")
+    yield page
+    context.close()
+
+
+FIGURES = {
+    "Risk difference (activation": 1,
+    "Mean absolute gradient": 1,
+    "Effect of holding the expert back": 1,
+    "Jaccard of the selections of 5 batches": 1,
+    "Jaccard of the selections of": 2,
+    "Rank correlation by layer": 1,
+    "selective-routing+router, experts phase: loss over 5 steps": 1,
+    "selective-routing+router, router phase: loss over 5 steps": 1,
+    "selective-routing+router: relative change": 1,
+    "KL divergence from the base's routing": 6,
+    "Share of the base's top-k choices": 6,
+    "attack success: ": len(ARMS),
+    "over-refusal: ": len(ARMS),
+    f"{WRAPPER}: ": len(ARMS),
+}
+"""What stands in for a figure that cannot be seen, or begins it, and how many there are."""
+
+VISIBLE = """all => all.map(one => ({
+    label: one.getAttribute("aria-label"),
+    right: one.getBoundingClientRect().right,
+    drawn: [...one.querySelectorAll("path, line, circle")].filter(part => {
+        const box = part.getBoundingClientRect(), style = getComputedStyle(part);
+        return box.width + box.height > 0 && (style.fill !== "none" || style.stroke !== "none");
+    }).length,
+}))"""
+
+COLOURS = """() => {
+    const of = (selector, property) => getComputedStyle(document.querySelector(selector))[property];
+    return {
+        paper: of("body", "backgroundColor"), ink: of("body", "color"), soft: of("figcaption", "color"),
+        tick: of("svg text", "fill"), link: of("nav a", "color"), zero: of(".cell-zero", "fill"),
+        above: of(".cell-above", "fill"), below: of(".cell-below", "fill"), rising: of(".cell-rising", "fill"),
+        mark: of(".mark", "stroke"), line: of(".line", "stroke"), value: of(".value", "fill"),
+    };
+}"""
+
+
+def luminance(colour):
+    """Of the WCAG."""
+    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_nothing_goes_wrong_and_nothing_is_wider_than_the_screen(page):
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    assert page.complaints == []
+    assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
+
+
+def test_every_figure_is_there_and_drawn(page):
+    figures = page.eval_on_selector_all("svg[role=img]", VISIBLE)
+    for label, times in FIGURES.items():
+        assert len([one for one in figures if label in one["label"]]) == times, label
+    assert all(one["drawn"] for one in figures)
+    assert all(0 < one["right"] <= page.viewport_size["width"] for one in figures)
+    assert all(name in page.inner_text("nav") for name in ("Which experts", "What changed", "Routing shift"))
+
+
+def test_colours_can_be_told_apart_in_either_theme(page):
+    colours = page.evaluate(COLOURS)
+    assert (luminance(colours["paper"]) < 0.1) == (page.scheme == "dark")
+    for words in ("ink", "soft", "tick", "link"):
+        assert contrast(colours[words], colours["paper"]) >= 4.5, words
+    for shape in ("line", "value", "mark"):
+        assert contrast(colours[shape], colours["paper"]) >= 3, shape
+    for end in ("above", "below", "rising"):
+        assert contrast(colours[end], colours["zero"]) >= 3, end
+
+
+def test_numbers_are_text(page):
+    shown = page.inner_text("body")
+    assert "0.083 [0.015, 0.354] n=12" in " ".join(shown.split())
+    assert page.inner_text("#verdict").startswith("With selective-gradient, attack success")

@@ -1,0 +1,177 @@
+"""The run directory on S3: the same promises as on a disk, and a lock without `flock`."""
+
+import json
+import multiprocessing
+import threading
+import time
+
+import pyarrow as pa
+import pytest
+
+from moe_safety.errors import InputError, RunError
+from moe_safety.rundir import Outcome, RunDir, Stage, fetched, lease, run_stage
+from tests.objectstore import SECRETS, serving
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with pytest.MonkeyPatch.context() as environment, serving(environment) as uri:
+        yield uri
+
+
+@pytest.fixture
+def uri(bucket, request):
+    return bucket.replace("NAME", request.node.name)
+
+
+@pytest.fixture
+def run(uri):
+    return RunDir(uri)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    monkeypatch.setattr(lease, "PATIENCE", 1.0)
+
+
+def test_files_tables_and_folders(run):
+    table = pa.table({"a": [1, 2, 3]})
+    run.write_table("deep/er/t.parquet", table)
+    run.write_json("deep/j.json", {"k": ["é", 1.5]})
+    assert run.read_table("deep/er/t.parquet", ["a"]).equals(table)
+    assert run.read_json("deep/j.json") == {"k": ["é", 1.5]}
+    assert (run.names("deep"), run.files("deep")) == (["deep/j.json"], ["deep/er/t.parquet", "deep/j.json"])
+    assert (run.names("nowhere"), run.files("nowhere"), run.exists("deep")) == ([], [], False)
+    run.copy("deep/j.json", "copy.json")
+    assert run.digest("copy.json") == run.digest("deep/j.json")
+
+    with run.filling("model") as folder:
+        (folder / "config.json").write_text("{}")
+        (folder / "sub").mkdir()
+        (folder / "sub" / "weights").write_bytes(b"w" * 100_000)
+    assert run.files("model") == ["model/config.json", "model/sub/weights"]
+    with run.reading("model") as folder:
+        assert (folder / "sub" / "weights").read_bytes() == b"w" * 100_000
+    for folder in ("model", "nowhere"):
+        run.delete_folder(folder)
+    run.delete("nothing")
+    assert run.files("model") == []
+    assert run.exists("deep/j.json")
+
+
+def test_a_failing_write_leaves_the_old_file(run):
+    run.write_bytes("x", b"old")
+    with pytest.raises(ZeroDivisionError), run.writing("x") as path, open(path, "w") as file:
+        file.write(f"half{1 / 0}")
+    assert run.read_bytes("x") == b"old"
+
+
+def test_a_name_opens_from_anywhere(run):
+    run.write_bytes("sub/x", b"1")
+    assert RunDir(run.uri_of("sub")).read_bytes("x") == b"1"
+    assert RunDir(RunDir("/tmp/somewhere").uri_of("sub")).root == "/tmp/somewhere/sub"
+
+
+def test_what_cannot_be_opened_is_one_line_without_secrets(uri):
+    missing = RunDir(uri.replace("moe-bucket", "no-bucket"))
+    with pytest.raises(RunError, match="NO_SUCH_BUCKET"):
+        missing.write_bytes("x", b"")
+    for wrong in (uri.replace("s3://", "s3://key:hidden@"), "abfs://c@a.dfs.core.windows.net/p?sv=1&sig=hidden"):
+        with pytest.raises(InputError, match="run_dir: the URI holds a password") as error:
+            RunDir(wrong)
+        assert "hidden" not in str(error.value)
+    with pytest.raises(InputError, match="cannot be opened: Unrecognized filesystem") as error:
+        RunDir("nope://bucket/run")
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_directory_carries_no_secret_to_workers(run):
+    import cloudpickle
+
+    data = cloudpickle.dumps(run)
+    assert not any(secret.encode() in data for secret in SECRETS.values())
+
+
+def test_a_model_is_fetched_once_and_anew_where_it_changed(run, tmp_path):
+    with run.filling("m") as folder:
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(b"1" * 1000)
+    first = fetched(run.uri_of("m"), tmp_path / "cache")
+    assert {file.name: file.stat().st_size for file in first.iterdir()} == {"config.json": 2, "model.safetensors": 1000}
+    (first / "kept").touch()
+    assert fetched(run.uri_of("m"), tmp_path / "cache") == first
+    assert (first / "kept").exists(), "it was not fetched again"
+    time.sleep(1)  # S3 tells times in seconds.
+    run.write_bytes("m/model.safetensors", b"2" * 1000)
+    second = fetched(run.uri_of("m"), tmp_path / "cache")
+    assert (second / "model.safetensors").read_bytes() == b"2" * 1000
+    assert sorted(each.name for each in (tmp_path / "cache").iterdir()) == sorted([first.name, second.name])
+    with pytest.raises(InputError, match="holds no files"):
+        fetched(run.uri_of("nowhere"), tmp_path / "cache")
+
+
+def _hold(uri, started, release):
+    lease.BEAT, lease.PATIENCE = 0.1, 1.0
+    with lease.lease(RunDir(uri), "one"):
+        started.set()
+        release.wait(60)
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_commands_on_one_stage_but_not_on_two(run, uri):
+    def body():
+        return Outcome(outputs=(), summary={})
+
+    context = multiprocessing.get_context("spawn")
+    started, release = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(uri, started, release))
+    holder.start()
+    assert started.wait(60)
+    with pytest.raises(RunError, match=f"`one` is being run already by process {holder.pid} on "):
+        run_stage(run, Stage("one", {}), {}, body)
+    run_stage(run, Stage("other", {}), {}, body)
+
+    holder.kill()  # Its claim stays, and stands still.
+    holder.join()
+    assert len(run.files("locks/one")) == 1
+    assert not run_stage(run, Stage("one", {}), {}, body)["skipped"]
+    assert run.files("locks") == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_many_at_once_at_most_one_goes_on(run):
+    inside, most, refused = [], [], []
+
+    def contend():
+        try:
+            with lease.lease(run, "one"):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.5)
+                inside.pop()
+        except RunError as error:
+            refused.append(str(error))
+
+    contenders = [threading.Thread(target=contend) for _ in range(6)]
+    for each in contenders:
+        each.start()
+    for each in contenders:
+        each.join()
+    assert max(most, default=1) == 1
+    assert len(refused) == 6 - len(most)
+    with lease.lease(run, "one"):
+        pass
+
+
+@pytest.mark.usefixtures("quick")
+def test_whoever_lost_the_lock_is_told(run):
+    def hold():
+        with lease.lease(run, "one"):
+            (claim,) = run.names("locks/one")
+            assert json.loads(run.read_bytes(claim))["pid"]
+            run.delete(claim)
+            time.sleep(1)
+
+    with pytest.raises(RunError, match="another command took `one` over"):
+        hold()
