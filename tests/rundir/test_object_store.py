@@ -150,7 +150,7 @@ def test_of_many_at_once_at_most_one_goes_on(run):
                 most.append(len(inside))
                 time.sleep(0.5)
                 inside.pop()
-        except RunError as error:
+        except (RunError, OSError) as error:  # a store that gives up under the rush lets nobody in either
             refused.append(str(error))
 
     contenders = [threading.Thread(target=contend) for _ in range(6)]
