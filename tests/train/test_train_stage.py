@@ -11,6 +11,7 @@ import time
 import numpy as np
 import psutil
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from moe_safety.checkpoints import apply_delta, verify
@@ -33,6 +34,15 @@ THREE_ROUNDS = [
     "train.router.lr=1e-3",
     "train.checkpoint_every=2",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As the processes that the tests start: sums in another order have other last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
