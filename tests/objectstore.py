@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,8 @@ def serving(environment) -> Iterator[str]:
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    # Ray reads its token once a process: one that an earlier test's Ray had stays, and is the secret to look for.
+    SECRETS["RAY_AUTH_TOKEN"] = os.environ.get("RAY_AUTH_TOKEN", SECRETS["RAY_AUTH_TOKEN"])
     for name, value in SECRETS.items():
         environment.setenv(name, value)
     environment.setenv("AWS_EC2_METADATA_DISABLED", "true")

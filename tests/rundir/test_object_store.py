@@ -87,7 +87,7 @@ def test_what_cannot_be_opened_is_one_line_without_secrets(uri):
 
 
 def test_a_run_directory_carries_no_secret_to_workers(run):
-    import cloudpickle
+    from ray import cloudpickle
 
     data = cloudpickle.dumps(run)
     assert not any(secret.encode() in data for secret in SECRETS.values())
