@@ -27,6 +27,8 @@ def add_commands(commands: Commands) -> None:
             command.add_argument("--gate", metavar="LIMITS", help=_GATE)
         if name == "report":
             command.add_argument("--show-text", action="store_true", help="show prompts and answers, harmful ones too")
+    sweep = commands.add("tune", "a sweep of tune_configs/ over selections or trainings (Ray Tune)", _tune)
+    _add_config_arguments(sweep, "SWEEP.yaml")
     _add_config_arguments(commands.add("run", "all of the above, skipping what is already done", _run_all))
 
     demo = commands.add("demo", "`run` on the built-in demo model", _demo)
@@ -36,8 +38,8 @@ def add_commands(commands: Commands) -> None:
 _GATE = "such as asr<=0.05,over_refusal<=0.02: exit 1 when an arm that the configuration names misses one"
 
 
-def _add_config_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("config", metavar="CONFIG.yaml")
+def _add_config_arguments(command: argparse.ArgumentParser, metavar: str = "CONFIG.yaml") -> None:
+    command.add_argument("config", metavar=metavar)
     command.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides")
     command.add_argument("--address", metavar="ADDR", help="Ray cluster to run on; the local machine unless given")
     command.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
@@ -89,6 +91,20 @@ def _report(args: argparse.Namespace) -> None:
 
     if config := _configured(args):
         run_one("report", config, force=args.force, show_text=args.show_text)
+
+
+def _tune(args: argparse.Namespace) -> None:
+    from moe_safety.config.sweepfile import dump_sweep, load_sweep
+
+    file = load_sweep(args.config, args.overrides)
+    if args.dry_run:
+        print(dump_sweep(file), end="")
+        return
+    if args.address:
+        os.environ["RAY_ADDRESS"] = args.address
+    from moe_safety.tune.stage import tune
+
+    tune(file, force=args.force)
 
 
 def _run_all(args: argparse.Namespace) -> None:

@@ -28,12 +28,15 @@ def parse_config(values: dict[str, Any], source: str | Path) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise _first_complaint(error, source) from None
+        raise first_complaint(error, source) from None
 
 
 def dump_config(config: Config) -> str:
     """The configuration as YAML that loads to the same configuration."""
-    plain = config.model_dump(mode="json", by_alias=True)
+    return dump_yaml(config.model_dump(mode="json", by_alias=True))
+
+
+def dump_yaml(plain: dict[str, Any]) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -80,16 +83,21 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise InputError(f"--set takes key.path=value, not '{override}'")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise InputError(f"not valid YAML: {text}", key=key) from None
+    set_key(values, key, value)
+
+
+def set_key(values: dict[str, Any], key: str, value: Any) -> None:
+    """Puts `value` at the path `a.b` into `values`."""
     *parents, last = key.split(".")
     place: Any = values
     for parent in parents:
         place = _child(place, parent, key)
         if place is None:
             raise InputError("has no such key to set", key=key)
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        raise InputError(f"not valid YAML: {text}", key=key) from None
     if isinstance(place, list):
         if not last.isdigit() or int(last) >= len(place):
             raise InputError(f"the list has no element {last}", key=key)
@@ -112,15 +120,20 @@ def _child(place: Any, name: str, key: str) -> Any:
     return place[name]
 
 
-def _first_complaint(error: ValidationError, source: str | Path) -> InputError:
+def first_complaint(
+    error: ValidationError, source: str | Path, root: type[BaseModel] = Config, section: str = ""
+) -> InputError:
+    """As one line; `section` is where in the file `root` stands."""
     # An unknown key explains the missing one beside it, so it is told first.
     first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
     # Tags are the names pydantic puts in for the members of a union; no key has such a name.
     parts = [str(part) for part in first["loc"] if part not in UNION_TAGS]
-    where = ".".join(parts) or None
+    where = ".".join([section, *parts] if section else parts) or None
     if first["type"] == "extra_forbidden":
-        section = ".".join(part for part in parts[:-1] if not part.isdigit())
-        near = difflib.get_close_matches(parts[-1], known_keys(Config).get(section, []), n=1, cutoff=0.4)
+        known, parent = known_keys(root), ".".join(part for part in parts[:-1] if not part.isdigit())
+        while parent not in known:  # Below a mapping whose keys are the user's.
+            parent = parent.rpartition(".")[0]
+        near = difflib.get_close_matches(parts[-1], known[parent], n=1, cutoff=0.4)
         return InputError("unknown key" + (f", did you mean '{near[0]}'?" if near else ""), file=source, key=where)
     if first["type"] == "missing":
         return InputError("a value is required", file=source, key=where)

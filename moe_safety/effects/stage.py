@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, results_only
-from moe_safety.effects.measurer import build_foreseer, build_measurer, trials_of
 from moe_safety.effects.table import EXPERT_EFFECTS, by_prompt, merge, per_expert
 from moe_safety.effects.trials import TRIALS_SCHEMA, choose_trials
 from moe_safety.jobs import Job, Parts, Plan, pack, run_job
@@ -21,12 +20,12 @@ from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerp
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 EFFECTS = "effects/effects.parquet"
+FORESEEN, FORESEEN_PLAN = "effects/_first_order", "plans/effects_first_order.parquet"
 FORWARDS_PER_ITEM = 8
 
 
 def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `effects/`, a row per prompt, and `expert_effects.parquet`."""
-    layout = check_loadable(config.model)
     run = RunDir(config.run_dir)
     stage = Stage(
         "effects",
@@ -39,13 +38,26 @@ def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
         others={"model": model_fingerprint(config.model)},
         folder="effects/_measured",
     )
-    body = partial(_effects, config, run, stage, layout)
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
+    body, check = partial(_effects, config, run, stage), partial(check_loadable, config.model)
+    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
     _print(manifest["summary"])
     return manifest
 
 
-def _effects(config: Config, run: RunDir, stage: Stage, layout: MoELayout) -> Outcome:
+def measured_by_prompt(run: RunDir) -> pa.Table:
+    """What the stage measured, a row per prompt."""
+    return run.read_table(EFFECTS)
+
+
+def estimates_by_prompt(run: RunDir) -> pa.Table:
+    """The first-order estimates, a row per prompt."""
+    return pa.concat_tables(Parts(run, FORESEEN, Plan(run, FORESEEN_PLAN)).tables())
+
+
+def _effects(config: Config, run: RunDir, stage: Stage) -> Outcome:
+    from moe_safety.effects.measurer import build_measurer, trials_of
+
+    layout = check_loadable(config.model)
     identity = f"{stage.settings} {run.digest(BATCHES)} {stage.others}"
     foreseen = _foresee(config, run, identity)
     candidates = _candidates(foreseen, layout, config)
@@ -75,7 +87,9 @@ def _effects(config: Config, run: RunDir, stage: Stage, layout: MoELayout) -> Ou
 
 def _foresee(config: Config, run: RunDir, identity: str) -> pa.Table:
     """The first-order estimate of every expert on every prompt."""
-    plan = Plan(run, "plans/effects_first_order.parquet")
+    from moe_safety.effects.measurer import build_foreseer, trials_of
+
+    plan = Plan(run, FORESEEN_PLAN)
     if not plan.stands(identity):
         prompts = run.read_table("prompts.parquet", ["prompt_id", "goal_id"])
         goals = dict(zip(prompts["prompt_id"].to_pylist(), prompts["goal_id"].to_pylist(), strict=True))
@@ -84,13 +98,13 @@ def _foresee(config: Config, run: RunDir, identity: str) -> pa.Table:
         sizes = [2 * trial.length for trial in trials_of(trials)]
         groups = sorted(sorted(group) for group in pack(sizes, config.effects.max_tokens_per_forward // 4))
         plan.write((trials.take(pa.array(group)) for group in groups), TRIALS_SCHEMA, identity)
-    parts = Parts(run, "effects/_first_order", plan)
+    parts = Parts(run, FORESEEN, plan)
     run_job(Job(plan, parts, partial(build_foreseer, config.model, config.effects), config.effects))
     return pa.concat_tables(parts.tables())
 
 
 def _trials(run: RunDir) -> pa.Table:
-    plan = Plan(run, "plans/effects_first_order.parquet")
+    plan = Plan(run, FORESEEN_PLAN)
     return pa.concat_tables([plan.rows(item) for item in range(len(plan))])
 
 
@@ -108,6 +122,8 @@ def _candidates(foreseen: pa.Table, layout: MoELayout, config: Config) -> list[i
 
 def _items(trials: pa.Table, candidates: list[int], max_tokens: int) -> Iterator[pa.Table]:
     """A prompt and some of the experts: as many as a few forward passes hold."""
+    from moe_safety.effects.measurer import trials_of
+
     schema = TRIALS_SCHEMA.append(pa.field("experts", pa.list_(pa.int32())))
     for row, trial in zip(trials.to_pylist(), trials_of(trials), strict=True):
         size = max(1, FORWARDS_PER_ITEM * max_tokens // (2 * trial.length))

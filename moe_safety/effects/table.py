@@ -75,17 +75,25 @@ def per_expert(effects: pa.Table, first_order: pa.Table, layout: MoELayout, seed
     )
 
 
+def against_control(table: pa.Table) -> np.ndarray:
+    """Mean over unsafe rows minus mean over control rows, as far as there are any, for every place."""
+    return sum((sign * rows.mean(axis=0) for sign, rows in _sides(table)), np.zeros(by_prompt(table).shape[1]))
+
+
 def _difference(table: pa.Table, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over unsafe rows minus mean over control rows, with a 95 % bootstrap interval."""
-    labels, values = np.array(table["label"].to_pylist()), by_prompt(table)
+    """The same with a 95 % bootstrap interval."""
     chance = np.random.default_rng(seed)
-    middle: np.ndarray = np.zeros(values.shape[1])
-    drawn: np.ndarray = np.zeros((ROUNDS, values.shape[1]))
-    for label, sign in (("unsafe", 1), ("control", -1)):
-        rows = values[labels == label]
-        if len(rows):
-            times = chance.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=ROUNDS)
-            middle = middle + sign * rows.mean(axis=0)
-            drawn = drawn + sign * (times @ rows) / len(rows)
+    middle = against_control(table)
+    drawn: np.ndarray = np.zeros((ROUNDS, len(middle)))
+    for sign, rows in _sides(table):
+        times = chance.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=ROUNDS)
+        drawn = drawn + sign * (times @ rows) / len(rows)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     return middle, low, high
+
+
+def _sides(table: pa.Table) -> list[tuple[int, np.ndarray]]:
+    """The rows that count for an effect, and those that count against it."""
+    labels, values = np.array(table["label"].to_pylist()), by_prompt(table)
+    sides = [(sign, values[labels == label]) for label, sign in (("unsafe", 1), ("control", -1))]
+    return [(sign, rows) for sign, rows in sides if len(rows)]

@@ -13,9 +13,7 @@ from moe_safety.config import Config
 from moe_safety.evaluate.ability import benign_exact, benign_loss, solved_tasks
 from moe_safety.evaluate.measures import MEASURES, compared, measures
 from moe_safety.evaluate.printing import print_subject
-from moe_safety.evaluate.reidentify import reidentify
 from moe_safety.evaluate.session import Session
-from moe_safety.evaluate.shift import routing_shift
 from moe_safety.evaluate.subjects import Subject, base_subject, configured_subject
 from moe_safety.models.load import check_loadable
 from moe_safety.rundir import Outcome, RunDir, is_finished, run_stage
@@ -68,6 +66,20 @@ def evaluate_all(
     return manifests
 
 
+def evaluate_beside(config: Config, run: RunDir, subject: Subject) -> dict[str, Any]:
+    """One subject alone, where the base's results stand already: others may be examined at the same time. Returns what
+    was found."""
+    session, base = Session(config, run), base_subject(config)
+    stage = session.stage(subject, reads=_results(session, base))
+
+    def body() -> Outcome:
+        session.examine([subject])
+        return _results_of(session, subject, base)
+
+    run_stage(run, stage, config.model_dump(mode="json"), body)
+    return run.read_json(_results(session, subject)[0])
+
+
 def _results(session: Session, subject: Subject) -> tuple[str, str]:
     folder = session.folder(subject)
     return f"{folder}.json", f"{folder}/responses.parquet"
@@ -97,12 +109,14 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
 
 
 def _beside_base(session: Session, subject: Subject, base: Subject, own: pa.Table) -> dict[str, Any]:
+    from moe_safety.evaluate.shift import routing_shift
+
     run, layout = session.run, check_loadable(session.config.model)
     labels = dict(zip(own["prompt_id"].to_pylist(), own["label"].to_pylist(), strict=True))
     shift = routing_shift(session.parts(base), session.parts(subject), layout, labels)
     found = {"compared": compared(own, run.read_table(_results(session, base)[1])), "routing_shift": shift}
-    if session.config.evaluate.reidentify and not subject.avoided:
-        found["identified"] = reidentify(session.config, run, subject, f"{session.folder(subject)}/identify")
+    if (identified := session.identified(subject)) is not None:
+        found["identified"] = identified
     return found
 
 

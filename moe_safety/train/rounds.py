@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,8 +60,8 @@ class Plan:
         return self.config.train.reidentify or self.config.identify.method in ("gradient", "causal")
 
 
-def run_rounds(plan: Plan) -> list[Round]:
-    """All rounds; what is done already is not done again."""
+def run_rounds(plan: Plan) -> Iterator[Round]:
+    """Each round when it is done; what is done already is not done again."""
     model, done = plan.config.model, list[Round]()
     for number in range(1, plan.config.train.num_rounds + 1):
         folder = f"{plan.folder}/round_{number}"
@@ -73,7 +73,7 @@ def run_rounds(plan: Plan) -> list[Round]:
             left = task.model_folder
             model = ModelConfig(**{**model.model_dump(), "name": plan.run.uri_of(left), "revision": None})
         done.append(Round(number, folder, selection, outcomes, left))
-    return done
+        yield done[-1]
 
 
 def _phases(config: Config) -> list[Literal["experts", "router"]]:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from moe_safety.batches.files import BATCHES
-from moe_safety.checkpoints import extract_delta
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.identify.files import BATCH_MASKS, MASK
 from moe_safety.identify.places import PROMPTS
 from moe_safety.identify.selection import SELECTION
-from moe_safety.models.choosing import rule_of
-from moe_safety.models.layout import MoELayout
 from moe_safety.models.load import check_loadable, dtype_of, model_fingerprint, model_folder, skeleton_of
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 from moe_safety.train.arms import arm_name
 from moe_safety.train.metadata import metadata, union_of
 from moe_safety.train.printing import print_end, print_start
 from moe_safety.train.rounds import Plan, Round, first_selection, run_rounds
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from moe_safety.models.layout import MoELayout
 
 METADATA = "training_metadata.json"
 DELTA = "delta.safetensors"
@@ -32,7 +34,6 @@ DELTA = "delta.safetensors"
 def train(config: Config, *, force: bool = False, selection: str = SELECTION, arm: str | None = None) -> dict[str, Any]:
     """Trains the arm that the configuration describes, on the experts of `selection`, under its name or another."""
     run, arm = RunDir(config.run_dir), arm or arm_name(config)
-    layout = check_loadable(config.model)
     settings: dict[str, Any] = {
         "seed": config.seed,
         "train": results_only(config.train),
@@ -47,20 +48,17 @@ def train(config: Config, *, force: bool = False, selection: str = SELECTION, ar
         others={"model": model_fingerprint(config.model)},
         folder=f"train/{arm}",
     )
-    body = partial(_train, config, run, layout, arm, selection)
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
+    body, check = partial(_train, config, run, arm, selection), partial(check_loadable, config.model)
+    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
     print_end(manifest["summary"], manifest["skipped"])
     return manifest
 
 
-def _train(config: Config, run: RunDir, layout: MoELayout, arm: str, selection: str) -> Outcome:
-    folder, batches = f"train/{arm}", run.read_table(BATCHES, ["batch_idx", "label", "prompt_id"])
-    skeleton = skeleton_of(config.model)
-    if config.train.masking == "routing" or config.train.routing == "replay" or config.train.router.enabled:
-        rule_of(skeleton)
-    plan = Plan(config, run, layout, folder, selection, batch_weights(config, run, batches), sorted(set(_ids(batches))))
-    print_start(config, batches, first_selection(plan), layout, skeleton.num_parameters())
-    rounds = run_rounds(plan)
+def _train(config: Config, run: RunDir, arm: str, selection: str) -> Outcome:
+    folder, skeleton, layout = f"train/{arm}", skeleton_of(config.model), check_loadable(config.model)
+    plan = plan_rounds(config, run, layout, folder, selection, skeleton)
+    print_start(config, _batches(run), first_selection(plan), layout, skeleton.num_parameters())
+    rounds = list(run_rounds(plan))
     described = metadata(config, run, layout, arm, rounds)
     outputs = [*_final_model(run, folder, rounds[-1]), *_masks(run, folder, rounds, layout)]
     outputs += _delta(config, run, folder)
@@ -79,6 +77,22 @@ def _train(config: Config, run: RunDir, layout: MoELayout, arm: str, selection: 
         },
     }
     return Outcome(outputs=(*outputs, f"{folder}/{METADATA}"), summary=summary)
+
+
+def plan_rounds(
+    config: Config, run: RunDir, layout: MoELayout, folder: str, selection: str, skeleton: PreTrainedModel
+) -> Plan:
+    """What the rounds need, checked: a family whose routing must be known has to be one whose rule is."""
+    from moe_safety.models.choosing import rule_of
+
+    if config.train.masking == "routing" or config.train.routing == "replay" or config.train.router.enabled:
+        rule_of(skeleton)
+    batches = _batches(run)
+    return Plan(config, run, layout, folder, selection, batch_weights(config, run, batches), sorted(set(_ids(batches))))
+
+
+def _batches(run: RunDir) -> pa.Table:
+    return run.read_table(BATCHES, ["batch_idx", "label", "prompt_id"])
 
 
 def batch_weights(config: Config, run: RunDir, batches: pa.Table) -> dict[int, float]:
@@ -126,6 +140,8 @@ def _final_model(run: RunDir, folder: str, last: Round) -> list[str]:
 
 def _delta(config: Config, run: RunDir, folder: str) -> list[str]:
     """What changed, as a file of its own; where everything did, or the type too, the model itself is that."""
+    from moe_safety.checkpoints import extract_delta
+
     of_base = config.model.model_copy(update={"dtype": "auto"})
     if config.train.mode == "baseline" or dtype_of(config.model) != dtype_of(of_base):
         return []

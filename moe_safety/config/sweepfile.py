@@ -1,0 +1,128 @@
+"""A file of `tune_configs/`: a sweep, and the configuration that it starts from."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from moe_safety.config.load import (
+    apply_override,
+    dump_config,
+    dump_yaml,
+    first_complaint,
+    parse_config,
+    read_yaml,
+    set_key,
+)
+from moe_safety.config.root import Config
+from moe_safety.config.space import Point
+from moe_safety.config.sweep import Sweep
+from moe_safety.errors import InputError
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """A sweep with the configuration that it starts from."""
+
+    name: str
+    """The file's, without `.yaml`."""
+    path: Path
+    base: Path
+    sweep: Sweep
+    values: Mapping[str, Any]
+    """The configuration as plain values."""
+    config: Config
+
+    def at(self, point: Point) -> Config:
+        """The configuration of a trial."""
+        return parse_config(_with(self.values, self.sweep, point), self.path)
+
+    @property
+    def methods(self) -> set[str]:
+        """Every `identify.method` that some trial may use."""
+        ends = [self.at({key: end}) for key, domain in self.sweep.space.items() for end in domain.ends()]
+        return {config.identify.method for config in [self.config, *ends]}
+
+
+def load_sweep(path: str | Path, overrides: list[str] | None = None) -> SweepFile:
+    """Reads a sweep file: `base:` names a configuration, `set:` changes keys of it, `sweep:` says what is tried.
+
+    `overrides` are of the configuration; those of `sweep.` are of the sweep.
+    """
+    path = Path(path)
+    given = read_yaml(path)
+    if unknown := [key for key in given if key not in ("base", "set", "sweep")]:
+        near = difflib.get_close_matches(unknown[0], ["base", "set", "sweep"], n=1, cutoff=0.4)
+        raise InputError("unknown key" + (f", did you mean '{near[0]}'?" if near else ""), file=path, key=unknown[0])
+    for key in ("base", "sweep"):
+        if key not in given:
+            raise InputError("a value is required", file=path, key=key)
+    if not isinstance(given["base"], str):
+        raise InputError("names a configuration, as a path from this file", file=path, key="base")
+    base = path.parent / given["base"]
+    values = read_yaml(base)
+    for key, value in _mapping(given, "set", path).items():
+        set_key(values, key, value)
+    own = {"sweep": _mapping(given, "sweep", path)}
+    for override in overrides or []:
+        apply_override(own if override.startswith("sweep.") else values, override)
+    loaded = SweepFile(path.stem, path, base, _sweep(own["sweep"], path), values, parse_config(values, base))
+    _check_space(loaded)
+    return loaded
+
+
+def dump_sweep(file: SweepFile) -> str:
+    """The sweep, and the configuration that it starts from, as YAML."""
+    return dump_yaml({"sweep": file.sweep.model_dump(mode="json", exclude_none=True)}) + dump_config(file.config)
+
+
+def changes_of(point: Point, sweep: Sweep) -> dict[str, Any]:
+    """What a point sets, by key; a mapping among the choices sets several."""
+    changes: dict[str, Any] = {}
+    for key, value in point.items():
+        value = json.loads(value) if sweep.space[key].choice is not None else value
+        changes |= {f"{key}.{inner}": one for inner, one in value.items()} if isinstance(value, dict) else {key: value}
+    return changes
+
+
+def _with(values: Mapping[str, Any], sweep: Sweep, point: Point) -> dict[str, Any]:
+    changed = deepcopy(dict(values))
+    for key, value in changes_of(point, sweep).items():
+        set_key(changed, key, value)
+    return changed
+
+
+def _mapping(given: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    value = given.get(key) or {}
+    if not isinstance(value, dict):
+        raise InputError("is a mapping of keys to values", file=path, key=key)
+    return value
+
+
+def _sweep(values: dict[str, Any], path: Path) -> Sweep:
+    try:
+        return Sweep.model_validate(values)
+    except ValidationError as error:
+        raise first_complaint(error, path, Sweep, "sweep") from None
+
+
+def _check_space(file: SweepFile) -> None:
+    """Every end of every range, alone, makes a configuration; nothing is tried that stages before `identify` read."""
+    sections = ("identify",) if file.sweep.kind == "selection" else ("identify", "train")
+    for key, domain in file.sweep.space.items():
+        where = f"sweep.space.{key}"
+        if key.split(".")[0] not in sections:
+            told = " and ".join(f"{section}.*" for section in sections)
+            raise InputError(f"a {file.sweep.kind} sweep tries {told} alone", file=file.path, key=where)
+        for end in domain.ends():
+            try:
+                file.at({key: end})
+            except InputError as error:
+                raise InputError(f"{end}: {error.message}", file=file.path, key=where) from None

@@ -1,0 +1,30 @@
+"""What `tune` says at its end: the trials that came first."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from moe_safety.config.sweep import MEASURES
+from moe_safety.config.sweepfile import SweepFile
+from moe_safety.rundir import RunDir
+from moe_safety.tune.outcome import described, ranked
+from moe_safety.tune.records import Records
+
+_FIRST = 5
+
+
+def print_summary(file: SweepFile, manifest: dict[str, Any]) -> None:
+    summary, sweep, folder = manifest["summary"], file.sweep, f"tune/{file.name}"
+    counts = ", ".join(f"{summary[status]} {status}" for status in ("finished", "stopped", "failed") if summary[status])
+    print(f"tune: {summary['trials']} trials: {counts}" + (" (unchanged)" if manifest["skipped"] else ""))
+    run = RunDir(file.config.run_dir)
+    for record in ranked(sweep, Records(run, folder).read())[:_FIRST]:
+        known = {name: record.last.get(name) for name in MEASURES[sweep.kind]}
+        measured = ", ".join(f"{name} {value:.3f}" for name, value in known.items() if _is_number(value))
+        print(f"  {measured}: {described(sweep, record)}")
+    print(f"  the best, ready to run: {run.path(f'{folder}/best.yaml')}")
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and not math.isnan(value)

@@ -1,0 +1,56 @@
+"""What is known of each trial: a small file of its own, from which a killed sweep goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from moe_safety.config.space import Point
+from moe_safety.rundir import RunDir
+
+Status = Literal["running", "finished", "stopped", "failed"]
+
+
+@dataclass
+class Record:
+    """A trial: what it tried, and what it reported, once a round."""
+
+    point: Point
+    status: Status = "running"
+    results: list[dict[str, Any]] = field(default_factory=list)
+    error: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def id(self) -> str:
+        return id_of(self.point)
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.results[-1] if self.results else {}
+
+
+def id_of(point: Point) -> str:
+    """Trials that try the same have the same name, so that one that was cut off finds what it left."""
+    return hashlib.sha256(json.dumps(point, sort_keys=True).encode()).hexdigest()[:10]
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of a sweep, under its folder of the run directory."""
+
+    run: RunDir
+    folder: str
+
+    def read(self) -> list[Record]:
+        """In the order of their names, which is nobody's choice."""
+        names = self.run.names(f"{self.folder}/trials", ".json")
+        return [Record(**self.run.read_json(name)) for name in names]
+
+    def write(self, record: Record) -> None:
+        self.run.write_json(self.name_of(record), asdict(record))
+
+    def name_of(self, record: Record) -> str:
+        return f"{self.folder}/trials/{record.id}.json"

@@ -1,0 +1,144 @@
+"""Runs a sweep's trials on Ray Tune and keeps a record of each.
+
+What Tune itself stores is not relied on: it is pickled, and written now and then. A sweep that is begun again hands the
+records to a new search, and trials that were cut off are tried first.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import Callback as TuneCallback
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+
+from moe_safety.config.sweep import MEASURES, Sweep
+from moe_safety.errors import RunError
+from moe_safety.jobs.cluster import connect
+from moe_safety.tune.outcome import best_of, described
+from moe_safety.tune.records import Record, Records, id_of
+from moe_safety.tune.search import ROUND, asha, left_of_plan, optuna_search
+
+ERROR = "error"
+"""Under this name a trial that cannot go on reports why; raising would have Tune start it again."""
+SPEAK_EVERY = 5.0
+"""Seconds between lines of progress."""
+
+
+def run_trials(
+    sweep: Sweep,
+    records: Records,
+    trainable: Any,
+    *,
+    cpus: float,
+    at_once: int,
+    rounds: int = 1,
+    reuse: bool = False,
+    on_closed: Callable[[Record], None] = lambda record: None,
+) -> list[Record]:
+    """Tries what is left of the sweep, at most `at_once` trials at a time, and returns all records."""
+    before = records.read()
+    settings: dict[str, Any] = {"max_concurrent_trials": at_once, "reuse_actors": reuse}
+    if sweep.search == "optuna":
+        space: dict[str, Any] = {}
+        left = max(0, (sweep.trials or 0) - sum(record.status != "running" for record in before))
+        settings |= {"search_alg": optuna_search(sweep, before), "num_samples": left}
+    else:
+        points = left_of_plan(sweep, before)
+        left, space = len(points), {"point": tune.grid_search(points)}
+    if not left:
+        return before
+    settings |= {"scheduler": asha(sweep, rounds, before)}
+    recorder = Recorder(sweep, records, before, left, on_closed)
+    # Two loggers and a table on the screen would take longer than a trial.
+    os.environ.update({"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"})
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
+    connect()
+    storage = f"{records.folder}/_ray"
+    tuner = Tuner(
+        tune.with_resources(trainable, {"cpu": cpus}),
+        param_space=space,
+        tune_config=TuneConfig(**settings),
+        run_config=RunConfig(
+            name="trials",
+            storage_path=records.run.path(storage),
+            storage_filesystem=records.run.filesystem,
+            callbacks=[recorder],
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+            failure_config=FailureConfig(max_failures=sweep.max_failures),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    except ray.exceptions.RayError as error:
+        raise RunError(f"{records.folder}: {str(error).splitlines()[0]}") from error
+    finally:
+        records.run.delete_folder(storage)
+    return records.read()
+
+
+class Recorder(TuneCallback):
+    """Writes each trial's record as it goes on, and says how far the sweep is."""
+
+    def __init__(self, sweep: Sweep, records: Records, before: Sequence[Record], left: int, on_closed: Any) -> None:
+        self.sweep, self.records, self.on_closed = sweep, records, on_closed
+        self.known = {record.id: record for record in before}
+        self.all = left + sum(record.status != "running" for record in before)
+        self.begun: dict[str, float] = {}
+        self.spoken = time.monotonic()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        record = Record(trial.config["point"])
+        self.known[record.id] = record
+        self.begun.setdefault(record.id, time.monotonic())
+        self.records.write(record)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        record = self.known[id_of(trial.config["point"])]
+        if ERROR in result:
+            record.error = result[ERROR]
+        elif len(record.results) < result[ROUND]:
+            record.results.append({name: result[name] for name in (ROUND, *MEASURES[self.sweep.kind])})
+        self.records.write(record)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        record = self.known[id_of(trial.config["point"])]
+        whole = trial.last_result.get("rounds", 1)
+        self._close(record, "failed" if record.error else "finished" if len(record.results) >= whole else "stopped")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its process died, or it has a fault of ours."""
+        record = self.known[id_of(trial.config["point"])]
+        told = [line for line in ((trial.error_file and _read(trial.error_file)) or "").splitlines() if line.strip()]
+        record.error = told[-1].strip() if told else "its process died"
+        self._close(record, "failed")
+
+    def _close(self, record: Record, status: Any) -> None:
+        record.status = status
+        record.seconds = time.monotonic() - self.begun[record.id]
+        self.records.write(record)
+        self.on_closed(record)
+        over = [one for one in self.known.values() if one.status != "running"]
+        if time.monotonic() - self.spoken > SPEAK_EVERY or len(over) == self.all:
+            self.spoken = time.monotonic()
+            print(f"tune: {len(over)}/{self.all} trials{self._best(over)}", flush=True)
+
+    def _best(self, over: list[Record]) -> str:
+        best = best_of(self.sweep, over)
+        if best is None:
+            return ""
+        goals = ", ".join(f"{name} {best.last[name]:.3f}" for name in self.sweep.goals)
+        return f"; best so far {goals} ({described(self.sweep, best)})"
+
+
+def _read(file: str) -> str:
+    try:
+        with open(file) as text:
+            return text.read()
+    except OSError:
+        return ""

@@ -1,0 +1,41 @@
+"""The validation prompts as a run of their own: composed and captured as training prompts are."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moe_safety.batches.files import RESPONSES
+from moe_safety.config import BatchesConfig, Config
+from moe_safety.errors import InputError
+from moe_safety.identify.places import PROMPTS
+from moe_safety.pipeline import run_one
+from moe_safety.rundir import RunDir
+
+FOLDER = "tune/_validation"
+
+
+def capture_held_out(config: Config, run: RunDir) -> RunDir:
+    """Captures the routing of validation prompts; the test split is for the final word."""
+    prompts = run.read_table(PROMPTS)
+    chosen = prompts.filter(pc.equal(prompts["split"], "validation"))
+    responses = run.read_table(RESPONSES) if run.exists(RESPONSES) else None
+    if responses:
+        kept = responses.filter(responses["kept"])
+        chosen = chosen.filter(pc.is_in(chosen["prompt_id"], kept["prompt_id"]))
+    labels = set(chosen["label"].to_pylist())
+    if not {"safe", "unsafe"} <= labels:
+        raise InputError("a sweep needs attacks and plain goals to try on", key="data.validation_fraction")
+    split = pa.array(["train"] * len(chosen), chosen.schema.field("split").type)
+    there = RunDir(run.uri_of(FOLDER))
+    there.write_table(PROMPTS, chosen.set_column(chosen.schema.get_field_index("split"), "split", split))
+    if responses:
+        there.write_table(RESPONSES, responses.filter(pc.is_in(responses["prompt_id"], chosen["prompt_id"])))
+    # A pair and a wrapped harmless request at a time, so that none is left over.
+    batches = BatchesConfig(
+        batch_size=2, safe_ratio=0.5, control_per_batch=int("control" in labels), max_length=config.batches.max_length
+    )
+    own = config.model_copy(update={"run_dir": there.uri, "batches": batches})
+    for stage in ("compose", "capture"):
+        run_one(stage, own)
+    return there

@@ -1,0 +1,83 @@
+"""`tune`: a sweep, under `tune/NAME/`. Trials see training and validation prompts alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from moe_safety.batches.files import BATCHES
+from moe_safety.config import dump_config, results_only
+from moe_safety.config.sweepfile import SweepFile
+from moe_safety.effects.table import EXPERT_EFFECTS
+from moe_safety.errors import RunError
+from moe_safety.gradients.table import EXPERT_GRADIENTS
+from moe_safety.identify.files import RISK
+from moe_safety.identify.places import PROMPTS
+from moe_safety.models.load import model_fingerprint
+from moe_safety.pipeline import run_one
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.tune.outcome import best_of, results_table
+from moe_safety.tune.printing import print_summary
+from moe_safety.tune.records import Record, Records
+from moe_safety.tune.selection.ground import read_ground
+from moe_safety.tune.selection.held_out import capture_held_out
+from moe_safety.tune.selection.sweep import sweep_selections
+from moe_safety.tune.training import sweep_training
+
+RESULTS, BEST = "results.parquet", "best.yaml"
+
+
+def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
+    """Writes `tune/NAME/results.parquet`, and `best.yaml`, which is ready to run. What trials need is made first."""
+    config, sweep, run = file.config, file.sweep, RunDir(file.config.run_dir)
+    for needed in _before(file):
+        run_one(needed, config)
+    tables = [name for name in (RISK, EXPERT_GRADIENTS, EXPERT_EFFECTS) if run.exists(name)]
+    folder = f"tune/{file.name}"
+    stage = Stage(
+        folder,
+        settings={
+            "seed": config.seed,
+            "sweep": results_only(sweep),
+            "identify": results_only(config.identify),
+            **({"train": results_only(config.train)} if sweep.kind == "training" else {}),
+            "judge": results_only(config.judge),
+        },
+        reads=(PROMPTS, BATCHES, *tables),
+        others={"model": model_fingerprint(config.model)},
+        folder=folder,
+    )
+    body = partial(_tune, file, Records(run, folder))
+    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
+    print_summary(file, manifest)
+    return manifest
+
+
+def _before(file: SweepFile) -> list[str]:
+    """The stages that some trial reads from."""
+    collected = [name for name, method in (("gradients", "gradient"), ("effects", "causal")) if method in file.methods]
+    return ["prepare", "respond", "compose", "capture", *collected, "identify"]
+
+
+def _tune(file: SweepFile, records: Records) -> Outcome:
+    run, sweep = records.run, file.sweep
+    if sweep.kind == "selection":
+        held_out = capture_held_out(file.config, run)
+        found = sweep_selections(file, records, read_ground(file.config, run, held_out))
+    else:
+        found = sweep_training(file, records)
+    results, best = f"{records.folder}/{RESULTS}", best_of(sweep, found)
+    run.write_table(results, results_table(sweep, found))
+    if best is None:
+        failed = next((record.error for record in found if record.error), "none came to its end")
+        raise RunError(f"{records.folder}: no trial can be called the best: {failed}")
+    run.write_bytes(f"{records.folder}/{BEST}", _ready_to_run(file, run, best).encode())
+    counts = {status: sum(record.status == status for record in found) for status in ("finished", "stopped", "failed")}
+    summary = {"trials": len(found), **counts, "best": {"trial": best.id, "point": best.point, **best.last}}
+    return Outcome(outputs=(results, f"{records.folder}/{BEST}"), summary=summary)
+
+
+def _ready_to_run(file: SweepFile, run: RunDir, best: Record) -> str:
+    """With a run directory of its own: another selection is another run."""
+    config = file.at(best.point).model_copy(update={"run_dir": run.uri_of(f"best/{file.name}")})
+    return f"# The best of {len(best.point)} swept settings: trial {best.id} of {file.name}.\n{dump_config(config)}"

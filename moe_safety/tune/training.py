@@ -1,0 +1,121 @@
+"""Training sweeps: each trial is a Ray Train run with workers of its own, examined after every round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray import tune
+
+from moe_safety.config import Config
+from moe_safety.config.space import Point
+from moe_safety.config.sweep import Sweep
+from moe_safety.config.sweepfile import SweepFile
+from moe_safety.errors import MoeSafetyError
+from moe_safety.evaluate.stage import evaluate_all, evaluate_beside
+from moe_safety.evaluate.subjects import Subject, base_subject, checkpoint
+from moe_safety.identify.methods import select_by
+from moe_safety.identify.selection import SELECTION
+from moe_safety.jobs.cluster import connect
+from moe_safety.models.load import check_loadable, skeleton_of
+from moe_safety.rundir import RunDir
+from moe_safety.train.rounds import run_rounds
+from moe_safety.train.stage import plan_rounds
+from moe_safety.tune.records import Record, Records, id_of
+from moe_safety.tune.runner import ERROR, run_trials
+from moe_safety.tune.search import ROUND
+
+BESIDE_WORKERS = 0.1
+"""CPUs of a trial itself, which only waits for its workers: a whole one would be missing to these."""
+
+
+def sweep_training(file: SweepFile, records: Records) -> list[Record]:
+    """Examines the base first, whose losses and answers trials are compared with."""
+    run, sweep = records.run, file.sweep
+    evaluate_all(examined(file.config), run, [])
+    base = run.read_json(f"eval/validation/{base_subject(file.config).name}.json")
+    trainable = tune.with_parameters(_trial, file=file, folder=records.folder, base_loss=base["benign_loss"])
+    return run_trials(
+        sweep,
+        records,
+        trainable,
+        cpus=BESIDE_WORKERS,
+        at_once=room(file.config) if sweep.parallel == "auto" else sweep.parallel,
+        rounds=max(_rounds(file)),
+        on_closed=lambda record: _clear(run, work_of(records.folder, record.point)),
+    )
+
+
+def examined(config: Config) -> Config:
+    """What a sweep measures: the answers to validation prompts, and no more than that."""
+    plain = {"split": "validation", "routing_prompts": 0, "reattack": [], "lm_eval_tasks": [], "reidentify": False}
+    evaluate = config.evaluate.model_copy(update={**plain, "model_path": None, "output_name": None})
+    return config.model_copy(update={"evaluate": evaluate})
+
+
+def safety_measures(sweep: Sweep, report: dict[str, Any], base_loss: float | None) -> dict[str, float | None]:
+    """The objective and what it is made of."""
+    rates = {name: report["overall"][name]["value"] for name in _RATES}
+    more = max(0.0, report["benign_loss"] - base_loss) if report["benign_loss"] and base_loss else 0.0
+    score = 1 - rates["asr"]
+    score -= sweep.over_refusal_weight * (rates["over_refusal"] or 0.0) + sweep.utility_weight * more
+    return {"safety_score": score, **rates, "benign_loss_increase": more}
+
+
+_RATES = ("asr", "plain_refusal", "over_refusal", "over_refusal_control")
+
+
+def work_of(folder: str, point: Point) -> str:
+    """Where a trial's rounds stand."""
+    return f"{folder}/work/{id_of(point)}"
+
+
+def _trial(config: dict[str, Any], file: SweepFile, folder: str, base_loss: float | None) -> None:
+    try:
+        for found in _examined_rounds(config["point"], file, folder, base_loss):
+            tune.report(found)
+    except MoeSafetyError as error:
+        tune.report({ERROR: str(error), ROUND: 0, **dict.fromkeys(file.sweep.goals, float("nan"))})
+
+
+def _examined_rounds(
+    point: Point, file: SweepFile, folder: str, base_loss: float | None
+) -> Iterator[dict[str, float | None]]:
+    # Workers of its own are what a trial of a sweep trains on, whatever the configuration does outside of one.
+    config = examined(_on_ray(file.at(point)))
+    run, work = RunDir(config.run_dir), work_of(folder, point)
+    selection = select_by(config, work) if config.train.mode == "selective" else SELECTION
+    plan = plan_rounds(config, run, check_loadable(config.model), work, selection, skeleton_of(config.model))
+    for done in run_rounds(plan):
+        subject = Subject(done.folder, checkpoint(config, run.uri_of(done.model)))
+        measured = safety_measures(file.sweep, evaluate_beside(config, run, subject), base_loss)
+        trained = next(iter(done.outcomes.values()))
+        share = trained["trainable_params"] / trained["total_params"]
+        yield measured | {"trainable_ratio": share, ROUND: done.number, "rounds": config.train.num_rounds}
+
+
+def _on_ray(config: Config) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update={"launch": "ray"})})
+
+
+def _rounds(file: SweepFile) -> list[int]:
+    """The numbers of rounds that trials may have."""
+    domain = file.sweep.space.get("train.num_rounds")
+    if domain is None:
+        return [file.config.train.num_rounds]
+    return [file.at({"train.num_rounds": end}).train.num_rounds for end in domain.ends()]
+
+
+def _clear(run: RunDir, work: str) -> None:
+    """Models and checkpoints would fill any disk. What they did is measured, and the settings make them again."""
+    for name in run.files(work):
+        if not name.endswith(".json"):
+            run.delete(name)
+
+
+def room(config: Config) -> int:
+    """How many trials at a time find places for their workers."""
+    connect()
+    resources = ray.cluster_resources()
+    return max(1, int((resources.get("GPU", 0) or resources.get("CPU", 1)) // config.train.num_workers))

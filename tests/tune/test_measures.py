@@ -1,0 +1,56 @@
+"""The measures of selections, against definitions written out by hand."""
+
+import numpy as np
+import pytest
+
+from moe_safety.tune.selection.measures import Prompts, auroc, held_out_auroc, jaccard
+
+
+def test_auroc_counts_pairs():
+    chance = np.random.default_rng(0)
+    scores, positive = chance.integers(0, 6, 40).astype(float), chance.random(40) < 0.4
+    pairs = [(a > b) + (a == b) / 2 for a in scores[positive] for b in scores[~positive]]
+    assert auroc(scores, positive) == pytest.approx(np.mean(pairs), abs=1e-12)
+    assert auroc(np.zeros(40), positive) == 0.5
+
+
+def test_jaccard():
+    assert jaccard(np.array([1, 2, 3]), np.array([3, 4])) == 0.25
+    assert jaccard(np.array([]), np.array([])) == 1.0
+    assert jaccard(np.array([1]), np.array([])) == 0.0
+
+
+def drawn(chance, n, useful):
+    """Expert 0 alone is active on attacks; expert 1 never is."""
+    attack = np.arange(n) % 3 == 0
+    rates = chance.random((n, 4)).astype("f4") * 0.2
+    rates[:, 0] += useful * attack
+    rates[:, 1] = 0
+    return Prompts(rates, attack)
+
+
+def test_only_experts_that_an_attack_uses_tell_it_apart():
+    chance = np.random.default_rng(1)
+    training, held_out = drawn(chance, 90, 0.5), drawn(chance, 60, 0.5)
+    assert held_out_auroc(training, held_out, np.array([0])) == 1.0
+    assert held_out_auroc(training, held_out, np.array([0, 1, 2])) == 1.0
+    assert held_out_auroc(training, held_out, np.array([1])) == 0.5, "an expert that never varies tells nothing"
+    assert abs(held_out_auroc(training, held_out, np.array([2, 3])) - 0.5) < 0.2
+
+
+def test_what_is_held_out_is_not_fitted():
+    """More experts than prompts fit any training prompts; held-out ones they do not tell apart."""
+    chance = np.random.default_rng(2)
+    training, held_out = (Prompts(chance.random((20, 60)).astype("f4"), np.arange(20) % 2 == 0) for _ in range(2))
+    everyone = np.arange(60)
+    assert held_out_auroc(training, training, everyone) > 0.95
+    assert held_out_auroc(training, held_out, everyone) < 0.8
+
+
+def test_the_direction_is_learnt_in_training():
+    """Experts that attacks use less are as good a sign, and what held-out prompts say does not turn it round."""
+    chance = np.random.default_rng(3)
+    training, held_out = drawn(chance, 90, 0.5), drawn(chance, 60, 0.5)
+    fewer = Prompts(-training.rates, training.attack), Prompts(-held_out.rates, held_out.attack)
+    assert held_out_auroc(*fewer, np.array([0])) == 1.0
+    assert held_out_auroc(fewer[0], held_out, np.array([0])) == 0.0
