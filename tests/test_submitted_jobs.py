@@ -119,6 +119,17 @@ def test_a_job_succeeds_on_the_cluster_that_it_was_submitted_to(head, composed, 
     assert len(gcs) == 1, "the job started no cluster of its own"
 
 
+def test_a_sweep_is_submitted(head, composed, tmp_path):
+    shutil.copytree(composed, tmp_path / "run")
+    choice = "[{method: routing, score: risk_diff}, {method: random, score: null}]"
+    words = flags(tmp_path / "run", "sweep.trials=6", f"sweep.space.identify={{choice: {choice}}}")
+    done, status = submit(head, "ray_jobs/tune.py", "tune_configs/selection.yaml", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SUCCEEDED" in status.upper()
+    assert "6 trials: 6 finished" in done.stdout
+    assert RunDir(str(tmp_path / "run")).exists("tune/selection/best.yaml")
+
+
 def started_by(cmdline, environment):
     """Whether it is a control process of Ray with this test's token in its environment."""
     try:
@@ -153,7 +164,7 @@ def test_the_whole_pipeline_as_a_job(head, tmp_path):
 
 
 def test_every_stage_has_its_job_file():
-    for stage in STAGES:
+    for stage in (*STAGES, "tune"):
         text = Path(f"ray_jobs/{stage}.py").read_text()
         assert f'main(["{stage}", *sys.argv[1:]])' in text
         assert "torch" not in text

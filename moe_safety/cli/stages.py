@@ -35,7 +35,9 @@ def add_commands(commands: Commands) -> None:
     demo.add_argument("--out", metavar="DIR", default="runs/demo", help="run directory (runs/demo)")
 
 
-_GATE = "such as asr<=0.05,over_refusal<=0.02: exit 1 when an arm that the configuration names misses one"
+_GATE = (
+    "such as asr<=0.05,over_refusal<=0.02: exit 1 when an arm that the configuration names, the base apart, misses one"
+)
 
 
 def _add_config_arguments(command: argparse.ArgumentParser, metavar: str = "CONFIG.yaml") -> None:
@@ -80,7 +82,9 @@ def _compare(args: argparse.Namespace) -> int:
     from moe_safety.evaluate.compare import COMPARISON
     from moe_safety.rundir import RunDir
 
-    named = [arm for arm in RunDir(config.run_dir).read_json(COMPARISON) if arm["arm"] in config.compare.arms]
+    # The untouched base is what the others are measured against: it always misses.
+    hardened = [arm for arm in config.compare.arms if arm != "base"]
+    named = [arm for arm in RunDir(config.run_dir).read_json(COMPARISON) if arm["arm"] in hardened]
     missed = misses(limits, named)
     print("\n".join(missed) or f"gate: {len(named)} arms keep {args.gate}", file=sys.stderr if missed else sys.stdout)
     return int(bool(missed))

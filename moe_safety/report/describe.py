@@ -23,12 +23,20 @@ SCORES = {
     "effect": "Effect of holding the expert back on the refusal margin",
     "first_order": "Effect of holding the expert back, first-order estimate",
 }
+SIGNS = {
+    "risk_diff": "Above 0 (red) the attack reaches the expert more than plain goals do, below 0 (blue) less.",
+    "effect": "Above 0 (red) the model is nearer to refusing without the expert, below 0 (blue) farther from it.",
+}
+"""What the sign of a score means."""
+SIGNS |= dict.fromkeys(("risk_diff_mean", "risk_diff_control", "weight"), SIGNS["risk_diff"])
+SIGNS["first_order"] = SIGNS["effect"]
 RATES = {
     "asr": "Attack success",
     "plain_refusal": "Plain refusal",
     "over_refusal": "Over-refusal",
     "over_refusal_control": "Over-refusal in the wrapper",
 }
+BETTER = {"asr": "low", "plain_refusal": "high", "over_refusal": "low", "over_refusal_control": "low"}
 SHIFTS = {
     "kl": "KL divergence from the base's routing (nats)",
     "replaced": "Share of the base's top-k choices that others took the place of",

@@ -1,4 +1,7 @@
-"""From plain data to the page: which sections there are, and what their templates may say and draw."""
+"""From plain data to the page: which sections there are, and what their templates may say and draw.
+
+A section is a title here, a template of its name, and a part of the context that is empty where nothing is to be said.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from moe_safety.report import describe, panels, tables
+from moe_safety.report import describe, panels, sweeping, tables
 from moe_safety.report.context import Context
 from moe_safety.report.figures.curves import swatch
-from moe_safety.report.figures.heatmap import heatmap, scale
+from moe_safety.report.figures.heatmap import heatmap, scale, wide
 from moe_safety.report.figures.intervals import interval
-from moe_safety.report.verdict import question, rate_text, verdict
+from moe_safety.report.verdict import caveats, question, rate_text, verdict
 
 _TITLES = {
     "asked": "What was asked",
     "arms": "What the arms do",
+    "reattack": "Re-attack",
     "experts": "Which experts",
     "overlap": "Overlap of batches",
     "agreement": "Agreement of methods",
@@ -25,6 +29,7 @@ _TITLES = {
     "change": "What changed",
     "shift": "Routing shift",
     "examples": "Single prompts",
+    "sweeps": "Sweeps",
     "origins": "Settings, versions, hashes",
 }
 """The sections in order; each is a template."""
@@ -43,17 +48,19 @@ def render(context: Context) -> str:
     templates.globals |= {
         "heatmap": heatmap,
         "scale": scale,
+        "wide": wide,
         "interval": interval,
         "rate_text": rate_text,
         "swatch": swatch,
     }
-    templates.globals |= {"describe": describe, "panels": panels, "tables": tables}
+    templates.globals |= {"describe": describe, "panels": panels, "tables": tables, "sweeping": sweeping}
     return templates.get_template("page.html.j2").render(
         run=context,
         css=Markup(files(__package__).joinpath("templates/page.css").read_text(encoding="utf-8")),
         sections={name: _TITLES[name] for name in _TITLES if _has(context, name)},
         question=question(context),
         verdict=verdict(context),
+        caveats=caveats(context),
     )
 
 
@@ -62,6 +69,7 @@ def _has(context: Context, section: str) -> bool:
     found = context.identification
     needed: dict[str, Any] = {
         "arms": context.arms,
+        "reattack": context.wrappers or context.identified_again,
         "experts": found and (found.maps or found.selected),
         "overlap": context.overlaps,
         "agreement": found and found.agreement,
@@ -69,5 +77,6 @@ def _has(context: Context, section: str) -> bool:
         "change": context.moved,
         "shift": context.shifted,
         "examples": context.examples,
+        "sweeps": context.sweeps,
     }
     return bool(needed.get(section, True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -10,15 +11,20 @@ from markupsafe import Markup
 from moe_safety.report import describe
 from moe_safety.report.context.arms import Arm
 from moe_safety.report.context.training import Curve, Trained
-from moe_safety.report.figures.curves import curves, round_up
+from moe_safety.report.figures.curves import curves, powers_around, round_up
+
+MANY_TIMES = 30
 
 
 def loss(arm: Trained, curve: Curve, everyone: Iterable[Trained]) -> Markup:
     """The losses of the two phases are of different kinds, so each has a scale of its own."""
     same = [value for each in everyone for other in each.curves if other.phase == curve.phase for value in other.loss]
-    steps = list(range(1, len(curve.loss) + 1))
-    label = describe.loss(arm, curve)
-    return curves(steps, {"loss": curve.loss}, label, top=_top(same), x_name="step", breaks=curve.rounds, smooth=True)
+    steps, label = list(range(1, len(curve.loss) + 1)), describe.loss(arm, curve)
+    low, high = min(same), max(same)
+    # A loss that falls through several powers of ten would lie on the floor of a plain scale.
+    bottom, top = powers_around(low, high) if 0 < MANY_TIMES * low < high else (0.0, _top(same))
+    options: dict[str, Any] = {"x_name": "step", "breaks": curve.rounds, "smooth": True}
+    return curves(steps, {"loss": curve.loss}, label, top=top, bottom=bottom, **options)
 
 
 def shift(arm: Arm, measure: str, kinds: Iterable[str], everyone: Iterable[Arm]) -> Markup:

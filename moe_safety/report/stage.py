@@ -12,7 +12,7 @@ from moe_safety.errors import InputError
 from moe_safety.report.context import files_read, read_context
 from moe_safety.report.context.origins import read_manifests
 from moe_safety.report.page import render
-from moe_safety.report.verdict import verdict
+from moe_safety.report.verdict import caveats, verdict
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 PAGE = "report.html"
@@ -34,6 +34,8 @@ def report(config: Config, *, force: bool = False, show_text: bool = False) -> d
     body = partial(_report, config, run, show_text)
     manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
     print(f"report: {manifest['summary']['verdict']}")
+    for caveat in manifest["summary"]["caveats"]:
+        print(f"  {caveat}")
     print(f"report: {run.path(PAGE)}" + (" (unchanged)" if manifest["skipped"] else ""))
     return manifest
 
@@ -47,4 +49,4 @@ def _digest(manifest: dict[str, Any]) -> str:
 def _report(config: Config, run: RunDir, show_text: bool) -> Outcome:
     context = read_context(run, config.model, show_text=show_text)
     run.write_bytes(PAGE, render(context).encode())
-    return Outcome(outputs=(PAGE,), summary={"verdict": verdict(context)})
+    return Outcome(outputs=(PAGE,), summary={"verdict": verdict(context), "caveats": caveats(context)})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from moe_safety.report.context.arms import Arm
+from moe_safety.report.context.arms import Arm, Rate
 from moe_safety.report.context.training import Trained
 
-_UNSIGNED = {"q_value", "jaccard", "gradient", "gradient_l2", "gradient_per_token"}
+_FORMS = {"q_value": ".1e", "gradient": ".2e", "gradient_l2": ".2e", "gradient_per_token": ".2e", "jaccard": ".2f"}
+"""A column has one form throughout; what is not named here has a sign and four places."""
 
 
 def shown(value: Any, column: str) -> str:
@@ -17,17 +18,27 @@ def shown(value: Any, column: str) -> str:
         return ""
     if isinstance(value, int | str):
         return str(value)
-    if column in _UNSIGNED:
-        return f"{value:.2g}"
-    return f"{value:+.4f}" if abs(value) >= 0.001 or not value else f"{value:+.2e}"
+    return format(value, _FORMS.get(column, "+.4f"))
+
+
+def common_n(rates: Iterable[Rate | None]) -> int | None:
+    """The n that all of these rates have; nothing where they differ."""
+    found = {rate["n"] for rate in rates if rate}
+    return found.pop() if len(found) == 1 else None
+
+
+def shared(arms: Sequence[Any], columns: Mapping[str, Callable[[Any], str]]) -> dict[str, str]:
+    """The columns that say the same of every one of several arms, and what: a caption has room for it."""
+    said = {title: {shown(arm) for arm in arms} for title, shown in columns.items()}
+    return {title: found.pop() for title, found in said.items() if len(found) == 1 < len(arms)}
 
 
 def share(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"
+    return "" if value is None else f"{value:.1%}"
 
 
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+def number(value: float | None, form: str = ".3f") -> str:
+    return "" if value is None else format(value, form)
 
 
 def size(value: int | None) -> str:
@@ -36,14 +47,13 @@ def size(value: int | None) -> str:
 
 
 COSTS: dict[str, Callable[[Arm], str]] = {
-    "Attacks stopped, new": lambda arm: _paired(arm),
-    "Benign loss": lambda arm: number(arm.measures["benign_loss"]),
-    "Exact answers": lambda arm: share(_value(arm.measures["benign_exact"])),
-    "Trainable": lambda arm: share(arm.measures.get("trainable_ratio")),
+    "Stopped": lambda arm: _paired(arm, "b", "d"),
+    "New": lambda arm: _paired(arm, "c", "d"),
+    "p": lambda arm: _paired(arm, "p", ".1g"),
+    "Benign loss": lambda arm: number(arm.measures["benign_loss"], ".4f"),
+    "Exact answers": lambda arm: number(_value(arm.measures["benign_exact"])),
     "Changed": lambda arm: share(arm.measures.get("changed_ratio")),
     "Verify": lambda arm: arm.verify,
-    "Seconds a step": lambda arm: number(arm.measures.get("seconds_per_step")),
-    "Peak memory": lambda arm: size(arm.measures.get("peak_memory_bytes")),
 }
 
 TRAINED: dict[str, Callable[[Trained], str]] = {
@@ -51,7 +61,7 @@ TRAINED: dict[str, Callable[[Trained], str]] = {
     "Epochs": lambda arm: str(arm.settings["num_epochs"]),
     "Learning rate": lambda arm: str(arm.settings["learning_rate"]),
     "Masking": lambda arm: str(arm.settings["masking"]),
-    "Last loss": lambda arm: ", ".join(f"{curve.loss[-1]:.4g}" for curve in arm.curves),
+    "Last loss": lambda arm: ", ".join(f"{curve.loss[-1]:.4f}" for curve in arm.curves),
     "Experts": lambda arm: str(arm.figures["total_unique_unsafe_experts"] or "all"),
     "Trainable": lambda arm: share(arm.figures["trainable_ratio"]),
     "Seconds a step": lambda arm: number(arm.figures["seconds_per_step"]),
@@ -78,10 +88,10 @@ def metrics(task: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in task.items())
 
 
-def _paired(arm: Arm) -> str:
-    """Against the base, prompt by prompt."""
+def _paired(arm: Arm, key: str, form: str) -> str:
+    """Against the base, attack by attack."""
     found = arm.measures.get("compared", {}).get("asr")
-    return f"{found['b']}, {found['c']} (p {found['p']:.1g})" if found and found["n"] else ""
+    return format(found[key], form) if found and found["n"] else ""
 
 
 def _value(rate: Any) -> float | None:

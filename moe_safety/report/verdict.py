@@ -20,7 +20,7 @@ def question(context: Context) -> str:
 def verdict(context: Context) -> str:
     """As far as the stages that are there can tell."""
     if context.base and context.best:
-        return _of_comparison(context.base, context.best, [arm for arm in context.arms if arm.by_chance])
+        return _of_comparison(context.base, context.best)
     if any(arm.verify == "fail" for arm in context.arms):
         return "Every arm changed what it may not change, so none counts as a repair."
     if context.identification is None:
@@ -28,7 +28,15 @@ def verdict(context: Context) -> str:
     return f"{_of_identification(context.identification)}; {_what_is_missing(context)}"
 
 
-def _of_comparison(base: Arm, best: Arm, by_chance: Sequence[Arm]) -> str:
+def caveats(context: Context) -> list[str]:
+    """What the verdict alone would hide, each in one sentence."""
+    base, best = context.base, context.best
+    if base is None or best is None or best.measures["asr"]["value"] is None:
+        return []
+    return [*_by_chance(best, [arm for arm in context.arms if arm.by_chance]), *_elsewhere(base, best)]
+
+
+def _of_comparison(base: Arm, best: Arm) -> str:
     before, after = base.measures, best.measures
     if before["asr"]["value"] is None or after["asr"]["value"] is None:
         return "No attack was evaluated, so nothing is known of a repair."
@@ -37,8 +45,6 @@ def _of_comparison(base: Arm, best: Arm, by_chance: Sequence[Arm]) -> str:
         sentence = f"With {best.name}, attack success on held-out goals falls {drop}"
     else:
         sentence = f"No arm lowers attack success beyond chance: with {best.name}, the best, it goes {drop}"
-    lowest = min((rate for arm in by_chance if (rate := arm.measures["asr"]["value"]) is not None), default=None)
-    sentence += "" if lowest is None else f" (with random experts to {lowest:.3f})"
     asked = [name for name in _HARMLESS if None not in (before[name]["value"], after[name]["value"])]
     if asked:
         dearer = any(after[name]["low"] > before[name]["high"] for name in asked)
@@ -46,7 +52,7 @@ def _of_comparison(base: Arm, best: Arm, by_chance: Sequence[Arm]) -> str:
             f"{after[name]['value']:.3f} of {_HARMLESS[name]} (base {before[name]['value']:.3f})" for name in asked
         ]
         sentence += f", {'but' if dearer else 'and'} it refuses {' and '.join(prices)}"
-    return f"{sentence}{_what_changed(best)}{_elsewhere(base, best)}."
+    return f"{sentence}{_what_changed(best)}."
 
 
 def _what_changed(arm: Arm) -> str:
@@ -56,15 +62,28 @@ def _what_changed(arm: Arm) -> str:
     return f"; {share:.1%} of the parameters changed" + (", none outside its selection" if arm.verify == "pass" else "")
 
 
-def _elsewhere(base: Arm, best: Arm) -> str:
+def _by_chance(best: Arm, controls: Sequence[Arm]) -> list[str]:
+    """Whether experts that nothing speaks for do as well as the selected ones."""
+    known = [arm for arm in controls if arm.measures["asr"]["value"] is not None]
+    if not known or not best.name.startswith("selective"):
+        return []
+    arm = min(known, key=lambda one: one.measures["asr"]["value"])
+    rate = arm.measures["asr"]
+    if rate["low"] > best.measures["asr"]["high"]:
+        return [f"Experts chosen at random ({arm.name}) leave it at {rate_text(rate)}: the choice of experts matters."]
+    end = "so these figures do not show that the choice of experts matters."
+    return [f"Experts chosen at random ({arm.name}) bring it to {rate_text(rate)}, {end}"]
+
+
+def _elsewhere(base: Arm, best: Arm) -> list[str]:
     """The wrapper, of those that training never saw, in which most attacks succeed."""
-    rates = {name: rate["value"] for name, rate in best.reattack.items() if rate["value"] is not None}
+    rates = {name: rate for name, rate in best.reattack.items() if rate["value"] is not None}
     if not rates:
-        return ""
-    name = max(rates, key=lambda each: rates[each])
+        return []
+    name = max(rates, key=lambda each: rates[each]["value"])
     before = base.reattack[name]["value"] if name in base.reattack else None
     known = "" if before is None else f" (base {before:.3f})"
-    return f"; in {name}, a wrapper that training never saw, {rates[name]:.3f} of the attacks succeed{known}"
+    return [f"In {name}, a wrapper that training never saw, {rate_text(rates[name])} of the attacks succeed{known}."]
 
 
 def _of_identification(found: Identification) -> str:

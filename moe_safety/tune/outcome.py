@@ -12,6 +12,8 @@ import pyarrow as pa
 from moe_safety.config.sweep import MEASURES, Sweep
 from moe_safety.tune.records import Record
 
+RESULTS, BEST = "results.parquet", "best.yaml"
+
 
 def results_table(sweep: Sweep, records: Sequence[Record]) -> pa.Table:
     """A row per trial, in the order of their names: what it tried, by key, and what it measured last."""

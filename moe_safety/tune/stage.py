@@ -16,15 +16,13 @@ from moe_safety.identify.places import PROMPTS
 from moe_safety.models.load import model_fingerprint
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
-from moe_safety.tune.outcome import best_of, results_table
+from moe_safety.tune.outcome import BEST, RESULTS, best_of, ranked, results_table
 from moe_safety.tune.printing import print_summary
 from moe_safety.tune.records import Record, Records
 from moe_safety.tune.selection.ground import read_ground
 from moe_safety.tune.selection.held_out import capture_held_out
 from moe_safety.tune.selection.sweep import sweep_selections
 from moe_safety.tune.training import sweep_training
-
-RESULTS, BEST = "results.parquet", "best.yaml"
 
 
 def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
@@ -73,7 +71,12 @@ def _tune(file: SweepFile, records: Records) -> Outcome:
         raise RunError(f"{records.folder}: no trial can be called the best: {failed}")
     run.write_bytes(f"{records.folder}/{BEST}", _ready_to_run(file, run, best).encode())
     counts = {status: sum(record.status == status for record in found) for status in ("finished", "stopped", "failed")}
-    summary = {"trials": len(found), **counts, "best": {"trial": best.id, "point": best.point, **best.last}}
+    summary = {
+        "trials": len(found),
+        **counts,
+        "best": {"trial": best.id, "point": best.point, **best.last},
+        "order": [record.id for record in ranked(sweep, found)],
+    }
     return Outcome(outputs=(results, f"{records.folder}/{BEST}"), summary=summary)
 
 

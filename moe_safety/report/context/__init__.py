@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,7 @@ from moe_safety.report.context.examples import Examples, read_examples
 from moe_safety.report.context.experts import Identification, read_identification
 from moe_safety.report.context.origins import Origins, read_manifests, read_origins
 from moe_safety.report.context.overlap import Overlap, read_overlaps
+from moe_safety.report.context.sweeps import Swept, is_sweep, read_sweeps, results_of
 from moe_safety.report.context.training import Trained, read_training
 from moe_safety.rundir import RunDir
 from moe_safety.train.stage import METADATA
@@ -39,6 +41,7 @@ class Context:
     training: list[Trained]
     arms: list[Arm]
     examples: Examples | None
+    sweeps: list[Swept]
     origins: Origins
     show_text: bool
 
@@ -54,6 +57,10 @@ class Context:
     def wrappers(self) -> list[str]:
         """Those that training never saw."""
         return list(dict.fromkeys(name for arm in self.arms for name in arm.reattack))
+
+    def reattacks(self, wrapper: str) -> list[Mapping[str, Any]]:
+        """Attack success in one of them, arm by arm."""
+        return [arm.reattack[wrapper] for arm in self.arms if wrapper in arm.reattack]
 
     @property
     def categories(self) -> list[str]:
@@ -100,7 +107,8 @@ def files_read(run: RunDir) -> tuple[str, ...]:
     tables = (PROMPTS, RISK, EXPERT_GRADIENTS, EXPERT_EFFECTS, SELECTION, SERVING, OVERLAP, AGREEMENT, COMPARISON)
     logs = [f"{stage}/{METADATA}" for stage in read_manifests(run) if stage.startswith("train/")]
     answers = [f"{name.removesuffix('.json')}/responses.parquet" for name in evaluated]
-    return tuple(filter(run.exists, [*tables, *logs, *evaluated, *answers]))
+    swept = [results_of(stage) for stage in read_manifests(run) if is_sweep(stage)]
+    return tuple(filter(run.exists, [*tables, *swept, *logs, *evaluated, *answers]))
 
 
 def read_context(run: RunDir, model: ModelConfig, *, show_text: bool = False) -> Context:
@@ -118,6 +126,7 @@ def read_context(run: RunDir, model: ModelConfig, *, show_text: bool = False) ->
         training=sorted(read_training(run, manifests, model), key=lambda arm: _place(arm, arms)),
         arms=arms,
         examples=read_examples(run, BASE, best.name, show_text=show_text) if best else None,
+        sweeps=read_sweeps(run, manifests),
         origins=read_origins(manifests),
         show_text=show_text,
     )

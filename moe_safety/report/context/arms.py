@@ -68,6 +68,11 @@ class Arm:
             return dict(self.shift["kl"])
         return {kind: [1 - kept for kept in line] for kind, line in self.shift["top_k_overlap"].items()}
 
+    def mean_shift(self, measure: str, kind: str) -> float | None:
+        """Over the layers."""
+        line = self.shift_of(measure).get(kind)
+        return sum(line) / len(line) if line else None
+
 
 def worst(rate: Rate) -> float:
     """The rate if every unparsed answer counted; nothing measured counts as nothing."""

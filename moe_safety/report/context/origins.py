@@ -11,6 +11,8 @@ import yaml
 from moe_safety.rundir import RunDir
 
 _OWN = "report"
+_TRIALS = "/tune/"
+"""Stages of a sweep's trials, of which there may be hundreds; the sweep's own stage speaks for them."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Origins:
 def read_manifests(run: RunDir) -> dict[str, dict[str, Any]]:
     """Of the other finished stages, by name, in the order in which they were run."""
     found = [run.read_json(name) for name in run.names("manifests", ".json")]
-    done = [one for one in found if one["status"] == "done" and one["stage"] != _OWN]
+    done = [one for one in found if one["status"] == "done" and one["stage"] != _OWN and _TRIALS not in one["stage"]]
     return {one["stage"]: one for one in sorted(done, key=lambda one: one["started"])}
 
 

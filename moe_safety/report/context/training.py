@@ -11,7 +11,6 @@ from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.identify.experts import Experts, Pair
 from moe_safety.models.load import check_loadable, model_fingerprint, model_folder
-from moe_safety.report.change import relative_change
 from moe_safety.report.context.experts import cells, grid_of
 from moe_safety.report.figures.heatmap import Grid
 from moe_safety.rundir import RunDir
@@ -73,6 +72,8 @@ def _change(
     run: RunDir, manifest: dict[str, Any], movable: list[Pair], model: ModelConfig
 ) -> tuple[Grid | None, list[tuple[int, int]]]:
     """Of the experts that might change; of all where every parameter trained."""
+    from moe_safety.report.change import relative_change
+
     try:
         if model_fingerprint(model) != manifest["inputs"]["model"]:
             return None, []

@@ -22,12 +22,13 @@ def curves(
     label: str,
     *,
     top: float,
+    bottom: float = 0,
     x_name: str,
     breaks: Mapping[str, float] | None = None,
     smooth: bool = False,
 ) -> Markup:
-    """Each of `lines` over `x`, from 0 to `top`. `breaks` are named upright lines. With `smooth` each line is drawn
-    pale under its running mean."""
+    """Each of `lines` over `x`, from 0 to `top`, or from `bottom` to it by powers of ten. `breaks` are named upright
+    lines. With `smooth` each line is drawn pale under its running mean."""
     low, high = float(min(x)), float(max(x))
 
     def across(place: float) -> float:
@@ -36,7 +37,7 @@ def curves(
     places = np.array([across(each) for each in x])
     drawn = []
     for number, line in enumerate(lines.values()):
-        heights = 1 - np.asarray(line, dtype=float) / top
+        heights = _heights(np.asarray(line, dtype=float), bottom, top)
         if smooth:
             drawn.append(_line(places, heights, f"line pale series-{number}"))
             heights = _running_mean(heights)
@@ -47,7 +48,7 @@ def curves(
     ]
     names = [text(name, across(at), 0, "start", dx=4, dy=10) for name, at in (breaks or {}).items()]
     across_ticks = [text(f"{tick:g}", across(tick), 1, "middle", dy=15) for tick in ticks(low, high, 6, integer=True)]
-    frame = [*_levels(top), *across_ticks, text(x_name, 1, 1, "end", dy=30)]
+    frame = [*_levels(bottom, top), *across_ticks, text(x_name, 1, 1, "end", dy=30)]
     return plot(label, 150, *frame, *upright, stretched(1, 1, *drawn), *names)
 
 
@@ -80,13 +81,27 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
     return (sums[last] - sums[first]) / (last - first)
 
 
-def _levels(top: float) -> list[Markup]:
+def powers_around(low: float, high: float) -> tuple[float, float]:
+    """The powers of ten that hold both numbers between them."""
+    first = math.floor(math.log10(low))
+    return 10.0**first, 10.0 ** max(first + 1, math.ceil(math.log10(high)))
+
+
+def _heights(values: np.ndarray, bottom: float, top: float) -> np.ndarray:
+    """Shares of the plot, counted from above."""
+    if not bottom:
+        return 1 - values / top
+    return 1 - np.log(np.maximum(values, bottom) / bottom) / math.log(top / bottom)
+
+
+def _levels(bottom: float, top: float) -> list[Markup]:
     """Faint lines at round heights, and their numbers."""
     found = []
-    for tick in ticks(0, top, 4):
-        y = percent(1 - tick / top)
+    powers = range(round(math.log10(bottom)), round(math.log10(top)) + 1) if bottom else ()
+    for tick in [10.0**power for power in powers] or ticks(0, top, 4):
+        (at,) = _heights(np.array([tick]), bottom, top).tolist()
         found += [
-            tag("line", class_="level", x1="0", x2="100%", y1=y, y2=y),
-            text(f"{tick:g}", 0, 1 - tick / top, "end", dx=-6, dy=4),
+            tag("line", class_="level", x1="0", x2="100%", y1=percent(at), y2=percent(at)),
+            text(f"{tick:g}" if tick >= 0.001 or not tick else f"{tick:.0e}", 0, at, "end", dx=-6, dy=4),
         ]
     return found

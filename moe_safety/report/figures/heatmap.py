@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from moe_safety.report.figures.svg import plot, stretched, tag, text
 
+MANY_COLUMNS = 100
 SHADES = 12
 """Steps of the scale on one side of 0; within a step a cell's colour is the same."""
 
@@ -33,6 +34,11 @@ class Grid:
         return bool((self.exists & ~np.isfinite(self.values)).any())
 
     @property
+    def diverging(self) -> bool:
+        """Whether there are numbers below 0."""
+        return bool((self.values < 0).any())
+
+    @property
     def reach(self) -> float:
         """The largest distance from 0."""
         return float(np.abs(self.values[np.isfinite(self.values)]).max(initial=0)) or 1.0
@@ -45,11 +51,14 @@ def heatmap(
     marked: Iterable[tuple[int, int]] = (),
     reach: float | None = None,
     square: bool = False,
+    down: str = "",
+    across: str = "",
 ) -> Markup:
-    """Colours run from 0 to `reach`, on both sides where there are negative numbers; `marked` cells get a frame."""
+    """Colours run from 0 to `reach`, on both sides where there are negative numbers; `marked` cells get a frame.
+    `down` and `across` say what rows and columns are."""
     reach = reach or grid.reach
     rows, columns = grid.values.shape
-    rising = not (grid.values < 0).any()
+    rising = not grid.diverging
     body = [
         tag("path", class_="cell-unknown", d=_cells(grid.exists & ~np.isfinite(grid.values))),
         tag("path", class_="cell-zero", d=_cells(np.isfinite(grid.values))),
@@ -62,6 +71,7 @@ def heatmap(
     ]
     height = rows * max(4, min(24, 420 / rows))
     names = [*_row_names(grid.rows, 280 if square else height), *_column_names(grid.columns)]
+    names += [text(down, 0, 0, "end", dx=-6, dy=-6), text(across, 1, 1, "end", dy=30)] if down else []
     shape = (
         f"height: auto; aspect-ratio: {columns} / {rows}; max-width: 28rem" if square else f"min-width: {2 * columns}px"
     )
@@ -71,10 +81,14 @@ def heatmap(
 def scale(grid: Grid, reach: float | None = None) -> Markup:
     """The key to a map's colours; it has two sides where the map has negative numbers."""
     reach = reach or grid.reach
-    diverging = bool((grid.values < 0).any())
-    shown = [f"-{reach:.3g}", "0", f"+{reach:.3g}"] if diverging else ["0", f"{reach:.3g}"]
-    names = [tag("span", name) for name in shown]
-    return tag("div", tag("i"), *names, class_=f"scale {'diverging' if diverging else 'rising'}", aria_hidden="true")
+    shown = [f"-{reach:.3g}", "0", f"+{reach:.3g}"] if grid.diverging else ["0", f"{reach:.3g}"]
+    names, kind = [tag("span", name) for name in shown], "diverging" if grid.diverging else "rising"
+    return tag("div", tag("i"), *names, class_=f"scale {kind}", aria_hidden="true")
+
+
+def wide(grid: Grid) -> Markup:
+    """For the frame of a map: one that a small screen has to scroll can be reached by the keyboard."""
+    return Markup(' tabindex="0"') if len(grid.columns) > MANY_COLUMNS else Markup("")
 
 
 def _shaded(shares: np.ndarray, above: str) -> list[Markup]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator
 
 
 def tag(name: str, *children: str, **attributes: object) -> Markup:
@@ -43,6 +42,8 @@ def text(words: object, x: float, y: float, anchor: str, *, dx: float = 0, dy: f
 
 def ticks(low: float, high: float, most: int, *, integer: bool = False) -> list[float]:
     """At most so many round numbers from `low` to `high`."""
+    from matplotlib.ticker import MaxNLocator
+
     found = MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=integer).tick_values(low, high)
     return [float(tick) for tick in found if low - 1e-12 <= tick <= high + 1e-12]
 
