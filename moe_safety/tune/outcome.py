@@ -13,6 +13,7 @@ from moe_safety.config.sweep import MEASURES, Sweep
 from moe_safety.tune.records import Record
 
 RESULTS, BEST = "results.parquet", "best.yaml"
+"""In a sweep's folder."""
 
 
 def results_table(sweep: Sweep, records: Sequence[Record]) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import Any
 from moe_safety.config.sweep import MEASURES
 from moe_safety.config.sweepfile import SweepFile
 from moe_safety.rundir import RunDir
-from moe_safety.tune.outcome import described, ranked
+from moe_safety.tune.outcome import BEST, described, ranked
 from moe_safety.tune.records import Records
 
 _FIRST = 5
@@ -23,7 +23,7 @@ def print_summary(file: SweepFile, manifest: dict[str, Any]) -> None:
         known = {name: record.last.get(name) for name in MEASURES[sweep.kind]}
         measured = ", ".join(f"{name} {value:.3f}" for name, value in known.items() if _is_number(value))
         print(f"  {measured}: {described(sweep, record)}")
-    print(f"  the best, ready to run: {run.path(f'{folder}/best.yaml')}")
+    print(f"  the best, ready to run: {run.path(f'{folder}/{BEST}')}")
 
 
 def _is_number(value: float | None) -> bool:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from moe_safety.batches.files import BATCHES
-from moe_safety.config import dump_config, results_only
+from moe_safety.config import Config, dump_config, results_only
 from moe_safety.config.sweepfile import SweepFile
 from moe_safety.effects.table import EXPERT_EFFECTS
 from moe_safety.errors import RunError
@@ -22,7 +22,7 @@ from moe_safety.tune.records import Record, Records
 from moe_safety.tune.selection.ground import read_ground
 from moe_safety.tune.selection.held_out import capture_held_out
 from moe_safety.tune.selection.sweep import sweep_selections
-from moe_safety.tune.training import sweep_training
+from moe_safety.tune.training import examined, sweep_training
 
 
 def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
@@ -38,8 +38,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
             "seed": config.seed,
             "sweep": results_only(sweep),
             "identify": results_only(config.identify),
-            **({"train": results_only(config.train)} if sweep.kind == "training" else {}),
-            "judge": results_only(config.judge),
+            **(_of_training(config) if sweep.kind == "training" else {}),
         },
         reads=(PROMPTS, BATCHES, *tables),
         others={"model": model_fingerprint(config.model)},
@@ -49,6 +48,11 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
     manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
     print_summary(file, manifest)
     return manifest
+
+
+def _of_training(config: Config) -> dict[str, Any]:
+    sections = {"train": config.train, "evaluate": examined(config).evaluate, "judge": config.judge}
+    return {name: results_only(section) for name, section in sections.items()}
 
 
 def _before(file: SweepFile) -> list[str]:
