@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from transformers import PreTrainedTokenizerBase
 
 from moe_safety.config import ModelConfig
 from moe_safety.jobs import Plan, pack
 from moe_safety.models.encode import cut_left, prompt_tokens
-from moe_safety.models.generate import Generator
 from moe_safety.models.load import load_model, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from moe_safety.models.generate import Generator
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -81,6 +84,8 @@ class Answerer:
     generator: Generator = field(init=False)
 
     def __post_init__(self) -> None:
+        from moe_safety.models.generate import Generator
+
         self.generator = Generator(
             load_model(self.model, self.gpus), load_tokenizer(self.model), self.limits.max_new_tokens
         )

@@ -23,7 +23,6 @@ _FOLDER = "responses/_answers"
 
 def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `responses/`. The test split is left to `evaluate`."""
-    check_loadable(config.model)
     run = RunDir(config.run_dir)
     fingerprint = model_fingerprint(config.model)
     labels = _labels(config)
@@ -39,9 +38,8 @@ def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
         others={"model": fingerprint} | judge_inputs(config.judge),
         folder=_FOLDER,
     )
-    manifest = run_stage(
-        run, stage, config.model_dump(mode="json"), partial(_respond, config, run, labels, fingerprint), force=force
-    )
+    body, check = partial(_respond, config, run, labels, fingerprint), partial(check_loadable, config.model)
+    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
     _print(manifest)
     return manifest
 

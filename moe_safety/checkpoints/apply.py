@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
@@ -38,7 +39,8 @@ def _flip_folder(source: Path, delta: Delta, out: str | Path, *, before: str, af
     checkpoint = open_checkpoint(source)
     contents = {name: content(tensor) for name, tensor in checkpoint.tensors.items()}
     if checkpoint_digest(checkpoint, contents, delta.left_out) != before:
-        raise InputError(f"is not the checkpoint that {delta.file} is for", file=source)
+        small = "; it is quantised, and a delta starts from full weights" if _is_quantised(source) else ""
+        raise InputError(f"is not the checkpoint that {delta.file} is for{small}", file=source)
     flips = {name: _flips(name, checkpoint, delta) for name in delta.tensors}
     with _new_folder(Path(out)) as folder:
         _copy(checkpoint, folder)
@@ -49,6 +51,11 @@ def _flip_folder(source: Path, delta: Delta, out: str | Path, *, before: str, af
             contents[name] = content(replace(tensor, file=folder / tensor.file.name))
         if checkpoint_digest(checkpoint, contents, delta.left_out) != after:
             raise InputError("is damaged: what it makes is not what it was made from", file=delta.file)
+
+
+def _is_quantised(folder: Path) -> bool:
+    config = folder / "config.json"
+    return config.is_file() and "quantization_config" in json.loads(config.read_text())
 
 
 def _flips(name: str, checkpoint: Checkpoint, delta: Delta) -> list[tuple[Stored, Stored]]:

@@ -12,7 +12,7 @@ from moe_safety.checkpoints.quantised import dequantised
 from moe_safety.errors import InputError
 from moe_safety.models.layout import MoELayout, inspect_model
 from moe_safety.models.quiet import quiet
-from moe_safety.models.skeleton import build_skeleton
+from moe_safety.models.skeleton import build_skeleton, read_config
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,9 @@ def open_both(base: str | Path, tuned: str | Path, *, trust_remote_code: bool = 
     one, other = dequantised(one, model.config, other), dequantised(other, tuned_model.config, one)
     owners = find_owners(model, layout, {name: tensor.shape for name, tensor in one.tensors.items()})
     return Both(layout, one, other, owners)
+
+
+def check_comparable(base: str | Path, *, trust_remote_code: bool = False) -> None:
+    """Refuses, before anything is trained, a base whose tuned copy could not be compared with it; reads headers."""
+    checkpoint = open_checkpoint(base)
+    dequantised(checkpoint, read_config(str(base), trust_remote_code=trust_remote_code), checkpoint)

@@ -12,6 +12,7 @@ from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from moe_safety.checkpoints.folder import CHUNK, Checkpoint, Stored
 from moe_safety.errors import InputError
+from moe_safety.models.quantised import quantisation_of
 
 _FULL = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 _STORED = _FULL | {"U8": torch.uint8, "F8_E4M3": torch.float8_e4m3fn}
@@ -19,13 +20,10 @@ _STORED = _FULL | {"U8": torch.uint8, "F8_E4M3": torch.float8_e4m3fn}
 
 def dequantised(checkpoint: Checkpoint, config: Any, like: Checkpoint) -> Checkpoint:
     """The checkpoint as it is, or dequantised, in the types that `like` has its tensors in."""
-    quantisation = getattr(config, "quantization_config", None)
-    if not quantisation:
+    method = quantisation_of(config, checkpoint.folder)
+    if method is None:
         return checkpoint
-    method = str(dict(quantisation).get("quant_method"))
-    kind = {"mxfp4": _Mxfp4, "fp8": _Fp8}.get(method)
-    if kind is None:
-        raise InputError(f"is quantised by {method}; save it dequantised, and start from there", file=checkpoint.folder)
+    kind = {"mxfp4": _Mxfp4, "fp8": _Fp8}[method]
     tensors = dict(checkpoint.tensors)
     for name in checkpoint.tensors:
         if name.endswith(kind.scales_end):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from transformers import PreTrainedTokenizerBase
 
 from moe_safety.batches.targets import REFUSALS
 from moe_safety.config import EffectsConfig
 from moe_safety.errors import InputError
 from moe_safety.models.encode import answer_tokens, cut_left, prompt_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TRIALS_SCHEMA = pa.schema(
     [

@@ -14,9 +14,8 @@ from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.stage import evaluate_all
 from moe_safety.evaluate.subjects import BASE, Subject
 from moe_safety.evaluate.training import train_arms, verified
-from moe_safety.models.choosing import rule_of
 from moe_safety.models.load import skeleton_of
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage, summary_of
+from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage, summary_of
 from moe_safety.train.stage import METADATA
 
 COMPARISON = "comparison.json"
@@ -28,8 +27,7 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
     run, arms = RunDir(config.run_dir), arms_of(config)
     if not config.compare.arms:
         raise InputError("names no arm, so there is nothing to compare", key="compare.arms")
-    if any(arm.kind == STEERING for arm in arms):
-        rule_of(skeleton_of(config.model))
+    _check_steering(config, run, arms)
     for arm in {arm.selection: arm for arm in arms}.values():
         arm.select(force=force)
     train_arms(config, [arm for arm in arms if arm.trains], force=force, told=_say_trained)
@@ -37,6 +35,14 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
     manifest = _write(config, run, arms)
     print(table(run.read_json(COMPARISON)))
     return manifest | {"skipped": all(each["skipped"] for each in done)}
+
+
+def _check_steering(config: Config, run: RunDir, arms: list[Arm]) -> None:
+    """Before anything is trained: not every family can be steered."""
+    if any(arm.kind == STEERING and not is_finished(run, f"evaluate/{arm.name}") for arm in arms):
+        from moe_safety.models.choosing import rule_of
+
+        rule_of(skeleton_of(config.model))
 
 
 def _write(config: Config, run: RunDir, arms: list[Arm]) -> dict[str, Any]:

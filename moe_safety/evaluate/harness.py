@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from moe_safety.config import EvaluateConfig
 from moe_safety.errors import InputError
 from moe_safety.rundir import file_digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TASKS_SCHEMA = pa.schema([("prompt_id", pa.string()), ("metrics", pa.string())])
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.evaluate.statistics import Rate, mcnemar, wilson
+from moe_safety.judges import agreement
 
 GROUPS = ("category", "attack", "batch_idx")
 """The columns that rates are also told by, where a table has them; rows without a value are left out there."""
@@ -47,13 +48,19 @@ Tally = Counter[tuple[str, str]]
 
 def measures(responses: pa.Table) -> dict[str, Any]:
     """`overall` rates by measure, and for each column of `GROUPS` that the table has, the same for each value in it.
+    Where a panel judged, `agreement` of its judges, pair by pair (Cohen's kappa).
 
     `responses` has the columns `label` and `verdict`.
     """
     here = [name for name in GROUPS if name in responses.column_names]
     rows = responses.select(["label", "verdict", *here]).to_pylist()
-    grouped = {name: _by(rows, name) for name in here}
-    return {"overall": _rates(_tally(rows))} | {f"by_{name}": groups for name, groups in grouped.items()}
+    found: dict[str, Any] = {"overall": _rates(_tally(rows))}
+    for name in here:
+        found[f"by_{name}"] = {value: _rates(_tally(group)) for value, group in _groups(rows, name).items()}
+    votes = responses["votes"].to_pylist() if "votes" in responses.column_names else []
+    if agreed := agreement(ballot for ballot in votes if ballot):
+        found["agreement"] = agreed
+    return found
 
 
 def compared(responses: pa.Table, base: pa.Table) -> dict[str, dict[str, Any]]:
@@ -63,8 +70,19 @@ def compared(responses: pa.Table, base: pa.Table) -> dict[str, dict[str, Any]]:
     A prompt that either answer left unparsed is no pair: nothing is known of what changed there. Only the measure of
     unparsed answers itself takes all prompts.
     """
+    return _compared(responses.select(["prompt_id", "label", "verdict"]).to_pylist(), base)
+
+
+def compared_by_group(responses: pa.Table, base: pa.Table) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    """The same for each value of each column of `GROUPS` that the table has."""
+    here = [name for name in GROUPS if name in responses.column_names]
+    rows = responses.select(["prompt_id", "label", "verdict", *here]).to_pylist()
+    groups = {name: _groups(rows, name) for name in here}
+    return {name: {value: _compared(some, base) for value, some in found.items()} for name, found in groups.items()}
+
+
+def _compared(rows: list[dict[str, Any]], base: pa.Table) -> dict[str, dict[str, Any]]:
     before = {row["prompt_id"]: row["verdict"] for row in base.select(["prompt_id", "verdict"]).to_pylist()}
-    rows = responses.select(["prompt_id", "label", "verdict"]).to_pylist()
     pairs = [(row["label"], before[row["prompt_id"]], row["verdict"]) for row in rows if row["prompt_id"] in before]
     return {name: _paired(measure, pairs) for name, measure in MEASURES.items()}
 
@@ -80,12 +98,13 @@ def _paired(measure: Measure, pairs: list[tuple[str, str, str]]) -> dict[str, An
     return {"n": n, "b": b, "c": c, "p": mcnemar(b, c) if n else None}
 
 
-def _by(rows: list[dict[str, Any]], column: str) -> dict[str, dict[str, dict[str, Any]]]:
+def _groups(rows: list[dict[str, Any]], column: str) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each value."""
     groups: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row[column] is not None:
             groups[row[column]].append(row)
-    return {str(value): _rates(_tally(groups[value])) for value in sorted(groups)}
+    return {str(value): groups[value] for value in sorted(groups)}
 
 
 def _tally(rows: Iterable[dict[str, Any]]) -> Tally:

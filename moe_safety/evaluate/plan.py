@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from transformers import PreTrainedTokenizerBase
 
 from moe_safety.batches.answers import Limits, prompt_seed
 from moe_safety.config import EvaluateConfig
 from moe_safety.jobs import Plan, pack
 from moe_safety.models.encode import answer_tokens, cut_left, prompt_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ANSWERS, LOSSES, ROUTING, TASKS = "answers", "losses", "routing", "tasks"
 

@@ -21,6 +21,8 @@ def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
     if changed := found.get("compared", {}).get("asr"):
         moved = f"{changed['b']} attacks fail now, {changed['c']} succeed now"
         print(f"  against the base: {moved}, p = {changed['p']:.2g}")
+    for pair, kappa in found.get("agreement", {}).items():
+        print(f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)")
     for name, rate in found["reattack"].items():
         print(f"  re-attack {name}: success {share(rate)}")
     for name, metrics in found["tasks"].items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 from moe_safety.batches.files import BATCHES
@@ -10,30 +12,44 @@ from moe_safety.evaluate.subjects import Subject
 from moe_safety.identify.files import RISK
 from moe_safety.identify.places import PROMPTS
 from moe_safety.identify.selection import SELECTION, read_selection
+from moe_safety.jobs import Job
+from moe_safety.routing.capture import capture_job
 from moe_safety.rundir import RunDir
+
+
+def recapture_job(config: Config, run: RunDir, subject: Subject, folder: str) -> Job:
+    """The subject's capture, for the pool that examines it too."""
+    return capture_job(_nested(config, run, subject, folder), run, f"{folder}/")
 
 
 def reidentify(config: Config, run: RunDir, subject: Subject, folder: str) -> dict[str, Any]:
     """Captures and identifies by routing in `folder`, a run directory of its own with the same batches."""
     from moe_safety.pipeline import run_one
 
-    for name in (PROMPTS, BATCHES):
-        run.write_bytes(f"{folder}/{name}", run.read_bytes(name))
-    where = run.path(folder) if run.is_local else f"{run.uri.rstrip('/')}/{folder}"
-    by_routing = config.identify.model_copy(update={"method": "routing", "score": None})
-    nested = config.model_copy(update={"run_dir": where, "model": subject.model, "identify": by_routing})
-    for stage in ("capture", "identify"):
-        run_one(stage, nested)
+    nested = _nested(config, run, subject, folder)
+    # A page of lines for every arm would hide those about the arms.
+    with redirect_stdout(StringIO()):
+        run_one("capture", nested)
+        run_one("identify", nested, pictures=False)
     found = set(read_selection(run, f"{folder}/{SELECTION}").experts)
     base = set(read_selection(run).experts)
     return {
         "experts": sorted(found),
         "kept": len(found & base),
         "new": len(found - base),
-        "highest_risk_diff": max(run.read_table(f"{folder}/{RISK}", ["risk_diff"])["risk_diff"].to_pylist()),
-        "highest_risk_diff_of_base": _highest(run),
+        "highest_risk_diff": _highest(run, f"{folder}/{RISK}"),
+        "highest_risk_diff_of_base": _highest(run, RISK),
     }
 
 
-def _highest(run: RunDir) -> float | None:
-    return max(run.read_table(RISK, ["risk_diff"])["risk_diff"].to_pylist()) if run.exists(RISK) else None
+def _nested(config: Config, run: RunDir, subject: Subject, folder: str) -> Config:
+    for name in (PROMPTS, BATCHES):
+        run.write_bytes(f"{folder}/{name}", run.read_bytes(name))
+    by_routing = config.identify.model_copy(update={"method": "routing", "score": None})
+    own = {"run_dir": run.uri_of(folder), "model": subject.model, "identify": by_routing}
+    return config.model_copy(update=own)
+
+
+def _highest(run: RunDir, table: str) -> float | None:
+    """Nothing where nothing was captured."""
+    return max(run.read_table(table, ["risk_diff"])["risk_diff"].to_pylist()) if run.exists(table) else None

@@ -10,12 +10,11 @@ from functools import cached_property, partial
 import pyarrow as pa
 
 from moe_safety.config import Config, results_only
-from moe_safety.evaluate.examiner import Examiner
 from moe_safety.evaluate.harness import check_harness
 from moe_safety.evaluate.plan import ANSWERS, items_of, limits_of, write_exam
 from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
-from moe_safety.evaluate.shift import can_read
-from moe_safety.evaluate.subjects import Subject
+from moe_safety.evaluate.reidentify import recapture_job, reidentify
+from moe_safety.evaluate.subjects import Subject, base_subject
 from moe_safety.inputs.files import digest_of
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
 from moe_safety.judges import Judge, ask, check_judge, judge_inputs, make_judge
@@ -75,7 +74,10 @@ class Session:
     def examine(self, subjects: Sequence[Subject]) -> None:
         """Leaves the parts of all of them; what is there already is not done again."""
         check_judge(self.config.judge)
-        run_jobs([self._job(subject) for subject in subjects], "evaluate")
+        jobs = [self._job(subject) for subject in subjects]
+        again = [subject for subject in subjects if self._is_identified(subject)]
+        jobs += [recapture_job(self.config, self.run, subject, self._anew(subject)) for subject in again]
+        run_jobs(jobs, "evaluate")
 
     def responses(self, subject: Subject) -> pa.Table:
         """The prompts with the subject's answers and their verdicts, in the order of the exam."""
@@ -87,6 +89,20 @@ class Session:
         for row, verdict in zip(rows, verdicts, strict=True):
             row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
         return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)
+
+    def identified(self, subject: Subject) -> dict[str, object] | None:
+        """What identification finds on it, where that is asked for."""
+        if not self._is_identified(subject):
+            return None
+        return reidentify(self.config, self.run, subject, self._anew(subject))
+
+    def _is_identified(self, subject: Subject) -> bool:
+        """A steered model is the base."""
+        hardened = subject != base_subject(self.config) and not subject.avoided
+        return self.config.evaluate.reidentify and hardened
+
+    def _anew(self, subject: Subject) -> str:
+        return f"{self.folder(subject)}/identify"
 
     @cached_property
     def _settings(self) -> dict[str, object]:
@@ -102,6 +118,9 @@ class Session:
         return judge_inputs(self.config.judge) | files | check_harness(self.config.evaluate)
 
     def _job(self, subject: Subject) -> Job:
+        from moe_safety.evaluate.examiner import Examiner
+        from moe_safety.evaluate.shift import can_read
+
         parts, settings = self.parts(subject), self.config.evaluate
         identity = self._identity(subject)
         if not parts.plan.stands(identity):

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from moe_safety.config import Config
 from moe_safety.evaluate.ability import benign_exact, benign_loss, solved_tasks
-from moe_safety.evaluate.measures import MEASURES, compared, measures
+from moe_safety.evaluate.measures import MEASURES, compared, compared_by_group, measures
 from moe_safety.evaluate.printing import print_subject
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.subjects import Subject, base_subject, configured_subject
@@ -114,7 +114,8 @@ def _beside_base(session: Session, subject: Subject, base: Subject, own: pa.Tabl
     run, layout = session.run, check_loadable(session.config.model)
     labels = dict(zip(own["prompt_id"].to_pylist(), own["label"].to_pylist(), strict=True))
     shift = routing_shift(session.parts(base), session.parts(subject), layout, labels)
-    found = {"compared": compared(own, run.read_table(_results(session, base)[1])), "routing_shift": shift}
+    before = run.read_table(_results(session, base)[1])
+    found = {"compared": compared(own, before), "compared_by": compared_by_group(own, before), "routing_shift": shift}
     if (identified := session.identified(subject)) is not None:
         found["identified"] = identified
     return found

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import binomtest
-
 LEVEL = 0.95
 
 
@@ -29,6 +27,8 @@ def wilson(count: int, n: int, unparsed: int = 0) -> Rate:
     """`count` of `n`, with the 95 % interval of Wilson (1927), without a correction for continuity."""
     if n == 0:
         return Rate(None, 0, None, None)
+    from scipy.stats import binomtest
+
     interval = binomtest(count, n).proportion_ci(LEVEL, method="wilson")
     return Rate(count / n, n, float(interval.low), float(interval.high), unparsed)
 
@@ -38,4 +38,6 @@ def mcnemar(b: int, c: int) -> float:
 
     1 where no pair changed.
     """
+    from scipy.stats import binomtest
+
     return float(binomtest(b, b + c).pvalue) if b + c else 1.0

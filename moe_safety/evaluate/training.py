@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from moe_safety.checkpoints import verify
 from moe_safety.config import Config
 from moe_safety.errors import InputError, MoeSafetyError, RunError
 from moe_safety.evaluate.arms import BASELINE, ROUTER, Arm
@@ -123,6 +122,8 @@ def _verify(arm: Arm, trained: dict[str, Any], *, force: bool) -> None:
 
 def _compare(arm: Arm, run: RunDir, selections: Sequence[str], final: str) -> Outcome:
     """Every round may move what it selects. The baseline may move everything; only how much is counted."""
+    from moe_safety.checkpoints import verify
+
     free = arm.kind == BASELINE
     layout = check_loadable(arm.config.model)
     chosen = {expert for name in selections for expert in read_selection(run, name).union()}

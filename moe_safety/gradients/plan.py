@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from transformers import PreTrainedTokenizerBase
 
 from moe_safety.errors import InputError
 from moe_safety.jobs import Plan
 from moe_safety.models.encode import prompt_and_answer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PLAN_SCHEMA = pa.schema(
     [

@@ -7,11 +7,9 @@ from typing import Any
 
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, results_only
-from moe_safety.gradients.collector import build_collector
 from moe_safety.gradients.plan import write_plan
 from moe_safety.gradients.table import EXPERT_GRADIENTS, fold
 from moe_safety.jobs import Job, Parts, Plan, run_job
-from moe_safety.models.layout import MoELayout
 from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerprint
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
@@ -20,7 +18,6 @@ FOLDER = "gradients"
 
 def gradients(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `gradients/`, a row per batch, and `expert_gradients.parquet`, their mean."""
-    layout = check_loadable(config.model)
     run = RunDir(config.run_dir)
     stage = Stage(
         "gradients",
@@ -29,8 +26,8 @@ def gradients(config: Config, *, force: bool = False) -> dict[str, Any]:
         others={"model": model_fingerprint(config.model)},
         folder=FOLDER,
     )
-    body = partial(_gradients, config, run, stage, layout)
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
+    body, check = partial(_gradients, config, run, stage), partial(check_loadable, config.model)
+    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
     summary = manifest["summary"]
     print(f"gradients: {summary['batches']} batches")
     for batch_idx, notes in summary["notes"].items():
@@ -38,7 +35,10 @@ def gradients(config: Config, *, force: bool = False) -> dict[str, Any]:
     return manifest
 
 
-def _gradients(config: Config, run: RunDir, stage: Stage, layout: MoELayout) -> Outcome:
+def _gradients(config: Config, run: RunDir, stage: Stage) -> Outcome:
+    from moe_safety.gradients.collector import build_collector
+
+    layout = check_loadable(config.model)
     plan = Plan(run, "plans/gradients.parquet")
     identity = f"{stage.settings} {run.digest(BATCHES)} {stage.others}"
     if not plan.stands(identity):

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.stats import spearmanr
 
 from moe_safety.identify.experts import Experts
 from moe_safety.identify.rules import Rule
@@ -43,6 +42,8 @@ def agreement_table(scores: Mapping[str, np.ndarray], experts: Experts, top_k: i
 
 
 def _compare(left: np.ndarray, right: np.ndarray, k: int) -> dict[str, Any]:
+    from scipy.stats import spearmanr
+
     both = ~(np.isnan(left) | np.isnan(right))
     left, right = left[both], right[both]
     k = min(k, len(left))

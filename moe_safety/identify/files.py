@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moe_safety.identify.analysis import Analysis, Groups, Risk
 from moe_safety.identify.experts import Experts
 from moe_safety.identify.overlap import overlap_table, serving_table
 from moe_safety.identify.places import Places
 from moe_safety.identify.risk import RISK_COLUMNS
 from moe_safety.identify.selection import SELECTION, Selection
 from moe_safety.rundir import RunDir
+
+if TYPE_CHECKING:
+    from moe_safety.identify.analysis import Analysis, Groups, Risk
 
 RISK = "risk_diff.parquet"
 BATCH_RISK = "batch_risk_diff.parquet"

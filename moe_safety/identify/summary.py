@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from moe_safety.config import IdentifyConfig
-from moe_safety.identify.analysis import Analysis, Groups, Risk
 from moe_safety.identify.experts import Experts
 from moe_safety.identify.places import LABELS
 from moe_safety.identify.rules import Rule
+
+if TYPE_CHECKING:
+    from moe_safety.identify.analysis import Analysis, Groups, Risk
 
 TOP, GROUP_TOP, BATCHES_SHOWN = 10, 5, 5
 SIGNIFICANT = 0.05

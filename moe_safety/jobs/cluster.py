@@ -31,6 +31,9 @@ def connect() -> None:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except ConnectionError as error:
             raise RunError(f"no Ray cluster at {os.environ.get('RAY_ADDRESS')}: {error}") from None
+        except Exception as error:
+            # Ray has no class of its own for a start that fails, as on a machine that is too busy.
+            raise RunError(f"Ray did not start: {' '.join(str(error).split())}") from error
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

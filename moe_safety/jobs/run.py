@@ -1,28 +1,19 @@
-"""The one distributed pattern: a plan of work items, actors that handle them, an atomically written part for each."""
+"""The one distributed pattern: a plan of work items, actors that handle them, an atomically written part for each.
+
+Where every part stands, neither Ray nor torch is imported.
+"""
 
 from __future__ import annotations
 
-import gc
-import socket
-import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
-import ray
-import torch
-from ray.data import ActorPoolStrategy
 
 from moe_safety.config import ModelJob
-from moe_safety.errors import InputError, MoeSafetyError, RunError
-from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
 from moe_safety.jobs.parts import Parts
 from moe_safety.jobs.plan import Plan
-from moe_safety.jobs.progress import Progress
-from moe_safety.jobs.watchdog import Watchdog
-from moe_safety.rundir import RunDir
 
 
 class Handler(Protocol):
@@ -74,108 +65,7 @@ def run_jobs(jobs: Sequence[Job], name: str) -> list[Report]:
         todo += [{"job": number, "item": item} for item in job.parts.unfinished()]
     speed = None
     if todo:
-        connect()
-        speed = _handle(jobs, todo, name)
+        from moe_safety.jobs.actors import handle
+
+        speed = handle(jobs, todo, name)
     return [Report(job.parts.notes(), speed) for job in jobs]
-
-
-def _handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
-    resources = jobs[0].resources
-    gpus = gpus_per_replica(resources)
-    works = [_Work(job.plan.name, job.parts.folder, job.build) for job in jobs]
-    results = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
-        _Actor,
-        fn_constructor_args=(jobs[0].plan.run, works, resources.item_timeout),
-        batch_size=1,
-        compute=ActorPoolStrategy(size=replicas(resources, len(todo))),
-        num_gpus=gpus or None,
-        num_cpus=1,
-    )
-    with Progress(name, len(todo)) as progress:
-        try:
-            for row in results.iter_rows():
-                if row["error"]:
-                    _raise(row["error"], row["message"])
-                progress.advance(int(row["rows"]), int(row["tokens"]))
-        except ray.exceptions.RayError as error:
-            raise RunError(f"Ray gave up: {str(error).strip().splitlines()[-1]}") from error
-        return progress.rates(time.monotonic())[1]
-
-
-def _raise(kind: str, message: str) -> None:
-    raise InputError(message) if kind == InputError.__name__ else RunError(message)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """A job as actors need it."""
-
-    plan: str
-    folder: str
-    build: Callable[[], Handler]
-
-
-class _Actor:
-    """Lives in a Ray worker with its model. Errors travel as results, so that Ray adds no pages of its own to them."""
-
-    def __init__(self, run: RunDir, works: Sequence[_Work], item_timeout: float | None) -> None:
-        # Work is spread by replicas; one thread each keeps sums, and so results, the same on any machine.
-        torch.set_num_threads(1)
-        plans = [Plan(run, work.plan) for work in works]
-        self.parts = [Parts(run, work.folder, plan) for work, plan in zip(works, plans, strict=True)]
-        self.builds = [work.build for work in works]
-        self.item_timeout = item_timeout
-        self.held: tuple[int, Handler] | None = None
-
-    def handler(self, job: int) -> Handler:
-        """The one model at hand is that of the job that was worked on last."""
-        if self.held is None or self.held[0] != job:
-            self.held = None
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            self.held = job, self.builds[job]()
-        return self.held[1]
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        item, parts = int(batch["item"][0]), self.parts[int(batch["job"][0])]
-        result = {"item": item, "rows": 0, "tokens": 0, "error": "", "message": ""}
-        try:
-            _check_shared(parts)
-            with Watchdog(parts, item, self.item_timeout) as watchdog:
-                handler = self.handler(int(batch["job"][0]))
-                rows = parts.plan.rows(item)
-                notes: dict[str, Any] = dict(watchdog.notes)
-                table = handle_rows(handler, rows, notes)
-                parts.commit(item, table, notes)
-            result |= {"rows": len(rows), "tokens": handler.tokens(rows)}
-        except MoeSafetyError as error:
-            result |= {"error": type(error).__name__, "message": str(error)}
-        except Exception as error:  # The boundary of the process: whatever it was, the driver tells it.
-            log = f"{parts.folder}/_errors/part-{item:06d}.txt"
-            parts.run.write_bytes(log, traceback.format_exc().encode())
-            line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-            result |= {"error": RunError.__name__, "message": f"{parts.run.path(log)}: {line}"}
-        return {name: [value] for name, value in result.items()}
-
-
-def _check_shared(parts: Parts) -> None:
-    if not parts.run.exists(parts.plan.name):
-        where = f"is not seen from {socket.gethostname()}; hosts work together in a folder that all share, or on s3://"
-        raise InputError(where, file=parts.run.path(parts.plan.name), key="run_dir")
-
-
-def handle_rows(handler: Handler, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
-    """The item's part. Out of memory, the item is halved, and the halves again: a rule of the item alone."""
-    try:
-        return handler(rows, notes)
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-        if not handler.divisible or len(rows) < 2:
-            raise RunError(f"out of memory on one work item of {len(rows)} rows: {error}") from error
-    # Out of the handler's frame, so that what it held is freed first.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = len(rows) // 2
-    notes["halved"] = notes.get("halved", 0) + 1
-    halves = (rows.slice(0, middle), rows.slice(middle))
-    return pa.concat_tables([handle_rows(handler, half, notes) for half in halves])

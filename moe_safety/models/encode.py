@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
-from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from moe_safety.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -39,6 +40,8 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, answer_follows: bool) -> str:
+    from jinja2 import TemplateError
+
     if tokenizer.chat_template is None:
         raise InputError("its tokenizer has no chat template", file=tokenizer.name_or_path)
     try:
@@ -79,6 +82,8 @@ class Padded:
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device | str = "cpu") -> Padded:
+    import torch
+
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), pad, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -91,6 +96,8 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device | str
 
 def pad_right(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> torch.Tensor:
     """Token ids in one rectangle. A causal model cannot see what stands behind a row's end, so that needs no mask."""
+    import torch
+
     ids = torch.zeros(len(rows), max(len(row) for row in rows), dtype=torch.long)
     for place, row in enumerate(rows):
         ids[place, : len(row)] = torch.as_tensor(row)

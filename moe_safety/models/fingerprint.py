@@ -7,9 +7,6 @@ import json
 import os
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
 from moe_safety.errors import InputError
 from moe_safety.rundir import file_digest
 
@@ -29,6 +26,9 @@ def local_folder(name: str, revision: str | None) -> Path:
     """The folder itself, or where a hub repository's files are kept, fetched first where they are not there."""
     if Path(name).is_dir():
         return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
     try:
         return Path(snapshot_download(name, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:

@@ -7,14 +7,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any
-
-import torch
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from moe_safety.errors import InputError
-from moe_safety.models.decoder import decoder_layers, decoder_of
-from moe_safety.models.families import Family, family_of
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from moe_safety.models.families import Family
 
 _ROUTERS = ("gate", "router")
 
@@ -111,6 +112,10 @@ class MoELayout:
 
 def inspect_model(model: PreTrainedModel) -> MoELayout:
     """The layout of any causal language model with routed experts, on any device (`meta` included)."""
+    # Layouts come out of tables too, where no model is touched and torch is not needed.
+    from moe_safety.models.decoder import decoder_layers, decoder_of
+    from moe_safety.models.families import family_of
+
     name = model.name_or_path or model.config.model_type
     if model.config.is_encoder_decoder:
         raise InputError(f"{name} is an encoder-decoder model; only causal language models are served")

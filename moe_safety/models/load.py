@@ -1,22 +1,22 @@
-"""Loads a model or its tokenizer, or says in one line why it cannot."""
+"""Loads a model or its tokenizer, or says in one line why it cannot.
+
+A stage whose work is done asks for the model's fingerprint alone, so torch and transformers come with what loads.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
-from moe_safety.models.experts import use_our_experts
 from moe_safety.models.fingerprint import cache_folder, fingerprint, local_folder
 from moe_safety.models.layout import MoELayout, inspect_model
-from moe_safety.models.quiet import quiet
-from moe_safety.models.skeleton import build_skeleton, loader_of, read_config
 from moe_safety.rundir import fetched
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def model_path(model: ModelConfig) -> str:
@@ -37,6 +37,10 @@ def model_folder(model: ModelConfig) -> Path:
 
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     """The tokenizer, padding on the left."""
+    from transformers import AutoTokenizer
+
+    from moe_safety.models.quiet import quiet
+
     quiet()
     tokenizer = _load(AutoTokenizer, model, padding_side="left")
     if tokenizer.pad_token_id is None:
@@ -50,6 +54,12 @@ def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool
     On one GPU where there is one, spread over `gpus` where it takes more, else on the CPU. `partitioned` leaves the
     place to DeepSpeed ZeRO-3, which gives each worker a part of every parameter while they are read.
     """
+    import torch
+
+    from moe_safety.models.experts import use_our_experts
+    from moe_safety.models.quantised import as_if_stored_in_full, dequantising, quantisation_of
+    from moe_safety.models.skeleton import loader_of, read_config
+
     if not partitioned:
         check_loadable(model)
     dtype: Any = model.dtype if model.dtype == "auto" else getattr(torch, model.dtype)
@@ -57,18 +67,34 @@ def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool
     config = read_config(model_path(model), revision=model.revision, trust_remote_code=model.trust_remote_code)
     loader = loader_of(config, model.name, model.trust_remote_code)
     place = None if partitioned else "auto" if (gpus or 1) > 1 else device
+    quantised = quantisation_of(config, model.name)
+    if quantised and partitioned:
+        raise InputError(
+            f"is quantised by {quantised}, which ZeRO-3 cannot spread; save it dequantised", file=model.name
+        )
     # Other weights than safetensors are pickles.
-    loaded = _load(loader, model, dtype=dtype, device_map=place, use_safetensors=True)
+    options = {"use_safetensors": True, **(dequantising(config) if quantised else {})}
+    loaded = _load(loader, model, dtype=dtype, device_map=place, **options)
+    if quantised:
+        as_if_stored_in_full(loaded, None if dtype == "auto" else dtype)
     return use_our_experts(loaded).eval()
 
 
 def check_loadable(model: ModelConfig) -> MoELayout:
     """The model's layout from its config alone: fails early, before any weight is read, where it cannot be served."""
-    return inspect_model(skeleton_of(model))
+    from moe_safety.models.quantised import quantisation_of
+
+    skeleton = skeleton_of(model)
+    quantisation_of(skeleton.config, model.name)
+    return inspect_model(skeleton)
 
 
 def dtype_of(model: ModelConfig) -> torch.dtype:
     """The type that the model's weights are loaded in."""
+    import torch
+
+    from moe_safety.models.skeleton import read_config
+
     if model.dtype != "auto":
         return getattr(torch, model.dtype)
     config = read_config(model_path(model), revision=model.revision, trust_remote_code=model.trust_remote_code)
@@ -77,11 +103,16 @@ def dtype_of(model: ModelConfig) -> torch.dtype:
 
 def skeleton_of(model: ModelConfig) -> PreTrainedModel:
     """The model without its weights."""
+    from moe_safety.models.quiet import quiet
+    from moe_safety.models.skeleton import build_skeleton
+
     quiet()
     return build_skeleton(model_path(model), revision=model.revision, trust_remote_code=model.trust_remote_code)
 
 
 def _load(auto: Any, model: ModelConfig, **options: Any) -> Any:
+    from safetensors import SafetensorError
+
     options |= {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     try:
         return auto.from_pretrained(model_path(model), **options)

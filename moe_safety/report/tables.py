@@ -70,7 +70,7 @@ TRAINED: dict[str, Callable[[Trained], str]] = {
 
 FOUND_AGAIN: dict[str, Callable[[Arm], str]] = {
     "Experts": lambda arm: str(len(arm.measures["identified"]["experts"])),
-    "The base's": lambda arm: str(arm.measures["identified"]["kept"]),
+    "Also the base's": lambda arm: str(arm.measures["identified"]["kept"]),
     "New": lambda arm: str(arm.measures["identified"]["new"]),
     "Highest risk difference": lambda arm: number(arm.measures["identified"]["highest_risk_diff"]),
     "Of the base": lambda arm: number(arm.measures["identified"]["highest_risk_diff_of_base"]),

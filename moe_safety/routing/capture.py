@@ -13,7 +13,6 @@ from moe_safety.errors import InputError
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerprint
 from moe_safety.routing.plan import write_plan
-from moe_safety.routing.reader import build_reader
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 FOLDER = "routing"
@@ -21,16 +20,10 @@ FOLDER = "routing"
 
 def capture(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `routing/`: one table per work item, together a row for every prompt of the batches."""
-    layout = check_loadable(config.model)
     run = RunDir(config.run_dir)
-    stage = Stage(
-        "capture",
-        settings={"capture": results_only(config.capture), "max_length": config.batches.max_length},
-        others={"prompts": prompts_digest(run), "model": model_fingerprint(config.model)},
-        folder=FOLDER,
-    )
-    body = partial(_capture, config, run, stage, layout.fingerprint())
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
+    body, check = partial(_capture, config, run), partial(check_loadable, config.model)
+    stage = _stage(config, run)
+    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
     summary = manifest["summary"]
     print(f"capture: {summary['prompts']} prompts, {summary['tokens']} counted tokens, {summary['items']} work items")
     if summary["uncounted"]:
@@ -40,18 +33,35 @@ def capture(config: Config, *, force: bool = False) -> dict[str, Any]:
     return manifest
 
 
-def _capture(config: Config, run: RunDir, stage: Stage, layout: str) -> Outcome:
-    plan = Plan(run, "plans/capture.parquet")
+def capture_job(config: Config, run: RunDir, place: str = "") -> Job:
+    """What the stage hands to its actors. Where its run directory is a folder of another, `run` is that one and `place`
+    begins the names there: the captures of several models can then share a pool."""
+    from moe_safety.routing.reader import build_reader
+
+    plan, stage = Plan(run, f"{place}plans/capture.parquet"), _stage(config, RunDir(config.run_dir))
     identity = f"{stage.settings} {stage.others}"
     if not plan.stands(identity):
-        with run.open_parquet(BATCHES) as batches:
+        with run.open_parquet(place + BATCHES) as batches:
             if not batches.metadata.num_rows:
-                raise InputError("holds no batch", file=run.path(BATCHES))
+                raise InputError("holds no batch", file=run.path(place + BATCHES))
             tokenizer = load_tokenizer(config.model)
             write_plan(plan, batches, tokenizer, config.capture, config.batches.max_length, identity)
-    parts = Parts(run, FOLDER, plan)
     build = partial(build_reader, config.model, config.capture.gpus_per_replica)
-    report = run_job(Job(plan, parts, build, config.capture))
+    return Job(plan, Parts(run, place + FOLDER, plan), build, config.capture)
+
+
+def _stage(config: Config, run: RunDir) -> Stage:
+    return Stage(
+        "capture",
+        settings={"capture": results_only(config.capture), "max_length": config.batches.max_length},
+        others={"prompts": prompts_digest(run), "model": model_fingerprint(config.model)},
+        folder=FOLDER,
+    )
+
+
+def _capture(config: Config, run: RunDir) -> Outcome:
+    job = capture_job(config, run)
+    plan, parts, report = job.plan, job.parts, run_job(job)
     counted = [table["tokens"] for table in parts.tables(columns=["tokens"])]
     summary = {
         "prompts": sum(len(tokens) for tokens in counted),
@@ -59,7 +69,7 @@ def _capture(config: Config, run: RunDir, stage: Stage, layout: str) -> Outcome:
         "uncounted": sum(pc.sum(pc.equal(tokens, 0)).as_py() for tokens in counted),
         "items": len(plan),
         "files": parts.table_names,
-        "layout": layout,
+        "layout": check_loadable(config.model).fingerprint(),
         "notes": report.notes,
         "tokens_per_second": report.tokens_per_second,
     }

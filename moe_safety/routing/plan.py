@@ -6,16 +6,18 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from transformers import PreTrainedTokenizerBase
 
 from moe_safety.config import CaptureConfig
 from moe_safety.jobs import Plan, pack, spread
 from moe_safety.models.encode import prompt_and_answer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PLAN_SCHEMA = pa.schema(
     [

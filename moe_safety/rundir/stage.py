@@ -47,9 +47,18 @@ def manifest_name(stage: str) -> str:
 
 
 def run_stage(
-    run: RunDir, stage: Stage, config: dict[str, Any], body: Callable[[], Outcome], *, force: bool = False
+    run: RunDir,
+    stage: Stage,
+    config: dict[str, Any],
+    body: Callable[[], Outcome],
+    *,
+    check: Callable[[], object] = lambda: None,
+    force: bool = False,
 ) -> dict[str, Any]:
-    """Runs `body` unless its outputs stand already, and returns the manifest, whose `skipped` says which it was."""
+    """Runs `body` unless its outputs stand already, and returns the manifest, whose `skipped` says which it was.
+
+    `check` fails where the work cannot be done. It is asked only where there is work, and before anything changes.
+    """
     # As they will be read back: lists for tuples, and nothing that JSON does not know.
     stage = replace(stage, settings=json.loads(json.dumps(stage.settings)))
     with stage_lock(run, stage.name.replace("/", ".")):
@@ -57,10 +66,11 @@ def run_stage(
         stored = _stored(run, stage.name)
         if stored is not None and not force:
             change = _change(stage, inputs, stored)
-            if change and not stage.remade:
+            if change and not stage.remade and _left_something(run, stage, stored):
                 raise InputError(f"{change}; use --force to do it again, or another run_dir", file=run.uri)
             if not change and stored["status"] == "done" and _intact(run, stored["outputs"]):
                 return {**stored, "skipped": True}
+        check()
         if force:
             discard(run, stage)
         manifest = {
@@ -83,6 +93,11 @@ def run_stage(
         run.write_json(manifest_name(stage.name), manifest)
         _collect(run)
         return {**manifest, "skipped": False}
+
+
+def _left_something(run: RunDir, stage: Stage, stored: dict[str, Any]) -> bool:
+    """Whether there is work that another configuration would overwrite. A stage that failed early left none."""
+    return stored["status"] == "done" or bool(stage.folder and run.files(stage.folder))
 
 
 def is_finished(run: RunDir, stage: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
+from safetensors import SafetensorError
 
 from moe_safety.config import without_secrets
 from moe_safety.errors import InputError, RunError
@@ -83,14 +84,15 @@ class RunDir:
     @contextmanager
     def filling(self, folder: str) -> Iterator[Path]:
         """A local folder whose files become those of `folder`. Not atomic: what names them, written after, is."""
-        if self.is_local:
-            os.makedirs(self.path(folder), exist_ok=True)
-            yield Path(self.path(folder))
-            return
-        with tempfile.TemporaryDirectory() as local:
-            yield Path(local)
-            self.filesystem.create_dir(self.path(folder))
-            fs.copy_files(local, self.path(folder), destination_filesystem=self.filesystem)
+        with _refusals(self.path(folder)):
+            if self.is_local:
+                os.makedirs(self.path(folder), exist_ok=True)
+                yield Path(self.path(folder))
+                return
+            with tempfile.TemporaryDirectory() as local:
+                yield Path(local)
+                self.filesystem.create_dir(self.path(folder))
+                fs.copy_files(local, self.path(folder), destination_filesystem=self.filesystem)
 
     @contextmanager
     def reading(self, folder: str) -> Iterator[Path]:
@@ -147,7 +149,7 @@ class RunDir:
     def writing(self, name: str) -> Iterator[str]:
         """A local file to fill. It becomes `name` when the block ends well, and vanishes when it does not."""
         target = self.path(name)
-        try:
+        with _refusals(target, "; nothing was overwritten"):
             if self.is_local:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 filled = f"{os.path.dirname(target)}/.{os.path.basename(target)}.{uuid.uuid4().hex}.tmp"
@@ -159,8 +161,6 @@ class RunDir:
                 self._put(filled, target)
             finally:
                 Path(filled).unlink(missing_ok=True)
-        except OSError as error:
-            raise RunError(f"{target}: {error.strerror or error}; nothing was overwritten") from error
 
     def _put(self, filled: str, target: str) -> None:
         if self.is_local:
@@ -170,6 +170,17 @@ class RunDir:
         else:
             # In one call: an upload that Python code could interrupt would be closed, and stand there cut short.
             fs.copy_files(filled, target, destination_filesystem=self.filesystem)
+
+
+@contextmanager
+def _refusals(path: str, also: str = "") -> Iterator[None]:
+    """A disk or a store that does not take what is written ends the command with one line."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path}: {error.strerror or error}{also}") from error
+    except SafetensorError as error:
+        raise RunError(f"{path}: {error}{also}") from error
 
 
 def open_uri(uri: str, key: str) -> tuple[fs.FileSystem, str]:

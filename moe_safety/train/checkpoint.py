@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from moe_safety.errors import InputError, RunError
 from moe_safety.rundir import RunDir
 from moe_safety.train.engines import Engine
 from moe_safety.train.world import World
@@ -40,12 +41,18 @@ class Checkpoints:
             # What a killed attempt may have left there has no marker.
             self.run.delete_folder(name)
         self.world.wait()
-        with self.run.filling(name) as local:
-            engine.save(local)
-        self.world.wait()
+        try:
+            with self.run.filling(name) as local:
+                engine.save(local)
+            self.world.wait()
+            if self.world.rank == 0:
+                files = {file: self.run.digest(file) for file in self.run.files(name)}
+                self.run.write_json(f"{name}.json", asdict(progress) | {"files": files, "identity": self.identity})
+        except RunError as error:
+            # On a full disk this makes the room in which the error can be told.
+            self.run.delete_folder(name)
+            raise RunError(f"{error}, last checkpoint: {self.latest()}") from error
         if self.world.rank == 0:
-            files = {file: self.run.digest(file) for file in self.run.files(name)}
-            self.run.write_json(f"{name}.json", asdict(progress) | {"files": files, "identity": self.identity})
             for marker in self._markers()[:-_KEPT]:
                 self._forget(marker)
         self.world.wait()
@@ -54,8 +61,8 @@ class Checkpoints:
     def load_latest(self, engine: Engine) -> Progress:
         """The newest whole checkpoint, or a fresh start."""
         for marker in reversed(self._markers()):
-            stored = self.run.read_json(marker)
-            if stored["identity"] != self.identity or not self._whole(stored["files"]):
+            stored = self._stored(marker)
+            if stored is None or stored["identity"] != self.identity or not self._whole(stored["files"]):
                 continue
             with self.run.reading(marker.removesuffix(".json")) as local:
                 engine.load(local)
@@ -74,6 +81,13 @@ class Checkpoints:
 
     def _markers(self) -> list[str]:
         return self.run.names(self.folder, ".json")
+
+    def _stored(self, marker: str) -> dict[str, Any] | None:
+        """None where it cannot be read."""
+        try:
+            return self.run.read_json(marker)
+        except InputError:
+            return None
 
     def _whole(self, files: dict[str, str]) -> bool:
         return all(self.run.exists(name) and self.run.digest(name) == digest for name, digest in files.items())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from typing import Any
 
 from moe_safety.errors import InputError, RunError
-from moe_safety.jobs.cluster import connect
 from moe_safety.rundir import RunDir
 from moe_safety.train.task import Task
-from moe_safety.train.worker import work
+from moe_safety.train.telling import listening
 
 
 def run_phase(task: Task) -> dict[str, Any]:
@@ -20,6 +20,8 @@ def run_phase(task: Task) -> dict[str, Any]:
         return done
     run.delete(task.outcome)
     if task.config.train.launch == "process":
+        from moe_safety.train.worker import work
+
         work(task)
     else:
         _on_ray(run, task)
@@ -42,23 +44,45 @@ def _stored(run: RunDir, task: Task) -> dict[str, Any] | None:
 def _on_ray(run: RunDir, task: Task) -> None:
     """Ray Train starts the workers, and starts them again when one dies; they go on from their own checkpoints.
 
-    Ray's own record of the run gets a new name each time: a finished name would silently do nothing.
+    Where its controller fails, which looks after them, it is started again here, with workers of its own.
     """
-    import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train import ControllerError
+
+    from moe_safety.jobs.cluster import connect
 
     # On a busy machine workers take longer to start than Ray would wait.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
     connect()
-    settings = task.config.train
+    for starts_left in reversed(range(task.config.train.max_failures + 1)):
+        try:
+            with listening(run, task.told):
+                _fit(run, task)
+            return
+        except Exception as error:
+            if run.exists(task.outcome):
+                # Workers have done their work, or one has left the reason why not, which tells more than this.
+                return
+            # Ray's first line says that it failed, the last one why.
+            told = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            failed = f"{task.folder}: {told[0].strip()} {told[-1].strip()}"
+            if not (starts_left and isinstance(error, ControllerError)):
+                raise RunError(failed) from error
+            print(f"{failed}; starting again", file=sys.stderr)
+
+
+def _fit(run: RunDir, task: Task) -> None:
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    settings, storage = task.config.train, f"{task.folder}/_ray"
     on_gpu = ray.cluster_resources().get("GPU", 0) >= settings.num_workers
-    storage = f"{task.folder}/_ray"
     trainer = TorchTrainer(
         _on_worker,
         train_loop_config={"task": task},
         scaling_config=ScalingConfig(num_workers=settings.num_workers, use_gpu=on_gpu),
         run_config=RunConfig(
+            # A new name each time: a finished one would silently do nothing.
             name=uuid.uuid4().hex,
             storage_path=run.path(storage),
             storage_filesystem=run.filesystem,
@@ -67,13 +91,11 @@ def _on_ray(run: RunDir, task: Task) -> None:
     )
     try:
         trainer.fit()
-    except Exception as error:
-        # Ray's first line says that it failed, the last one why.
-        told = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise RunError(f"{task.folder}: {told[0].strip()} {told[-1].strip()}") from error
     finally:
         run.delete_folder(storage)
 
 
 def _on_worker(settings: dict[str, Any]) -> None:
+    from moe_safety.train.worker import work
+
     work(settings["task"])

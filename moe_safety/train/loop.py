@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from moe_safety.config import TrainConfig
-from moe_safety.errors import MoeSafetyError, RunError
+from moe_safety.errors import RunError
 from moe_safety.train.checkpoint import Checkpoints, Progress
 from moe_safety.train.data import Batch, BatchData, check_whole
 from moe_safety.train.engines import Engine
@@ -104,13 +104,7 @@ class Loop:
         mine = self.sampler.mine()[within * slots : (within + 1) * slots]
         rows = list(self.sampler)[within * slots : (within + 1) * slots]
         for slot in range(slots):
-            error, batch = None, None
-            try:
-                batch = self._read(mine[slot], rows[slot]) if slot < len(mine) else None
-            except MoeSafetyError as problem:
-                error = problem
-            self.world.together(error)
-            yield batch
+            yield self._read(mine[slot], rows[slot]) if slot < len(mine) else None
 
     def _read(self, batch_idx: int, rows: list[int]) -> Batch:
         examples = [self.data[row] for row in rows]
@@ -153,9 +147,15 @@ class _naming:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        if _out_of_memory(error):
             rows = len(self.batch.examples) if self.batch else 0
             raise RunError(
                 f"batch {self.batch.batch_idx if self.batch else '?'} of {rows} rows does not fit the memory; "
                 "lower train.micro_batch_tokens, or set train.checkpointing"
             ) from error
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    # On a CPU torch has no class of its own for it.
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return on_cpu or isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)

@@ -83,12 +83,21 @@ def plan_rounds(
     config: Config, run: RunDir, layout: MoELayout, folder: str, selection: str, skeleton: PreTrainedModel
 ) -> Plan:
     """What the rounds need, checked: a family whose routing must be known has to be one whose rule is."""
+    from moe_safety.checkpoints import check_comparable
     from moe_safety.models.choosing import rule_of
 
+    if config.train.mode == "selective":
+        check_comparable(model_folder(config.model), trust_remote_code=config.model.trust_remote_code)
     if config.train.masking == "routing" or config.train.routing == "replay" or config.train.router.enabled:
         rule_of(skeleton)
     batches = _batches(run)
-    return Plan(config, run, layout, folder, selection, batch_weights(config, run, batches), sorted(set(_ids(batches))))
+    numbers = sorted(set(_ids(batches)))
+    if config.train.router.enabled:
+        labels = zip(_ids(batches), batches["label"].to_pylist(), strict=True)
+        if without := set(numbers) - {batch for batch, label in labels if label == "safe"}:
+            message = f"batch {min(without)} has no safe prompt for the router phase to learn from"
+            raise InputError(message, key="batches.safe_ratio")
+    return Plan(config, run, layout, folder, selection, batch_weights(config, run, batches), numbers)
 
 
 def _batches(run: RunDir) -> pa.Table:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from moe_safety.config import Config
+from moe_safety.config import Config, results_only
 from moe_safety.identify.experts import Pair
 from moe_safety.models.layout import MoELayout
 
@@ -35,9 +35,8 @@ class Task:
     @property
     def identity(self) -> str:
         """Everything that decides the steps: a checkpoint of another task is not gone on from."""
-        settings = self.config.train.model_dump(mode="json")
         decides = [
-            settings,
+            results_only(self.config.train),
             self.config.seed,
             self.kind,
             self.inputs,
@@ -50,6 +49,11 @@ class Task:
     @property
     def outcome(self) -> str:
         return f"{self.folder}/outcome.json"
+
+    @property
+    def told(self) -> str:
+        """Where worker 0 leaves what the driver prints."""
+        return f"{self.folder}/told"
 
     @property
     def model_folder(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from moe_safety.errors import MoeSafetyError
+from moe_safety.errors import MoeSafetyError, RunError
 from moe_safety.models.choosing import routers
 from moe_safety.models.experts.checkpointing import checkpointed
 from moe_safety.models.experts.selective import Gather, SelectiveExperts, as_they_are, frozen, selective_experts
@@ -33,12 +33,18 @@ from moe_safety.train.world import World
 
 
 def work(task: Task) -> None:
-    """Trains one phase; worker 0 leaves `outcome.json` last. An error that all workers agree on is left there too."""
+    """Trains one phase; worker 0 leaves `outcome.json` last. An error that another start would not mend is left there
+    too, by the worker that met it."""
     world, run = World(), RunDir(task.config.run_dir)
+    if run.exists(task.outcome):
+        return  # Ray started the workers again, and there is nothing to do.
     try:
         outcome = _train(task, world, run)
     except MoeSafetyError as error:
-        outcome = {"error": str(error), "exit_code": error.exit_code}
+        told = {"error": str(error), "exit_code": error.exit_code}
+        with suppress(RunError):  # The disk may be too full for it.
+            run.write_json(task.outcome, told | {"identity": task.identity})
+        raise  # Other workers may be waiting for this one: Ray ends them.
     if world.rank == 0:
         run.write_json(task.outcome, outcome | {"identity": task.identity})
     world.wait()

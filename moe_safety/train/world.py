@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-from moe_safety.errors import MoeSafetyError, RunError
-
 
 class World:
     """Collective words between the workers; alone, they cost nothing."""
@@ -40,16 +38,6 @@ class World:
         """Adds all workers' tensors up, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
-
-    def together(self, error: MoeSafetyError | None) -> None:
-        """Every worker calls this; if one of them has an error, all of them raise it, so that none is left waiting."""
-        if not self.largest([int(error is not None)])[0]:
-            return
-        if self.size == 1 and error:
-            raise error
-        told: list[MoeSafetyError | None] = [None] * self.size
-        dist.all_gather_object(told, error)
-        raise next(each for each in told if each) or RunError("a worker failed")
 
     def wait(self) -> None:
         if self.size > 1:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from moe_safety import count_routing
 from moe_safety.cli import main
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
@@ -23,7 +26,7 @@ from moe_safety.identify.stage import identify
 from moe_safety.models.choosing import divergence, probabilities
 from moe_safety.models.encode import prompt_and_answer
 from moe_safety.models.layout import inspect_model
-from moe_safety.models.load import load_model, load_tokenizer, model_folder
+from moe_safety.models.load import load_model, load_tokenizer, model_fingerprint, model_folder
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from tests.evaluate.schema import check_comparison
@@ -151,6 +154,33 @@ def test_a_steered_model_goes_to_none_of_the_unsafe_experts(compared):
     assert objects(compared)["steering"]["routing_shift"]["mean_overlap"]["unsafe"] < 0.95
 
 
+def test_identification_looks_at_the_hardened_model(compared):
+    run, arms = RunDir(compared.run_dir), objects(compared)
+    assert [name for name in ARMS if "identified" in arms[name]] == ["selective-routing", "random"]
+    tuned = compared.model.model_copy(update={"name": run.path("train/random/final_model")})
+    nested = RunDir(run.path("eval/random/identify"))
+    selection, base = read_selection(nested), read_selection(run)
+    assert (selection.method, selection.model) == ("routing", model_fingerprint(tuned))
+    found = arms["random"]["identified"]
+    assert found["experts"] == [list(expert) for expert in sorted(selection.experts)]
+    assert found["kept"] == len(set(selection.experts) & set(base.experts))
+    assert found["kept"] + found["new"] == len(selection.experts)
+    assert found["highest_risk_diff"] == max(nested.read_table("risk_diff.parquet")["risk_diff"].to_pylist())
+    assert found["highest_risk_diff_of_base"] == max(run.read_table("risk_diff.parquet")["risk_diff"].to_pylist())
+    # The counts are those of the tuned model: by hand, on one prompt.
+    (file, *_) = nested.read_json("manifests/capture.json")["summary"]["files"]
+    row = nested.read_table(file).to_pylist()[0]
+    prompt = next(one for one in run.read_table("batches.parquet").to_pylist() if one["prompt_id"] == row["prompt_id"])
+    asked, answer = prompt_and_answer(load_tokenizer(tuned), prompt["messages"], prompt["answer"], 512)
+    ids = torch.tensor([[*asked, *answer]])
+    counted = torch.zeros_like(ids, dtype=torch.bool)
+    counted[0, len(asked) :] = True
+    counts = count_routing(load_model(tuned), ids, torch.ones_like(ids), counted)
+    assert row["counts"] == counts.flatten().tolist()
+    # The actors that let the model answer have counted too: the stage itself found its parts.
+    assert nested.read_json("manifests/capture.json")["summary"]["tokens_per_second"] is None
+
+
 def test_the_base_by_another_name_is_the_base(again, tmp_path):
     config = again(f"evaluate.model_path={tmp_path / 'copy'}", "evaluate.output_name=twin")
     shutil.copytree(model_folder(config.model), tmp_path / "copy")
@@ -184,12 +214,31 @@ def test_a_second_run_does_nothing_and_another_arm_costs_only_itself(again, caps
     assert objects(more)["random-layer-matched"]["verify"] == "pass"
 
 
+SECOND_RUN = """
+import sys
+from moe_safety.config import load_config
+from moe_safety.pipeline import run_one
+
+config = load_config("configs/demo.yaml", sys.argv[1:])
+for stage in ("prepare", "respond", "compose", "capture", "identify", "compare"):
+    assert run_one(stage, config)["skipped"], stage
+assert not {"torch", "transformers", "ray", "scipy", "matplotlib"} & sys.modules.keys()
+"""
+
+
+def test_a_second_run_needs_neither_torch_nor_ray(compared):
+    command = [sys.executable, "-c", SECOND_RUN, *flags_of(compared.run_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_gate_holds_the_arms_that_are_named(again, tmp_path, capsys):
-    config = again(arms=["selective-routing"])
+    config = again(arms=["base", "selective-routing"])
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(Path("configs/demo.yaml").read_text())))
-    flags = [part for flag in flags_of(config.run_dir, arms=["selective-routing"]) for part in ("--set", flag)]
-    assert main(["compare", str(file), *flags, "--gate", "plain_refusal>=0.5"]) == 0
+    flags = [part for flag in flags_of(config.run_dir, arms=["base", "selective-routing"]) for part in ("--set", flag)]
+    # The base, which trains nothing, is what the others are measured against.
+    assert main(["compare", str(file), *flags, "--gate", "trainable_ratio>=0.01,plain_refusal>=0.5"]) == 0
     assert main(["compare", str(file), *flags, "--gate", "changed_ratio<=0.001"]) == 1
     assert "selective-routing misses changed_ratio<=0.001" in capsys.readouterr().err
     assert main(["compare", str(file), *flags, "--gate", "asr<0.1"]) == 2
@@ -244,3 +293,23 @@ def test_routing_ranked_again_from_its_tables_is_what_identify_selected(again):
 def test_comparison_json_is_plain_json(compared):
     text = RunDir(compared.run_dir).read_bytes("comparison.json").decode()
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name))
+
+
+@pytest.mark.soak
+def test_arms_that_train_on_ray_train_stand_side_by_side_and_end_as_in_one_process(compared, composed, tmp_path):
+    shutil.copytree(composed, tmp_path / "run")
+    flags = flags_of(tmp_path / "run", "train.launch=ray", arms=["selective-routing", "random"])
+    config = load_config("configs/demo.yaml", flags)
+    for stage in ("capture", "identify", "compare"):
+        run_one(stage, config)
+    run, here = RunDir(config.run_dir), RunDir(compared.run_dir)
+    one, other = (run.read_json(f"manifests/train.{arm}.json") for arm in ("selective-routing", "random"))
+    assert max(one["started"], other["started"]) < min(one["finished"], other["finished"])
+    found, expected = objects(config), objects(compared)
+    check_comparison(list(found.values()))
+    for arm in ("selective-routing", "random"):
+        assert found[arm]["verify"] == "pass"
+        logs = [where.read_json(f"train/{arm}/training_metadata.json")["training_logs"] for where in (run, here)]
+        losses = [[step["loss"] for step in log] for log in logs]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+        assert found[arm]["asr"]["value"] == pytest.approx(expected[arm]["asr"]["value"], abs=1 / 12 + 1e-9)

@@ -3,7 +3,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from moe_safety.evaluate.measures import compared, measures
+from moe_safety.evaluate.measures import compared, compared_by_group, measures
 from moe_safety.evaluate.statistics import mcnemar, wilson
 
 
@@ -64,6 +64,26 @@ def test_groups_add_up_to_the_whole():
     assert found["by_attack"]["flip"]["asr"] == wilson(2, 3, unparsed=1).to_dict()
     assert found["by_batch_idx"]["2"]["asr"]["n"] == 2
     assert sum(group["asr"]["n"] for group in found["by_attack"].values()) == found["overall"]["asr"]["n"] == 4
+
+
+def test_a_panel_says_how_its_judges_agree():
+    ballots = [[("a", "refused"), ("b", "refused")], [("a", "complied"), ("b", "complied")], None]
+    rows = [{"label": "unsafe", "verdict": "refused", "votes": votes} for votes in ballots]
+    votes = pa.map_(pa.string(), pa.string())
+    schema = pa.schema([("label", pa.string()), ("verdict", pa.string()), ("votes", votes)])
+    assert measures(pa.Table.from_pylist(rows, schema=schema))["agreement"] == {"a / b": 1.0}
+    assert "agreement" not in measures(pa.Table.from_pylist(rows[2:], schema=schema))
+
+
+def test_groups_are_paired_with_the_base_too():
+    columns = ("label", "verdict", "category")
+    base = table(*(("unsafe", "complied", name) for name in "zzzq"), columns=columns)
+    verdicts = ("refused", "refused", "complied", "refused")
+    tuned = table(*(("unsafe", verdict, name) for verdict, name in zip(verdicts, "zzzq", strict=True)), columns=columns)
+    found = compared_by_group(tuned, base)
+    assert found.keys() == {"category"}
+    assert found["category"]["z"]["asr"] == {"n": 3, "b": 2, "c": 0, "p": mcnemar(2, 0)}
+    assert found["category"]["q"]["asr"] == {"n": 1, "b": 1, "c": 0, "p": 1.0}
 
 
 def test_pairs_are_met_by_prompt_and_an_unparsed_answer_makes_none():

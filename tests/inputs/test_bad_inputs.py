@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from moe_safety.cli import main
 from moe_safety.errors import InputError
 from moe_safety.inputs.files import digest_of
 
@@ -230,3 +231,16 @@ def test_controls_from_nothing_and_wrapped_benign_prompts_are_errors_of_the_conf
 def test_an_error_shows_no_text_of_a_row(write, prepare):
     path = write("a.json", json.dumps([{"goal": "blick the zorp", "id": 1}, {"goal": "blick the zorp", "id": 1}]))
     assert "zorp" not in complaint(prepare, path)
+
+
+def test_a_file_that_was_corrected_needs_no_force(write, flip_row, tmp_path, capsys):
+    rows = [flip_row(number) for number in range(20)]
+    config = write(
+        "config.yaml",
+        f"run_dir: {tmp_path / 'run'}\nmodel: {{name: demo}}\ndata: {{attacks: [{{path: {tmp_path / 'a.json'}}}]}}\n",
+    )
+    write("a.json", [*rows, flip_row(20, goal=7)])
+    assert main(["prepare", config]) == 2
+    assert "a.json, row 21" in capsys.readouterr().err
+    write("a.json", rows)
+    assert main(["prepare", config]) == 0

@@ -11,7 +11,7 @@ import pytest
 from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs import Job, Parts, Plan, run_job, run_jobs
-from moe_safety.jobs.run import _Actor, _Work
+from moe_safety.jobs.actors import Actor, Work
 from moe_safety.rundir import RunDir
 from tests.jobs.handlers import SCHEMA, Square
 
@@ -131,7 +131,7 @@ def test_clocks_and_file_times_do_not_matter(tmp_path, monkeypatch):
 
 def test_a_run_directory_that_a_host_does_not_see_is_told(tmp_path):
     job = make_job(tmp_path)
-    actor = _Actor(RunDir(str(tmp_path / "elsewhere")), [_Work(job.plan.name, "squares", job.build)], None)
+    actor = Actor(RunDir(str(tmp_path / "elsewhere")), [Work(job.plan.name, "squares", job.build)], None)
     row = actor({"item": [0], "job": [0]})
     assert row["error"] == ["InputError"]
     assert "run_dir: is not seen from" in row["message"][0]

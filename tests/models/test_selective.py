@@ -3,7 +3,7 @@ import torch
 
 from moe_safety import inspect_model, selective_experts
 from moe_safety.errors import InputError
-from moe_safety.models.answers import answer_losses, make_rows
+from moe_safety.models.answers import IGNORED, Rows, answer_losses, make_rows
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.experts.checkpointing import checkpointed
 from tests.families import FAMILIES, build
@@ -76,8 +76,58 @@ def test_only_active_experts_have_a_gradient(name):
             selective.set_active([(experts[0][0], 0)])
 
 
-def test_checkpointing_changes_no_gradient():
-    model = precise("qwen3_moe")
+def padded(side):
+    """The rows with two tokens' room on one side, and rubbish where they leave off."""
+    width = max(len(prompt) + len(answer) for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)) + 2
+    ids, labels = torch.full((len(PROMPTS), width), 77), torch.full((len(PROMPTS), width), IGNORED)
+    mask = torch.zeros_like(ids)
+    for row, (prompt, answer) in enumerate(zip(PROMPTS, ANSWERS, strict=True)):
+        start = 0 if side == "right" else width - len(prompt) - len(answer)
+        end = start + len(prompt) + len(answer)
+        ids[row, start:end] = torch.tensor(prompt + answer)
+        labels[row, start + len(prompt) : end] = torch.tensor(answer)
+        mask[row, start:end] = 1
+    return Rows(ids, labels, mask if side == "left" else None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "olmoe",
+        "mixtral",
+        "qwen2_moe",
+        "qwen3_moe",
+        "qwen3_next",
+        "deepseek_v2",
+        "deepseek_v3",
+        "gpt_oss",
+        "llama4_text",
+        "longcat_flash",
+        "gemma4_text",
+        "granitemoehybrid",
+    ],
+)
+def test_padding_on_either_side_gives_the_same_losses_and_gradients(name):
+    model = precise(name)
+    with selective_experts(model, some_experts(inspect_model(model))) as selective:
+        found = {}
+        for side, rows in {"none": None, "left": padded("left"), "right": padded("right")}.items():
+            for own in selective.parameters():
+                own.grad = None
+            alone = [make_rows([prompt], [answer]) for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]
+            losses = torch.cat([answer_losses(model, each)[0] for each in ([rows] if rows else alone)])
+            losses.mean().backward()
+            found[side] = [losses.detach(), *(own.grad for own in selective.parameters())]
+    assert any((grad != 0).any() for grad in found["none"][1:])
+    for side in ("left", "right"):
+        for one, other in zip(found[side], found["none"], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["qwen3_moe", "phimoe", "mixtral"])
+def test_checkpointing_changes_no_gradient(name):
+    """Also where routers draw noise while training: they behave as in `eval()`."""
+    model = precise(name)
     with selective_experts(model, some_experts(inspect_model(model))) as selective:
         plain = gradients(model, selective)
         for own in selective.parameters():

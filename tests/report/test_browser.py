@@ -123,7 +123,37 @@ def test_colours_can_be_told_apart_in_either_theme(page):
         assert contrast(colours[end], colours["zero"]) >= 3, end
 
 
+SCROLLED = """() => [...document.querySelectorAll("main *")].filter(one =>
+    one.scrollWidth > one.clientWidth && getComputedStyle(one).overflowX === "auto" && one.tabIndex < 0
+).map(one => one.outerHTML.slice(0, 80))"""
+
+
+def test_all_of_it_can_be_reached_by_the_keyboard(page):
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    assert page.evaluate(SCROLLED) == []
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "To the content"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**#main")
+    page.keyboard.press("Tab")
+    focused = page.evaluate("document.querySelector('main').contains(document.activeElement)")
+    assert focused
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    heads = page.eval_on_selector_all("thead th", "all => all.filter(one => one.innerText && !one.scope).length")
+    assert heads == 0
+
+
+def test_on_paper_it_is_dark_on_light_and_nothing_is_cut(page):
+    page.emulate_media(media="print")
+    colours = page.evaluate(COLOURS)
+    assert luminance(colours["paper"]) > 0.9 > 0.1 > luminance(colours["ink"])
+    assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+    clipped = "all => all.filter(one => getComputedStyle(one).overflowX !== 'visible').length"
+    assert page.eval_on_selector_all(".scroll, .frame", clipped) == 0
+
+
 def test_numbers_are_text(page):
-    shown = page.inner_text("body")
-    assert "0.083 [0.015, 0.354] n=12" in " ".join(shown.split())
+    shown = " ".join(page.inner_text("body").split())
+    assert "0.083 [0.015, 0.354]" in shown
+    assert "Attack success ↓ n = 12" in shown or "Attack success, n = 12" in page.content()
     assert page.inner_text("#verdict").startswith("With selective-gradient, attack success")

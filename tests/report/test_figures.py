@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from moe_safety.report.figures.curves import curves, round_up
+from moe_safety.report.figures.curves import curves, powers_around, round_up
 from moe_safety.report.figures.heatmap import SHADES, Grid, heatmap, scale
 from moe_safety.report.figures.intervals import interval
 from moe_safety.report.figures.svg import tag
@@ -74,6 +74,22 @@ def test_a_line_goes_where_its_numbers_are():
     svg = curves([0, 1, 2, 3], {"a": [0, 1, float("inf"), 2]}, "lines", top=2, x_name="layer")
     (line,) = (path for path in ET.fromstring(svg).iter("path"))
     assert line.get("d") == "M0 1h0L0.33333 0.5M1 0h0"
+
+
+def test_powers_of_ten_stand_at_equal_distances():
+    svg = ET.fromstring(curves([0, 1, 2], {"a": [1, 0.1, 0.001]}, "lines", top=1, bottom=0.001, x_name="step"))
+    (line,) = (path.get("d") for path in svg.iter("path"))
+    assert line == "M0 0h0L0.5 0.33333L1 1"
+    levels = [text for text in svg.iter("text") if text.get("text-anchor") == "end"][:4]
+    assert [text.text for text in levels] == ["0.001", "0.01", "0.1", "1"]
+    assert [float(text.get("y").rstrip("%")) for text in levels] == pytest.approx([100, 66.67, 33.33, 0], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ends"), [(0.0006, 0.3, (1e-4, 1.0)), (0.001, 0.1, (1e-3, 0.1)), (2, 3, (1.0, 10.0))]
+)
+def test_powers_of_ten_around_numbers(low, high, ends):
+    assert powers_around(low, high) == pytest.approx(ends)
 
 
 def test_a_long_line_is_thinned_and_keeps_its_course():

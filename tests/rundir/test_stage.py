@@ -74,15 +74,45 @@ def test_a_damaged_output_is_made_again(run):
     assert run.read_bytes("out.txt") == b"result"
 
 
-def test_an_interrupted_stage_runs_again_but_not_with_other_settings(run):
+def test_an_interrupted_stage_runs_again_but_its_parts_are_kept_from_other_settings(run):
     def broken():
+        run.write_bytes("parts/one", b"work of hours")
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_stage(run, Stage("one", settings={"a": 1}), {}, broken)
+        run_stage(run, Stage("one", settings={"a": 1}, folder="parts"), {}, broken)
     with pytest.raises(InputError, match="a = 1, now 2"):
-        run_stage(run, Stage("one", settings={"a": 2}), {}, Body(run))
-    assert not run_stage(run, Stage("one", settings={"a": 1}), {}, Body(run))["skipped"]
+        run_stage(run, Stage("one", settings={"a": 2}, folder="parts"), {}, Body(run))
+    assert run.exists("parts/one")
+    assert not run_stage(run, Stage("one", settings={"a": 1}, folder="parts"), {}, Body(run))["skipped"]
+
+
+@pytest.mark.parametrize("folder", [None, "parts"])
+def test_a_stage_that_failed_before_it_left_anything_takes_other_settings(run, folder):
+    def broken():
+        raise InputError("is not there", file="attacks.json")
+
+    with pytest.raises(InputError, match="is not there"):
+        run_stage(run, Stage("one", settings={"path": "atacks.json"}, folder=folder), {}, broken)
+    corrected = Stage("one", settings={"path": "attacks.json"}, folder=folder)
+    assert not run_stage(run, corrected, {}, Body(run))["skipped"]
+    assert run_stage(run, corrected, {}, Body(run))["skipped"]
+
+
+def test_what_must_hold_is_asked_where_there_is_work_and_before_anything_changes(run):
+    def refuse():
+        raise InputError("cannot be loaded")
+
+    stage, body = Stage("one", settings={}), Body(run)
+    with pytest.raises(InputError, match="cannot be loaded"):
+        run_stage(run, stage, {}, body, check=refuse)
+    assert run.files("manifests") == []
+    run_stage(run, stage, {}, body)
+    assert run_stage(run, stage, {}, body, check=refuse)["skipped"]
+    with pytest.raises(InputError, match="cannot be loaded"):
+        run_stage(run, stage, {}, body, check=refuse, force=True)
+    assert run_stage(run, stage, {}, body)["skipped"]
+    assert body.times == 1
 
 
 def test_the_manifest_records_config_inputs_and_versions(run):

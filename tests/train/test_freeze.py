@@ -19,9 +19,10 @@ def test_twenty_steps_on_plain_pytorch():
 
 @pytest.fixture(scope="module")
 def under_deepspeed(tmp_path_factory):
-    """Two workers, a batch each in every step; and one worker that accumulates both, on plain PyTorch."""
+    """Two workers, a batch each in every step, cut into two micro-batches or three; and one worker that accumulates
+    both whole, on plain PyTorch."""
     folder = tmp_path_factory.mktemp("workers")
-    stages = run_workers([Case(stage=stage, epochs=7, rate=1e-3) for stage in (1, 2, 3)], 2, folder)
+    stages = run_workers([Case(stage=stage, epochs=7, rate=1e-3, micro=14) for stage in (1, 2, 3)], 2, folder)
     return {**dict(zip((1, 2, 3), stages, strict=True)), "alone": run_case(Case(per_worker=2, epochs=7, rate=1e-3))}
 
 

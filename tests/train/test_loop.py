@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import resource
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -11,9 +14,9 @@ from moe_safety.errors import RunError
 from moe_safety.models.answers import answer_losses
 from moe_safety.models.choosing import recording
 from moe_safety.models.experts import use_our_experts
-from moe_safety.models.experts.selective import selective_experts
+from moe_safety.models.experts.selective import SelectiveExperts, selective_experts
 from moe_safety.models.layout import inspect_model
-from moe_safety.train.data import Example, check_whole, micro_batches, rows_of
+from moe_safety.train.data import Batch, Example, check_whole, micro_batches, rows_of
 from moe_safety.train.engines import PlainEngine
 from moe_safety.train.phases import ExpertPhase
 from moe_safety.train.sampler import BatchPreservingSampler
@@ -56,6 +59,18 @@ def test_a_step_with_rows_of_another_batch_is_refused():
             check_whole(1, wrong, 2)
 
 
+def test_a_step_is_made_with_whole_batches_and_their_own_masks_or_not_at_all(monkeypatch):
+    """Each step looks, so that whatever is wrong elsewhere cannot pass."""
+    rows = BatchPreservingSampler.__iter__
+    with monkeypatch.context() as broken:
+        broken.setattr(BatchPreservingSampler, "__iter__", lambda self: (batch[::-1] for batch in rows(self)))
+        with pytest.raises(RunError, match=r"batch \d was to be trained whole, and rows"):
+            run_case(Case(epochs=1))
+    monkeypatch.setattr(SelectiveExperts, "set_active", lambda self, experts: None)
+    with pytest.raises(RunError, match=r"are not the mask of batch \d"):
+        run_case(Case(epochs=1))
+
+
 def test_micro_batches_add_up_to_the_batch():
     whole, cut = run_case(Case(epochs=1)), run_case(Case(epochs=1, micro=8))
     assert len(micro_batches(TinyData().examples[:3], 8)) > 1
@@ -88,11 +103,16 @@ def test_padding_changes_no_loss():
     assert torch.equal(answer_losses(model, rows)[0], loss)
 
 
-def test_a_stopped_run_goes_on_to_the_same_end(tmp_path):
+@pytest.mark.parametrize("clock", ["goes on", "jumps back"])
+def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, monkeypatch, clock):
     whole = run_case(Case(epochs=3, folder=str(tmp_path / "whole")))
     stopped = Case(epochs=3, folder=str(tmp_path / "stopped"), checkpoint_every=4, stop_after=10)
     run_case(stopped)
     stopped.stop_after = None
+    if clock == "jumps back":
+        monkeypatch.setattr(time, "time", lambda: 0.0)
+        for number, file in enumerate(sorted((tmp_path / "stopped").rglob("*"))):
+            os.utime(file, (10**9 - number, 10**9 - number))
     resumed = run_case(stopped)
     assert [row["step"] for row in resumed["log"]] == list(range(15))
     strip = [[{k: v for k, v in row.items() if k != "seconds"} for row in each["log"]] for each in (whole, resumed)]
@@ -100,7 +120,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path):
     assert all(torch.equal(tensor, resumed["after"][name]) for name, tensor in whole["after"].items())
 
 
-@pytest.mark.parametrize("damage", ["truncated", "gone", "other task"])
+@pytest.mark.parametrize("damage", ["truncated", "gone", "other task", "unreadable"])
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
     case = Case(epochs=3, folder=str(tmp_path), checkpoint_every=4, stop_after=9)
     run_case(case)
@@ -110,11 +130,32 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
         file.write_bytes(file.read_bytes()[:-10])
     elif damage == "gone":
         (newest / "trained.safetensors").unlink()
+    elif damage == "unreadable":
+        newest.with_suffix(".json").write_bytes(b"\x80\x04")
     else:
         marker = newest.with_suffix(".json")
         marker.write_text(json.dumps(json.loads(marker.read_text()) | {"identity": "another"}))
     case.stop_after = 1
     assert run_case(case)["log"][0]["step"] == 4
+
+
+def test_a_disk_that_takes_no_checkpoint_ends_the_run_and_loses_nothing(tmp_path):
+    whole = run_case(Case(epochs=3, folder=str(tmp_path / "whole")))
+    case = Case(epochs=3, folder=str(tmp_path / "run"), checkpoint_every=4, stop_after=6)
+    run_case(case)
+    case.stop_after = None
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
+    try:
+        with pytest.raises(RunError, match=r"step-00000008: .*File too large.*, last checkpoint: .*/step-00000004$"):
+            run_case(case)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    left = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert sorted(left) == ["step-00000004", "step-00000004.json"], "nothing is left of the half"
+    resumed = run_case(case)
+    assert [row["step"] for row in resumed["log"]] == list(range(15))
+    assert all(torch.equal(tensor, resumed["after"][name]) for name, tensor in whole["after"].items())
 
 
 def test_a_loss_that_is_no_number_ends_the_run(monkeypatch):
@@ -161,6 +202,27 @@ def test_replay_keeps_every_token_where_the_first_model_sent_it():
         assert not torch.equal(choices(model, layout, rows), before)
         with phase._routes(rows):
             assert torch.equal(choices(model, layout, rows), before)
+
+
+def test_idle_passes_add_nothing():
+    """Where another worker has more micro-batches, or a batch where this one has none."""
+    model = use_our_experts(build("olmoe")).eval()
+    layout, batch = inspect_model(model), Batch(0, TinyData().examples[:3])
+    with ExitStack() as stack:
+        selective = stack.enter_context(selective_experts(model, layout.experts()))
+        phase = ExpertPhase(model, layout, stack, selective=selective, masks={0: layout.experts()})
+
+        def gradients(batch, passes):
+            for own in selective.parameters():
+                own.grad = None
+            return phase.run(batch, [passes], 1.0, torch.Tensor.backward), [own.grad for own in selective.parameters()]
+
+        loss, wanted = gradients(batch, 1)
+        again, found = gradients(batch, 3)
+        nothing, none = gradients(None, 2)
+    assert (again, nothing) == (loss, 0.0)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    assert not any(grad.any() for grad in none)
 
 
 def choices(model, layout, rows):

@@ -1,5 +1,7 @@
 """The router phase: KL between mean routing distributions, felt by routers alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -75,6 +77,19 @@ def test_loss_and_gradient_equal_those_written_out(form, budget):
         torch.testing.assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-7)
     others = [name for name, each in model.named_parameters() if each.grad is not None and name not in parameters]
     assert others == []
+
+
+def test_a_batch_weighs_what_it_should():
+    model, layout, parameters = trained()
+    one = batch()
+    phase = RouterPhase(model, layout, form="forward")
+    loss = run(phase, one)
+    wanted = [parameter.grad.clone() / 4 for parameter in parameters.values()]
+    for parameter in parameters.values():
+        parameter.grad = None
+    assert run(phase, replace(one, weight=0.25)) == pytest.approx(loss / 4)
+    for parameter, grad in zip(parameters.values(), wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, grad, rtol=1e-5, atol=1e-9)
 
 
 def test_idle_passes_add_nothing():

@@ -10,15 +10,12 @@ import shutil
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moe_safety.errors import RunError
-from moe_safety.models.demo import language
-from moe_safety.models.demo.files import write_files
-from moe_safety.models.demo.shapes import Shape, new_model
-from moe_safety.models.demo.tokenizer import demo_tokenizer
-from moe_safety.models.demo.train import Pupil, examine, teach
-from moe_safety.models.experts import use_our_experts
-from moe_safety.models.quiet import quiet
+
+if TYPE_CHECKING:
+    from moe_safety.models.demo.shapes import Shape
 
 TAUGHT = 450
 """Requests of each kind that the base model learns from; the rest are held out, and prompt files use only those."""
@@ -40,6 +37,14 @@ def demo_folder(shape: Shape = "olmoe", seed: int = 0) -> Path:
 
 
 def _build(folder: Path, shape: Shape, seed: int) -> None:
+    from moe_safety.models.demo import language
+    from moe_safety.models.demo.files import write_files
+    from moe_safety.models.demo.shapes import new_model
+    from moe_safety.models.demo.tokenizer import demo_tokenizer
+    from moe_safety.models.demo.train import Pupil, examine, teach
+    from moe_safety.models.experts import use_our_experts
+    from moe_safety.models.quiet import quiet
+
     quiet()
     tokenizer = demo_tokenizer()
     pupil = Pupil(use_our_experts(new_model(shape, tokenizer, seed)), tokenizer)

@@ -66,9 +66,18 @@ class DeepSpeedEngine:
         self.world = world
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
+        self._begin_pass()
         self.engine.set_gradient_accumulation_boundary(last)
         # DeepSpeed takes the mean over workers where the loop wants the sum.
         self.engine.backward(loss * self.world.size, scale_wrt_gas=False)
+
+    def _begin_pass(self) -> None:
+        """The engine's own forward would say it, but the model is run without that. Unless it is said, ZeRO-3 takes
+        each backward pass of a step for the first, and forgets the gradients of those before."""
+        from deepspeed.runtime.base_optimizer import ZeROOptimizer
+
+        if isinstance(self.engine.optimizer, ZeROOptimizer):
+            self.engine.optimizer.clear_backward_seen_flag()
 
     def step(self, learning_rate: float) -> None:
         for group in self.engine.optimizer.param_groups:
@@ -76,7 +85,17 @@ class DeepSpeedEngine:
         self.engine.step()
 
     def save(self, folder: Path) -> None:
-        self.engine.save_checkpoint(str(folder), tag="state", save_latest=False, exclude_frozen_parameters=True)
+        refused = None
+        try:
+            self.engine.save_checkpoint(str(folder), tag="state", save_latest=False, exclude_frozen_parameters=True)
+        except RuntimeError as error:
+            # The two ways in which `torch.save` says that the disk does not take what it writes.
+            if not any(sign in str(error) for sign in ("write()", "inline_container")):
+                raise
+            refused = OSError(f"cannot be written, is the disk full? torch says: {error}")
+        # Without the error's frames, which hold the file open and so keep its place on the disk.
+        if refused:
+            raise refused
 
     def load(self, folder: Path) -> None:
         self.engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)

@@ -1,0 +1,41 @@
+"""A run directory as the stages before `train` leave it, with two small batches, made by hand."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from moe_safety.batches.files import BATCHES
+from moe_safety.config import Config, load_config
+from moe_safety.identify.places import PROMPTS
+from moe_safety.identify.selection import SELECTION, Selection
+from moe_safety.models.load import model_fingerprint
+from moe_safety.rundir import RunDir
+
+REFUSAL = "i am sorry, but i cannot help with that."
+LABELS = ("safe", "unsafe", "benign")
+
+
+def configured(folder, experts, *flags) -> Config:
+    """For `train` on two batches of three rows; each batch's mask is one of the experts and the last of them."""
+    flags = [f"run_dir={folder}", "train.launch=process", "train.num_epochs=2", "train.learning_rate=1e-2", *flags]
+    config = load_config("configs/demo.yaml", flags)
+    run = RunDir(config.run_dir)
+    rows = [
+        {
+            "batch_idx": batch,
+            "in_batch_idx": place,
+            "prompt_id": f"{batch}-{label}",
+            "label": label,
+            "messages": [{"role": "user", "content": "tell me how to dorf the nurl" + " with the fep" * place}],
+            "target": REFUSAL,
+        }
+        for batch in range(2)
+        for place, label in enumerate(LABELS)
+    ]
+    run.write_table(BATCHES, pa.Table.from_pylist(rows))
+    categories = [f"kind {row['batch_idx']}" for row in rows]
+    run.write_table(PROMPTS, pa.table({"prompt_id": [row["prompt_id"] for row in rows], "category": categories}))
+    masks = {batch: sorted({experts[batch % len(experts)], experts[-1]}) for batch in range(2)}
+    chosen = Selection("routing", "risk_diff", 0.05, 8, None, model_fingerprint(config.model), experts, masks)
+    run.write_json(SELECTION, chosen.to_json())
+    return config

@@ -1,0 +1,55 @@
+"""What becomes of a phase when Ray Train itself stumbles. Its workers are stood in for by this process."""
+
+import pytest
+from ray.train import ControllerError
+
+from moe_safety.errors import RunError
+from moe_safety.rundir import RunDir
+from moe_safety.train import launch
+from moe_safety.train.stage import train
+from moe_safety.train.worker import work
+from tests.train.byhand import configured
+
+FAILED = ControllerError(ValueError("a worker was lost\nin the setup"))
+
+
+@pytest.fixture
+def fitting(tmp_path, monkeypatch):
+    """Trains with Ray Train's runs replaced by these, one after the other."""
+
+    def go(*runs, failures=3):
+        left = iter(runs)
+        monkeypatch.setattr("moe_safety.jobs.cluster.connect", lambda: None)
+        monkeypatch.setattr(launch, "_fit", lambda run, task: next(left)(task))
+        config = configured(tmp_path, [(0, 1)], "train.launch=ray", f"train.max_failures={failures}")
+        train(config)
+        assert not list(left)
+        return RunDir(config.run_dir).read_json("train/selective-routing/training_metadata.json")
+
+    return go
+
+
+def stumbles(task):
+    raise FAILED
+
+
+def works_and_stumbles(task):
+    work(task)
+    raise FAILED
+
+
+def test_it_is_started_again(fitting, capsys):
+    assert len(fitting(stumbles, stumbles, work)["training_logs"]) == 4
+    out, err = capsys.readouterr()
+    line = "train/selective-routing/round_1/experts: Training failed due to controller error: in the setup"
+    assert err.count(f"{line}; starting again\n") == 2
+    assert [line.split(":")[0][-6:] for line in out.splitlines() if " step " in line] == [f"step {n}" for n in "1234"]
+
+
+def test_but_not_for_ever(fitting):
+    with pytest.raises(RunError, match="experts: Training failed due to controller error: in the setup"):
+        fitting(stumbles, stumbles, work, failures=1)
+
+
+def test_what_fails_after_the_work_is_done_does_not_count(fitting):
+    assert len(fitting(works_and_stumbles)["training_logs"]) == 4
