@@ -1,4 +1,4 @@
-"""What work on a cluster costs: a worker that is killed, in capture and in training.
+"""What work on a cluster costs: a worker that is killed, in capture and in training, and a sweep of many trials.
 
     python benchmarks/cluster.py
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,9 +37,26 @@ TRAIN = (
 def main() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     PROCESSES.set_forkserver_preload(PRELOADED)
-    for figure in (killed_actor, killed_training_worker):
+    for figure in (selection_sweep, killed_actor, killed_training_worker):
         with tempfile.TemporaryDirectory() as folder:
             print(figure(Path(folder)), flush=True)
+
+
+def selection_sweep(folder: Path) -> str:
+    """The whole command, Ray's start included, over stages that are done."""
+    run, names = folder / "run", ("tune/selection", "manifests/tune.selection.json")
+    undisturbed(run, ("prepare", "respond", "compose", "capture", "gradients", "effects", "identify"), ())
+    flags = ["--set", f"run_dir={run}", "--set", "data.max_samples=60"]
+    command = [sys.executable, "-m", "moe_safety", "tune", "tune_configs/selection.yaml", *flags]
+    # The validation prompts are captured once for all sweeps.
+    subprocess.run([*command, "--set", "sweep.trials=2"], check=True, stdout=subprocess.DEVNULL)
+    RunDir(str(run)).delete_folder(names[0])
+    RunDir(str(run)).delete(names[1])
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - started
+    ended = RunDir(str(run)).read_table(f"{names[0]}/results.parquet")
+    return f"selection sweep: {len(ended)} trials in {seconds:.1f} s, Ray's start included (goal: 500 in under 60 s)"
 
 
 def killed_actor(folder: Path) -> str:

@@ -27,6 +27,8 @@ ASHA = {
     "parallel": 1,
     "space": {"train.learning_rate": {"choice": [3e-3, 1e-9, 1e-8]}},
 }
+LONG = {"train.num_rounds": 2, "train.num_epochs": 12}
+"""At five steps an epoch, as many as it takes to teach the model something."""
 
 
 def sweep_file(composed, folder, sweep, **settings):
@@ -108,7 +110,7 @@ def test_a_trial_that_lags_behind_is_stopped_and_a_killed_sweep_goes_on(composed
     sweep goes on with it; what is finished stays, and all ends as it does undisturbed."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    undisturbed = sweep_file(composed, tmp_path / "a", ASHA, **{"train.num_rounds": 2})
+    undisturbed = sweep_file(composed, tmp_path / "a", ASHA, **LONG)
     tune(undisturbed)
     expected = records_of(undisturbed)
     assert {name: record.status for name, record in expected.items()} == {
@@ -116,7 +118,7 @@ def test_a_trial_that_lags_behind_is_stopped_and_a_killed_sweep_goes_on(composed
         "1e-09": "stopped",
         "1e-08": "stopped",
     }
-    killed = sweep_file(composed, tmp_path / "b", ASHA, **{"train.num_rounds": 2})
+    killed = sweep_file(composed, tmp_path / "b", ASHA, **LONG)
     command = [sys.executable, "-m", "moe_safety", "tune", str(killed.path)]
     driver = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(6000):
