@@ -77,6 +77,7 @@ def run_stages(run_dir, *stages):
         assert main([stage, "configs/demo.yaml", *flags]) == 0
 
 
+@pytest.mark.soak
 def test_a_run_on_s3_equals_one_on_a_disk(bucket, tmp_path, capfd):
     import ray
 

@@ -119,6 +119,7 @@ def test_a_job_succeeds_on_the_cluster_that_it_was_submitted_to(head, composed, 
     assert len(gcs) == 1, "the job started no cluster of its own"
 
 
+@pytest.mark.soak
 def test_a_sweep_is_submitted(head, composed, tmp_path):
     shutil.copytree(composed, tmp_path / "run")
     choice = "[{method: routing, score: risk_diff}, {method: random, score: null}]"

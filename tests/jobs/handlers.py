@@ -7,11 +7,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from moe_safety.errors import InputError
 
 SCHEMA = pa.schema([("n", pa.int64())])
+FULL = 1 << 20
+"""Bytes that a file may have on a "full" disk: Ray's own logs stay below."""
+
+
+def more_than_fits():
+    """From here on this process's files end at `FULL`; the table does not compress to so little."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FULL, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    return pa.table({"n": np.random.default_rng(0).integers(2**62, size=FULL // 4)}, schema=SCHEMA)
 
 
 @dataclass
@@ -31,6 +40,8 @@ class Square:
             file.write("".join(f"{number}\n" for number in numbers))
         if self.trap in numbers:
             self.misbehave(numbers)
+            if self.deed == "full":
+                return more_than_fits()
         return pa.table({"n": [number**2 for number in numbers]}, schema=SCHEMA)
 
     def tokens(self, rows):
@@ -43,8 +54,6 @@ class Square:
             raise InputError("is no good", file="some.json", row=3)
         if self.deed == "bug":
             raise ZeroDivisionError("a bug")
-        if self.deed == "full":
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         flag = Path(self.flags) / "killed"
         if self.deed == "hang always" or (self.deed == "hang" and not flag.exists()):
             flag.touch()
