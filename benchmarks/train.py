@@ -30,7 +30,7 @@ from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.world import World
 
 SHAPE = {"hidden_size": 512, "intermediate_size": 512, "num_hidden_layers": 6, "num_experts": 64, "vocab_size": 500}
-ROWS, PROMPT, ANSWER, SHARE, STEPS = 4, 16, 12, 0.05, 8
+ROWS, PROMPT, ANSWER, SHARE, STEPS = 4, 12, 8, 0.05, 8
 
 
 def one(variant: str) -> dict[str, float]:
