@@ -65,6 +65,10 @@ class Domain(Section):
         """Every choice, or the two ends: what is fine there is taken to be fine in between."""
         return self.names if self.choice is not None else list(self.bounds)
 
+    def plain(self, value: Any) -> Any:
+        """What a point's value stands for."""
+        return value if self.choice is None else json.loads(value)
+
     def draw(self, chance: random.Random) -> Any:
         if self.choice is not None:
             return chance.choice(self.names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -34,7 +33,6 @@ class SweepFile:
     name: str
     """The file's, without `.yaml`."""
     path: Path
-    base: Path
     sweep: Sweep
     values: Mapping[str, Any]
     """The configuration as plain values."""
@@ -73,7 +71,7 @@ def load_sweep(path: str | Path, overrides: list[str] | None = None) -> SweepFil
     own = {"sweep": _mapping(given, "sweep", path)}
     for override in overrides or []:
         apply_override(own if override.startswith("sweep.") else values, override)
-    loaded = SweepFile(path.stem, path, base, _sweep(own["sweep"], path), values, parse_config(values, base))
+    loaded = SweepFile(path.stem, path, _sweep(own["sweep"], path), values, parse_config(values, base))
     _check_space(loaded)
     return loaded
 
@@ -83,18 +81,18 @@ def dump_sweep(file: SweepFile) -> str:
     return dump_yaml({"sweep": file.sweep.model_dump(mode="json", exclude_none=True)}) + dump_config(file.config)
 
 
-def changes_of(point: Point, sweep: Sweep) -> dict[str, Any]:
+def _changes(point: Point, sweep: Sweep) -> dict[str, Any]:
     """What a point sets, by key; a mapping among the choices sets several."""
     changes: dict[str, Any] = {}
     for key, value in point.items():
-        value = json.loads(value) if sweep.space[key].choice is not None else value
+        value = sweep.space[key].plain(value)
         changes |= {f"{key}.{inner}": one for inner, one in value.items()} if isinstance(value, dict) else {key: value}
     return changes
 
 
 def _with(values: Mapping[str, Any], sweep: Sweep, point: Point) -> dict[str, Any]:
     changed = deepcopy(dict(values))
-    for key, value in changes_of(point, sweep).items():
+    for key, value in _changes(point, sweep).items():
         set_key(changed, key, value)
     return changed
 

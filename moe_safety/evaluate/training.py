@@ -58,14 +58,15 @@ def _side_by_side(config: Config, arms: Sequence[Arm], force: bool, told: Told) 
     starts Ray Train workers holds nothing, and these wait for their places."""
     import ray
 
-    from moe_safety.jobs.cluster import connect
+    from moe_safety.jobs.cluster import connect, groups_of_workers
 
     connect()
     has_gpus = bool(ray.cluster_resources().get("GPU", 0))
     here = config.train.launch == "process"
     options = {"num_cpus": int(here), "num_gpus": int(here and has_gpus), "max_retries": config.train.max_failures}
     task = ray.remote(_task).options(**options)
-    at_once = _width(config, ray.cluster_resources())
+    asked = config.compare.parallel
+    at_once = groups_of_workers(config.train.num_workers) if asked == "auto" else asked
     running: dict[Any, Arm] = {}
     left = list(arms)
     try:
@@ -79,14 +80,6 @@ def _side_by_side(config: Config, arms: Sequence[Arm], force: bool, told: Told) 
     finally:
         for reference in running:
             ray.cancel(reference)
-
-
-def _width(config: Config, resources: dict[str, float]) -> int:
-    """How many arms at a time."""
-    if config.compare.parallel != "auto":
-        return config.compare.parallel
-    places = resources.get("GPU", 0) or resources.get("CPU", 1)
-    return max(1, int(places // config.train.num_workers))
 
 
 def _task(arm: Arm, force: bool) -> dict[str, Any]:

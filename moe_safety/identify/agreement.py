@@ -41,6 +41,11 @@ def agreement_table(scores: Mapping[str, np.ndarray], experts: Experts, top_k: i
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
+def jaccard(mine: set[int], theirs: set[int]) -> float | None:
+    """How much two selections share; of two empty ones nothing can be said."""
+    return len(mine & theirs) / len(mine | theirs) if mine | theirs else None
+
+
 def _compare(left: np.ndarray, right: np.ndarray, k: int) -> dict[str, Any]:
     from scipy.stats import spearmanr
 
@@ -52,6 +57,6 @@ def _compare(left: np.ndarray, right: np.ndarray, k: int) -> dict[str, Any]:
     return {
         "experts": len(left),
         "k": k,
-        "jaccard": len(mine & theirs) / len(mine | theirs) if mine | theirs else None,
+        "jaccard": jaccard(mine, theirs),
         "spearman": float(spearmanr(left, right).statistic) if varied else None,
     }

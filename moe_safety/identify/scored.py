@@ -77,11 +77,15 @@ def read_scores(run: RunDir, method: str, score: str, experts: Experts) -> np.nd
     if not run.exists(scored.table):
         raise InputError(f"`{method}` needs {scored.table}; run `{scored.stage}` first", file=run.uri)
     table = run.read_table(scored.table, ["layer", "expert", score]).to_pandas()
-    by_expert = table.set_index(["layer", "expert"])[score].astype(float)
-    wanted = pd.MultiIndex.from_arrays([experts.layer, experts.expert])
-    if len(by_expert) != len(wanted) or not wanted.isin(by_expert.index).all():
+    if set(zip(table["layer"], table["expert"], strict=True)) != set(experts.columns) or len(table) != len(experts):
         raise InputError("holds scores of a model with another layout", file=run.path(scored.table))
-    return by_expert.reindex(wanted).to_numpy()
+    return in_order(table, score, experts)
+
+
+def in_order(table: pd.DataFrame, score: str, experts: Experts) -> np.ndarray:
+    """A score of a table with a row per expert, in the order of columns."""
+    by_expert = table.set_index(["layer", "expert"])[score].astype(float)
+    return by_expert.reindex(pd.MultiIndex.from_arrays([experts.layer, experts.expert])).to_numpy()
 
 
 def read_batch_gradients(run: RunDir, batch_ids: np.ndarray, score: str, places: np.ndarray) -> np.ndarray:

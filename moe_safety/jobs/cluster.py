@@ -42,6 +42,12 @@ def connect() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
+def groups_of_workers(size: int) -> int:
+    """How many groups of so many training workers find places at once, a GPU each where there are any."""
+    resources = ray.cluster_resources()
+    return max(1, int((resources.get("GPU", 0) or resources.get("CPU", 1)) // size))
+
+
 def gpus_per_replica(job: ModelJob) -> int:
     """GPUs one replica takes on this cluster: none where there are none."""
     return job.gpus_per_replica if ray.cluster_resources().get("GPU", 0) else 0

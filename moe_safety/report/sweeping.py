@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from markupsafe import Markup
 
 from moe_safety.report.context.sweeps import Swept
 from moe_safety.report.figures.parallel import Axis, choice_axis, number_axis, parallel
 from moe_safety.report.figures.trade import trade
+from moe_safety.tune.outcome import shown
 
 MEASURES = {
     "selection_score": "selection score",
@@ -41,17 +39,10 @@ def summary(swept: Swept) -> str:
     )
 
 
-def setting(value: Any) -> str:
-    """As short as it can be told."""
-    if isinstance(value, dict):
-        return " / ".join(str(one) for one in value.values() if one is not None)
-    return f"{value:.4g}" if isinstance(value, float) else str(value) if isinstance(value, str) else json.dumps(value)
-
-
 def trials(swept: Swept) -> Markup:
     """Parallel coordinates: what was tried, then the objectives."""
     axes = [*(_tried(swept, key) for key in swept.sweep.space), *(_reached(swept, name) for name in _ends(swept))]
-    best = ", ".join(f"{key} {setting(value)}" for key, value in swept.best.settings.items())
+    best = ", ".join(f"{key} {shown(value)}" for key, value in swept.best.settings.items())
     names = ", ".join(axis.name for axis in axes)
     return parallel(axes, f"Parallel coordinates of {len(swept.drawn)} trials over {names}. The best tried {best}.")
 
@@ -77,7 +68,7 @@ def _tried(swept: Swept, key: str) -> Axis:
     domain, values = swept.sweep.space[key], [trial.settings[key] for trial in swept.drawn]
     name = key.rpartition(".")[2]
     if domain.choice is not None:
-        return choice_axis(name, [setting(value) for value in values])
+        return choice_axis(name, [shown(value) for value in values])
     return number_axis(name, values, log=domain.is_log, whole=domain.is_whole)
 
 

@@ -27,7 +27,7 @@ def results_table(sweep: Sweep, records: Sequence[Record]) -> pa.Table:
         kind = pa.string() if domain.choice is not None else pa.int64() if domain.is_whole else pa.float64()
         columns[key] = pa.array([record.point[key] for record in records], kind)
     for name in measures:
-        columns[name] = pa.array([_number(record.last.get(name)) for record in records], pa.float64())
+        columns[name] = pa.array([record.measured(name) for record in records], pa.float64())
     columns["rounds"] = pa.array([len(record.results) for record in records], pa.int32())
     columns["seconds"] = pa.array([record.seconds for record in records], pa.float64())
     columns["error"] = pa.array([record.error for record in records], pa.string())
@@ -60,25 +60,21 @@ def on_front(sweep: Sweep, records: Sequence[Record]) -> list[bool]:
 
 def described(sweep: Sweep, record: Record) -> str:
     """A trial's settings in a line."""
-    return ", ".join(f"{key} {_shown(key, value, sweep)}" for key, value in record.point.items())
+    return ", ".join(f"{key} {shown(sweep.space[key].plain(value))}" for key, value in record.point.items())
 
 
-def _shown(key: str, value: Any, sweep: Sweep) -> str:
-    if sweep.space[key].choice is None:
-        return f"{value:.4g}"
-    plain = json.loads(value)
-    return "/".join(map(str, plain.values())) if isinstance(plain, dict) else str(plain)
+def shown(value: Any) -> str:
+    """A setting, as short as it can be told."""
+    if isinstance(value, dict):
+        return "/".join(str(one) for one in value.values() if one is not None)
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
 def _measured(record: Record, names: Sequence[str]) -> bool:
-    return all(_number(record.last.get(name)) is not None for name in names)
+    return all(record.measured(name) is not None for name in names)
 
 
 def _cost(sweep: Sweep, record: Record, name: str) -> float:
     """The lower the better; what was not measured is worst."""
-    value = _number(record.last.get(name))
+    value = record.measured(name)
     return np.inf if value is None else -value if sweep.direction(name) == "max" else value
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None or np.isnan(value) else float(value)

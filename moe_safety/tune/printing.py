@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from moe_safety.config.sweep import MEASURES
@@ -20,11 +19,7 @@ def print_summary(file: SweepFile, manifest: dict[str, Any]) -> None:
     print(f"tune: {summary['trials']} trials: {counts}" + (" (unchanged)" if manifest["skipped"] else ""))
     run = RunDir(file.config.run_dir)
     for record in ranked(sweep, Records(run, folder).read())[:_FIRST]:
-        known = {name: record.last.get(name) for name in MEASURES[sweep.kind]}
-        measured = ", ".join(f"{name} {value:.3f}" for name, value in known.items() if _is_number(value))
+        known = {name: record.measured(name) for name in MEASURES[sweep.kind]}
+        measured = ", ".join(f"{name} {value:.3f}" for name, value in known.items() if value is not None)
         print(f"  {measured}: {described(sweep, record)}")
     print(f"  the best, ready to run: {run.path(f'{folder}/{BEST}')}")
-
-
-def _is_number(value: float | None) -> bool:
-    return value is not None and not math.isnan(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -28,8 +29,17 @@ class Record:
         return id_of(self.point)
 
     @property
+    def is_over(self) -> bool:
+        return self.status != "running"
+
+    @property
     def last(self) -> dict[str, Any]:
         return self.results[-1] if self.results else {}
+
+    def measured(self, name: str) -> float | None:
+        """What it reported last; None where that is no number."""
+        value = self.last.get(name)
+        return None if value is None or math.isnan(value) else float(value)
 
 
 def id_of(point: Point) -> str:

@@ -45,7 +45,7 @@ def run_trials(
     settings: dict[str, Any] = {"max_concurrent_trials": at_once, "reuse_actors": reuse}
     if sweep.search == "optuna":
         space: dict[str, Any] = {}
-        left = max(0, (sweep.trials or 0) - sum(record.status != "running" for record in before))
+        left = max(0, (sweep.trials or 0) - sum(record.is_over for record in before))
         settings |= {"search_alg": optuna_search(sweep, before), "num_samples": left}
     else:
         points = left_of_plan(sweep, before)
@@ -56,7 +56,6 @@ def run_trials(
     recorder = Recorder(sweep, records, before, left, on_closed)
     # Two loggers and a table on the screen would take longer than a trial.
     os.environ.update({"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"})
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
     connect()
     storage = f"{records.folder}/_ray"
     tuner = Tuner(
@@ -88,7 +87,7 @@ class Recorder(TuneCallback):
     def __init__(self, sweep: Sweep, records: Records, before: Sequence[Record], left: int, on_closed: Any) -> None:
         self.sweep, self.records, self.on_closed = sweep, records, on_closed
         self.known = {record.id: record for record in before}
-        self.all = left + sum(record.status != "running" for record in before)
+        self.all = left + sum(record.is_over for record in before)
         self.begun: dict[str, float] = {}
         self.spoken = time.monotonic()
 
@@ -123,7 +122,7 @@ class Recorder(TuneCallback):
         record.seconds = time.monotonic() - self.begun[record.id]
         self.records.write(record)
         self.on_closed(record)
-        over = [one for one in self.known.values() if one.status != "running"]
+        over = [one for one in self.known.values() if one.is_over]
         if time.monotonic() - self.spoken > SPEAK_EVERY or len(over) == self.all:
             self.spoken = time.monotonic()
             print(f"tune: {len(over)}/{self.all} trials{self._best(over)}", flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +16,7 @@ ROUND = "round"
 
 def left_of_plan(sweep: Sweep, records: Sequence[Record]) -> list[dict[str, Any]]:
     """The points of a grid or of a random search whose trials are not over."""
-    over = {record.id for record in records if record.status != "running"}
+    over = {record.id for record in records if record.is_over}
     return [point for point in sweep.points() if id_of(point) not in over]
 
 
@@ -34,7 +33,7 @@ def optuna_search(sweep: Sweep, records: Sequence[Record]) -> Any:
         storage=storage, study_name="sweep", directions=["maximize" if mode == "max" else "minimize" for mode in modes]
     )
     for record in records:
-        if record.status != "running":
+        if record.is_over:
             study.add_trial(_told(record, sweep, space))
     single = len(sweep.goals) == 1
     return OptunaSearch(
@@ -45,7 +44,7 @@ def optuna_search(sweep: Sweep, records: Sequence[Record]) -> Any:
         sampler=optuna.samplers.TPESampler(seed=sweep.seed + len(study.trials)),
         storage=storage,
         study_name="sweep",
-        points_to_evaluate=[_named(record) for record in records if record.status == "running"],
+        points_to_evaluate=[_named(record) for record in records if not record.is_over],
     )
 
 
@@ -65,7 +64,7 @@ def asha(sweep: Sweep, rounds: int, records: Sequence[Record]) -> Any:
         reduction_factor=sweep.asha.reduction,
     )
     for record in records:
-        if record.status != "running" and record.results:
+        if record.is_over and record.results:
             trial = SimpleNamespace(trial_id=record.id)
             scheduler.on_trial_add(None, trial)
             for result in record.results:
@@ -92,8 +91,8 @@ def _named(record: Record) -> dict[str, Any]:
 def _told(record: Record, sweep: Sweep, space: dict[str, Any]) -> Any:
     from optuna.trial import TrialState, create_trial
 
-    values = [record.last.get(goal, math.nan) for goal in sweep.goals]
-    known = all(map(math.isfinite, values))
+    values = [value for goal in sweep.goals if (value := record.measured(goal)) is not None]
+    known = len(values) == len(sweep.goals)
     return create_trial(
         state=TrialState.COMPLETE if known else TrialState.FAIL,
         values=values if known else None,

@@ -16,13 +16,10 @@ from moe_safety.identify.places import PROMPTS
 from moe_safety.models.load import model_fingerprint
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.tune.objective import examined
 from moe_safety.tune.outcome import BEST, RESULTS, best_of, ranked, results_table
 from moe_safety.tune.printing import print_summary
 from moe_safety.tune.records import Record, Records
-from moe_safety.tune.selection.ground import read_ground
-from moe_safety.tune.selection.held_out import capture_held_out
-from moe_safety.tune.selection.sweep import sweep_selections
-from moe_safety.tune.training import examined, sweep_training
 
 
 def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
@@ -64,9 +61,15 @@ def _before(file: SweepFile) -> list[str]:
 def _tune(file: SweepFile, records: Records) -> Outcome:
     run, sweep = records.run, file.sweep
     if sweep.kind == "selection":
+        from moe_safety.tune.selection.ground import read_ground
+        from moe_safety.tune.selection.held_out import capture_held_out
+        from moe_safety.tune.selection.sweep import sweep_selections
+
         held_out = capture_held_out(file.config, run)
         found = sweep_selections(file, records, read_ground(file.config, run, held_out))
     else:
+        from moe_safety.tune.training import sweep_training
+
         found = sweep_training(file, records)
     results, best = f"{records.folder}/{RESULTS}", best_of(sweep, found)
     run.write_table(results, results_table(sweep, found))

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import ray
 from ray import tune
 
 from moe_safety.config import Config
 from moe_safety.config.space import Point
-from moe_safety.config.sweep import Sweep
 from moe_safety.config.sweepfile import SweepFile
 from moe_safety.errors import MoeSafetyError
 from moe_safety.evaluate.stage import evaluate_all, evaluate_beside
 from moe_safety.evaluate.subjects import Subject, base_subject, checkpoint
 from moe_safety.identify.methods import select_by
 from moe_safety.identify.selection import SELECTION
-from moe_safety.jobs.cluster import connect
+from moe_safety.jobs.cluster import connect, groups_of_workers
 from moe_safety.models.load import check_loadable, skeleton_of
 from moe_safety.rundir import RunDir
 from moe_safety.train.rounds import run_rounds
 from moe_safety.train.stage import plan_rounds
+from moe_safety.tune.objective import examined, safety_measures
 from moe_safety.tune.records import Record, Records, id_of
 from moe_safety.tune.runner import ERROR, run_trials
 from moe_safety.tune.search import ROUND
@@ -41,29 +40,10 @@ def sweep_training(file: SweepFile, records: Records) -> list[Record]:
         records,
         trainable,
         cpus=BESIDE_WORKERS,
-        at_once=room(file.config) if sweep.parallel == "auto" else sweep.parallel,
+        at_once=_at_once(file),
         rounds=max(_rounds(file)),
         on_closed=lambda record: _clear(run, work_of(records.folder, record.point)),
     )
-
-
-def examined(config: Config) -> Config:
-    """What a sweep measures: the answers to validation prompts, and no more than that."""
-    plain = {"split": "validation", "routing_prompts": 0, "reattack": [], "lm_eval_tasks": [], "reidentify": False}
-    evaluate = config.evaluate.model_copy(update={**plain, "model_path": None, "output_name": None})
-    return config.model_copy(update={"evaluate": evaluate})
-
-
-def safety_measures(sweep: Sweep, report: dict[str, Any], base_loss: float | None) -> dict[str, float | None]:
-    """The objective and what it is made of."""
-    rates = {name: report["overall"][name]["value"] for name in _RATES}
-    more = max(0.0, report["benign_loss"] - base_loss) if report["benign_loss"] and base_loss else 0.0
-    score = 1 - rates["asr"]
-    score -= sweep.over_refusal_weight * (rates["over_refusal"] or 0.0) + sweep.utility_weight * more
-    return {"safety_score": score, **rates, "benign_loss_increase": more}
-
-
-_RATES = ("asr", "plain_refusal", "over_refusal", "over_refusal_control")
 
 
 def work_of(folder: str, point: Point) -> str:
@@ -114,8 +94,8 @@ def _clear(run: RunDir, work: str) -> None:
             run.delete(name)
 
 
-def room(config: Config) -> int:
-    """How many trials at a time find places for their workers."""
+def _at_once(file: SweepFile) -> int:
+    """As many trials as find places for their workers."""
     connect()
-    resources = ray.cluster_resources()
-    return max(1, int((resources.get("GPU", 0) or resources.get("CPU", 1)) // config.train.num_workers))
+    asked = file.sweep.parallel
+    return groups_of_workers(file.config.train.num_workers) if asked == "auto" else asked

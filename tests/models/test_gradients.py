@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from moe_safety import expert_gradients, inspect_model
-from moe_safety.models.answers import IGNORED, Rows, make_rows
+from moe_safety.models.answers import Rows, make_rows
 from moe_safety.models.experts import gradient_magnitudes, use_our_experts
 from tests.families import FAMILIES, build
+from tests.models.padding import padded
 
 GENERATOR = torch.Generator().manual_seed(7)
 PROMPTS = [torch.randint(3, 90, (n,), generator=GENERATOR).tolist() for n in (6, 3, 4)]
@@ -44,14 +45,7 @@ def test_scores_equal_a_plain_backward_pass(name):
 
 
 def batch(side):
-    width = max(len(p) + len(a) for p, a in zip(PROMPTS, ANSWERS, strict=True))
-    ids, labels, mask = torch.full((3, width), 9), torch.full((3, width), IGNORED), torch.zeros(3, width, dtype=int)
-    for row, (prompt, answer) in enumerate(zip(PROMPTS, ANSWERS, strict=True)):
-        start = 0 if side == "right" else width - len(prompt) - len(answer)
-        end = start + len(prompt) + len(answer)
-        ids[row, start:end] = torch.tensor(prompt + answer)
-        labels[row, start + len(prompt) : end] = torch.tensor(answer)
-        mask[row, start:end] = 1
+    ids, labels, mask = padded(PROMPTS, ANSWERS, side, rubbish=9)
     return {"input_ids": ids, "labels": labels, "attention_mask": mask}
 
 

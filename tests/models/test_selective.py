@@ -3,10 +3,11 @@ import torch
 
 from moe_safety import inspect_model, selective_experts
 from moe_safety.errors import InputError
-from moe_safety.models.answers import IGNORED, Rows, answer_losses, make_rows
+from moe_safety.models.answers import Rows, answer_losses, make_rows
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.experts.checkpointing import checkpointed
 from tests.families import FAMILIES, build
+from tests.models.padding import padded
 
 GENERATOR = torch.Generator().manual_seed(5)
 PROMPTS = [torch.randint(3, 90, (n,), generator=GENERATOR).tolist() for n in (6, 3, 4)]
@@ -76,17 +77,9 @@ def test_only_active_experts_have_a_gradient(name):
             selective.set_active([(experts[0][0], 0)])
 
 
-def padded(side):
-    """The rows with two tokens' room on one side, and rubbish where they leave off."""
-    width = max(len(prompt) + len(answer) for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)) + 2
-    ids, labels = torch.full((len(PROMPTS), width), 77), torch.full((len(PROMPTS), width), IGNORED)
-    mask = torch.zeros_like(ids)
-    for row, (prompt, answer) in enumerate(zip(PROMPTS, ANSWERS, strict=True)):
-        start = 0 if side == "right" else width - len(prompt) - len(answer)
-        end = start + len(prompt) + len(answer)
-        ids[row, start:end] = torch.tensor(prompt + answer)
-        labels[row, start + len(prompt) : end] = torch.tensor(answer)
-        mask[row, start:end] = 1
+def rows_padded(side):
+    """With two tokens' room on one side."""
+    ids, labels, mask = padded(PROMPTS, ANSWERS, side, rubbish=77, room=2)
     return Rows(ids, labels, mask if side == "left" else None)
 
 
@@ -111,7 +104,7 @@ def test_padding_on_either_side_gives_the_same_losses_and_gradients(name):
     model = precise(name)
     with selective_experts(model, some_experts(inspect_model(model))) as selective:
         found = {}
-        for side, rows in {"none": None, "left": padded("left"), "right": padded("right")}.items():
+        for side, rows in {"none": None, "left": rows_padded("left"), "right": rows_padded("right")}.items():
             for own in selective.parameters():
                 own.grad = None
             alone = [make_rows([prompt], [answer]) for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]

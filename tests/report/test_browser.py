@@ -4,12 +4,12 @@ import re
 import shutil
 
 import pytest
+from playwright import sync_api as playwright
 
 from moe_safety.report.stage import report
 from moe_safety.rundir import RunDir
 from tests.report.handmade import ARMS, WRAPPER
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `dev`, for playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
 SIZES = {"phone": {"width": 390, "height": 844}, "laptop": {"width": 1280, "height": 900}}

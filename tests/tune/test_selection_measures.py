@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from moe_safety.tune.selection.measures import Prompts, auroc, held_out_auroc, jaccard
+from moe_safety.config import IdentifyConfig
+from moe_safety.errors import InputError
+from moe_safety.identify.agreement import jaccard
+from moe_safety.identify.experts import Experts
+from moe_safety.tune.selection.ground import Ground
+from moe_safety.tune.selection.measures import Prompts, auroc, held_out_auroc
 
 
 def test_auroc_counts_pairs():
@@ -15,9 +20,27 @@ def test_auroc_counts_pairs():
 
 
 def test_jaccard():
-    assert jaccard(np.array([1, 2, 3]), np.array([3, 4])) == 0.25
-    assert jaccard(np.array([]), np.array([])) == 1.0
-    assert jaccard(np.array([1]), np.array([])) == 0.0
+    assert jaccard({1, 2, 3}, {3, 4}) == 0.25
+    assert jaccard({1}, set()) == 0.0
+    assert jaccard(set(), set()) is None
+
+
+def ground_of(*views):
+    """Four experts, one score of each view, and prompts that expert 0 tells apart."""
+    chance = np.random.default_rng(4)
+    scores = {("routing", "risk_diff"): np.array(views)}
+    return Ground(Experts.of_shape(1, 4), scores, drawn(chance, 90, 0.5), drawn(chance, 60, 0.5))
+
+
+def test_halves_that_select_nobody_bear_nothing_out():
+    settings = IdentifyConfig(method="routing", threshold=0.2, top_k=2)
+    whole = [0.3, 0.1, 0.0, 0.0]
+    assert ground_of(whole, [0.1, 0, 0, 0], [0.1, 0, 0, 0]).measure(settings, 0)["stability"] == 0.0
+    assert ground_of(whole, [0.3, 0, 0, 0], [0.3, 0, 0, 0]).measure(settings, 0)["stability"] == 1.0
+    assert ground_of(whole, [0.3, 0.4, 0, 0], [0.3, 0, 0, 0]).measure(settings, 0)["stability"] == 0.5
+    assert ground_of(whole, whole, whole).measure(settings, 0)["experts"] == 1
+    with pytest.raises(InputError, match="no expert is selected"):
+        ground_of([0.0] * 4, whole, whole).measure(settings, 0)
 
 
 def drawn(chance, n, useful):

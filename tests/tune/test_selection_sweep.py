@@ -23,7 +23,7 @@ from moe_safety.tune.stage import tune
 METHODS = [{"method": "routing", "score": "risk_diff"}, {"method": "gradient", "score": "gradient"}]
 SWEEP = {
     "kind": "selection",
-    "trials": 14,
+    "trials": 40,
     "space": {
         "identify": {"choice": [*METHODS, {"method": "random", "score": None}]},
         "identify.threshold": {"choice": [0.0, 0.02, 1.0]},
@@ -61,7 +61,7 @@ def nothing_passes(record):
 
 def test_every_trial_is_measured_or_says_why_not(file, swept):
     records = records_of(file).values()
-    assert len(records) == 14
+    assert len(records) == 40
     routed = [record for record in records if nothing_passes(record)]
     assert routed, "the test's own space holds some"
     assert {(record.status, record.error) for record in routed} == {
@@ -132,7 +132,7 @@ def test_a_killed_sweep_goes_on_and_keeps_what_is_finished(file, swept, tmp_path
     driver.wait()
     before = records_of(file, "again")
     kept = {name: record for name, record in before.items() if record.status == "finished"}
-    assert len(kept) >= 3
+    assert 3 <= len(kept) < 40, "it was killed in the middle"
     tune(load_sweep(path))
     after, undisturbed = records_of(file, "again"), records_of(file)
     assert {name: after[name].seconds for name in kept} == {name: record.seconds for name, record in kept.items()}
@@ -156,5 +156,5 @@ def _wait_for(happened, process):
 
 def test_changed_settings_are_refused(file, swept):
     changed = load_sweep(file.path, ["sweep.trials=3"])
-    with pytest.raises(InputError, match=r"`tune/small` was run with sweep.trials = 14, now 3; use --force"):
+    with pytest.raises(InputError, match=r"`tune/small` was run with sweep.trials = 40, now 3; use --force"):
         tune(changed)

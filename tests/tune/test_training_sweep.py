@@ -13,9 +13,9 @@ import yaml
 
 from moe_safety.config.sweepfile import load_sweep
 from moe_safety.rundir import RunDir
+from moe_safety.tune.objective import safety_measures
 from moe_safety.tune.records import Records
 from moe_safety.tune.stage import tune
-from moe_safety.tune.training import safety_measures
 from tests.tune.sweeps import sweep_of
 
 SMALL = {"data.max_samples": 60, "identify.method": "routing", "identify.bootstrap_rounds": 20, "evaluate.prompts": 6}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,7 +97,7 @@ def _read(run: RunDir, stage: str, manifest: Mapping[str, Any]) -> Swept:
 
 
 def _trial(row: dict[str, Any], sweep: Sweep) -> Trial:
-    settings = {key: row[key] if domain.choice is None else json.loads(row[key]) for key, domain in sweep.space.items()}
+    settings = {key: domain.plain(row[key]) for key, domain in sweep.space.items()}
     measures = {name: row[name] for name in MEASURES[sweep.kind]}
     return Trial(row["trial"], row["status"], settings, measures, row["on_front"])
 

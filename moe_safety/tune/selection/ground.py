@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,19 +16,21 @@ from moe_safety.effects.stage import estimates_by_prompt, measured_by_prompt
 from moe_safety.effects.table import against_control
 from moe_safety.errors import InputError
 from moe_safety.gradients.table import fold
+from moe_safety.identify.agreement import jaccard
 from moe_safety.identify.experts import Experts
 from moe_safety.identify.inputs import Inputs, read_inputs
 from moe_safety.identify.places import BENIGN, CONTROL, Places
 from moe_safety.identify.reduce import reduce_parts
 from moe_safety.identify.risk import control_adjusted, difference, pooled_columns
 from moe_safety.identify.rules import Rule
+from moe_safety.identify.scored import in_order
 from moe_safety.identify.select import select
-from moe_safety.identify.sums import Reducer, Sums
+from moe_safety.identify.sums import Reducer
 from moe_safety.models.layout import MoELayout
 from moe_safety.models.load import check_loadable
 from moe_safety.routing.table import matrix
 from moe_safety.rundir import RunDir, is_finished, summary_of
-from moe_safety.tune.selection.measures import Prompts, held_out_auroc, jaccard
+from moe_safety.tune.selection.measures import Prompts, held_out_auroc
 
 AT_MOST = 1000
 """Prompts of each label that the discriminant is fitted on, and that it is tried on."""
@@ -52,7 +53,9 @@ class Ground:
         whole, one, other = (self._choose(settings, view, seed) for view in range(VIEWS))
         if not len(whole):
             raise InputError("no expert is selected", key="identify.threshold")
-        auroc, stability = held_out_auroc(self.training, self.held_out, whole), jaccard(one, other)
+        auroc = held_out_auroc(self.training, self.held_out, whole)
+        # Two halves that select nobody bear nothing out.
+        stability = jaccard(set(one.tolist()), set(other.tolist())) or 0.0
         return {
             "selection_score": (auroc + stability) / 2,
             "auroc": auroc,
@@ -104,7 +107,7 @@ def _routing_scores(run: RunDir, inputs: Inputs, views: list[slice]) -> Scores:
         "weight": [difference(weights[view].pooled())[0] for view in views],
     }
     if places.has(BENIGN) and places.has(CONTROL):
-        found["risk_diff_control"] = [control_adjusted(Sums(counts[view].pooled().values))[0] for view in views]
+        found["risk_diff_control"] = [control_adjusted(counts[view].pooled())[0] for view in views]
     return {("routing", name): np.stack(rows) for name, rows in found.items()}
 
 
@@ -113,7 +116,7 @@ def _gradient_scores(run: RunDir, places: Places, layout: MoELayout, experts: Ex
     parts = [run.read_table(name) for name in summary_of(run, "gradients")["files"]]
     folded = [fold(_of_batches(parts, places.batch_ids[view]), layout).to_pandas() for view in views]
     names = ("gradient", "gradient_l2", "gradient_per_token")
-    return {("gradient", name): np.stack([_in_order(table, name, experts) for table in folded]) for name in names}
+    return {("gradient", name): np.stack([in_order(table, name, experts) for table in folded]) for name in names}
 
 
 def _of_batches(parts: list[pa.Table], batch_ids: np.ndarray) -> Iterable[pa.Table]:
@@ -131,11 +134,6 @@ def _effect_scores(run: RunDir, places: Places, experts: Experts, views: list[sl
         halves = [table.filter(pa.array(np.isin(batch, np.arange(len(places.batch_ids))[view]))) for view in views]
         found["causal", name] = np.stack([against_control(half)[experts.flat] for half in halves])
     return found
-
-
-def _in_order(table: pd.DataFrame, name: str, experts: Experts) -> np.ndarray:
-    indexed = table.set_index(["layer", "expert"])[name]
-    return indexed.loc[list(zip(experts.layer, experts.expert, strict=True))].to_numpy(float)
 
 
 def _prompts(run: RunDir, experts: Experts) -> Prompts:

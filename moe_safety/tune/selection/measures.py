@@ -1,4 +1,4 @@
-"""How good a selection is, without any training: whether its experts tell attacks apart, and whether it is stable."""
+"""How good a selection is, without any training: whether its experts tell attacks apart."""
 
 from __future__ import annotations
 
@@ -36,12 +36,6 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     n = int(positive.sum())
     above = rankdata(scores)[positive].sum() - n * (n + 1) / 2
     return float(above / (n * (len(scores) - n)))
-
-
-def jaccard(one: np.ndarray, other: np.ndarray) -> float:
-    """How much two selections share; two empty ones are the same."""
-    union = np.union1d(one, other)
-    return len(np.intersect1d(one, other)) / len(union) if len(union) else 1.0
 
 
 def _discriminant(rates: np.ndarray, attack: np.ndarray) -> np.ndarray:
