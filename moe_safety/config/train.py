@@ -53,6 +53,9 @@ class TrainConfig(Section):
     """Cuts a batch into backward passes of at most this many tokens, whose gradients add up; whole unless given."""
     checkpointing: bool = resource(False)
     """Compute activations again in the backward pass instead of keeping them."""
+    compile: bool = False
+    """In expert phases run decoder layers as compiled code. On a GPU steps take about a quarter less time, after half a
+    minute at the start; sums round otherwise than in the other stages. Not with ZeRO-3."""
     router: RouterConfig = RouterConfig()
     num_workers: int = Field(1, ge=1)
     """A step takes a batch from each."""
@@ -65,6 +68,12 @@ class TrainConfig(Section):
     max_failures: int = resource(3, ge=0)
     """How often workers that died are started again."""
 
+    @property
+    def zero_stage(self) -> int:
+        """ZeRO's, wherever it is given."""
+        given = self.deepspeed
+        return given if isinstance(given, int) else int(given.get("zero_optimization", {}).get("stage", 0))
+
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
         if self.routing == "replay" and self.masking == "routing":
@@ -73,4 +82,6 @@ class TrainConfig(Section):
             raise ValueError("launch: process has one worker; num_workers says more")
         if self.mode == "baseline" and (self.router.enabled or self.masking == "routing" or self.routing == "replay"):
             raise ValueError("mode: baseline moves every parameter; it has no router phase, masking or replay")
+        if self.compile and self.zero_stage == 3:
+            raise ValueError("compile: compiled layers do not wait for the parameters that ZeRO-3 brings in")
         return self

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from moe_safety.errors import MoeSafetyError, RunError
 from moe_safety.models.choosing import routers
 from moe_safety.models.experts.checkpointing import checkpointed
+from moe_safety.models.experts.compiling import compiled
 from moe_safety.models.experts.selective import Gather, SelectiveExperts, as_they_are, frozen, selective_experts
 from moe_safety.models.load import dtype_of, load_model, load_tokenizer, model_folder
 from moe_safety.models.save import save_model
@@ -23,7 +24,7 @@ from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints, Progress
 from moe_safety.train.data import BatchData
 from moe_safety.train.engines import Engine, PlainEngine, Tensors
-from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, gathered, zero_stage
+from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, gathered
 from moe_safety.train.loop import Loop
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.phases import ExpertPhase, Phase, RouterPhase
@@ -51,7 +52,7 @@ def work(task: Task) -> None:
 
 
 def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
-    settings, stage = task.config.train, zero_stage(task.config.train.deepspeed)
+    settings, stage = task.config.train, task.config.train.zero_stage
     _forget_peak()
     tokenizer = load_tokenizer(task.config.model)
     data = BatchData(run, tokenizer, task.config.batches.max_length)
@@ -63,6 +64,8 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
         trainable = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained.values())
         if settings.checkpointing:
             stack.enter_context(checkpointed(model))
+        if settings.compile and task.kind == "experts":
+            stack.enter_context(compiled(model))
         engine = _engine(task, model, trained, world)
         checkpoints = Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world)
         watcher = stack.enter_context(Watcher(run, task, world))
@@ -92,7 +95,7 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
 def _loaded(task: Task, world: World) -> Iterator[PreTrainedModel]:
     """The model on this worker's device. Under ZeRO-3 its parameters are spread while they are read."""
     config = task.config
-    if zero_stage(config.train.deepspeed) != 3:
+    if config.train.zero_stage != 3:
         yield load_model(config.model)
         return
     from transformers.integrations import HfDeepSpeedConfig
@@ -123,7 +126,7 @@ def _engine(task: Task, model: PreTrainedModel, trained: Tensors, world: World) 
     settings = task.config.train
     lazy = task.kind == "experts" and settings.mode == "selective"
     numbers: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    if zero_stage(settings.deepspeed) == 0 and not isinstance(settings.deepspeed, dict):
+    if settings.zero_stage == 0 and not isinstance(settings.deepspeed, dict):
         optimizer = (LazyAdamW if lazy else MasterAdamW)(trained.values(), **numbers)
         return PlainEngine(trained, optimizer, settings.clip, world)
     # DeepSpeed keeps the float32 masters itself.

@@ -12,6 +12,8 @@ from moe_safety.train.schedule import learning_rate
         ({"routing": "replay", "masking": "routing"}, "replay keeps the choices"),
         ({"launch": "process", "num_workers": 2}, "one worker"),
         ({"mode": "baseline", "router": {"enabled": True}}, "no router phase"),
+        ({"compile": True, "deepspeed": 3}, "ZeRO-3 brings in"),
+        ({"compile": True, "deepspeed": {"zero_optimization": {"stage": 3}}}, "ZeRO-3 brings in"),
     ],
 )
 def test_settings_that_contradict_each_other(settings, message):

@@ -62,6 +62,22 @@ def test_clipping_accumulation_and_micro_batches(family):
     assert moved
 
 
+@pytest.mark.parametrize(
+    ("masking", "replay"), [("routing", False), pytest.param("gradient", True, marks=pytest.mark.soak)]
+)
+def test_compiled_layers_are_no_different(masking, replay):
+    """With what else is hung into a layer, too."""
+    plain, found = (
+        run_case(Case(masking=masking, replay=replay, epochs=1, settings=settings))
+        for settings in ({}, {"compile": True})
+    )
+    wrong, moved = illegal_moves(found)
+    assert wrong == []
+    assert moved
+    for one, other in zip(plain["log"], found["log"], strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+
+
 def test_bfloat16_weights_follow_their_masters():
     found = run_case(Case(dtype=torch.bfloat16))
     wrong, moved = illegal_moves(found)

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from moe_safety.config import TrainConfig
 from moe_safety.models.experts import gradient_magnitudes, use_our_experts
+from moe_safety.models.experts.compiling import compiled
 from moe_safety.models.experts.selective import as_they_are, selective_experts
 from moe_safety.models.layout import inspect_model
 from moe_safety.rundir import RunDir
@@ -141,6 +142,8 @@ def run_case(case: Case) -> dict[str, Any]:
             engine = DeepSpeedEngine(model, optimizer, config, world)
         else:
             engine = PlainEngine(trained, optimizer, case.clip, world)
+        if settings.compile:
+            stack.enter_context(compiled(model))
         phase = ExpertPhase(
             model,
             layout,

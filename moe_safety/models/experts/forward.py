@@ -7,6 +7,7 @@ the second product, which spares one pass over the widest tensor, and no expert-
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -62,7 +63,7 @@ class Dispatch:
         return tokens.index_select(0, self.rows)
 
     def sum_back(self, places: torch.Tensor) -> torch.Tensor:
-        return places.index_select(0, self.back).view(-1, self.top_k, places.shape[-1]).sum(dim=1)
+        return STEPS["summed"](places, self.back, self.top_k)
 
 
 class _Spread(torch.autograd.Function):
@@ -90,31 +91,37 @@ class _Combine(torch.autograd.Function):
         return ctx.dispatch.gather(grads[0]), None
 
 
+def gated(self: torch.nn.Module, out: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    """What the second product starts from; with the routing weight, where that may stand here."""
+    inner = self._apply_gate(out) if self.has_gate else self.act_fn(out)  # type: ignore[operator]
+    return inner if weight is None else inner * weight
+
+
+def summed(places: torch.Tensor, back: torch.Tensor, top_k: int) -> torch.Tensor:
+    """Each token's sum over its experts, whose places `back` tells."""
+    return places.index_select(0, back).view(-1, top_k, places.shape[-1]).sum(dim=1)
+
+
+STEPS: dict[str, Callable[..., torch.Tensor]] = {"gated": gated, "summed": summed}
+"""What passes over the widest tensors without a product; `compiling.py` puts faster ones here."""
+
+
 def experts_forward(
     self: torch.nn.Module, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
 ) -> torch.Tensor:
     """What the routed experts add to each token."""
     dispatch = Dispatch(top_k_index, cast(int, self.num_experts))
     weight = top_k_weights.reshape(-1)[dispatch.order].unsqueeze(-1).to(hidden_states.dtype)
-    inner = first_product(self, dispatch.spread(hidden_states), dispatch)
-    return dispatch.combine(second_product(self, inner, weight, dispatch)).to(hidden_states.dtype)
-
-
-def first_product(self: torch.nn.Module, tokens: torch.Tensor, dispatch: Dispatch) -> torch.Tensor:
-    name = "gate_up_proj" if self.has_gate else "up_proj"
-    out = _grouped_linear(self, tokens, name, dispatch)
-    return self._apply_gate(out) if self.has_gate else self.act_fn(out)  # type: ignore[operator]
-
-
-def second_product(
-    self: torch.nn.Module, inner: torch.Tensor, weight: torch.Tensor, dispatch: Dispatch
-) -> torch.Tensor:
+    norm = cast(Callable[[torch.Tensor], torch.Tensor] | None, getattr(self, "post_expert_norm", None))
     # The product is linear, so the routing weight may stand before it, unless a bias or a norm comes between.
-    norm = getattr(self, "post_expert_norm", None)
-    if self.has_bias or norm is not None:
-        out = _grouped_linear(self, inner, "down_proj", dispatch)
-        return (out if norm is None else norm(out)) * weight
-    return _grouped_linear(self, inner * weight, "down_proj", dispatch)
+    before = not self.has_bias and norm is None
+    out = _grouped_linear(
+        self, dispatch.spread(hidden_states), "gate_up_proj" if self.has_gate else "up_proj", dispatch
+    )
+    out = _grouped_linear(self, STEPS["gated"](self, out, weight if before else None), "down_proj", dispatch)
+    if not before:
+        out = (out if norm is None else norm(out)) * weight
+    return dispatch.combine(out).to(hidden_states.dtype)
 
 
 def _grouped_linear(self: torch.nn.Module, tokens: torch.Tensor, name: str, dispatch: Dispatch) -> torch.Tensor:

@@ -25,10 +25,6 @@ _OURS = {
 """What a DeepSpeed configuration may not set, and where it is set here."""
 
 
-def zero_stage(given: int | Mapping[str, Any]) -> int:
-    return given if isinstance(given, int) else int(given.get("zero_optimization", {}).get("stage", 0))
-
-
 def deepspeed_config(given: int | Mapping[str, Any], clip: float | None, dtype: torch.dtype) -> dict[str, Any]:
     """The whole configuration from a ZeRO stage or the user's own, with what must hold put in."""
     own: dict[str, Any] = {"zero_optimization": {"stage": given}} if isinstance(given, int) else {**given}
