@@ -14,7 +14,9 @@ from moe_safety.routing.capture import capture
 from moe_safety.routing.reader import build_reader
 from moe_safety.rundir import RunDir
 from moe_safety.train.stage import train
+from moe_safety.tune.stage import tune
 from tests.nodes import PATIENCE, several_nodes, wait_for
+from tests.tune.sweeps import records_of, sweep_file
 
 MANY_ITEMS = "capture.max_tokens_per_forward=60"
 TWO_WORKERS = [
@@ -27,6 +29,7 @@ TWO_WORKERS = [
     "train.deepspeed=2",
     "identify.method=random",
 ]
+RATES = {"kind": "training", "search": "grid", "space": {"train.learning_rate": {"choice": [3e-3, 1e-3]}}}
 ARM = "train/random"
 CHECKPOINTS = f"{ARM}/round_1/experts/checkpoints"
 
@@ -122,3 +125,28 @@ def test_training_goes_on_when_nodes_are_lost_and_added(nodes, composed, tmp_pat
 def steps(run):
     log = run.read_json(f"{ARM}/training_metadata.json")["training_logs"]
     return [(row["step"], row["batch_idx"], row["loss"]) for row in log]
+
+
+@pytest.mark.soak
+def test_a_sweep_goes_on_when_a_node_is_lost(nodes, composed, tmp_path):
+    """Two trials train side by side when a node with a worker on it is lost; both go on from their checkpoints."""
+    files = []
+    for name in ("whole", "disturbed"):
+        (tmp_path / name).mkdir()
+        settings = {"train.num_epochs": 20, "train.checkpoint_every": 5}
+        files.append(sweep_file(composed, tmp_path / name, RATES, **settings))
+    whole, disturbed = files
+    tune(whole)
+    run = RunDir(disturbed.config.run_dir)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(tune, disturbed)
+        wait_for(lambda: any("/checkpoints/" in name for name in run.files("tune/small/work")))
+        nodes.lose("RayTrainWorker")
+        assert not any(record.is_over for record in records_of(disturbed).values()), "it was to be lost in the middle"
+        nodes.add()
+        running.result(PATIENCE)
+    expected, found = (
+        {rate: (record.status, record.last) for rate, record in records_of(file).items()} for file in files
+    )
+    assert [status for status, _ in expected.values()] == ["finished"] * 2
+    assert found == expected

@@ -34,7 +34,7 @@ def run_trials(
     records: Records,
     trainable: Any,
     *,
-    cpus: float,
+    resources: dict[str, float],
     at_once: int,
     rounds: int = 1,
     reuse: bool = False,
@@ -59,7 +59,7 @@ def run_trials(
     connect()
     storage = f"{records.folder}/_ray"
     tuner = Tuner(
-        tune.with_resources(trainable, {"cpu": cpus}),
+        tune.with_resources(trainable, resources),
         param_space=space,
         tune_config=TuneConfig(**settings),
         run_config=RunConfig(

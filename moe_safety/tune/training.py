@@ -25,8 +25,9 @@ from moe_safety.tune.records import Record, Records, id_of
 from moe_safety.tune.runner import ERROR, run_trials
 from moe_safety.tune.search import ROUND
 
-BESIDE_WORKERS = 0.1
-"""CPUs of a trial itself, which only waits for its workers: a whole one would be missing to these."""
+BESIDE_WORKERS = {"memory": 512 << 20}
+"""What a trial itself takes, which only waits for its workers. On a node of one core the smallest share of it would be
+missing to them."""
 
 
 def sweep_training(file: SweepFile, records: Records) -> list[Record]:
@@ -39,7 +40,7 @@ def sweep_training(file: SweepFile, records: Records) -> list[Record]:
         sweep,
         records,
         trainable,
-        cpus=BESIDE_WORKERS,
+        resources=BESIDE_WORKERS,
         at_once=_at_once(file),
         rounds=max(_rounds(file)),
         on_closed=lambda record: _clear(run, work_of(records.folder, record.point)),

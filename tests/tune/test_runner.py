@@ -31,7 +31,7 @@ def records(tmp_path_factory, ray_here):
         measures = {"selection_score": 0.5, "auroc": 0.5, "stability": 0.5, "experts": 4.0}
         tune.report({**measures, ROUND: 1, "rounds": 1})
 
-    found = run_trials(sweep, Records(RunDir(str(folder)), "tune/deaths"), trial, cpus=0.5, at_once=2)
+    found = run_trials(sweep, Records(RunDir(str(folder)), "tune/deaths"), trial, resources={"cpu": 0.5}, at_once=2)
     assert not RunDir(str(folder)).files("tune/deaths/_ray"), "nothing of Tune's own is left"
     return {record.point["identify.score"].strip('"'): record for record in found}
 

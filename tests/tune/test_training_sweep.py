@@ -1,6 +1,5 @@
 """Training sweeps on the demo model: each trial a Ray Train run with workers of its own."""
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -9,16 +8,12 @@ from pathlib import Path
 
 import pytest
 import ray
-import yaml
 
-from moe_safety.config.sweepfile import load_sweep
 from moe_safety.rundir import RunDir
 from moe_safety.tune.objective import safety_measures
-from moe_safety.tune.records import Records
 from moe_safety.tune.stage import tune
-from tests.tune.sweeps import sweep_of
+from tests.tune.sweeps import records_of, sweep_file, sweep_of
 
-SMALL = {"data.max_samples": 60, "identify.method": "routing", "identify.bootstrap_rounds": 20, "evaluate.prompts": 6}
 TWO = {"kind": "training", "search": "grid", "space": {"identify.threshold": {"choice": [0.0, 1.0]}}}
 ASHA = {
     "kind": "training",
@@ -29,20 +24,6 @@ ASHA = {
 }
 LONG = {"train.num_rounds": 2, "train.num_epochs": 12}
 """At five steps an epoch, as many as it takes to teach the model something."""
-
-
-def sweep_file(composed, folder, sweep, **settings):
-    """A sweep file over a copy of the demo's batches."""
-    shutil.copytree(composed, folder / "run")
-    given = {"base": str(Path("configs/demo.yaml").resolve()), "sweep": sweep}
-    given["set"] = SMALL | {"run_dir": str(folder / "run"), "train.num_epochs": 1} | settings
-    (folder / "small.yaml").write_text(yaml.safe_dump(given))
-    return load_sweep(folder / "small.yaml")
-
-
-def records_of(file):
-    found = Records(RunDir(file.config.run_dir), f"tune/{file.name}").read()
-    return {next(iter(record.point.values())): record for record in found}
 
 
 def report(asr, over_refusal, loss):

@@ -21,7 +21,7 @@ def sweep_selections(file: SweepFile, records: Records, ground: Ground) -> list[
     cores = int(ray.cluster_resources().get("CPU", 1))
     at_once = cores if file.sweep.parallel == "auto" else file.sweep.parallel
     trainable = tune.with_parameters(SelectionTrial, ground=ground, file=file)
-    return run_trials(file.sweep, records, trainable, cpus=1, at_once=at_once, reuse=True)
+    return run_trials(file.sweep, records, trainable, resources={"cpu": 1}, at_once=at_once, reuse=True)
 
 
 class SelectionTrial(tune.Trainable):
