@@ -19,6 +19,7 @@ from moe_safety.models.experts.effects import MAX_TOKENS, first_order_effects, m
 from moe_safety.models.experts.margins import Trial
 from moe_safety.models.experts.sharing import Way, Whole
 from moe_safety.models.layout import inspect_model
+from moe_safety.models.norms import fuse_norms
 
 PROMPT, OPENING, CANDIDATES = 300, 16, 128
 TRIALS, JOB = 8, 128
@@ -29,7 +30,7 @@ def main() -> None:
     torch.manual_seed(0)
     with torch.device("cuda"):
         model = AutoModelForCausalLM.from_config(OlmoeConfig(intermediate_size=1024), dtype=torch.bfloat16)
-    use_our_experts(model).eval()
+    fuse_norms(use_our_experts(model)).eval()
     layout = inspect_model(model)
     chooser = random.Random(0)
 

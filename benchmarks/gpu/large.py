@@ -87,6 +87,7 @@ def main() -> None:
             "data.max_samples=60",
             "identify.method=random",
             "identify.top_k=50",
+            "train.launch=ray",
             f"train.num_workers={gpus}",
             "train.num_epochs=1",
             "train.weight_decay=0.1",

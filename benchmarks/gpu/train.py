@@ -26,6 +26,7 @@ from moe_safety.models.experts import use_our_experts
 from moe_safety.models.experts.compiling import compiled
 from moe_safety.models.experts.selective import selective_experts
 from moe_safety.models.layout import MoELayout, inspect_model
+from moe_safety.models.norms import fuse_norms
 from moe_safety.train.engines import PlainEngine
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.world import World
@@ -37,7 +38,7 @@ def build() -> torch.nn.Module:
     torch.manual_seed(0)
     with torch.device("cuda"):
         model = AutoModelForCausalLM.from_config(OlmoeConfig(intermediate_size=1024), dtype=torch.bfloat16)
-    return use_our_experts(model).eval()
+    return fuse_norms(use_our_experts(model)).eval()
 
 
 def one(variant: str, compiling: bool, profile: bool) -> dict[str, float]:

@@ -53,7 +53,7 @@ def main() -> None:
         alone = trained(configured(folder, dtype, "train.launch=process", f"train.batches_per_worker={gpus}"))
         for stage_number in (0, 1, 2, 3):
             print(f"{dtype}: {gpus} workers, ZeRO-{stage_number}", flush=True)
-            flags = [f"train.num_workers={gpus}", f"train.deepspeed={stage_number}"]
+            flags = ["train.launch=ray", f"train.num_workers={gpus}", f"train.deepspeed={stage_number}"]
             found = trained(configured(folder, dtype, *flags))
             apart = max(float((found[name].double() - alone[name].double()).abs().max()) for name in alone)
             print(f"   largest difference from one worker: {apart:.2e}", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import MethodType
 from typing import Any
 
@@ -32,9 +33,9 @@ def adopt(model: PreTrainedModel) -> None:
         for experts in block.children():
             if family.is_experts(experts) and not isinstance(experts, AdoptedExperts):
                 experts.config = decoder.config
-                _mix_in(experts, family.adopted_experts)
+                mix_in(experts, family.adopted_experts)
                 if family.adopted_block:
-                    _mix_in(block, family.adopted_block)
+                    mix_in(block, family.adopted_block)
 
 
 def release(model: PreTrainedModel) -> None:
@@ -61,9 +62,14 @@ def adopted(model: PreTrainedModel) -> Iterator[None]:
             release(model)
 
 
-def _mix_in(module: torch.nn.Module, mixin: type) -> None:
-    cls = type(module)
-    _become(module, type(cls.__name__, (mixin, cls), {"__module__": cls.__module__}))
+def mix_in(module: torch.nn.Module, mixin: type) -> None:
+    """What `mixin` defines comes before what the module's own class does."""
+    _become(module, _mixed(mixin, type(module)))
+
+
+@cache
+def _mixed(mixin: type, cls: type) -> type:
+    return type(cls.__name__, (mixin, cls), {"__module__": cls.__module__})
 
 
 def _become(module: Any, cls: Any) -> None:

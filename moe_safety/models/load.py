@@ -49,7 +49,7 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
 
 
 def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool = False) -> PreTrainedModel:
-    """The model in `eval()`, running its experts through this program's function.
+    """The model in `eval()`, running its experts through this program's function and its norms fused.
 
     On one GPU where there is one, spread over `gpus` where it takes more, else on the CPU. `partitioned` leaves the
     place to DeepSpeed ZeRO-3, which gives each worker a part of every parameter while they are read.
@@ -57,6 +57,7 @@ def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool
     import torch
 
     from moe_safety.models.experts import use_our_experts
+    from moe_safety.models.norms import fuse_norms
     from moe_safety.models.quantised import as_if_stored_in_full, dequantising, quantisation_of
     from moe_safety.models.skeleton import loader_of, read_config
 
@@ -77,7 +78,7 @@ def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool
     loaded = _load(loader, model, dtype=dtype, device_map=place, **options)
     if quantised:
         as_if_stored_in_full(loaded, None if dtype == "auto" else dtype)
-    return use_our_experts(loaded).eval()
+    return fuse_norms(use_our_experts(loaded)).eval()
 
 
 def check_loadable(model: ModelConfig) -> MoELayout:

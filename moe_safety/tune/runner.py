@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -34,7 +34,7 @@ def run_trials(
     records: Records,
     trainable: Any,
     *,
-    resources: dict[str, float],
+    resources: Mapping[str, float],
     at_once: int,
     rounds: int = 1,
     reuse: bool = False,
@@ -59,7 +59,7 @@ def run_trials(
     connect()
     storage = f"{records.folder}/_ray"
     tuner = Tuner(
-        tune.with_resources(trainable, resources),
+        tune.with_resources(trainable, {**resources}),
         param_space=space,
         tune_config=TuneConfig(**settings),
         run_config=RunConfig(

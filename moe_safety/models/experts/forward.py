@@ -39,7 +39,7 @@ class Dispatch:
         self.back = torch.empty_like(self.order)
         self.back[self.order] = torch.arange(len(self.order), device=index.device)
         boundaries = torch.arange(num_experts, device=index.device, dtype=self.expert.dtype)
-        self.offsets = torch.searchsorted(self.expert, boundaries, right=True).to(torch.int32)
+        self.offsets = torch.searchsorted(self.expert, boundaries, right=True, out_int32=True)
         self._places: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def spread(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -51,12 +51,13 @@ class Dispatch:
         return _Combine.apply(places, self)
 
     def places_of(self, experts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The places of these experts alone, and where each one's end among them; always asked for the same experts."""
+        """The places of these experts alone, which are in order, and where each one's end among them; always asked for
+        the same experts."""
         if self._places is None:
             wanted = torch.zeros(len(self.offsets), dtype=torch.bool, device=self.offsets.device)
             wanted[experts] = True
-            sizes = self.offsets.diff(prepend=self.offsets.new_zeros(1))[experts]
-            self._places = wanted[self.expert].nonzero()[:, 0], sizes.cumsum(0).to(torch.int32)
+            places = wanted[self.expert].nonzero()[:, 0]
+            self._places = places, torch.searchsorted(self.expert[places], experts, right=True, out_int32=True)
         return self._places
 
     def gather(self, tokens: torch.Tensor) -> torch.Tensor:
