@@ -62,13 +62,14 @@ def adopted(model: PreTrainedModel) -> Iterator[None]:
             release(model)
 
 
-def mix_in(module: torch.nn.Module, mixin: type) -> None:
+def mix_in(module: Any, mixin: Any) -> None:
     """What `mixin` defines comes before what the module's own class does."""
-    _become(module, _mixed(mixin, type(module)))
+    _become(module, _mixed(mixin, module.__class__))
 
 
 @cache
-def _mixed(mixin: type, cls: type) -> type:
+def _mixed(mixin: Any, cls: Any) -> type:
+    """One class for all modules of a class: compiled code tells them apart by it."""
     return type(cls.__name__, (mixin, cls), {"__module__": cls.__module__})
 
 
