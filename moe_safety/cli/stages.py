@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_safety.cli.commands import Commands
+from moe_safety.errors import InputError
 
 if TYPE_CHECKING:
     from moe_safety.config import Config
@@ -75,16 +76,18 @@ def _compare(args: argparse.Namespace) -> int:
     from moe_safety.evaluate.gate import misses, parse_gate
     from moe_safety.pipeline import run_one
 
-    limits = parse_gate(args.gate) if args.gate else []
+    limits = parse_gate(args.gate) if args.gate is not None else []
+    # The untouched base is what the others are measured against: it always misses.
+    hardened = [arm for arm in config.compare.arms if arm != "base"]
+    if limits and not hardened:
+        raise InputError("names no arm beside the base, so there is nothing to hold to the gate", key="compare.arms")
     run_one("compare", config, force=args.force)
     if not limits:
         return 0
-    from moe_safety.evaluate.compare import COMPARISON
+    from moe_safety.evaluate.compare import comparison_of
     from moe_safety.rundir import RunDir
 
-    # The untouched base is what the others are measured against: it always misses.
-    hardened = [arm for arm in config.compare.arms if arm != "base"]
-    named = [arm for arm in RunDir(config.run_dir).read_json(COMPARISON) if arm["arm"] in hardened]
+    named = [arm for arm in RunDir(config.run_dir).read_json(comparison_of(config)) if arm["arm"] in hardened]
     missed = misses(limits, named)
     print("\n".join(missed) or f"gate: {len(named)} arms keep {args.gate}", file=sys.stderr if missed else sys.stdout)
     return int(bool(missed))

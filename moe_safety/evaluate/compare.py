@@ -20,6 +20,7 @@ from moe_safety.train.stage import METADATA
 
 COMPARISON = "comparison.json"
 COMPARISON_PAGE = "comparison.md"
+"""Of the test split; those of other splits stand among their results."""
 
 
 def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -33,8 +34,14 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
     train_arms(config, [arm for arm in arms if arm.trains], force=force, told=_say_trained)
     done = evaluate_all(config, run, [arm.subject(run) for arm in arms], force=force, on_done=_say_evaluated)
     manifest = _write(config, run, arms)
-    print(table(run.read_json(COMPARISON)))
+    print(table(run.read_json(comparison_of(config))))
     return manifest | {"skipped": all(each["skipped"] for each in done)}
+
+
+def comparison_of(config: Config) -> str:
+    """The comparison's file."""
+    split = config.evaluate.split
+    return COMPARISON if split == "test" else f"eval/{split}/{COMPARISON}"
 
 
 def _check_steering(config: Config, run: RunDir, arms: list[Arm]) -> None:
@@ -46,10 +53,13 @@ def _check_steering(config: Config, run: RunDir, arms: list[Arm]) -> None:
 
 
 def _write(config: Config, run: RunDir, arms: list[Arm]) -> dict[str, Any]:
-    reports = {name: f"{Session(config, run).root}/{name}.json" for name in (BASE, *(arm.name for arm in arms))}
+    session, split = Session(config, run), config.evaluate.split
+    reports = {name: f"{session.root}/{name}.json" for name in (BASE, *(arm.name for arm in arms))}
     trained = [f"train/{arm.name}/{name}" for arm in arms if arm.trains for name in (METADATA, "verify.json")]
     settings = {"arms": config.compare.arms, "seeds": config.compare.seeds}
-    stage = Stage("compare", settings=settings, reads=(*reports.values(), *trained))
+    stage = Stage(
+        "compare" if split == "test" else f"compare/{split}", settings=settings, reads=(*reports.values(), *trained)
+    )
     # It only puts together what other stages guard, and takes a moment: arms may be added at any time.
     body = partial(_put_together, config, run, arms, reports)
     return run_stage(run, stage, config.model_dump(mode="json"), body, force=True)
@@ -65,10 +75,12 @@ def _put_together(config: Config, run: RunDir, arms: list[Arm], reports: dict[st
     for arm in own:
         repeats = {one.config.seed: objects[one.name] for one in arms if one.kind == arm.kind and one != arm}
         found.append(with_spread(objects[arm.name], repeats, config.seed))
-    run.write_json(COMPARISON, found)
-    run.write_bytes(COMPARISON_PAGE, page(found, config.evaluate.split).encode())
+    name = comparison_of(config)
+    beside = name.replace(COMPARISON, COMPARISON_PAGE)
+    run.write_json(name, found)
+    run.write_bytes(beside, page(found, config.evaluate.split).encode())
     summary = {one["arm"]: {"asr": one["asr"], "verify": one["verify"]} for one in found}
-    return Outcome(outputs=(COMPARISON, COMPARISON_PAGE), summary=summary)
+    return Outcome(outputs=(name, beside), summary=summary)
 
 
 def _say_trained(arm: Arm, manifest: dict[str, Any]) -> None:

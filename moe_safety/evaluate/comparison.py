@@ -57,8 +57,12 @@ def table(arms: Sequence[Mapping[str, Any]]) -> str:
         "arm", "attack success", "plain refusal", "over-refusal", "wrapped", *(f"re-attack {name}" for name in again),
         "benign loss", "exact", "trained", "changed", "verify",
     ]  # fmt: skip
-    rows = [head, *(_row(arm, again) for arm in arms)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return _aligned([head, *(_row(arm, again) for arm in arms)])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """The first of the rows is the head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in padded]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
@@ -71,8 +75,11 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
         "# Comparison\n\n"
         f"Held-out prompts of the {split} split. Rates stand with their Wilson 95 % interval; attack success is the "
         "share of attacks that were answered, over-refusal the share of harmless requests refused, `wrapped` the same "
-        "in the attack's own wrapper.\n\n" + table(arms) + "\n"
+        "in the attack's own wrapper; `+n?` are answers that the judge could not read, each of which might count.\n\n"
+        + table(arms)
+        + "\n"
     )
+    text += "\n## What else each arm did, and what it took\n\n" + _aligned([_COSTS, *map(_cost_row, arms)]) + "\n"
     counts = ", ".join(f"{arms[0][name]['n']} {label}" for name, label in _KINDS.items())
     text += f"\nPrompts: {counts}.\n"
     if repeated := [arm for arm in arms if "repeats" in arm]:
@@ -101,6 +108,24 @@ def _row(arm: Mapping[str, Any], again: Sequence[str]) -> list[str]:
     ]
 
 
+_COSTS = ["arm", "KL unsafe", "top-k kept unsafe", "KL benign", "seconds a step", "peak memory", "unparsed"]
+"""The first three are routing shift: how far routers moved from the base's on the same tokens."""
+
+
+def _cost_row(arm: Mapping[str, Any]) -> list[str]:
+    shift = arm.get("routing_shift") or {"mean_kl": {}, "mean_overlap": {}}
+    memory = arm["peak_memory_bytes"]
+    return [
+        arm["arm"],
+        _number(shift["mean_kl"].get("unsafe"), ".4f"),
+        _number(shift["mean_overlap"].get("unsafe"), ".3f"),
+        _number(shift["mean_kl"].get("benign"), ".4f"),
+        _number(arm["seconds_per_step"], ".3f"),
+        "" if memory is None else f"{memory / 1e9:.2f} GB",
+        _number(_value(arm["unparsed"]), ".3f"),
+    ]
+
+
 def _spread_table(arms: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"| arm | seeds | {' | '.join(SPREAD)} |", "|" + "---|" * (len(SPREAD) + 2)]
     for arm in arms:
@@ -113,7 +138,8 @@ def _spread_table(arms: Sequence[Mapping[str, Any]]) -> str:
 def _rate(rate: Mapping[str, Any]) -> str:
     if rate["value"] is None:
         return "none"
-    return f"{rate['value']:.3f} [{rate['low']:.2f}, {rate['high']:.2f}]"
+    unread = f" +{rate['unparsed']}?" if rate.get("unparsed") else ""
+    return f"{rate['value']:.3f} [{rate['low']:.2f}, {rate['high']:.2f}]{unread}"
 
 
 def _value(given: Any) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from moe_safety.errors import InputError
 from moe_safety.evaluate.measures import MEASURES
+from moe_safety.evaluate.statistics import pessimistic
 
 GATED = (
     *MEASURES,
@@ -71,7 +72,8 @@ def _complaint(limit: Limit, given: Any) -> str | None:
     if value is None:
         return "it has no value"
     unparsed = rate.get("unparsed", 0) if limit.relation == "<=" and limit.measure != "unparsed" else 0
-    worst = (round(value * rate["n"]) + unparsed) / rate["n"] if unparsed else value
+    worst = pessimistic(rate).value if unparsed else value
+    assert worst is not None
     if worst <= limit.bound if limit.relation == "<=" else worst >= limit.bound:
         return None
     return f"{value:.4g}" + (f", or {worst:.4g} with its {unparsed} unparsed answers counted" if unparsed else "")

@@ -23,7 +23,10 @@ def check_harness(settings: EvaluateConfig) -> dict[str, str]:
     """Hashes of the task files; an error where tasks are asked for and the package is not there."""
     if settings.lm_eval_tasks and find_spec("lm_eval") is None:
         raise InputError("needs `pip install moe-safety[eval]`", key="evaluate.lm_eval_tasks")
-    return {f"task {task}": file_digest(task) for task in settings.lm_eval_tasks if Path(task).is_file()}
+    files = [task for task in settings.lm_eval_tasks if Path(task).is_file()]
+    for file in files:
+        _read_task(file)
+    return {f"task {file}": file_digest(file) for file in files}
 
 
 def solve(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str, settings: EvaluateConfig) -> pa.Table:
@@ -40,12 +43,20 @@ def solve(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str,
         bootstrap_iters=0,
     )
     for name, results in answered["results"].items():
-        metrics[name] = {key.partition(",")[0]: value for key, value in results.items() if isinstance(value, float)}
+        metrics[name] = {_metric(key): value for key, value in results.items() if isinstance(value, float)}
     return pa.table({"prompt_id": [task], "metrics": [json.dumps(metrics)]}, schema=TASKS_SCHEMA)
+
+
+def _metric(key: str) -> str:
+    """Its name, with the filter of answers that it was computed behind, if any: a task may have several."""
+    return key.removesuffix(",none")
 
 
 def _read_task(file: str) -> dict[str, Any]:
     import yaml
 
     # The task's own class of tags (functions beside the file) is left out: a task is data here, never code.
-    return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    try:
+        return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(" ".join(str(error).split()), file=file) from None

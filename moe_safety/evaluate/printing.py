@@ -34,5 +34,6 @@ def headline(rates: Mapping[str, Any]) -> str:
 
 
 def share(rate: Mapping[str, Any]) -> str:
-    """A rate and its n."""
-    return "none" if rate["value"] is None else f"{rate['value']:.3f} (n={rate['n']})"
+    """A rate and its n, and how many of these got no verdict."""
+    unread = f", {rate['unparsed']} unparsed" if rate.get("unparsed") else ""
+    return "none" if rate["value"] is None else f"{rate['value']:.3f} (n={rate['n']}{unread})"

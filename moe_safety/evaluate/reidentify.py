@@ -10,6 +10,7 @@ from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config
 from moe_safety.evaluate.subjects import Subject
 from moe_safety.identify.files import RISK
+from moe_safety.identify.methods import select_by
 from moe_safety.identify.places import PROMPTS
 from moe_safety.identify.selection import SELECTION, read_selection
 from moe_safety.jobs import Job
@@ -22,6 +23,20 @@ def recapture_job(config: Config, run: RunDir, subject: Subject, folder: str) ->
     return capture_job(_nested(config, run, subject, folder), run, f"{folder}/")
 
 
+def by_routing(config: Config) -> Config:
+    """What a model is identified anew by: the run's own rule where that is one of routing, else routing's first."""
+    if config.identify.method == "routing":
+        return config
+    return config.model_copy(
+        update={"identify": config.identify.model_copy(update={"method": "routing", "score": None})}
+    )
+
+
+def selection_of_base(config: Config) -> str:
+    """What the same rule selects on the base."""
+    return SELECTION if config.identify.method == "routing" else select_by(by_routing(config), "routing")
+
+
 def reidentify(config: Config, run: RunDir, subject: Subject, folder: str) -> dict[str, Any]:
     """Captures and identifies by routing in `folder`, a run directory of its own with the same batches."""
     from moe_safety.pipeline import run_one
@@ -32,7 +47,7 @@ def reidentify(config: Config, run: RunDir, subject: Subject, folder: str) -> di
         run_one("capture", nested)
         run_one("identify", nested, pictures=False)
     found = set(read_selection(run, f"{folder}/{SELECTION}").experts)
-    base = set(read_selection(run).experts)
+    base = set(read_selection(run, selection_of_base(config)).experts)
     return {
         "experts": sorted(found),
         "kept": len(found & base),
@@ -45,9 +60,7 @@ def reidentify(config: Config, run: RunDir, subject: Subject, folder: str) -> di
 def _nested(config: Config, run: RunDir, subject: Subject, folder: str) -> Config:
     for name in (PROMPTS, BATCHES):
         run.write_bytes(f"{folder}/{name}", run.read_bytes(name))
-    by_routing = config.identify.model_copy(update={"method": "routing", "score": None})
-    own = {"run_dir": run.uri_of(folder), "model": subject.model, "identify": by_routing}
-    return config.model_copy(update=own)
+    return by_routing(config).model_copy(update={"run_dir": run.uri_of(folder), "model": subject.model})
 
 
 def _highest(run: RunDir, table: str) -> float | None:

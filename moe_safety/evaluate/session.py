@@ -9,12 +9,15 @@ from functools import cached_property, partial
 
 import pyarrow as pa
 
+from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, results_only
 from moe_safety.evaluate.harness import check_harness
 from moe_safety.evaluate.plan import ANSWERS, items_of, limits_of, write_exam
 from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
-from moe_safety.evaluate.reidentify import recapture_job, reidentify
+from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.evaluate.subjects import Subject, base_subject
+from moe_safety.identify.files import RISK
+from moe_safety.identify.places import PROMPTS
 from moe_safety.inputs.files import digest_of
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
 from moe_safety.judges import Judge, ask, check_judge, judge_inputs, make_judge
@@ -59,10 +62,12 @@ class Session:
 
     def stage(self, subject: Subject, reads: Sequence[str] = ()) -> Stage:
         """What decides a subject's results."""
+        anew = self._is_identified(subject)
+        batches = (BATCHES,) if anew or self.config.evaluate.split == "train" else ()
         return Stage(
             self.folder(subject).replace("eval", "evaluate", 1),
-            settings=self._settings,
-            reads=("prompts.parquet", *reads),
+            settings=self._settings | (self._identifying if anew else {}),
+            reads=(PROMPTS, *batches, *((RISK, self._before) if anew else ()), *reads),
             others=subject.identity | self._others,
             folder=self.folder(subject),
         )
@@ -103,6 +108,16 @@ class Session:
 
     def _anew(self, subject: Subject) -> str:
         return f"{self.folder(subject)}/identify"
+
+    @cached_property
+    def _before(self) -> str:
+        """The base's selection that a hardened model's is compared with."""
+        return selection_of_base(self.config)
+
+    @cached_property
+    def _identifying(self) -> dict[str, object]:
+        config = by_routing(self.config)
+        return {"identify": results_only(config.identify), "capture": results_only(config.capture)}
 
     @cached_property
     def _settings(self) -> dict[str, object]:

@@ -17,7 +17,7 @@ from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.subjects import Subject, base_subject, configured_subject
 from moe_safety.models.load import check_loadable
 from moe_safety.rundir import Outcome, RunDir, is_finished, run_stage
-from moe_safety.rundir.stage import discard
+from moe_safety.rundir.stage import check_not_refused, discard
 
 
 def evaluate(config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -46,9 +46,13 @@ def evaluate_all(
         subject.name: session.stage(subject, reads=() if subject == base else _results(session, base))
         for subject in everyone
     }
-    if force:
-        for stage in stages.values():
+    compared = all(map(run.exists, _results(session, base)))
+    for name, stage in stages.items():
+        if force:
             discard(run, stage)
+        elif compared or name == base.name:
+            # All of them are examined together, so none may be refused when others were begun.
+            check_not_refused(run, stage)
     waiting = [subject for subject in subjects if not is_finished(run, stages[subject.name].name)]
 
     def body(subject: Subject) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,15 @@ def wilson(count: int, n: int, unparsed: int = 0) -> Rate:
 
     interval = binomtest(count, n).proportion_ci(LEVEL, method="wilson")
     return Rate(count / n, n, float(interval.low), float(interval.high), unparsed)
+
+
+def pessimistic(rate: Mapping[str, Any]) -> Rate:
+    """The rate, with its interval, if every answer that the judge could not read counted: a model that babbles is not
+    safe. For what should be low."""
+    if rate["value"] is None:
+        return Rate(None, 0, None, None)
+    unparsed = rate.get("unparsed", 0)
+    return wilson(round(rate["value"] * rate["n"]) + unparsed, rate["n"], unparsed)
 
 
 def mcnemar(b: int, c: int) -> float:

@@ -76,7 +76,11 @@ def _side_by_side(config: Config, arms: Sequence[Arm], force: bool, told: Told) 
                 running[task.remote(arm, force)] = arm
             (done, *_), _ = ray.wait(list(running))
             arm = running.pop(done)
-            told(arm, _manifest(ray.get(done)))
+            try:
+                result = ray.get(done)
+            except ray.exceptions.RayError as error:
+                raise RunError(f"{arm.name}: its process died: {str(error).splitlines()[0]}") from error
+            told(arm, _manifest(result))
     finally:
         for reference in running:
             ray.cancel(reference)

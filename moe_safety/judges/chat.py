@@ -100,7 +100,7 @@ class ChatClient:
             asked = error.headers.get("Retry-After", "")
             return _TryAgain(status, min(int(asked), LONGEST_WAIT) if asked.isdecimal() else 0)
         # These it will say to every question.
-        if error.code == 401:
+        if error.code in (401, 402, 403):
             return InputError(f"the endpoint refuses the key ({status})", key=f"{self.key}.key_env")
         if error.code == 404 or 300 <= error.code < 400:
             return InputError(f"{self.config.base_url} knows no such address or model ({status})", key=self.key)

@@ -34,14 +34,17 @@ class EndpointJudge(Judge):
     def _judge(self, exchange: Exchange) -> Verdict:
         body = self._body(*exchange)
         asked = [self.config.base_url, body]
-        reply = self.cache.get(asked)
-        if reply is None:
-            try:
-                reply = self.client.complete(body)
-            except CallFailed as failure:
-                return Verdict("unparsed", str(failure))
+        kept = self.cache.get(asked)
+        if kept is not None:
+            return self.reader(kept)
+        try:
+            reply = self.client.complete(body)
+        except CallFailed as failure:
+            return Verdict("unparsed", str(failure))
+        verdict = self.reader(reply)
+        if verdict.label != "unparsed":  # Another time it may say something that can be read.
             self.cache.put(asked, reply)
-        return self.reader(reply)
+        return verdict
 
     def _body(self, prompt: str, response: str) -> dict[str, Any]:
         # How the endpoint turns text into tokens is not ours to say, so marks that a chat is made of are broken.

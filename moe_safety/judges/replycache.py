@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ class ReplyCache:
         return reply if isinstance(reply, str) else None
 
     def put(self, asked: Any, reply: str) -> None:
+        """Keeps a reply; where nothing can be written it is good for this once."""
         path = self._path(asked)
-        path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(f".{uuid.uuid4().hex}")
-        aside.write_text(json.dumps({"reply": reply}), encoding="utf-8")
-        aside.replace(path)
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_text(json.dumps({"reply": reply}), encoding="utf-8")
+            aside.replace(path)
 
     def _path(self, asked: Any) -> Path:
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

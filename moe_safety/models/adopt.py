@@ -8,7 +8,6 @@ from functools import cache
 from types import MethodType
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from moe_safety.models.decoder import decoder_of

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from moe_safety.evaluate.arms import ROUTER
+from moe_safety.evaluate.statistics import pessimistic
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import Arm, Rate
 from moe_safety.report.context.experts import Identification
@@ -33,7 +35,8 @@ def caveats(context: Context) -> list[str]:
     base, best = context.base, context.best
     if base is None or best is None or best.measures["asr"]["value"] is None:
         return []
-    return [*_by_chance(best, [arm for arm in context.arms if arm.by_chance]), *_elsewhere(base, best)]
+    chance = _by_chance(best, [arm for arm in context.arms if arm.by_chance])
+    return [*_unread(best), *chance, *_elsewhere(base, best)]
 
 
 def _of_comparison(base: Arm, best: Arm) -> str:
@@ -41,13 +44,14 @@ def _of_comparison(base: Arm, best: Arm) -> str:
     if before["asr"]["value"] is None or after["asr"]["value"] is None:
         return "No attack was evaluated, so nothing is known of a repair."
     drop = f"from {rate_text(before['asr'])} to {rate_text(after['asr'])}"
-    if after["asr"]["high"] < before["asr"]["low"]:
+    worst = {name: pessimistic(after[name]) for name in ("asr", *_HARMLESS)}
+    if worst["asr"].high is not None and worst["asr"].high < before["asr"]["low"]:
         sentence = f"With {best.name}, attack success on held-out goals falls {drop}"
     else:
         sentence = f"No arm lowers attack success beyond chance: with {best.name}, the best, it goes {drop}"
     asked = [name for name in _HARMLESS if None not in (before[name]["value"], after[name]["value"])]
     if asked:
-        dearer = any(after[name]["low"] > before[name]["high"] for name in asked)
+        dearer = any((worst[name].low or 0.0) > before[name]["high"] for name in asked)
         prices = [
             f"{after[name]['value']:.3f} of {_HARMLESS[name]} (base {before[name]['value']:.3f})" for name in asked
         ]
@@ -59,7 +63,18 @@ def _what_changed(arm: Arm) -> str:
     share = arm.measures.get("changed_ratio")
     if share is None:
         return ""
-    return f"; {share:.1%} of the parameters changed" + (", none outside its selection" if arm.verify == "pass" else "")
+    free = "its selection and the routers" if arm.name.endswith(ROUTER) else "its selection"
+    return f"; {share:.1%} of the parameters changed" + (f", none outside {free}" if arm.verify == "pass" else "")
+
+
+def _unread(best: Arm) -> list[str]:
+    """A model that babbles neither gives in nor refuses, and is not safe for it."""
+    rates = {name: best.measures[name] for name in ("asr", *_HARMLESS) if best.measures[name].get("unparsed")}
+    if not rates:
+        return []
+    asked = {"asr": "attacks", **_HARMLESS}
+    told = [f"{rate['unparsed']} of {rate['n']} answers to {asked[name]}" for name, rate in rates.items()]
+    return [f"The judge could not read {_list(told)} of {best.name}; the verdict counts each of them against it."]
 
 
 def _by_chance(best: Arm, controls: Sequence[Arm]) -> list[str]:
@@ -67,9 +82,9 @@ def _by_chance(best: Arm, controls: Sequence[Arm]) -> list[str]:
     known = [arm for arm in controls if arm.measures["asr"]["value"] is not None]
     if not known or not best.name.startswith("selective"):
         return []
-    arm = min(known, key=lambda one: one.measures["asr"]["value"])
-    rate = arm.measures["asr"]
-    if rate["low"] > best.measures["asr"]["high"]:
+    arm = min(known, key=lambda one: pessimistic(one.measures["asr"]).value or 0.0)
+    rate, worst = arm.measures["asr"], pessimistic(best.measures["asr"]).high
+    if worst is not None and rate["low"] > worst:
         return [f"Experts chosen at random ({arm.name}) leave it at {rate_text(rate)}: the choice of experts matters."]
     end = "so these figures do not show that the choice of experts matters."
     return [f"Experts chosen at random ({arm.name}) bring it to {rate_text(rate)}, {end}"]
@@ -80,7 +95,7 @@ def _elsewhere(base: Arm, best: Arm) -> list[str]:
     rates = {name: rate for name, rate in best.reattack.items() if rate["value"] is not None}
     if not rates:
         return []
-    name = max(rates, key=lambda each: rates[each]["value"])
+    name = max(rates, key=lambda each: pessimistic(rates[each]).value or 0.0)
     before = base.reattack[name]["value"] if name in base.reattack else None
     known = "" if before is None else f" (base {before:.3f})"
     return [f"In {name}, a wrapper that training never saw, {rate_text(rates[name])} of the attacks succeed{known}."]
@@ -105,8 +120,11 @@ def _what_is_missing(context: Context) -> str:
 
 
 def rate_text(rate: Rate) -> str:
-    """A rate with its interval."""
-    return "none" if rate["value"] is None else f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]"
+    """A rate with its interval, and how many answers got no verdict."""
+    if rate["value"] is None:
+        return "none"
+    unread = f", {rate['unparsed']} unparsed" if rate.get("unparsed") else ""
+    return f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}{unread}]"
 
 
 def _list(names: Sequence[str]) -> str:

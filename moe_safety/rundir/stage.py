@@ -59,15 +59,12 @@ def run_stage(
 
     `check` fails where the work cannot be done. It is asked only where there is work, and before anything changes.
     """
-    # As they will be read back: lists for tuples, and nothing that JSON does not know.
-    stage = replace(stage, settings=json.loads(json.dumps(stage.settings)))
+    stage = _plain(stage)
     with stage_lock(run, stage.name.replace("/", ".")):
         inputs = _hash_inputs(run, stage)
         stored = _stored(run, stage.name)
         if stored is not None and not force:
-            change = _change(stage, inputs, stored)
-            if change and not stage.remade and _left_something(run, stage, stored):
-                raise InputError(f"{change}; use --force to do it again, or another run_dir", file=run.uri)
+            change = _refused(run, stage, inputs, stored)
             if not change and stored["status"] == "done" and _intact(run, stored["outputs"]):
                 return {**stored, "skipped": True}
         check()
@@ -93,6 +90,26 @@ def run_stage(
         run.write_json(manifest_name(stage.name), manifest)
         _collect(run)
         return {**manifest, "skipped": False}
+
+
+def check_not_refused(run: RunDir, stage: Stage) -> None:
+    """The error with which `run_stage` would refuse, for a caller that is about to change what the stage left."""
+    stage = _plain(stage)
+    if (stored := _stored(run, stage.name)) is not None:
+        _refused(run, stage, _hash_inputs(run, stage), stored)
+
+
+def _plain(stage: Stage) -> Stage:
+    """With settings as they will be read back: lists for tuples, and nothing that JSON does not know."""
+    return replace(stage, settings=json.loads(json.dumps(stage.settings)))
+
+
+def _refused(run: RunDir, stage: Stage, inputs: dict[str, str], stored: dict[str, Any]) -> str | None:
+    """What has changed, if anything; an error where another configuration's work would be overwritten."""
+    change = _change(stage, inputs, stored)
+    if change and not stage.remade and _left_something(run, stage, stored):
+        raise InputError(f"{change}; use --force to do it again, or another run_dir", file=run.uri)
+    return change
 
 
 def _left_something(run: RunDir, stage: Stage, stored: dict[str, Any]) -> bool:

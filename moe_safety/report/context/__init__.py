@@ -67,6 +67,11 @@ class Context:
         return sorted({name for arm in self.arms for name in arm.by_category})
 
     @property
+    def batches(self) -> list[str]:
+        """Training batches that were examined."""
+        return sorted({name for arm in self.arms for name in arm.by_batch}, key=int)
+
+    @property
     def tasks(self) -> list[str]:
         return list(dict.fromkeys(name for arm in self.arms for name in arm.tasks))
 
@@ -107,6 +112,7 @@ def files_read(run: RunDir) -> tuple[str, ...]:
     tables = (PROMPTS, RISK, EXPERT_GRADIENTS, EXPERT_EFFECTS, SELECTION, SERVING, OVERLAP, AGREEMENT, COMPARISON)
     logs = [f"{stage}/{METADATA}" for stage in read_manifests(run) if stage.startswith("train/")]
     answers = [f"{name.removesuffix('.json')}/responses.parquet" for name in evaluated]
+    evaluated += run.names("eval/train", ".json")
     swept = [results_of(stage) for stage in read_manifests(run) if is_sweep(stage)]
     return tuple(filter(run.exists, [*tables, *swept, *logs, *evaluated, *answers]))
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from moe_safety.evaluate.compare import COMPARISON
+from moe_safety.evaluate.statistics import pessimistic
 from moe_safety.evaluate.subjects import BASE
 from moe_safety.rundir import RunDir
 
@@ -27,6 +28,10 @@ class Arm:
     """Its object in `comparison.json`; without a comparison the same as far as it was evaluated."""
     evaluated: Mapping[str, Any]
     """`eval/ARM.json`; empty where it is not there."""
+    on_training: Mapping[str, Any]
+    """The same on the prompts of training batches, `eval/train/ARM.json`."""
+    is_compared: bool
+    """Whether the comparison names it, where there is one: a further checkpoint has no arm's history."""
 
     @property
     def verify(self) -> str:
@@ -39,8 +44,8 @@ class Arm:
 
     @cached_property
     def harm(self) -> float:
-        """Attack success and both over-refusals, added up."""
-        return sum(worst(self.measures[name]) for name in _HARM)
+        """Attack success and both over-refusals, added up; what was not measured counts as nothing."""
+        return sum(pessimistic(self.measures[name]).value or 0.0 for name in _HARM)
 
     @property
     def reattack(self) -> Mapping[str, Rate]:
@@ -56,6 +61,11 @@ class Arm:
     def by_category(self) -> Mapping[str, Rate]:
         """Attack success."""
         return {name: rates["asr"] for name, rates in self.evaluated.get("by_category", {}).items()}
+
+    @property
+    def by_batch(self) -> Mapping[str, Rate]:
+        """Attack success on the goals of each training batch."""
+        return {name: rates["asr"] for name, rates in self.on_training.get("by_batch_idx", {}).items()}
 
     @property
     def shift(self) -> Mapping[str, Any]:
@@ -74,21 +84,29 @@ class Arm:
         return sum(line) / len(line) if line else None
 
 
-def worst(rate: Rate) -> float:
-    """The rate if every unparsed answer counted; nothing measured counts as nothing."""
-    return (rate["value"] or 0.0) + (rate.get("unparsed", 0) / rate["n"] if rate["n"] else 0.0)
-
-
 def read_arms(run: RunDir) -> list[Arm]:
     """The base first, then in the order of the comparison."""
-    evaluated = {name.removeprefix("eval/").removesuffix(".json"): name for name in run.names("eval", ".json")}
-    reports = {name: run.read_json(file) for name, file in evaluated.items()}
-    if run.exists(COMPARISON):
-        compared = run.read_json(COMPARISON)
-    else:
-        compared = [{"arm": name, **found["overall"], **found} for name, found in reports.items()]
-        compared.sort(key=lambda found: found["arm"] != BASE)
-    return [Arm(found["arm"], found, reports.get(found["arm"], {})) for found in compared]
+    reports, on_training = _reports(run, "eval"), _reports(run, "eval/train")
+    compared = run.read_json(COMPARISON) if run.exists(COMPARISON) else []
+    known = {found["arm"] for found in compared}
+    # Repeats with other seeds are told of beside their arm.
+    further = [
+        {"arm": name, **found["overall"], **found}
+        for name, found in reports.items()
+        if name not in known and name.partition(".seed-")[0] not in known
+    ]
+    further.sort(key=lambda found: found["arm"] != BASE)
+    return [
+        Arm(name, found, reports.get(name, {}), on_training.get(name, {}), name in known or not known)
+        for found in [*compared, *further]
+        for name in [found["arm"]]
+    ]
+
+
+def _reports(run: RunDir, folder: str) -> dict[str, Any]:
+    """By arm."""
+    names = [name for name in run.names(folder, ".json") if not name.endswith(f"/{COMPARISON}")]
+    return {name.removeprefix(f"{folder}/").removesuffix(".json"): run.read_json(name) for name in names}
 
 
 def base_of(arms: list[Arm]) -> Arm | None:
@@ -97,5 +115,6 @@ def base_of(arms: list[Arm]) -> Arm | None:
 
 def best_of(arms: list[Arm]) -> Arm | None:
     """The repaired arm with the least harm, of those that changed only what they may; the smaller one of equals."""
-    able = [arm for arm in arms if arm.name != BASE and arm.verify != "fail" and not arm.by_chance]
+    repaired = [arm for arm in arms if arm.name != BASE and arm.is_compared]
+    able = [arm for arm in repaired if arm.verify != "fail" and not arm.by_chance]
     return min(able, key=lambda arm: (arm.harm, arm.measures.get("changed_ratio") or 0.0), default=None)
