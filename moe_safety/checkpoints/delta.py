@@ -16,7 +16,7 @@ import numpy as np
 from moe_safety.checkpoints.examine import Examination, open_both
 from moe_safety.checkpoints.folder import Stored, open_file
 from moe_safety.checkpoints.verify import Report, judge
-from moe_safety.errors import InputError
+from moe_safety.errors import InputError, RunError
 from moe_safety.rundir import RunDir
 
 _KIND = "moe-safety delta 1"
@@ -46,7 +46,7 @@ def extract_delta(base: str | Path, tuned: str | Path, out: str | Path, *, trust
     if report.violations:
         first, others = report.violations[0], len(report.violations) - 1
         more = f"; and {others} more" if others else ""
-        raise InputError(f"a delta holds experts and routers, and more changed: {first}{more}", file=tuned)
+        raise RunError(f"{tuned}: a delta holds experts and routers, and more changed: {first}{more}")
     folder, slash, name = str(out).rpartition("/")
     with RunDir(folder + slash or ".").writing(name) as path:
         _write(Path(path), found, report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -13,7 +14,9 @@ UNION_TAGS = frozenset({"derived", "files", "int", "literal['auto']"})
 class Section(BaseModel):
     """A strict part of the configuration: an unknown key or a wrong type is an error, and values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 def resource(default: Any, **constraints: Any) -> Any:
@@ -47,13 +50,55 @@ def without_secrets(uri: str) -> str:
     """The URI itself, unless it carries a password or a signature: what a configuration says is kept in manifests."""
     place, _, query = uri.partition("://")[2].partition("?")
     user, at, _ = place.rpartition("@")
-    if (at and ":" in user) or any(name.startswith("sig=") for name in query.split("&")):
+    options = {option.partition("=")[0] for option in query.split("&") if option}
+    if (at and ":" in user) or options & {"sig", "client_secret", "access_key", "secret_key", "session_token"}:
         raise ValueError("holds a password; give it in the environment (AWS_SECRET_ACCESS_KEY and the like)")
+    if unknown := sorted(options - _OPTIONS):
+        raise ValueError(f"has an option '{unknown[0]}' that is none of {', '.join(sorted(_OPTIONS))}")
     return uri
+
+
+_OPTIONS = frozenset(
+    {
+        "allow_bucket_creation",
+        "allow_bucket_deletion",
+        "anonymous",
+        "blob_storage_authority",
+        "blob_storage_scheme",
+        "check_directory_existence_before_creation",
+        "dfs_storage_authority",
+        "dfs_storage_scheme",
+        "enable_tls",
+        "endpoint_override",
+        "force_virtual_addressing",
+        "region",
+        "retry_limit_seconds",
+        "scheme",
+        "tls_ca_file_path",
+        "tls_verify_certificates",
+        "allow_delayed_open",
+        "tenant_id",
+        "client_id",
+    }
+)
+"""Of pyarrow's file systems, those that are no secret: what is not known to be harmless goes into no manifest."""
+
+
+def _in_full(place: str) -> str:
+    """A local path from the root: workers may stand in another folder."""
+    return place if "://" in place else os.path.abspath(place)
+
+
+def _in_full_if_there(place: str) -> str:
+    return _in_full(place) if "://" not in place and os.path.isdir(place) else place
 
 
 Place = Annotated[str, AfterValidator(without_secrets)]
 """A path or a URI."""
+Folder = Annotated[Place, AfterValidator(_in_full)]
+"""One that this program makes."""
+FolderOrName = Annotated[Place, AfterValidator(_in_full_if_there)]
+"""A folder that is there, or the name of something elsewhere."""
 
 
 class ModelJob(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from moe_safety.config.base import Place, Section
+from moe_safety.config.base import Folder, Section
 from moe_safety.config.batches import BatchesConfig
 from moe_safety.config.capture import CaptureConfig
 from moe_safety.config.compare import CompareConfig
@@ -20,7 +20,7 @@ from moe_safety.config.train import TrainConfig
 
 
 class Config(Section):
-    run_dir: Place
+    run_dir: Folder
     """Where everything is written: a folder, or a URI that pyarrow understands (`s3://bucket/prefix`)."""
     seed: int = Field(42, ge=0)
     """Fixes splits, templates, sampling and the order of batches."""

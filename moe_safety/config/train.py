@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from moe_safety.config.base import Section, resource
 
 KL = Literal["forward", "reverse", "symmetric"]
+
+DEEPSPEED_OURS = {
+    "train_batch_size": "train.num_workers",
+    "train_micro_batch_size_per_gpu": "train.micro_batch_tokens",
+    "gradient_accumulation_steps": "train.batches_per_worker",
+    "gradient_clipping": "train.clip",
+    "optimizer": "train.learning_rate and train.weight_decay",
+    "scheduler": "train.schedule",
+    "bf16": "model.dtype",
+    "fp16": "model.dtype",
+}
+"""What a DeepSpeed configuration may not set, and where it is set here."""
 
 
 class RouterConfig(Section):
@@ -32,8 +44,9 @@ class TrainConfig(Section):
     model chose for it, however its hidden states move."""
     shuffle_batches: bool = True
     """Shuffle the order of batches, by seed and epoch; inside a batch order never changes."""
-    batch_weights: dict[str, float] = Field(default_factory=dict)
-    """How much a batch's loss counts, by its `batch_idx` or its category; 1 unless given."""
+    batch_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """How much a batch's loss counts, by its `batch_idx` or its category; 1 unless given. None is less than 0, which
+    would teach a model to give in."""
     num_rounds: int = Field(1, ge=1)
     """A round is an expert phase and, if enabled, a router phase."""
     reidentify: bool = False
@@ -68,11 +81,26 @@ class TrainConfig(Section):
     max_failures: int = resource(3, ge=0)
     """How often workers that died are started again."""
 
+    @field_validator("deepspeed")
+    @classmethod
+    def _is_deepspeed(cls, given: int | dict[str, Any]) -> int | dict[str, Any]:
+        if isinstance(given, dict):
+            for key in given.keys() & DEEPSPEED_OURS.keys():
+                raise ValueError(f"`{key}` is set by {DEEPSPEED_OURS[key]}")
+            zero = given.get("zero_optimization", {})
+            if not isinstance(zero, dict) or zero.get("stage", 0) not in (0, 1, 2, 3):
+                raise ValueError("zero_optimization is a mapping whose stage is 0, 1, 2 or 3")
+        return given
+
     @property
     def zero_stage(self) -> int:
         """ZeRO's, wherever it is given."""
         given = self.deepspeed
         return given if isinstance(given, int) else int(given.get("zero_optimization", {}).get("stage", 0))
+
+    @property
+    def on_deepspeed(self) -> bool:
+        return isinstance(self.deepspeed, dict) or self.deepspeed > 0
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
@@ -82,6 +110,10 @@ class TrainConfig(Section):
             raise ValueError("launch: process has one worker; num_workers says more")
         if self.mode == "baseline" and (self.router.enabled or self.masking == "routing" or self.routing == "replay"):
             raise ValueError("mode: baseline moves every parameter; it has no router phase, masking or replay")
+        if self.launch == "process" and self.on_deepspeed:
+            raise ValueError("launch: process trains on plain PyTorch; deepspeed wants workers, launch: ray")
+        if self.routing == "replay" and self.zero_stage == 3:
+            raise ValueError("routing: replay keeps the first model's experts, which ZeRO-3 spreads; take stage 2")
         if self.compile and self.zero_stage == 3:
             raise ValueError("compile: compiled layers do not wait for the parameters that ZeRO-3 brings in")
         return self

@@ -58,13 +58,12 @@ def _side_by_side(config: Config, arms: Sequence[Arm], force: bool, told: Told) 
     starts Ray Train workers holds nothing, and these wait for their places."""
     import ray
 
-    from moe_safety.jobs.cluster import connect, groups_of_workers
+    from moe_safety.jobs.cluster import connect, gpus_of_workers, groups_of_workers
 
     connect()
-    has_gpus = bool(ray.cluster_resources().get("GPU", 0))
     here = config.train.launch == "process"
-    options = {"num_cpus": int(here), "num_gpus": int(here and has_gpus), "max_retries": config.train.max_failures}
-    task = ray.remote(_task).options(**options)
+    holds = {"num_cpus": int(here), "num_gpus": gpus_of_workers(1) if here else 0}
+    task = ray.remote(_task).options(**holds, max_retries=config.train.max_failures)
     asked = config.compare.parallel
     at_once = groups_of_workers(config.train.num_workers) if asked == "auto" else asked
     running: dict[Any, Arm] = {}

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from moe_safety.config import GradientsConfig, ModelConfig
 from moe_safety.gradients.table import gradients_schema
 from moe_safety.jobs import pack
+from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.models.answers import Rows, make_rows
 from moe_safety.models.experts import Magnitudes, gradient_magnitudes
 from moe_safety.models.layout import MoELayout, inspect_model
@@ -56,8 +57,8 @@ class GradientCollector:
                 return gradient_magnitudes(
                     self.model, pieces, layout=self.layout, checkpointing=self.settings.checkpointing
                 )
-            except (torch.cuda.OutOfMemoryError, MemoryError):
-                if len(groups) == len(sizes):
+            except Exception as error:
+                if not is_out_of_memory(error) or len(groups) == len(sizes):
                     raise
             # Out of the failed attempt's frames, so that what they held is freed first.
             budget = budget // 2

@@ -10,24 +10,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import ray
 import torch
 from ray.data import ActorPoolStrategy
 
 from moe_safety.errors import InputError, MoeSafetyError, RunError
 from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
+from moe_safety.jobs.halving import Halving
 from moe_safety.jobs.parts import Parts
 from moe_safety.jobs.plan import Plan
 from moe_safety.jobs.progress import Progress
 from moe_safety.jobs.run import Handler, Job
-from moe_safety.jobs.watchdog import Watchdog
+from moe_safety.jobs.watchdog import Watchdog, forget_attempts
 from moe_safety.rundir import RunDir
 
 
 def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
     """Every item of `todo`, by one pool of actors; returns the tokens per second."""
     connect()
+    for job in jobs:
+        forget_attempts(job.parts)
     resources = jobs[0].resources
     gpus = gpus_per_replica(resources)
     works = [Work(job.plan.name, job.parts.folder, job.build) for job in jobs]
@@ -94,7 +96,7 @@ class Actor:
                 handler = self.handler(int(batch["job"][0]))
                 rows = parts.plan.rows(item)
                 notes: dict[str, Any] = dict(watchdog.notes)
-                table = handle_rows(handler, rows, notes)
+                table = Halving(parts, item, handler, notes)(rows)
                 parts.commit(item, table, notes)
             result |= {"rows": len(rows), "tokens": handler.tokens(rows)}
         except MoeSafetyError as error:
@@ -111,19 +113,3 @@ def _check_shared(parts: Parts) -> None:
     if not parts.run.exists(parts.plan.name):
         where = f"is not seen from {socket.gethostname()}; hosts work together in a folder that all share, or on s3://"
         raise InputError(where, file=parts.run.path(parts.plan.name), key="run_dir")
-
-
-def handle_rows(handler: Handler, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
-    """The item's part. Out of memory, the item is halved, and the halves again: a rule of the item alone."""
-    try:
-        return handler(rows, notes)
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-        if not handler.divisible or len(rows) < 2:
-            raise RunError(f"out of memory on one work item of {len(rows)} rows: {error}") from error
-    # Out of the handler's frame, so that what it held is freed first.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = len(rows) // 2
-    notes["halved"] = notes.get("halved", 0) + 1
-    halves = (rows.slice(0, middle), rows.slice(middle))
-    return pa.concat_tables([handle_rows(handler, half, notes) for half in halves])

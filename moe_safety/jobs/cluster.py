@@ -8,21 +8,25 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import ray
+from ray._private.state import state
+from ray._private.utils import read_ray_address
 from ray.data import DataContext
 
 from moe_safety.config import ModelJob
-from moe_safety.errors import RunError
+from moe_safety.errors import InputError, RunError
 
 
 def connect() -> None:
-    """Joins the cluster that RAY_ADDRESS names (a submitted job has it set), else starts Ray here. Idempotent."""
+    """Joins the cluster that RAY_ADDRESS names (a submitted job has it set), or one that `ray start` began on this
+    machine, else starts Ray here. Idempotent."""
     if not ray.is_initialized():
         # Quiet where nothing is wrong, and no usage report to anyone.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        if "RAY_ADDRESS" not in os.environ:
+        if "RAY_ADDRESS" not in os.environ and not read_ray_address():
             # Ray listens on every interface, and whoever it lets in can run code: it asks for a token, which would go
             # into the home folder if this one, of this process and its children alone, did not stand there already.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -42,15 +46,30 @@ def connect() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
+def most(resource: Literal["CPU", "GPU"]) -> int:
+    """How many the cluster has, or its autoscaler may bring: one that is at rest may stand there without a GPU."""
+    later = state.get_max_resources_from_cluster_config() or {}
+    return int(max(ray.cluster_resources().get(resource, 0), later.get(resource, 0)))
+
+
+def gpus_of_workers(size: int) -> int:
+    """GPUs that each of so many training workers takes: one, on a cluster that has any."""
+    there = most("GPU")
+    if 0 < there < size:
+        raise InputError(
+            f"asks for {size} workers with a GPU each, and the cluster has {there}", key="train.num_workers"
+        )
+    return int(there > 0)
+
+
 def groups_of_workers(size: int) -> int:
     """How many groups of so many training workers find places at once, a GPU each where there are any."""
-    resources = ray.cluster_resources()
-    return max(1, int((resources.get("GPU", 0) or resources.get("CPU", 1)) // size))
+    return max(1, (most("GPU") or most("CPU")) // size)
 
 
 def gpus_per_replica(job: ModelJob) -> int:
     """GPUs one replica takes on this cluster: none where there are none."""
-    return job.gpus_per_replica if ray.cluster_resources().get("GPU", 0) else 0
+    return job.gpus_per_replica if most("GPU") else 0
 
 
 def replicas(job: ModelJob, items: int) -> int:
@@ -58,8 +77,8 @@ def replicas(job: ModelJob, items: int) -> int:
     if job.replicas != "auto":
         wanted = job.replicas
     else:
-        resources, gpus = ray.cluster_resources(), gpus_per_replica(job)
-        wanted = int(resources["GPU"] // gpus) if gpus else int(resources.get("CPU", 1))
+        gpus = gpus_per_replica(job)
+        wanted = most("GPU") // gpus if gpus else most("CPU")
     return max(1, min(wanted, items))
 
 

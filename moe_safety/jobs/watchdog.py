@@ -1,4 +1,5 @@
-"""Ends an actor whose work item hangs: Ray starts another in its place, which takes the item up again."""
+"""Ends an actor whose work item hangs, and a run whose item ends every actor: Ray starts another in the place of one
+that died, without end."""
 
 from __future__ import annotations
 
@@ -7,16 +8,31 @@ import os
 import sys
 import threading
 import traceback
+from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
 
-from moe_safety.errors import RunError
+from moe_safety.errors import InputError, RunError
 from moe_safety.jobs.parts import Parts
 
-ATTEMPTS = 3
-"""So often an item may hang before the run ends with an error."""
+HANGS, DEATHS = 3, 6
+"""So often in a row an item may hang, or its process die, before the run ends with an error. Processes also die for
+reasons of their own."""
 _LAST_WORDS = 60.0
 """Seconds for the note that the watchdog leaves; a process that cannot even write it is ended all the same."""
+
+
+@dataclass
+class Attempts:
+    """How earlier attempts at an item ended."""
+
+    hung: int = 0
+    died: int = 0
+
+
+def forget_attempts(parts: Parts) -> None:
+    """A command begins to count anew."""
+    parts.run.delete_folder(f"{parts.folder}/_attempts")
 
 
 class Watchdog:
@@ -24,23 +40,31 @@ class Watchdog:
 
     def __init__(self, parts: Parts, item: int, limit: float | None) -> None:
         self.parts, self.item, self.limit = parts, item, limit
-        self.note = f"{parts.folder}/_hung/part-{item:06d}.json"
-        self.notes: dict[str, int] = {}
-        """What a user should know of the item: how often it hung before."""
+        self.note = f"{parts.folder}/_attempts/part-{item:06d}.json"
+        self.before = self._read()
         self.timer = threading.Timer(limit or 0, self._end)
         self.timer.daemon = True
 
+    @property
+    def notes(self) -> dict[str, int]:
+        """What a user should know of the item."""
+        return {"hung": self.before.hung} if self.before.hung else {}
+
     def __enter__(self) -> Self:
+        where = f"{self.parts.folder}: work item {self.item}"
+        if self.before.hung >= HANGS:
+            raise RunError(
+                f"{where} took longer than {self.limit:g} s, {HANGS} times in a row; "
+                f"{self.parts.run.path(self._trace)} says where; the key is `item_timeout`"
+            )
+        if self.before.died >= DEATHS:
+            raise RunError(
+                f"{where} ended its process {DEATHS} times in a row; most likely the machine has too little memory for "
+                "it, or code that it calls has a fault"
+            )
+        # If nothing is heard of this attempt again, its process has died.
+        self._write(Attempts(self.before.hung, self.before.died + 1))
         if self.limit is not None:
-            if times := self._times():
-                self.notes["hung"] = times
-            if times >= ATTEMPTS:
-                # Counted anew when the command is run again.
-                self.parts.run.delete(self.note)
-                raise RunError(
-                    f"{self.parts.folder}: work item {self.item} took longer than {self.limit:g} s, {ATTEMPTS} times "
-                    f"in a row; {self.parts.run.path(self._trace)} says where; the key is `item_timeout`"
-                )
             self.timer.start()
         return self
 
@@ -48,21 +72,25 @@ class Watchdog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.timer.cancel()
-        if self.notes and error is None:
-            self.parts.run.delete(self.note)
+        self.parts.run.delete(self.note)
 
     @property
     def _trace(self) -> str:
         return f"{self.parts.folder}/_errors/part-{self.item:06d}.txt"
 
-    def _times(self) -> int:
+    def _read(self) -> Attempts:
         run = self.parts.run
-        return int(run.read_json(self.note)["times"]) if run.exists(self.note) else 0
+        try:
+            return Attempts(**run.read_json(self.note)) if run.exists(self.note) else Attempts()
+        except (InputError, TypeError):
+            return Attempts()
+
+    def _write(self, attempts: Attempts) -> None:
+        self.parts.run.write_json(self.note, asdict(attempts))
 
     def _end(self) -> None:
         faulthandler.dump_traceback_later(_LAST_WORDS, exit=True)
-        run, times = self.parts.run, self._times() + 1
         stacks = "\n".join("".join(traceback.format_stack(frame)) for frame in sys._current_frames().values())
-        run.write_bytes(self._trace, stacks.encode())
-        run.write_json(self.note, {"times": times})
+        self.parts.run.write_bytes(self._trace, stacks.encode())
+        self._write(Attempts(self.before.hung + 1, self.before.died))
         os._exit(1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 from pyarrow import fs
@@ -24,19 +24,24 @@ def fetched(uri: str, cache: Path) -> Path:
     if not files:
         raise InputError("holds no files", file=uri.partition("?")[0])
     copy = cache / hashlib.sha256(repr((store.root, files)).encode()).hexdigest()
-    if copy.is_dir():
-        return copy
-    filling = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
-    filling.mkdir(parents=True)
     try:
-        for name, size, _ in files:
-            store.fetch(name, filling / name)
-            if (filling / name).stat().st_size != size:
-                raise RunError(f"{store.path(name)}: changed while it was fetched; run the command again")
-        if not copy.is_dir():
-            os.rename(filling, copy)
+        cache.mkdir(parents=True, exist_ok=True)
+        # Replicas of one host want the same copy at once: the first fetches it, and the others wait.
+        with open(cache / f".{copy.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not copy.is_dir():
+                _fetch(store, files, copy)
     except OSError as error:
         raise RunError(f"{uri.partition('?')[0]}: cannot be fetched to {cache}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(filling, ignore_errors=True)
     return copy
+
+
+def _fetch(store: RunDir, files: list[tuple[str, int, int]], copy: Path) -> None:
+    filling = copy.with_name(f".{copy.name}")
+    shutil.rmtree(filling, ignore_errors=True)  # What a killed process had of it.
+    filling.mkdir()
+    for name, size, _ in files:
+        store.fetch(name, filling / name)
+        if (filling / name).stat().st_size != size:
+            raise RunError(f"{store.path(name)}: changed while it was fetched; run the command again")
+    os.rename(filling, copy)

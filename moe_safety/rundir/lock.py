@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from moe_safety.rundir.lease import identity, lease, taken
-from moe_safety.rundir.storage import RunDir
+from moe_safety.rundir.storage import RunDir, refusals
 
 
 @contextmanager
@@ -23,14 +23,16 @@ def stage_lock(run: RunDir, stage: str) -> Iterator[None]:
             yield
         return
     path = Path(run.path(f"locks/{stage}.lock"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise taken(run, stage, file.read()) from None
-        file.truncate(0)
-        json.dump(identity(), file)
-        file.flush()
+    with ExitStack() as stack:
+        with refusals(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path, "a+", encoding="utf-8"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise taken(run, stage, file.read()) from None
+            file.truncate(0)
+            json.dump(identity(), file)
+            file.flush()
         yield

@@ -180,6 +180,16 @@ def discard(run: RunDir, stage: Stage) -> None:
         run.delete_folder(stage.folder)
 
 
+def discard_all(run: RunDir, prefix: str) -> None:
+    """Deletes what all stages left whose names begin so."""
+    for name in run.names("manifests", ".json"):
+        stored = run.read_json(name)
+        if stored["stage"].startswith(prefix):
+            run.delete(name)
+            for output in stored.get("outputs", {}):
+                run.delete(output)
+
+
 def _collect(run: RunDir) -> None:
     """`manifest.json`: all stages in one file, for people; made anew from the stages' own each time."""
     stages = [run.read_json(name) for name in run.names("manifests", ".json")]

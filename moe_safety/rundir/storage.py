@@ -84,7 +84,7 @@ class RunDir:
     @contextmanager
     def filling(self, folder: str) -> Iterator[Path]:
         """A local folder whose files become those of `folder`. Not atomic: what names them, written after, is."""
-        with _refusals(self.path(folder)):
+        with refusals(self.path(folder)):
             if self.is_local:
                 os.makedirs(self.path(folder), exist_ok=True)
                 yield Path(self.path(folder))
@@ -149,7 +149,7 @@ class RunDir:
     def writing(self, name: str) -> Iterator[str]:
         """A local file to fill. It becomes `name` when the block ends well, and vanishes when it does not."""
         target = self.path(name)
-        with _refusals(target, "; nothing was overwritten"):
+        with refusals(target, "; nothing was overwritten"):
             if self.is_local:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 filled = f"{os.path.dirname(target)}/.{os.path.basename(target)}.{uuid.uuid4().hex}.tmp"
@@ -173,7 +173,7 @@ class RunDir:
 
 
 @contextmanager
-def _refusals(path: str, also: str = "") -> Iterator[None]:
+def refusals(path: str, also: str = "") -> Iterator[None]:
     """A disk or a store that does not take what is written ends the command with one line."""
     try:
         yield

@@ -36,7 +36,7 @@ class Checkpoints:
 
     def save(self, progress: Progress, engine: Engine) -> str:
         """Writes a checkpoint and forgets old ones; every worker calls it. Returns its name."""
-        name = f"{self.folder}/step-{progress.step:08d}"
+        name = self._name(progress.step)
         if self.world.rank == 0:
             # What a killed attempt may have left there has no marker.
             self.run.delete_folder(name)
@@ -59,15 +59,30 @@ class Checkpoints:
         return name
 
     def load_latest(self, engine: Engine) -> Progress:
-        """The newest whole checkpoint, or a fresh start."""
+        """The newest whole checkpoint, or a fresh start. Worker 0 chooses: another might see a folder as it was."""
+        step = self.world.first([self._choose() if self.world.rank == 0 else 0])[0]
+        if step == 0:
+            return Progress()
+        name = self._name(int(step))
+        stored = self._stored(f"{name}.json")
+        if stored is None:
+            raise RunError(f"{self.run.path(name)}: worker {self.world.rank} does not see the checkpoint")
+        with self.run.reading(name) as local:
+            engine.load(local)
+        return Progress(stored["step"], stored["log"])
+
+    def _choose(self) -> int:
+        """The step of the newest checkpoint that can be gone on from; 0 for none. Those passed over are forgotten:
+        being newer, they would outlive every one that is yet to come."""
         for marker in reversed(self._markers()):
             stored = self._stored(marker)
-            if stored is None or stored["identity"] != self.identity or not self._whole(stored["files"]):
-                continue
-            with self.run.reading(marker.removesuffix(".json")) as local:
-                engine.load(local)
-            return Progress(stored["step"], stored["log"])
-        return Progress()
+            if stored is not None and stored["identity"] == self.identity and self._whole(stored["files"]):
+                return stored["step"]
+            self._forget(marker)
+        return 0
+
+    def _name(self, step: int) -> str:
+        return f"{self.folder}/step-{step:08d}"
 
     def latest(self) -> str:
         """The newest one's path, for a message."""

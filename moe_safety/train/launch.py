@@ -7,7 +7,7 @@ import sys
 import uuid
 from typing import Any
 
-from moe_safety.errors import InputError, RunError
+from moe_safety.errors import InputError, MoeSafetyError, RunError
 from moe_safety.rundir import RunDir
 from moe_safety.train.task import Task
 from moe_safety.train.telling import listening
@@ -38,7 +38,10 @@ def _stored(run: RunDir, task: Task) -> dict[str, Any] | None:
     if not run.exists(task.outcome):
         return None
     stored = run.read_json(task.outcome)
-    return stored if stored["identity"] == task.identity and "error" not in stored else None
+    if stored["identity"] != task.identity or "error" in stored:
+        return None
+    whole = all(run.exists(name) and run.digest(name) == digest for name, digest in stored["files"].items())
+    return stored if whole else None
 
 
 def _on_ray(run: RunDir, task: Task) -> None:
@@ -52,12 +55,16 @@ def _on_ray(run: RunDir, task: Task) -> None:
 
     # On a busy machine workers take longer to start than Ray would wait.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
+    # Paths in the configuration are meant from where the command was given.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     connect()
     for starts_left in reversed(range(task.config.train.max_failures + 1)):
         try:
             with listening(run, task.told):
                 _fit(run, task)
             return
+        except MoeSafetyError:
+            raise
         except Exception as error:
             if run.exists(task.outcome):
                 # Workers have done their work, or one has left the reason why not, which tells more than this.
@@ -71,12 +78,13 @@ def _on_ray(run: RunDir, task: Task) -> None:
 
 
 def _fit(run: RunDir, task: Task) -> None:
-    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from moe_safety.jobs.cluster import gpus_of_workers
+
     settings, storage = task.config.train, f"{task.folder}/_ray"
-    on_gpu = ray.cluster_resources().get("GPU", 0) >= settings.num_workers
+    on_gpu = bool(gpus_of_workers(settings.num_workers))
     trainer = TorchTrainer(
         _on_worker,
         train_loop_config={"task": task},

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from moe_safety.config import TrainConfig
 from moe_safety.errors import RunError
+from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.train.checkpoint import Checkpoints, Progress
 from moe_safety.train.data import Batch, BatchData, check_whole
 from moe_safety.train.engines import Engine
@@ -60,7 +62,8 @@ class Loop:
         progress = self.checkpoints.load_latest(self.engine)
         for step in range(progress.step, self.steps):
             started = time.perf_counter()
-            row = self._step(step)
+            with self._naming(step):
+                row = self._step(step)
             row["seconds"] = time.perf_counter() - started
             progress.log.append(row)
             progress.step = step + 1
@@ -79,14 +82,15 @@ class Loop:
             passes = self._passes(batch)
             # The last kind of pass is the one that goes backward.
             backward = _Backward(self.engine, last_slot=slot == slots - 1, passes=passes[-1])
-            with _naming(batch):
-                loss = self.phase.run(batch, passes, 1 / len(here), backward)
+            loss = self.phase.run(batch, passes, 1 / len(here), backward)
             if batch:
                 losses[slot] = loss
                 tokens += sum(len(example) for example in batch.examples)
         by_batch = self._losses(here, losses)
         rate = learning_rate(self.peak_rate, step, self.steps, self.settings)
-        self.engine.step(rate)
+        norm = self.engine.step(rate)
+        if not math.isfinite(norm):
+            raise RunError(f"the gradient of {self._told(here)} is {norm}; {self._what_is_left()}")
         return {
             "step": step,
             "epoch": epoch,
@@ -122,9 +126,31 @@ class Loop:
         found = [by_rank[place % self.world.size][place // self.world.size] for place in range(len(here))]
         for batch, loss in zip(here, found, strict=True):
             if not math.isfinite(loss):
-                last = self.checkpoints.latest()
-                raise RunError(f"the loss of batch {batch} is {loss}; nothing was overwritten, last checkpoint: {last}")
+                raise RunError(f"the loss of batch {batch} is {loss}; {self._what_is_left()}")
         return found
+
+    @contextmanager
+    def _naming(self, step: int) -> Iterator[None]:
+        """Out of memory is said with the batches it happened on."""
+        try:
+            yield
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            _, within = divmod(step, self.steps_per_epoch)
+            here = self.sampler.order()[within * self.per_step : (within + 1) * self.per_step]
+            rows = max(self.sizes[batch] for batch in here)
+            raise RunError(
+                f"{self._told(here)}, of up to {rows} rows, does not fit the memory; lower train.micro_batch_tokens, "
+                "set train.checkpointing, or take a higher train.deepspeed stage"
+            ) from error
+
+    @staticmethod
+    def _told(batches: Sequence[int]) -> str:
+        return f"batch {', '.join(map(str, batches))}"
+
+    def _what_is_left(self) -> str:
+        return f"nothing was overwritten, last checkpoint: {self.checkpoints.latest()}"
 
 
 class _Backward:
@@ -136,26 +162,3 @@ class _Backward:
     def __call__(self, loss: torch.Tensor) -> None:
         self.left -= 1
         self.engine.backward(loss, self.last_slot and self.left == 0)
-
-
-class _naming:
-    """Out of memory is said with the batch it happened on."""
-
-    def __init__(self, batch: Batch | None) -> None:
-        self.batch = batch
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if _out_of_memory(error):
-            rows = len(self.batch.examples) if self.batch else 0
-            raise RunError(
-                f"batch {self.batch.batch_idx if self.batch else '?'} of {rows} rows does not fit the memory; "
-                "lower train.micro_batch_tokens, or set train.checkpointing"
-            ) from error
-
-
-def _out_of_memory(error: BaseException | None) -> bool:
-    # On a CPU torch has no class of its own for it.
-    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    return on_cpu or isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)

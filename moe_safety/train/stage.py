@@ -39,6 +39,7 @@ def train(config: Config, *, force: bool = False, selection: str = SELECTION, ar
         "train": results_only(config.train),
         "max_length": config.batches.max_length,
     }
+    settings |= {"dtype": config.model.dtype, **_between_rounds(config)}
     if config.train.mode == "selective":
         settings["identify"] = results_only(config.identify)
     stage = Stage(
@@ -52,6 +53,14 @@ def train(config: Config, *, force: bool = False, selection: str = SELECTION, ar
     manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
     print_end(manifest["summary"], manifest["skipped"])
     return manifest
+
+
+def _between_rounds(config: Config) -> dict[str, Any]:
+    """Settings of other stages that training leans on: what routers are compared on, and how a round identifies."""
+    found: dict[str, Any] = {"counted": config.capture.tokens} if config.train.router.enabled else {}
+    if config.train.num_rounds > 1:
+        found |= {name: results_only(getattr(config, name)) for name in ("capture", "gradients", "effects")}
+    return found
 
 
 def _train(config: Config, run: RunDir, arm: str, selection: str) -> Outcome:
@@ -140,8 +149,11 @@ def _final_model(run: RunDir, folder: str, last: Round) -> list[str]:
         target = f"{final}/{name.removeprefix(last.model + '/')}"
         if run.is_local:
             os.makedirs(os.path.dirname(run.path(target)), exist_ok=True)
+        try:
+            if not run.is_local:
+                raise OSError
             os.link(run.path(name), run.path(target))
-        else:
+        except OSError:  # Not every file system knows links.
             run.copy(name, target)
         names.append(target)
     return names

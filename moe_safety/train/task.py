@@ -43,6 +43,8 @@ class Task:
             self.layout.fingerprint(),
             sorted(self.masks.items()),
             sorted(self.weights.items()),
+            self.config.model.dtype,
+            self.config.capture.tokens if self.kind == "router" else None,
         ]
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
 

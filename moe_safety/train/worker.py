@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_safety.errors import MoeSafetyError, RunError
+from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.models.choosing import routers
 from moe_safety.models.experts.checkpointing import checkpointed
 from moe_safety.models.experts.compiling import compiled
@@ -41,14 +42,28 @@ def work(task: Task) -> None:
         return  # Ray started the workers again, and there is nothing to do.
     try:
         outcome = _train(task, world, run)
-    except MoeSafetyError as error:
+    except Exception as failure:
+        error = _told_in_a_line(failure, task)
+        if error is None:
+            raise
         told = {"error": str(error), "exit_code": error.exit_code}
         with suppress(RunError):  # The disk may be too full for it.
             run.write_json(task.outcome, told | {"identity": task.identity})
-        raise  # Other workers may be waiting for this one: Ray ends them.
+        raise error from failure  # Other workers may be waiting for this one: Ray ends them.
     if world.rank == 0:
-        run.write_json(task.outcome, outcome | {"identity": task.identity})
+        files = {name: run.digest(name) for name in run.files(task.model_folder)}
+        run.write_json(task.outcome, outcome | {"identity": task.identity, "files": files})
+        # Not before: what is done is done from here on.
+        Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world).clear()
     world.wait()
+
+
+def _told_in_a_line(failure: Exception, task: Task) -> MoeSafetyError | None:
+    if isinstance(failure, MoeSafetyError):
+        return failure
+    if is_out_of_memory(failure):
+        return RunError(f"{task.folder}: the model does not fit the memory; take more GPUs, or train.deepspeed: 3")
+    return None
 
 
 def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
@@ -85,10 +100,7 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
         progress = loop.run()
         stack.close()
         _save(task, model, run, gather, world, stage)
-    outcome = _figures(progress, trainable, total, world)
-    if world.rank == 0:
-        checkpoints.clear()
-    return outcome
+    return _figures(progress, trainable, total, world)
 
 
 @contextmanager
@@ -126,7 +138,7 @@ def _engine(task: Task, model: PreTrainedModel, trained: Tensors, world: World) 
     settings = task.config.train
     lazy = task.kind == "experts" and settings.mode == "selective"
     numbers: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    if settings.zero_stage == 0 and not isinstance(settings.deepspeed, dict):
+    if not settings.on_deepspeed:
         optimizer = (LazyAdamW if lazy else MasterAdamW)(trained.values(), **numbers)
         return PlainEngine(trained, optimizer, settings.clip, world)
     # DeepSpeed keeps the float32 masters itself.

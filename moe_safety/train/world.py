@@ -34,6 +34,10 @@ class World:
         dist.all_gather(found, own)
         return [list(map(float, each.tolist())) for each in found]
 
+    def first(self, numbers: Sequence[float]) -> list[float]:
+        """Worker 0's numbers, for every worker."""
+        return self.gather(numbers)[0]
+
     def sum_(self, tensor: torch.Tensor) -> None:
         """Adds all workers' tensors up, in place."""
         if self.size > 1:

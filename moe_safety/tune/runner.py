@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import Callback as TuneCallback
-from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, TuneError, Tuner
 
 from moe_safety.config.sweep import MEASURES, Sweep
 from moe_safety.errors import RunError
@@ -56,6 +56,8 @@ def run_trials(
     recorder = Recorder(sweep, records, before, left, on_closed)
     # Two loggers and a table on the screen would take longer than a trial.
     os.environ.update({"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"})
+    # Paths in the configuration are meant from where the command was given.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     connect()
     storage = f"{records.folder}/_ray"
     tuner = Tuner(
@@ -74,8 +76,10 @@ def run_trials(
     )
     try:
         tuner.fit()
-    except ray.exceptions.RayError as error:
-        raise RunError(f"{records.folder}: {str(error).splitlines()[0]}") from error
+    except (ray.exceptions.RayError, TuneError) as error:
+        # The first line says that it failed; of a fault in the driver itself the last one says why.
+        told = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise RunError(f"{records.folder}: {told[-1] if isinstance(error, TuneError) else told[0]}") from error
     finally:
         records.run.delete_folder(storage)
     return records.read()

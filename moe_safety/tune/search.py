@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from moe_safety.config.space import Domain
+from moe_safety.config.space import Domain, Point
 from moe_safety.config.sweep import Sweep
 from moe_safety.tune.records import Record, id_of
 
 ROUND = "round"
 """What a trial counts its reports by."""
+_DRAWS = 1000
+"""Points that are drawn before a space counts as tried out."""
 
 
 def left_of_plan(sweep: Sweep, records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -36,7 +39,34 @@ def optuna_search(sweep: Sweep, records: Sequence[Record]) -> Any:
         if record.is_over:
             study.add_trial(_told(record, sweep, space))
     single = len(sweep.goals) == 1
-    return OptunaSearch(
+
+    class Fresh(OptunaSearch):  # type: ignore[misc, unused-ignore]
+        """Tries no point twice: a trial is known by what it tries, and would find its own results."""
+
+        tried: set[str]
+        chance: random.Random
+
+        def suggest(self, trial_id: str) -> Any:
+            config = super().suggest(trial_id)
+            while id_of(config["point"]) in self.tried:
+                super().on_trial_complete(trial_id, error=True)
+                # It is to be asked again for this very trial; TPE would go on to name the best point that it knows.
+                del self._ot_trials[trial_id]
+                self._completed_trials.discard(trial_id)
+                point = self._drawn()
+                if point is None:
+                    return self.FINISHED
+                study.enqueue_trial(_named(Record(point)))
+                config = super().suggest(trial_id)
+            self.tried.add(id_of(config["point"]))
+            return config
+
+        def _drawn(self) -> Point | None:
+            """A point that was not tried; none where hardly any is left."""
+            drawn = ({key: domain.draw(self.chance) for key, domain in sweep.space.items()} for _ in range(_DRAWS))
+            return next((point for point in drawn if id_of(point) not in self.tried), None)
+
+    search = Fresh(
         space=space,
         metric=sweep.goals[0] if single else sweep.goals,
         mode=modes[0] if single else modes,
@@ -46,6 +76,9 @@ def optuna_search(sweep: Sweep, records: Sequence[Record]) -> Any:
         study_name="sweep",
         points_to_evaluate=[_named(record) for record in records if not record.is_over],
     )
+    search.tried = {record.id for record in records if record.is_over}
+    search.chance = random.Random(sweep.seed + len(study.trials))
+    return search
 
 
 def asha(sweep: Sweep, rounds: int, records: Sequence[Record]) -> Any:

@@ -41,7 +41,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
         others={"model": model_fingerprint(config.model)},
         folder=folder,
     )
-    body = partial(_tune, file, Records(run, folder))
+    body = partial(_tune, file, Records(run, folder), force)
     manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
     print_summary(file, manifest)
     return manifest
@@ -58,7 +58,7 @@ def _before(file: SweepFile) -> list[str]:
     return ["prepare", "respond", "compose", "capture", *collected, "identify"]
 
 
-def _tune(file: SweepFile, records: Records) -> Outcome:
+def _tune(file: SweepFile, records: Records, force: bool) -> Outcome:
     run, sweep = records.run, file.sweep
     if sweep.kind == "selection":
         from moe_safety.tune.selection.ground import read_ground
@@ -70,7 +70,7 @@ def _tune(file: SweepFile, records: Records) -> Outcome:
     else:
         from moe_safety.tune.training import sweep_training
 
-        found = sweep_training(file, records)
+        found = sweep_training(file, records, force=force)
     results, best = f"{records.folder}/{RESULTS}", best_of(sweep, found)
     run.write_table(results, results_table(sweep, found))
     if best is None:

@@ -10,7 +10,7 @@ from ray import tune
 from moe_safety.config import Config
 from moe_safety.config.space import Point
 from moe_safety.config.sweepfile import SweepFile
-from moe_safety.errors import MoeSafetyError
+from moe_safety.errors import InputError
 from moe_safety.evaluate.stage import evaluate_all, evaluate_beside
 from moe_safety.evaluate.subjects import Subject, base_subject, checkpoint
 from moe_safety.identify.methods import select_by
@@ -18,6 +18,7 @@ from moe_safety.identify.selection import SELECTION
 from moe_safety.jobs.cluster import connect, groups_of_workers
 from moe_safety.models.load import check_loadable, skeleton_of
 from moe_safety.rundir import RunDir
+from moe_safety.rundir.stage import discard_all
 from moe_safety.train.rounds import run_rounds
 from moe_safety.train.stage import plan_rounds
 from moe_safety.tune.objective import examined, safety_measures
@@ -30,10 +31,13 @@ BESIDE_WORKERS = {"memory": 512 << 20}
 missing to them."""
 
 
-def sweep_training(file: SweepFile, records: Records) -> list[Record]:
-    """Examines the base first, whose losses and answers trials are compared with."""
+def sweep_training(file: SweepFile, records: Records, *, force: bool = False) -> list[Record]:
+    """Examines the base first, whose losses and answers trials are compared with. `force` does all of it again."""
     run, sweep = records.run, file.sweep
-    evaluate_all(examined(file.config), run, [])
+    evaluate_all(examined(file.config), run, [], force=force)
+    if force:
+        for stages in ("identify", "evaluate/validation"):
+            discard_all(run, f"{stages}/{records.folder}/work/")
     base = run.read_json(f"eval/validation/{base_subject(file.config).name}.json")
     trainable = tune.with_parameters(_trial, file=file, folder=records.folder, base_loss=base["benign_loss"])
     return run_trials(
@@ -56,7 +60,7 @@ def _trial(config: dict[str, Any], file: SweepFile, folder: str, base_loss: floa
     try:
         for found in _examined_rounds(config["point"], file, folder, base_loss):
             tune.report(found)
-    except MoeSafetyError as error:
+    except InputError as error:  # Anything else may go better another time: Tune starts it again.
         tune.report({ERROR: str(error), ROUND: 0, **dict.fromkeys(file.sweep.goals, float("nan"))})
 
 

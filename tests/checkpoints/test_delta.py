@@ -134,7 +134,7 @@ def test_more_than_experts_and_routers_is_refused(tmp_path):
     base = save_base("olmoe", tmp_path / "base")
     others = ["model.layers.1.self_attn.q_proj.weight", "model.norm.weight"]
     tuned = save_tuned(base, tmp_path / "tuned", [(0, 0)], [0], others)
-    with pytest.raises(InputError, match=f"more changed: {others[0]}: 1,024 of 1,024 values differ; and 1 more"):
+    with pytest.raises(RunError, match=f"more changed: {others[0]}: 1,024 of 1,024 values differ; and 1 more"):
         extract_delta(base, tuned, tmp_path / "delta.safetensors")
     assert not (tmp_path / "delta.safetensors").exists()
 

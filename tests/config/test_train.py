@@ -1,7 +1,6 @@
 import pytest
 
 from moe_safety.config import TrainConfig
-from moe_safety.errors import InputError
 from moe_safety.train.engines.deepspeed import deepspeed_config
 from moe_safety.train.schedule import learning_rate
 
@@ -12,6 +11,15 @@ from moe_safety.train.schedule import learning_rate
         ({"routing": "replay", "masking": "routing"}, "replay keeps the choices"),
         ({"launch": "process", "num_workers": 2}, "one worker"),
         ({"mode": "baseline", "router": {"enabled": True}}, "no router phase"),
+        ({"deepspeed": {"gradient_clipping": 1.0}}, r"`gradient_clipping` is set by train\.clip"),
+        ({"deepspeed": {"fp16": {"enabled": True}}}, r"`fp16` is set by model\.dtype"),
+        ({"deepspeed": {"zero_optimization": 3}}, "a mapping whose stage is"),
+        ({"deepspeed": {"zero_optimization": {"stage": 9}}}, "a mapping whose stage is"),
+        ({"launch": "process", "deepspeed": 2}, "deepspeed wants workers"),
+        ({"routing": "replay", "deepspeed": 3}, "ZeRO-3 spreads"),
+        ({"batch_weights": {"0": -1.0}}, "greater than or equal to 0"),
+        ({"batch_weights": {"0": float("nan")}}, "finite number"),
+        ({"learning_rate": float("inf")}, "finite number"),
         ({"compile": True, "deepspeed": 3}, "ZeRO-3 brings in"),
         ({"compile": True, "deepspeed": {"zero_optimization": {"stage": 3}}}, "ZeRO-3 brings in"),
     ],
@@ -41,5 +49,3 @@ def test_deepspeed_gets_what_must_hold_and_keeps_the_rest():
     assert made["zero_optimization"]["leaf_module"] == {"classes": []}
     assert made["gradient_clipping"] == 0.0
     assert made["bf16"] == {"enabled": True}
-    with pytest.raises(InputError, match=r"`gradient_clipping` is set by train\.clip"):
-        deepspeed_config({"gradient_clipping": 1.0}, None, torch.float32)

@@ -106,7 +106,8 @@ def test_a_model_is_fetched_once_and_anew_where_it_changed(run, tmp_path):
     run.write_bytes("m/model.safetensors", b"2" * 1000)
     second = fetched(run.uri_of("m"), tmp_path / "cache")
     assert (second / "model.safetensors").read_bytes() == b"2" * 1000
-    assert sorted(each.name for each in (tmp_path / "cache").iterdir()) == sorted([first.name, second.name])
+    copies = [each.name for each in (tmp_path / "cache").iterdir() if each.is_dir()]
+    assert sorted(copies) == sorted([first.name, second.name])
     with pytest.raises(InputError, match="holds no files"):
         fetched(run.uri_of("nowhere"), tmp_path / "cache")
 

@@ -26,6 +26,46 @@ def under_deepspeed(tmp_path_factory):
     return {**dict(zip((1, 2, 3), stages, strict=True)), "alone": run_case(Case(per_worker=2, epochs=7, rate=1e-3))}
 
 
+@pytest.fixture(scope="module")
+def plainly(tmp_path_factory):
+    """By what is done with the sum of gradients alone: steps of plain gradient descent, of experts and of routers,
+    under each engine on two workers, and on one that accumulates."""
+    cases = [
+        Case(stage=stage, epochs=1, rate=1e-2, micro=14, phase=phase, optimizer=torch.optim.SGD)
+        for phase in ("experts", "router")
+        for stage in (0, 1, 2, 3)
+    ]
+    found = dict(
+        zip(
+            ((case.phase, case.stage) for case in cases),
+            run_workers(cases, 2, tmp_path_factory.mktemp("plainly")),
+            strict=True,
+        )
+    )
+    for phase in ("experts", "router"):
+        found[phase, "alone"] = run_case(
+            Case(per_worker=2, epochs=1, rate=1e-2, phase=phase, optimizer=torch.optim.SGD)
+        )
+    return found
+
+
+@pytest.mark.parametrize("phase", ["experts", "router"])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_gradients_of_two_workers_are_those_of_one_that_accumulates(phase, stage, plainly):
+    """What a step of gradient descent changes is the gradient: no factor of it can hide, as behind Adam."""
+    found, alone = plainly[phase, stage], plainly[phase, "alone"]
+    rate = found["log"][0]["learning_rate"]
+    for step in (0, 1):
+        before, after = (found["history"][step + n] for n in (0, 1))
+        moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+        assert moved
+        if phase == "router":
+            assert all("gate" in name and "proj" not in name for name in moved)
+        for name in moved:
+            expected = alone["history"][step + 1][name] - alone["history"][step][name]
+            torch.testing.assert_close((after[name] - before[name]) / rate, expected / rate, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_twenty_steps_under_deepspeed_on_two_workers(stage, under_deepspeed):
     found = under_deepspeed[stage]

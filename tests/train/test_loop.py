@@ -75,7 +75,8 @@ def test_micro_batches_add_up_to_the_batch():
     whole, cut = run_case(Case(epochs=1)), run_case(Case(epochs=1, micro=8))
     assert len(micro_batches(TinyData().examples[:3], 8)) > 1
     for name, tensor in whole["history"][1].items():
-        torch.testing.assert_close(cut["history"][1][name], tensor, rtol=1e-5, atol=1e-6)
+        # Adam makes steps of 1e-2 out of gradients however small, their rounding included.
+        torch.testing.assert_close(cut["history"][1][name], tensor, rtol=1e-5, atol=1e-5)
 
 
 def test_the_loss_is_the_mean_over_answer_tokens_alone():

@@ -150,7 +150,7 @@ def test_a_batch_that_does_not_fit_is_named(run, monkeypatch):
         torch.empty(1 << 50)
 
     monkeypatch.setattr("moe_safety.train.phases.experts.answer_losses", too_much)
-    with pytest.raises(RunError, match=r"^batch 0 of 3 rows does not fit the memory; lower train.micro_batch_tokens"):
+    with pytest.raises(RunError, match=r"^batch 0, of up to 3 rows, does not fit the memory; lower train.micro_batch"):
         run()
 
 

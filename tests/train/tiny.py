@@ -15,9 +15,10 @@ import torch.multiprocessing as mp
 from torch.utils.data import Dataset
 
 from moe_safety.config import TrainConfig
+from moe_safety.models.choosing import routers
 from moe_safety.models.experts import gradient_magnitudes, use_our_experts
 from moe_safety.models.experts.compiling import compiled
-from moe_safety.models.experts.selective import as_they_are, selective_experts
+from moe_safety.models.experts.selective import as_they_are, frozen, selective_experts
 from moe_safety.models.layout import inspect_model
 from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints
@@ -26,7 +27,7 @@ from moe_safety.train.engines import PlainEngine
 from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, gathered
 from moe_safety.train.loop import Loop
 from moe_safety.train.optimizer import LazyAdamW
-from moe_safety.train.phases import ExpertPhase
+from moe_safety.train.phases import ExpertPhase, RouterPhase
 from moe_safety.train.world import World
 from tests.families import build
 
@@ -34,7 +35,7 @@ BATCHES, ROWS = 5, 3
 
 
 class TinyData(Dataset):
-    """Rows of random tokens; four labels a batch are not needed here."""
+    """Rows of random tokens; each batch has a safe one for the router phase."""
 
     def __init__(self, batches: int = BATCHES) -> None:
         generator = torch.Generator().manual_seed(3)
@@ -42,7 +43,7 @@ class TinyData(Dataset):
             Example(
                 batch,
                 place,
-                "unsafe",
+                "safe" if place == 1 else "unsafe",
                 torch.randint(3, 90, (3 + (batch + place) % 4,), generator=generator).tolist(),
                 torch.randint(3, 90, (2 + place,), generator=generator).tolist(),
             )
@@ -78,6 +79,8 @@ class Case:
     rate: float = 1e-2
     clip: float | None = None
     optimizer: Any = LazyAdamW
+    phase: str = "experts"
+    """What trains: the experts of the masks, or the routers."""
     masking: str = "gradient"
     replay: bool = False
     micro: int | None = None
@@ -114,6 +117,33 @@ def felt_experts(model, layout, masks) -> set[tuple[int, int]]:
     return found
 
 
+def _training(case, model, layout, union, gather, stack):
+    if case.phase == "experts":
+        selective = stack.enter_context(selective_experts(model, union, layout=layout, gather=gather))
+        return selective, dict(selective.named_parameters())
+    stack.enter_context(frozen(model))
+    names = routers(model, layout)
+    chosen = {name: parameter for name, parameter in model.named_parameters() if name in names}
+    for parameter in chosen.values():
+        parameter.requires_grad_()
+    return None, chosen
+
+
+def _phase(case, model, layout, selective, masks, stack):
+    if case.phase == "router":
+        return RouterPhase(model, layout, form="forward", counted="all", micro_batch_tokens=case.micro)
+    return ExpertPhase(
+        model,
+        layout,
+        stack,
+        selective=selective,
+        masks=masks,
+        masking=case.masking,
+        replay=case.replay,
+        micro_batch_tokens=case.micro,
+    )
+
+
 def run_case(case: Case) -> dict[str, Any]:
     """Trains, and returns what every step left: the weights before the first and after each."""
     torch.manual_seed(0)
@@ -125,8 +155,7 @@ def run_case(case: Case) -> dict[str, Any]:
     gather = gathered if case.stage == 3 else as_they_are
     with ExitStack() as stack:
         union = sorted(set().union(*masks.values()))
-        selective = stack.enter_context(selective_experts(model, union, layout=layout, gather=gather))
-        trained = dict(selective.named_parameters())
+        selective, trained = _training(case, model, layout, union, gather, stack)
         optimizer = case.optimizer(list(trained.values()), lr=case.rate, weight_decay=0.1)
         settings = TrainConfig(
             num_epochs=case.epochs,
@@ -138,22 +167,15 @@ def run_case(case: Case) -> dict[str, Any]:
         )
         before = weights_of(model, layout, selective, as_they_are)
         if case.stage:
-            config = deepspeed_config(case.stage, case.clip, case.dtype)
+            # DeepSpeed keeps small parameters whole unless told otherwise, and here all are small.
+            zero = {"stage": case.stage} | ({"stage3_param_persistence_threshold": 0} if case.stage == 3 else {})
+            config = deepspeed_config({"zero_optimization": zero}, case.clip, case.dtype)
             engine = DeepSpeedEngine(model, optimizer, config, world)
         else:
             engine = PlainEngine(trained, optimizer, case.clip, world)
         if settings.compile:
             stack.enter_context(compiled(model))
-        phase = ExpertPhase(
-            model,
-            layout,
-            stack,
-            selective=selective,
-            masks=masks,
-            masking=case.masking,
-            replay=case.replay,
-            micro_batch_tokens=case.micro,
-        )
+        phase = _phase(case, model, layout, selective, masks, stack)
         history, rows = [before], []
 
         class Stopped(Exception):

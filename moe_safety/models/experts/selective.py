@@ -165,7 +165,7 @@ class SelectiveExperts:
 
     def set_active(self, experts: Iterable[Pair] | None = None) -> None:
         """The mask of the coming step: only these experts receive a gradient. All of them unless given."""
-        active = self.experts if experts is None else list(experts)
+        active = self.experts if experts is None else list(dict.fromkeys(experts))
         if outside := set(active) - set(self.experts):
             raise InputError(f"experts {sorted(outside)[:3]} are not among those that train")
         for index, layer in self._layers.items():
@@ -232,8 +232,12 @@ def selective_experts(
         selective = SelectiveExperts(model, layout, check_experts(layout, experts), gather)
         try:
             yield selective
-        finally:
-            selective.hand_back(gather)
+        except BaseException:
+            if gather is as_they_are:
+                selective.hand_back(gather)
+            # Else making parameters whole would wait for workers that know of no error.
+            raise
+        selective.hand_back(gather)
 
 
 @contextmanager

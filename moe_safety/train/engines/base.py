@@ -19,7 +19,9 @@ class Engine(Protocol):
         """Adds a loss's gradients; `last` says that the step follows."""
         ...
 
-    def step(self, learning_rate: float) -> None: ...
+    def step(self, learning_rate: float) -> float:
+        """Changes what trains, and returns the norm of the step's gradient."""
+        ...
 
     def save(self, folder: Path) -> None:
         """Leaves what a later process goes on from; every worker calls it."""

@@ -10,26 +10,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from moe_safety.errors import InputError
+from moe_safety.errors import RunError
 from moe_safety.train.optimizer import LazyAdamW
 from moe_safety.train.world import World
-
-_OURS = {
-    "train_batch_size": "train.num_workers",
-    "train_micro_batch_size_per_gpu": "train.micro_batch_tokens",
-    "gradient_accumulation_steps": "train.batches_per_worker",
-    "gradient_clipping": "train.clip",
-    "optimizer": "train.learning_rate and train.weight_decay",
-    "scheduler": "train.schedule",
-}
-"""What a DeepSpeed configuration may not set, and where it is set here."""
 
 
 def deepspeed_config(given: int | Mapping[str, Any], clip: float | None, dtype: torch.dtype) -> dict[str, Any]:
     """The whole configuration from a ZeRO stage or the user's own, with what must hold put in."""
     own: dict[str, Any] = {"zero_optimization": {"stage": given}} if isinstance(given, int) else {**given}
-    for key in own.keys() & _OURS.keys():
-        raise InputError(f"`{key}` is set by {_OURS[key]}", key="train.deepspeed")
     zero = {**own.get("zero_optimization", {})}
     # DeepSpeed's own choice of leaf modules breaks a trainable tensor inside such a block.
     zero["leaf_module"] = {"classes": []}
@@ -75,10 +63,11 @@ class DeepSpeedEngine:
         if isinstance(self.engine.optimizer, ZeROOptimizer):
             self.engine.optimizer.clear_backward_seen_flag()
 
-    def step(self, learning_rate: float) -> None:
+    def step(self, learning_rate: float) -> float:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         self.engine.step()
+        return float(self.engine.get_global_grad_norm() or 0.0)
 
     def save(self, folder: Path) -> None:
         refused = None
@@ -94,7 +83,9 @@ class DeepSpeedEngine:
             raise refused
 
     def load(self, folder: Path) -> None:
-        self.engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)
+        loaded, _ = self.engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)
+        if loaded is None:
+            raise RunError(f"{folder}: DeepSpeed does not find its checkpoint there")
 
 
 def gathered(parameters: list[torch.nn.Parameter], /) -> AbstractContextManager[object]:

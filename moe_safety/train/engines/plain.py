@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -21,17 +22,17 @@ class PlainEngine:
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         loss.backward()
 
-    def step(self, learning_rate: float) -> None:
+    def step(self, learning_rate: float) -> float:
         for parameter in self.trained.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             self.world.sum_(parameter.grad)
-        if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.trained.values(), self.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), math.inf if self.clip is None else self.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad()
+        return float(norm)
 
     def save(self, folder: Path) -> None:
         if self.world.rank:

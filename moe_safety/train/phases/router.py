@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_safety.config import KL
+from moe_safety.models.answers import Rows, logits_only_at
 from moe_safety.models.choosing import divergence, probabilities, summed_distribution
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.experts.counting import stopping_after_routing
@@ -36,6 +37,7 @@ class RouterPhase:
         self.model, self.layout = model, layout
         self.form, self.counted, self.budget = form, counted, micro_batch_tokens
         self.device = model.get_input_embeddings().weight.device
+        self.spread = any(hasattr(parameter, "ds_id") for parameter in model.parameters())
 
     def passes(self, batch: Batch | None) -> list[int]:
         return [len(self._groups(batch, label)) for label in ("safe", "unsafe")]
@@ -81,6 +83,17 @@ class RouterPhase:
         for row, example in enumerate(examples):
             span = self._span(example)
             counted[row, span.start : span.stop] = True
-        with probabilities(self.model, self.layout) as seen, stopping_after_routing(self.model, self.layout):
+        with probabilities(self.model, self.layout) as seen:
+            nothing = self._run_whole(rows) if self.spread else self._run(rows)
+        return summed_distribution(seen.layers, counted) + nothing
+
+    def _run(self, rows: Rows) -> float:
+        with stopping_after_routing(self.model, self.layout):
             decoder_of(self.model)(input_ids=rows.input_ids, use_cache=False)
-        return summed_distribution(seen.layers, counted)
+        return 0.0
+
+    def _run_whole(self, rows: Rows) -> torch.Tensor:
+        """A zero that hangs on the model's output. ZeRO-3 keeps a list of the modules at work, so every forward pass
+        must come to its end, and every backward pass through its modules has to start there."""
+        with logits_only_at(self.model, lambda hidden: hidden[:, :1]):
+            return 0 * self.model(input_ids=rows.input_ids, use_cache=False).logits.sum()

@@ -1,0 +1,55 @@
+"""A work item that does not fit the memory is halved, and its halves again where they do not fit either.
+
+Where it was cut is kept beside the parts, so that whoever makes the part again cuts it in the same places, however much
+memory there is by then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from moe_safety.errors import InputError, RunError
+from moe_safety.jobs.memory import is_out_of_memory
+from moe_safety.jobs.parts import Parts
+from moe_safety.jobs.run import Handler
+
+
+class Halving:
+    """One item's way through a handler. A piece is named by the turns that lead to it: "" is the item, "01" the second
+    half of its first half."""
+
+    def __init__(self, parts: Parts, item: int, handler: Handler, notes: dict[str, Any]) -> None:
+        self.run, self.handler, self.notes = parts.run, handler, notes
+        self.file, self.key = f"{parts.folder}/_halved/part-{item:06d}.json", parts.plan.keys[item]
+        self.cut = self._known()
+
+    def __call__(self, rows: pa.Table, piece: str = "") -> pa.Table:
+        if piece not in self.cut:
+            try:
+                return self.handler(rows, self.notes)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not self.handler.divisible or len(rows) < 2:
+                    raise RunError(f"out of memory on one work item of {len(rows)} rows: {error}") from error
+            # Out of the handler's frame, so that what it held is freed first.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.cut.append(piece)
+            self.run.write_json(self.file, {"key": self.key, "cut": self.cut})
+        self.notes["halved"] = self.notes.get("halved", 0) + 1
+        middle = len(rows) // 2
+        return pa.concat_tables([self(rows.slice(0, middle), f"{piece}0"), self(rows.slice(middle), f"{piece}1")])
+
+    def _known(self) -> list[str]:
+        """Where the very same item was cut before."""
+        if not self.run.exists(self.file):
+            return []
+        try:
+            kept = self.run.read_json(self.file)
+        except InputError:
+            return []
+        return list(kept["cut"]) if kept["key"] == self.key else []

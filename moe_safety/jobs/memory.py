@@ -1,0 +1,11 @@
+"""What running out of memory looks like."""
+
+from __future__ import annotations
+
+import torch
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    # On a CPU torch has no class of its own for it.
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return on_cpu or isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
