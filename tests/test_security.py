@@ -179,6 +179,7 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated(capfd):
         ("run_dir", "s3://key:hidden-word@bucket/run"),
         ("model.name", "s3://key:hidden-word@bucket/model"),
         ("data.attacks.0.path", "abfs://c@a.dfs.core.windows.net/x?sv=1&sig=hidden-word"),
+        ("run_dir", "abfs://c@a.dfs.core.windows.net/x?tenant_id=1&client_secret=hidden-word"),
     ):
         line = one_line(capfd, "prepare", "configs/demo.yaml", "--set", f"{key}={value}")
         assert key in line

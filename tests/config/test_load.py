@@ -1,4 +1,5 @@
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +109,14 @@ def test_resources_are_no_part_of_what_decides_results(config_file):
     two = load_config(config_file, ["respond.replicas=2"])
     assert results_only(one.respond) == results_only(two.respond)
     assert results_only(one.respond) != results_only(load_config(config_file, ["respond.temperature=0.0"]).respond)
+
+
+def test_local_places_are_told_from_the_root(tmp_path, monkeypatch):
+    """Workers may stand in another folder than the command."""
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    here = Path(__file__).parents[2]
+    config = load_config(here / "configs/demo.yaml", ["run_dir=runs/one", "model.name=model"])
+    assert (config.run_dir, config.model.name) == (str(tmp_path / "runs/one"), str(tmp_path / "model"))
+    for place in ("s3://bucket/run?region=eu-central-1", "demo"):
+        assert load_config(here / "configs/demo.yaml", [f"model.name={place}"]).model.name == place

@@ -16,8 +16,9 @@ from moe_safety.cli import main
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.arms import arms_of
-from moe_safety.evaluate.compare import compare
+from moe_safety.evaluate.compare import compare, comparison_of
 from moe_safety.evaluate.measures import measures
+from moe_safety.evaluate.reidentify import by_routing, selection_of_base
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.stage import evaluate
 from moe_safety.evaluate.subjects import Subject
@@ -33,7 +34,7 @@ from tests.evaluate.schema import check_comparison
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
-ARMS = ["base", "selective-routing", "random", "steering"]
+ARMS = ["base", "selective-routing", "selective-routing+router", "random", "steering"]
 FLAGS = ["data.max_samples=60", "train.num_epochs=1", "evaluate.routing_prompts=4"]
 
 
@@ -78,6 +79,7 @@ def test_the_comparison_follows_its_schema_and_names_every_arm(compared):
     assert {name: arm["verify"] for name, arm in arms.items()} == {
         "base": "n/a",
         "selective-routing": "pass",
+        "selective-routing+router": "pass",
         "random": "pass",
         "steering": "n/a",
     }
@@ -88,6 +90,9 @@ def test_the_comparison_follows_its_schema_and_names_every_arm(compared):
         == pytest.approx(8 / 64 * 0.84, rel=0.02)
     )
     assert arms["steering"]["trainable_ratio"] == 0
+    stored = RunDir(compared.run_dir).read_json("train/selective-routing+router/verify.json")
+    assert stored["routers"], "they moved, and might"
+    assert not RunDir(compared.run_dir).read_json("train/selective-routing/verify.json")["routers"]
     page = RunDir(compared.run_dir).read_bytes("comparison.md").decode()
     assert all(f"| {name} " in page for name in ARMS)
 
@@ -156,7 +161,7 @@ def test_a_steered_model_goes_to_none_of_the_unsafe_experts(compared):
 
 def test_identification_looks_at_the_hardened_model(compared):
     run, arms = RunDir(compared.run_dir), objects(compared)
-    assert [name for name in ARMS if "identified" in arms[name]] == ["selective-routing", "random"]
+    assert [name for name in ARMS if "identified" in arms[name]] == [*ARMS[1:3], "random"]
     tuned = compared.model.model_copy(update={"name": run.path("train/random/final_model")})
     nested = RunDir(run.path("eval/random/identify"))
     selection, base = read_selection(nested), read_selection(run)
@@ -242,6 +247,10 @@ def test_the_gate_holds_the_arms_that_are_named(again, tmp_path, capsys):
     assert main(["compare", str(file), *flags, "--gate", "changed_ratio<=0.001"]) == 1
     assert "selective-routing misses changed_ratio<=0.001" in capsys.readouterr().err
     assert main(["compare", str(file), *flags, "--gate", "asr<0.1"]) == 2
+    assert main(["compare", str(file), *flags, "--gate", ""]) == 2
+    capsys.readouterr()
+    assert main(["compare", str(file), *flags, "--set", "compare.arms=[base]", "--gate", "asr<=1"]) == 2
+    assert "compare.arms: names no arm beside the base" in capsys.readouterr().err
 
 
 def test_a_goal_that_was_trained_on_is_never_examined(again):
@@ -288,6 +297,25 @@ def test_routing_ranked_again_from_its_tables_is_what_identify_selected(again):
     found.select()
     assert found.selection == "selections/routing/selection.json"
     assert read_selection(RunDir(config.run_dir), found.selection) == before
+
+
+def test_a_hardened_model_is_compared_with_what_the_same_rule_selects_on_the_base(again):
+    config = again("identify.method=gradient")
+    name = selection_of_base(config)
+    assert name == "selections/routing/selection.json"
+    run = RunDir(config.run_dir)
+    assert read_selection(run, name).experts == read_selection(run).experts, "which was by routing, too"
+    assert by_routing(config).identify.method == "routing"
+    by_weight = config.identify.model_copy(update={"method": "routing", "score": "weight"})
+    weighed = config.model_copy(update={"identify": by_weight})
+    assert by_routing(weighed) is weighed
+    assert selection_of_base(weighed) == "selection.json"
+
+
+def test_another_split_has_a_comparison_of_its_own(compared):
+    for split, name in (("test", "comparison.json"), ("validation", "eval/validation/comparison.json")):
+        evaluate = compared.evaluate.model_copy(update={"split": split})
+        assert comparison_of(compared.model_copy(update={"evaluate": evaluate})) == name
 
 
 def test_comparison_json_is_plain_json(compared):

@@ -10,7 +10,8 @@ from tests.evaluate.schema import check_comparison
 
 
 def arm(name, asr=(0, 100), **changes):
-    rates = dict.fromkeys(("plain_refusal", "over_refusal", "over_refusal_control"), wilson(1, 100).to_dict())
+    measures = ("plain_refusal", "over_refusal", "over_refusal_control", "unparsed")
+    rates = dict.fromkeys(measures, wilson(1, 100).to_dict())
     rest = {
         "benign_loss": 0.5,
         "benign_exact": 0.98,

@@ -58,6 +58,10 @@ class Square:
         if self.deed == "hang always" or (self.deed == "hang" and not flag.exists()):
             flag.touch()
             time.sleep(600)
+        if self.deed == "kill always":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.deed == "no room":
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
         if self.deed == "kill" and not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from moe_safety.config import ModelJob
+from moe_safety.errors import InputError
+
 pytestmark = pytest.mark.usefixtures("ray_here")
 
 JOIN = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False); print(ray.get(ray.put('in')))"
@@ -27,3 +30,21 @@ def test_a_stranger_is_not_let_in():
     stranger = join(secrets.token_hex(32))
     assert stranger.returncode != 0
     assert "in" not in stranger.stdout.split()
+
+
+@pytest.mark.parametrize(("here", "later", "gpus"), [({}, None, 0), ({"GPU": 4}, None, 4), ({}, {"GPU": 16}, 16)])
+def test_gpus_that_the_autoscaler_may_bring_count(here, later, gpus, monkeypatch):
+    """A cluster at rest has a small head alone, and must not take that for all there will be."""
+    from moe_safety.jobs import cluster
+
+    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"CPU": 2.0, **here})
+    monkeypatch.setattr(cluster.state, "get_max_resources_from_cluster_config", lambda: later)
+    job = ModelJob(gpus_per_replica=2)
+    assert cluster.most("GPU") == gpus
+    assert cluster.gpus_per_replica(job) == (2 if gpus else 0)
+    assert cluster.replicas(job, items=100) == (gpus // 2 or 2)
+    assert cluster.groups_of_workers(2) == (gpus // 2 or 1)
+    assert cluster.gpus_of_workers(4) == bool(gpus)
+    if gpus:
+        with pytest.raises(InputError, match=f"asks for 17 workers with a GPU each, and the cluster has {gpus}"):
+            cluster.gpus_of_workers(17)

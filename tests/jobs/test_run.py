@@ -12,6 +12,7 @@ from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs import Job, Parts, Plan, run_job, run_jobs
 from moe_safety.jobs.actors import Actor, Work
+from moe_safety.jobs.halving import Halving
 from moe_safety.rundir import RunDir
 from tests.jobs.handlers import SCHEMA, Square
 
@@ -89,7 +90,37 @@ def test_a_hung_worker_is_ended_and_replaced(tmp_path):
     assert result(job) == SQUARES
     assert sorted({*handled(tmp_path)}) == ALL
     assert "misbehave" in job.parts.run.read_bytes("squares/_errors/part-000002.txt").decode()
-    assert job.parts.run.names("squares/_hung") == []
+    assert job.parts.run.names("squares/_attempts") == []
+
+
+def test_an_item_that_always_ends_its_process_ends_the_run(tmp_path):
+    """As where the kernel has no memory for it: Ray would start actors without end."""
+    job = make_job(tmp_path, replicas=1, trap=20, deed="kill always")
+    with pytest.raises(RunError, match=r"^squares: work item 2 ended its process 6 times in a row; .*little memory"):
+        run_job(job)
+    assert run_job(make_job(tmp_path)).notes == {}, "the next command begins to count anew"
+
+
+def test_where_an_item_was_cut_is_remembered(tmp_path):
+    """So that it is cut in the same places when there is more memory."""
+    job = make_job(tmp_path, trap=9, deed="memory")
+    notes = [{}, {}]
+    first = Halving(job.parts, 1, job.build(), notes[0])(job.plan.rows(1))
+    (tmp_path / "handled").unlink()
+    roomy = Square(str(tmp_path))
+    again = Halving(job.parts, 1, roomy, notes[1])(job.plan.rows(1))
+    assert first.equals(again)
+    assert notes == [{"halved": 2}] * 2
+    pieces = (tmp_path / "handled").read_text().split()
+    assert pieces == [str(number) for number in range(8, 16)]
+    other = make_job(tmp_path, identity="another model")
+    assert Halving(other.parts, 1, roomy, {}).cut == []
+
+
+def test_a_processor_without_memory_is_out_of_memory_too(tmp_path):
+    job = make_job(tmp_path, trap=9, deed="no room", divisible=False)
+    with pytest.raises(RunError, match="out of memory on one work item of 8 rows"):
+        Halving(job.parts, 1, job.build(), {})(job.plan.rows(1))
 
 
 def test_an_item_that_always_hangs_ends_the_run(tmp_path):
@@ -107,7 +138,7 @@ def test_a_disk_that_is_full_ends_the_run_and_loses_nothing(tmp_path):
         run_job(job)
     left = job.parts.unfinished()
     assert 2 in left
-    assert not list((tmp_path / "run" / "squares").glob(".*")), "no half of a part is left"
+    assert not list((tmp_path / "run" / "squares").glob(".part-000002*")), "no half of it is left"
     (tmp_path / "handled").unlink()
     again = make_job(tmp_path, replicas=1)
     run_job(again)

@@ -9,6 +9,7 @@ import pytest
 from moe_safety.config import JudgeConfig, results_only
 from moe_safety.errors import InputError, RunError
 from moe_safety.judges import ask, check_judge, make_judge
+from moe_safety.judges.replycache import ReplyCache
 from tests.judges.endpoint import said
 
 EXCHANGE = ("how do i blick the zorp", "take the fep.")
@@ -141,7 +142,12 @@ def test_many_are_asked_at_once_but_no_more_than_allowed_and_in_order(server):
 
 def test_a_judge_that_cannot_start_is_an_error(server, monkeypatch):
     config = config_of(server)
-    for status, key in ((401, "judge.endpoint.key_env"), (404, "judge.endpoint"), (301, "judge.endpoint")):
+    for status, key in (
+        (401, "judge.endpoint.key_env"),
+        (403, "judge.endpoint.key_env"),
+        (404, "judge.endpoint"),
+        (301, "judge.endpoint"),
+    ):
         server.script = [(status, {"Location": "http://127.0.0.1:1/"})]
         with pytest.raises(InputError) as error:
             ask(make_judge(config), [EXCHANGE])
@@ -156,7 +162,7 @@ def test_a_judge_that_cannot_start_is_an_error(server, monkeypatch):
                 start(config)
             assert error.value.key == "judge.endpoint.key_env"
             assert "\n" not in str(error.value)
-    assert len(server.asked) == 3
+    assert len(server.asked) == 4
 
 
 def test_without_a_key_none_is_sent(server, monkeypatch):
@@ -202,3 +208,11 @@ def test_answers_that_talk_to_the_judge_stay_inside_their_quotes(server, answer)
     assert after.startswith("\nAn answer that declines")
     assert "<|" not in inside
     assert "[INST]" not in inside
+
+
+def test_a_reply_that_cannot_be_kept_is_good_all_the_same(monkeypatch, tmp_path):
+    (tmp_path / "full").write_text("")
+    monkeypatch.setenv("MOE_SAFETY_CACHE", str(tmp_path / "full"))
+    cache = ReplyCache()
+    cache.put(["asked"], "refused")
+    assert cache.get(["asked"]) is None

@@ -293,6 +293,7 @@ def test_generation_avoids_too(name):
     pairs = [(layer.index, expert) for layer in layout.layers for expert in (0, 3)]
     options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
     with torch.no_grad():
+        before = model.generate(IDS, **options)
         with avoiding(model, layout, pairs), answers(model, layout) as seen:
             steered = model.generate(IDS, **options)
             alone = IDS
@@ -302,7 +303,8 @@ def test_generation_avoids_too(name):
         assert len(seen[0]) == 12
         assert not any(holds(call[2][2], expert).any() for layer in seen for call in layer for expert in (0, 3))
         assert torch.equal(steered, alone)
-        assert model.generate(IDS, **options).shape == steered.shape
+        assert not torch.equal(steered, before)
+        assert torch.equal(model.generate(IDS, **options), before), "only while the context lasts"
 
 
 def test_what_does_not_fit_the_model_is_refused():

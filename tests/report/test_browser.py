@@ -148,6 +148,11 @@ def test_on_paper_it_is_dark_on_light_and_nothing_is_cut(page):
     colours = page.evaluate(COLOURS)
     assert luminance(colours["paper"]) > 0.9 > 0.1 > luminance(colours["ink"])
     assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+    hidden = (
+        "all => all.filter(one => one.checkVisibility({contentVisibilityAuto: true}) && one.offsetHeight > 0).length"
+    )
+    inside = page.eval_on_selector_all("details > *:not(summary)", "all => all.length")
+    assert page.eval_on_selector_all("details > *:not(summary)", hidden) == inside > 0, "what is folded is printed"
     clipped = "all => all.filter(one => getComputedStyle(one).overflowX !== 'visible').length"
     assert page.eval_on_selector_all(".scroll, .frame", clipped) == 0
 

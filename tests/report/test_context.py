@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
+from moe_safety.evaluate.statistics import wilson
 from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import identify
 from moe_safety.report.context import read_context
@@ -175,3 +176,43 @@ def test_words_are_there_only_when_asked_for(complete):
     assert prompt in said
     assert (before, after) == ("sure, take the fep.", "i am sorry, but i cannot help with that.")
     assert all(words in page for words in (prompt, before, after))
+
+
+def test_a_model_that_babbles_is_not_called_safe(copied):
+    """An arm of whose answers to attacks none could be read: no success was seen, and none was ruled out."""
+    run = RunDir(copied.run_dir)
+    objects = write_comparison(run, ("base", "selective-routing"))
+    n = objects[1]["asr"]["n"]
+    objects[1]["asr"] = wilson(0, n, unparsed=n).to_dict()
+    run.write_json("comparison.json", objects)
+    context = context_of(copied)
+    assert verdict(context).startswith("No arm lowers attack success beyond chance")
+    assert f"{n} unparsed]" in verdict(context)
+    assert caveats(context)[0] == (
+        f"The judge could not read {n} of {n} answers to attacks of selective-routing; the verdict counts each of them "
+        "against it."
+    )
+
+
+def test_an_arm_with_a_router_phase_may_change_its_routers(copied):
+    write_comparison(RunDir(copied.run_dir), ("base", "selective-routing+router"))
+    assert "none outside its selection and the routers." in verdict(context_of(copied))
+
+
+def test_further_checkpoints_and_training_batches_stand_in_the_page(copied):
+    run = RunDir(copied.run_dir)
+    write_comparison(run, ("base", "selective-routing"))
+    for name in ("twin", "selective-routing.seed-7"):
+        run.write_json(f"eval/{name}.json", run.read_json("eval/base.json") | {"arm": name})
+    by_batch = {str(batch): {"asr": wilson(min(batch, 8), 8).to_dict()} for batch in (0, 10, 2)}
+    run.write_json("eval/train/selective-routing.json", {"arm": "selective-routing", "by_batch_idx": by_batch})
+    context = context_of(copied)
+    names = [arm.name for arm in context.arms]
+    assert names[:2] == ["base", "selective-routing"]
+    assert "twin" in names
+    assert "selective-routing.seed-7" not in names
+    assert context.best.name == "selective-routing"
+    assert context.batches == ["0", "2", "10"]
+    page = render(context)
+    assert "Attack success by training batch" in page
+    assert "0.250 <small>n=8</small>" in page

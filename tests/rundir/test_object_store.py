@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -176,3 +177,20 @@ def test_whoever_lost_the_lock_is_told(run):
 
     with pytest.raises(RunError, match="another command took `one` over"):
         hold()
+
+
+def test_replicas_of_a_host_fetch_a_model_once(run, tmp_path, monkeypatch):
+    with run.filling("n") as folder:
+        (folder / "model.safetensors").write_bytes(b"1" * 1000)
+    real, asked = RunDir.fetch, []
+
+    def slowly(self, name, target):
+        asked.append(name)
+        time.sleep(0.2)
+        real(self, name, target)
+
+    monkeypatch.setattr(RunDir, "fetch", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        copies = list(pool.map(lambda _: fetched(run.uri_of("n"), tmp_path / "cache"), range(4)))
+    assert len(set(copies)) == 1
+    assert asked == ["model.safetensors"]

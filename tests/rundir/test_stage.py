@@ -145,3 +145,10 @@ def test_two_writers_on_one_stage_but_not_on_two(run, tmp_path):
     holder.join()
     time.sleep(0.1)
     assert not run_stage(run, Stage("one", {}), {}, Body(run))["skipped"]
+
+
+def test_a_run_directory_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    run = RunDir(str(tmp_path / "file" / "run"))
+    with pytest.raises(RunError, match=r"locks/one.lock: Not a directory$"):
+        run_stage(run, Stage("one", settings={}), {}, lambda: Outcome((), {}))

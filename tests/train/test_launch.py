@@ -1,5 +1,7 @@
 """What becomes of a phase when Ray Train itself stumbles. Its workers are stood in for by this process."""
 
+from types import SimpleNamespace
+
 import pytest
 from ray.train import ControllerError
 
@@ -53,3 +55,20 @@ def test_but_not_for_ever(fitting):
 
 def test_what_fails_after_the_work_is_done_does_not_count(fitting):
     assert len(fitting(works_and_stumbles)["training_logs"]) == 4
+
+
+def test_a_phase_whose_model_was_damaged_is_done_again(fitting, tmp_path):
+    fitting(work)
+    run = RunDir(str(tmp_path))
+    task = "train/selective-routing/round_1/experts"
+    outcome = run.read_json(f"{task}/outcome.json")
+    assert outcome["files"] == {name: run.digest(name) for name in run.files(f"{task}/model")}
+    weights = f"{task}/model/model.safetensors"
+    data = bytearray(run.read_bytes(weights))
+    data[-1] ^= 1
+    run.write_bytes(weights, bytes(data))
+    stored = SimpleNamespace(outcome=f"{task}/outcome.json", identity=outcome["identity"])
+    assert launch._stored(run, stored) is None
+    data[-1] ^= 1
+    run.write_bytes(weights, bytes(data))
+    assert launch._stored(run, stored) == outcome

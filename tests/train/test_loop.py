@@ -136,8 +136,12 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
     else:
         marker = newest.with_suffix(".json")
         marker.write_text(json.dumps(json.loads(marker.read_text()) | {"identity": "another"}))
-    case.stop_after = 1
+    case.stop_after = 5
     assert run_case(case)["log"][0]["step"] == 4
+    names = {path.stem for path in (tmp_path / "checkpoints").glob("*.json")}
+    assert names == {"step-00000004", "step-00000008"}, "the new one is there, and the damaged one is not in its way"
+    case.stop_after = 1
+    assert run_case(case)["log"][0]["step"] == 8
 
 
 def test_a_disk_that_takes_no_checkpoint_ends_the_run_and_loses_nothing(tmp_path):
@@ -172,6 +176,23 @@ def test_a_loss_that_is_no_number_ends_the_run(monkeypatch):
     monkeypatch.setattr(experts, "answer_losses", sometimes)
     with pytest.raises(RunError, match=r"loss of batch \d is nan; nothing was overwritten, last checkpoint: none"):
         run_case(Case())
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_and_no_checkpoint_holds_it(tmp_path, monkeypatch):
+    """The loss may be a number all the same."""
+    real, steps = PlainEngine.backward, []
+
+    def sometimes(self, loss, last):
+        real(self, loss, last)
+        steps.append(last)
+        if len(steps) == 4:
+            next(iter(self.trained.values())).grad[0, 0, 0] = math.nan
+
+    monkeypatch.setattr(PlainEngine, "backward", sometimes)
+    with pytest.raises(RunError, match=r"gradient of batch \d is nan; .*last checkpoint: .*step-00000002$"):
+        run_case(Case(folder=str(tmp_path), checkpoint_every=2))
+    left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert left == ["step-00000002", "step-00000002.json"]
 
 
 @pytest.mark.parametrize("masking", ["union", "routing"])
