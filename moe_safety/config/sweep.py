@@ -45,6 +45,7 @@ class Sweep(Section):
     trials: int | None = Field(None, ge=1)
     """How many; a grid has as many as it has."""
     seed: int = Field(42, ge=0)
+    """Of what is drawn."""
     objectives: list[str] = Field(default_factory=list)
     """What is to be improved; with more than one, Optuna looks for the best trades between them. By default the
     measure that sums up the others."""
@@ -55,6 +56,7 @@ class Sweep(Section):
     max_failures: int = resource(2, ge=0)
     """How often a trial is started again whose node or process died."""
     over_refusal_weight: float = Field(1.0, ge=0)
+    """In the `safety_score`."""
     utility_weight: float = Field(1.0, ge=0)
     """safety_score = (1 - asr) - over_refusal_weight * over_refusal - utility_weight * max(0, benign loss increase)."""
     space: dict[str, Domain] = Field(min_length=1)

@@ -6,8 +6,8 @@ With b bytes per number (2 in bfloat16), P parameters, C parameters in the chose
 * capture         + the largest layer's buffers in one forward pass: b·T·(linear + routed + routed inputs) + 4·T·norm;
                   the language-model head is skipped
 * what trains     full: all P, selective: the C of a compact copy of the chosen experts' rows (b·C for the copy itself);
-                  for each, a gradient of b bytes, a float32 master (none where the weights are float32), and two
-                  float32 moments
+                  for each, a gradient of b bytes, a float32 master (none where the weights are float32), two float32
+                  moments and, selective, a count of steps of 4 bytes
 * activations     per layer from the lowest trained one upwards b·T·(2·linear + routed) + 4·T·norm: what linear layers
                   put out and one element-wise step after each; the routed experts' products, gate and activation; the
                   float32 inputs of the norms; in full training, b·T·routed inputs too. With checkpointing one hidden
@@ -100,7 +100,7 @@ def training_memory(sizes: Sizes, load: Load, task: Literal["selective", "full"]
             "gathered layer": gathered,
             "gradients": b * trained // shared_by["gradients"],
             "float32 masters": (4 * trained if b < 4 else 0) // shared_by["moments"],
-            "moments": 8 * trained // shared_by["moments"],
+            "moments": (12 if selective else 8) * trained // shared_by["moments"],
             "activations": sum(_activations(sizes, load, keep_inputs=not selective)),
             "logits": load.tokens * sizes.vocab_size * (b + 12),
         },
