@@ -69,7 +69,8 @@ def _train(config: Config, run: RunDir, arm: str, selection: str) -> Outcome:
     print_start(config, _batches(run), first_selection(plan), layout, skeleton.num_parameters())
     rounds = list(run_rounds(plan))
     described = metadata(config, run, layout, arm, rounds)
-    outputs = [*_final_model(run, folder, rounds[-1]), *_masks(run, folder, rounds, layout)]
+    everyone = config.train.masking == "union"
+    outputs = [*_final_model(run, folder, rounds[-1]), *_masks(run, folder, rounds, layout, everyone)]
     outputs += _delta(config, run, folder)
     run.write_json(f"{folder}/{METADATA}", described)
     steps = described["training_logs"]
@@ -172,8 +173,8 @@ def _delta(config: Config, run: RunDir, folder: str) -> list[str]:
     return [name]
 
 
-def _masks(run: RunDir, folder: str, rounds: list[Round], layout: MoELayout) -> list[str]:
-    """What the arm may have moved, over all rounds, as masks."""
+def _masks(run: RunDir, folder: str, rounds: list[Round], layout: MoELayout, everyone: bool) -> list[str]:
+    """What the arm may have moved, over all rounds, as masks; with `everyone` each batch moved all of them."""
     if rounds[-1].selection is None:
         return []
     mask = np.zeros(layout.shape, dtype=bool)
@@ -181,8 +182,9 @@ def _masks(run: RunDir, folder: str, rounds: list[Round], layout: MoELayout) -> 
         mask[layout.position(layer), expert] = True
     by_batch = np.zeros((len(rounds[-1].selection.per_batch), *layout.shape), dtype=bool)
     for each in rounds:
-        for place, experts in enumerate(each.selection.per_batch.values() if each.selection else ()):
-            for layer, expert in experts:
+        union = each.selection.union() if each.selection else []
+        for place, own in enumerate(each.selection.per_batch.values() if each.selection else ()):
+            for layer, expert in union if everyone else own:
                 by_batch[place, layout.position(layer), expert] = True
     for name, array in ((MASK, mask), (BATCH_MASKS, by_batch)):
         with run.writing(f"{folder}/{name}") as path, open(path, "wb") as file:

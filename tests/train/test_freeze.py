@@ -125,6 +125,35 @@ def test_bfloat16_weights_follow_their_masters():
     assert moved >= found["felt"]
 
 
+def test_an_optimizer_that_is_read_back_goes_on_to_the_same_bits():
+    """With masters of more bits than the weights have."""
+    chance = torch.Generator().manual_seed(0)
+    start = torch.randn(4, 3, generator=chance).bfloat16()
+    grads = [torch.randn(4, 3, generator=chance).bfloat16() for _ in range(6)]
+
+    def stepped(parameter, optimizer, some):
+        for grad in some:
+            parameter.grad = grad.clone()
+            optimizer.step()
+
+    whole = torch.nn.Parameter(start.clone())
+    stepped(whole, LazyAdamW([whole], lr=1e-2, weight_decay=0.1), grads)
+    first = torch.nn.Parameter(start.clone())
+    before = LazyAdamW([first], lr=1e-2, weight_decay=0.1)
+    stepped(first, before, grads[:3])
+    second = torch.nn.Parameter(first.detach().clone())
+    after = LazyAdamW([second], lr=1e-2, weight_decay=0.1)
+    after.load_state_dict(before.state_dict())
+    assert {key: value.dtype for key, value in after.state[second].items()} == {
+        "exp_avg": torch.float32,
+        "exp_avg_sq": torch.float32,
+        "master": torch.float32,
+        "steps": torch.int32,
+    }
+    stepped(second, after, grads[3:])
+    assert torch.equal(second, whole)
+
+
 def test_a_resting_element_keeps_weight_moments_and_count():
     torch.manual_seed(0)
     parameter = torch.nn.Parameter(torch.randn(4, 3))

@@ -66,6 +66,10 @@ def test_a_step_is_made_with_whole_batches_and_their_own_masks_or_not_at_all(mon
         broken.setattr(BatchPreservingSampler, "__iter__", lambda self: (batch[::-1] for batch in rows(self)))
         with pytest.raises(RunError, match=r"batch \d was to be trained whole, and rows"):
             run_case(Case(epochs=1))
+    with monkeypatch.context() as broken:
+        broken.setattr("moe_safety.train.phases.experts.micro_batches", lambda examples, budget: [examples[1:]])
+        with pytest.raises(RunError, match=r"micro-batches of batch \d do not hold each of its rows once"):
+            run_case(Case(epochs=1))
     monkeypatch.setattr(SelectiveExperts, "set_active", lambda self, experts: None)
     with pytest.raises(RunError, match=r"are not the mask of batch \d"):
         run_case(Case(epochs=1))

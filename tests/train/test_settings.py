@@ -3,6 +3,7 @@
 import shutil
 import struct
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -225,3 +226,13 @@ def test_a_base_that_changed_under_its_selection_is_refused(tmp_path):
     file.write_text(file.read_text() + "\n")
     with pytest.raises(InputError, match="was made for another model; run `identify` again"):
         train(config)
+
+
+@pytest.mark.parametrize("masking", ["gradient", "union"])
+def test_the_masks_that_are_left_are_what_each_batch_might_move(run, masking):
+    made, log = run(f"train.masking={masking}")
+    by_batch = np.load(made.path(f"{ARM}/batch_expert_masks.npy"))
+    expected = [3, 3] if masking == "union" else [2, 2]
+    assert by_batch.sum(axis=(1, 2)).tolist() == expected
+    assert {row["batch_idx"][0]: row["active_experts"][0] for row in log} == dict(enumerate(expected))
+    assert np.load(made.path(f"{ARM}/expert_mask.npy")).sum() == 3

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import ray
 
+from moe_safety.config.sweepfile import load_sweep
+from moe_safety.errors import InputError
 from moe_safety.rundir import RunDir
 from moe_safety.tune.objective import safety_measures
 from moe_safety.tune.stage import tune
@@ -83,6 +85,20 @@ def test_models_of_trials_are_cleared_away_and_their_places_given_back(two):
 def test_done_again_it_does_nothing(two):
     file, _ = two
     assert tune(file)["skipped"]
+
+
+@pytest.mark.soak
+def test_changed_settings_are_tried_with_force(two):
+    """What trials left in the run directory, under names of their own, is in nobody's way."""
+    file, _ = two
+    before = records_of(file)["0.0"]
+    changed = load_sweep(file.path, ["train.num_epochs=2"])
+    with pytest.raises(InputError, match=r"was run with train.num_epochs = 1, now 2; use --force"):
+        tune(changed)
+    tune(changed, force=True)
+    after = records_of(changed)
+    assert {name: record.status for name, record in after.items()} == {"0.0": "finished", "1.0": "failed"}
+    assert after["0.0"].last["benign_loss_increase"] != before.last["benign_loss_increase"], "trained longer"
 
 
 @pytest.mark.soak

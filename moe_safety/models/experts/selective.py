@@ -244,14 +244,15 @@ def selective_experts(
 def frozen(model: PreTrainedModel) -> Iterator[None]:
     """Inside, no parameter of the model trains and everything behaves as in `eval()`."""
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    was_training = model.training
+    were_training = {module: module.training for module in model.modules()}
     model.eval().requires_grad_(False)
     try:
         yield
     finally:
         for parameter, required in before.items():
             parameter.requires_grad_(required)
-        model.train(was_training)
+        for module, was_training in were_training.items():
+            module.training = was_training
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -49,6 +50,8 @@ class ExpertPhase:
     def run(self, batch: Batch | None, passes: Sequence[int], scale: float, backward: Backward) -> float:
         self._set_mask(batch)
         groups = micro_batches(batch.examples, self.budget) if batch else []
+        if batch and sorted(map(id, chain.from_iterable(groups))) != sorted(map(id, batch.examples)):
+            raise RunError(f"the micro-batches of batch {batch.batch_idx} do not hold each of its rows once")
         total = 0.0
         for number in range(passes[0]):
             rows = rows_of(groups[number], self.device) if number < len(groups) else idle_rows(self.device)
