@@ -125,7 +125,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, monkeypatch, clock):
     assert all(torch.equal(tensor, resumed["after"][name]) for name, tensor in whole["after"].items())
 
 
-@pytest.mark.parametrize("damage", ["truncated", "gone", "other task", "unreadable"])
+@pytest.mark.parametrize("damage", ["truncated", "gone", "other task", "unreadable", "without its last file"])
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
     case = Case(epochs=3, folder=str(tmp_path), checkpoint_every=4, stop_after=9)
     run_case(case)
@@ -135,6 +135,8 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
         file.write_bytes(file.read_bytes()[:-10])
     elif damage == "gone":
         (newest / "trained.safetensors").unlink()
+    elif damage == "without its last file":
+        newest.with_suffix(".json").unlink()
     elif damage == "unreadable":
         newest.with_suffix(".json").write_bytes(b"\x80\x04")
     else:

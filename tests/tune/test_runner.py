@@ -12,7 +12,7 @@ from moe_safety.tune.runner import run_trials
 from moe_safety.tune.search import ROUND
 from tests.tune.sweeps import sweep_of
 
-SPACE = {"identify.score": {"choice": ["good", "dies once", "always dies", "broken"]}}
+SPACE = {"identify.score": {"choice": ["good", "dies once", "always dies", "broken", "too large"]}}
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,8 @@ def records(tmp_path_factory, ray_here):
             os.kill(os.getpid(), signal.SIGKILL)
         if name == "broken":
             raise ZeroDivisionError("of ours")
+        if name == "too large":
+            raise MemoryError("no room for it")
         measures = {"selection_score": 0.5, "auroc": 0.5, "stability": 0.5, "experts": 4.0}
         tune.report({**measures, ROUND: 1, "rounds": 1})
 
@@ -51,3 +53,8 @@ def test_what_always_dies_is_recorded(records):
 def test_a_fault_of_ours_is_told_in_a_line(records):
     assert records["broken"].status == "failed"
     assert "of ours" in records["broken"].error
+
+
+def test_a_trial_without_memory_is_recorded(records):
+    assert records["too large"].status == "failed"
+    assert "no room for it" in records["too large"].error
