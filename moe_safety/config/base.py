@@ -84,21 +84,13 @@ _OPTIONS = frozenset(
 """Of pyarrow's file systems, those that are no secret: what is not known to be harmless goes into no manifest."""
 
 
-def _in_full(place: str) -> str:
+def in_full(place: str) -> str:
     """A local path from the root: workers may stand in another folder."""
     return place if "://" in place else os.path.abspath(place)
 
 
-def _in_full_if_there(place: str) -> str:
-    return _in_full(place) if "://" not in place and os.path.isdir(place) else place
-
-
 Place = Annotated[str, AfterValidator(without_secrets)]
 """A path or a URI."""
-Folder = Annotated[Place, AfterValidator(_in_full)]
-"""One that this program makes."""
-FolderOrName = Annotated[Place, AfterValidator(_in_full_if_there)]
-"""A folder that is there, or the name of something elsewhere."""
 
 
 class ModelJob(Section):

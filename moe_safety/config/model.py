@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from moe_safety.config.base import FolderOrName, Section
+from moe_safety.config.base import Place, Section
 
 
 class ModelConfig(Section):
-    name: FolderOrName
+    name: Place
     """A folder, a URI of one (`s3://bucket/model`) or a hub id of a mixture-of-experts chat model, or `demo` for the
     built-in one."""
     revision: str | None = None

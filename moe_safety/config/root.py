@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import os
 
-from moe_safety.config.base import Folder, Section
+from pydantic import Field, field_validator
+
+from moe_safety.config.base import Place, Section, in_full
 from moe_safety.config.batches import BatchesConfig
 from moe_safety.config.capture import CaptureConfig
 from moe_safety.config.compare import CompareConfig
@@ -20,7 +22,7 @@ from moe_safety.config.train import TrainConfig
 
 
 class Config(Section):
-    run_dir: Folder
+    run_dir: Place
     """Where everything is written: a folder, or a URI that pyarrow understands (`s3://bucket/prefix`)."""
     seed: int = Field(42, ge=0)
     """Fixes splits, templates, sampling and the order of batches."""
@@ -36,3 +38,15 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     compare: CompareConfig = CompareConfig()
+
+    @field_validator("run_dir")
+    @classmethod
+    def _run_dir_in_full(cls, given: str) -> str:
+        return in_full(given)
+
+    @field_validator("model")
+    @classmethod
+    def _model_in_full(cls, given: ModelConfig) -> ModelConfig:
+        """A folder that is there; any other name is the demo's or one of the hub."""
+        is_folder = given.name != "demo" and os.path.isdir(given.name)
+        return given.model_copy(update={"name": in_full(given.name)}) if is_folder else given
