@@ -115,7 +115,8 @@ def test_compiled_layers_are_no_different(masking, replay):
     assert wrong == []
     assert moved
     for one, other in zip(plain["log"], found["log"], strict=True):
-        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        # From the second step on Adam has made steps of the learning rate out of how sums are rounded.
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-3 if one["step"] else 1e-5)
 
 
 def test_bfloat16_weights_follow_their_masters():
