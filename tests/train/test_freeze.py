@@ -102,9 +102,8 @@ def test_clipping_accumulation_and_micro_batches(family):
     assert moved
 
 
-@pytest.mark.parametrize(
-    ("masking", "replay"), [("routing", False), pytest.param("gradient", True, marks=pytest.mark.soak)]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize(("masking", "replay"), [("routing", False), ("gradient", True)])
 def test_compiled_layers_are_no_different(masking, replay):
     """With what else is hung into a layer, too."""
     plain, found = (
