@@ -1,7 +1,10 @@
 """What may not move does not, to the bit, in any step, under any engine."""
 
+import time
+
 import pytest
 import torch
+from torch.multiprocessing import ProcessRaisedException
 
 from moe_safety.train.optimizer import LazyAdamW
 from tests.train.tiny import Case, illegal_moves, run_case, run_workers
@@ -100,6 +103,15 @@ def test_clipping_accumulation_and_micro_batches(family):
     wrong, moved = illegal_moves(found)
     assert wrong == []
     assert moved
+
+
+@pytest.mark.soak
+def test_an_error_of_one_worker_does_not_wait_for_the_others(tmp_path):
+    """Under ZeRO-3 making parameters whole takes all of them, and the others know of no error."""
+    began = time.monotonic()
+    with pytest.raises(ProcessRaisedException, match="of this worker alone"):
+        run_workers([Case(stage=3, fails_on=1)], 2, tmp_path)
+    assert time.monotonic() - began < 120
 
 
 @pytest.mark.soak

@@ -236,3 +236,15 @@ def test_the_masks_that_are_left_are_what_each_batch_might_move(run, masking):
     assert by_batch.sum(axis=(1, 2)).tolist() == expected
     assert {row["batch_idx"][0]: row["active_experts"][0] for row in log} == dict(enumerate(expected))
     assert np.load(made.path(f"{ARM}/expert_mask.npy")).sum() == 3
+
+
+def test_the_type_of_the_weights_is_part_of_the_run(run):
+    run()
+    with pytest.raises(InputError, match="was run with dtype = auto, now bfloat16; use --force"):
+        run("model.dtype=bfloat16")
+
+
+def test_counted_tokens_decide_the_router_phase(run):
+    run("train.router.enabled=true", arm=f"{ARM}+router")
+    with pytest.raises(InputError, match="was run with counted = response, now all; use --force"):
+        run("train.router.enabled=true", "capture.tokens=all", arm=f"{ARM}+router")

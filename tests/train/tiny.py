@@ -15,6 +15,7 @@ import torch.multiprocessing as mp
 from torch.utils.data import Dataset
 
 from moe_safety.config import TrainConfig
+from moe_safety.errors import RunError
 from moe_safety.models.choosing import routers
 from moe_safety.models.experts import gradient_magnitudes, use_our_experts
 from moe_safety.models.experts.compiling import compiled
@@ -86,6 +87,8 @@ class Case:
     micro: int | None = None
     dtype: torch.dtype = torch.float32
     stop_after: int | None = None
+    fails_on: int | None = None
+    """The worker that meets an error after its first step."""
     checkpoint_every: int = 1000
     folder: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -182,6 +185,8 @@ def run_case(case: Case) -> dict[str, Any]:
             pass
 
         def on_step(row):
+            if case.fails_on == world.rank:
+                raise RunError("of this worker alone")
             rows.append(row)
             history.append(weights_of(model, layout, selective, gather))
             if case.stop_after == len(rows):
