@@ -34,7 +34,9 @@ def connect() -> None:
             with _no_stderr():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except ConnectionError as error:
-            raise RunError(f"no Ray cluster at {os.environ.get('RAY_ADDRESS')}: {error}") from None
+            # `ray start` leaves a note of its cluster, which outlives one that was killed.
+            noted = os.environ.get("RAY_ADDRESS") or f"{read_ray_address()} any more (`ray stop` forgets it)"
+            raise RunError(f"no Ray cluster at {noted}: {error}") from None
         except Exception as error:
             # Ray has no class of its own for a start that fails, as on a machine that is too busy.
             raise RunError(f"Ray did not start: {' '.join(str(error).split())}") from error
