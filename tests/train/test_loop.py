@@ -150,6 +150,17 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
     assert run_case(case)["log"][0]["step"] == 8
 
 
+def test_damaged_checkpoints_do_not_outlive_those_that_are_yet_to_come(tmp_path):
+    """Being of later steps, they would be the ones to keep."""
+    case = Case(epochs=3, folder=str(tmp_path), checkpoint_every=4, stop_after=14)
+    run_case(case)
+    for number in (8, 12):
+        (tmp_path / "checkpoints" / f"step-{number:08d}" / "trained.safetensors").unlink()
+    case.stop_after = 5
+    assert run_case(case)["log"][0]["step"] == 0
+    assert {path.stem for path in (tmp_path / "checkpoints").glob("*.json")} == {"step-00000004"}
+
+
 def test_a_disk_that_takes_no_checkpoint_ends_the_run_and_loses_nothing(tmp_path):
     whole = run_case(Case(epochs=3, folder=str(tmp_path / "whole")))
     case = Case(epochs=3, folder=str(tmp_path / "run"), checkpoint_every=4, stop_after=6)
