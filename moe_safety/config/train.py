@@ -67,8 +67,9 @@ class TrainConfig(Section):
     checkpointing: bool = resource(False)
     """Compute activations again in the backward pass instead of keeping them."""
     compile: bool = False
-    """In expert phases run decoder layers as compiled code. On a GPU steps take about a quarter less time, after half a
-    minute at the start; sums round otherwise than in the other stages. Not with ZeRO-3."""
+    """In expert phases run decoder layers as compiled code: less memory, and less time where micro-batches are large
+    (docs/performance.md), after up to half a minute at the start. Sums round otherwise than in the other stages. Not
+    with ZeRO-3."""
     router: RouterConfig = RouterConfig()
     num_workers: int = Field(1, ge=1)
     """A step takes a batch from each."""

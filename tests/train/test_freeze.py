@@ -1,5 +1,7 @@
 """What may not move does not, to the bit, in any step, under any engine."""
 
+import os
+import pickle
 import time
 
 import pytest
@@ -103,6 +105,32 @@ def test_clipping_accumulation_and_micro_batches(family):
     wrong, moved = illegal_moves(found)
     assert wrong == []
     assert moved
+
+
+class Trap:
+    """Whoever unpickles it runs it."""
+
+    def __init__(self, sprung):
+        self.sprung = sprung
+
+    def __reduce__(self):
+        return os.mkdir, (self.sprung,)
+
+
+@pytest.mark.soak
+def test_a_foreign_pickle_in_a_deepspeed_checkpoint_is_never_read(tmp_path):
+    """DeepSpeed unpickles what it loads, so nothing is loaded whose hash is not the one that was noted."""
+    case = Case(stage=2, epochs=3, folder=str(tmp_path / "run"), checkpoint_every=4, stop_after=9)
+    run_workers([case], 1, tmp_path)
+    newest = tmp_path / "run" / "checkpoints" / "step-00000008"
+    states = list(newest.rglob("*.pt"))
+    assert states, "DeepSpeed has left something to unpickle"
+    for state in states:
+        state.write_bytes(pickle.dumps(Trap(str(tmp_path / "sprung"))))
+    case.stop_after = 1
+    (resumed,) = run_workers([case], 1, tmp_path)
+    assert resumed["log"][0]["step"] == 4
+    assert not (tmp_path / "sprung").exists()
 
 
 @pytest.mark.soak
