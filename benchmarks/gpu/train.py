@@ -2,9 +2,9 @@
 
     python benchmarks/gpu/train.py [--profile]
 
-OLMoE-1B-7B shape, random weights, bfloat16 with float32 masters, 16 x 256 tokens, 5 % of the experts; as it comes, and
-with `train.compile`. Each variant runs in a process of its own, so that one's memory does not count for the other.
-Times are medians of one run.
+OLMoE-1B-7B shape, random weights, bfloat16 with float32 masters, 16 x 256 tokens, 5 % of the experts. Each variant runs
+in a process of its own, so that one's memory does not count for the other; RUNS of them in turn, since how fast a
+process launches kernels differs from one to the next. Times are medians.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 
 import torch
 from transformers import AutoModelForCausalLM, OlmoeConfig
 
 from moe_safety.models.answers import answer_losses, make_rows
 from moe_safety.models.experts import use_our_experts
-from moe_safety.models.experts.compiling import compiled
+from moe_safety.models.experts.fused import fused_experts
 from moe_safety.models.experts.selective import selective_experts
 from moe_safety.models.layout import MoELayout, inspect_model
 from moe_safety.models.norms import fuse_norms
+from moe_safety.models.rotary import fused_rotary
 from moe_safety.train.engines import PlainEngine
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.world import World
 
-ROWS, PROMPT, ANSWER, SHARE, STEPS = 16, 128, 128, 0.05, 12
+ROWS, PROMPT, ANSWER, SHARE, STEPS, RUNS = 16, 128, 128, 0.05, 16, 3
 
 
 def build() -> torch.nn.Module:
@@ -41,7 +42,7 @@ def build() -> torch.nn.Module:
     return fuse_norms(use_our_experts(model)).eval()
 
 
-def one(variant: str, compiling: bool, profile: bool) -> dict[str, float]:
+def one(variant: str, profile: bool) -> dict[str, float]:
     """Milliseconds of a step, the peak, and the seconds until steps have their speed."""
     model = build()
     layout = inspect_model(model)
@@ -59,7 +60,8 @@ def one(variant: str, compiling: bool, profile: bool) -> dict[str, float]:
             trained = dict(model.named_parameters())
             optimizer = MasterAdamW(trained.values(), weight_decay=0.1)
         engine = PlainEngine(trained, optimizer, 1.0, World())
-        stack.enter_context(compiled(model) if compiling else nullcontext())
+        stack.enter_context(fused_experts())
+        stack.enter_context(fused_rotary(model))
 
         def step() -> None:
             losses, _ = answer_losses(model, rows)
@@ -86,7 +88,7 @@ def one(variant: str, compiling: bool, profile: bool) -> dict[str, float]:
     return {"ms": statistics.median(timed), "low": min(timed), "high": max(timed), "peak": peak, "start": start_up}
 
 
-def freeze(compiling: bool) -> dict[str, float]:
+def freeze() -> dict[str, float]:
     """Steps with changing masks: how many experts moved that may not, and whether the others all moved."""
     model = build()
     layout = inspect_model(model)
@@ -95,8 +97,7 @@ def freeze(compiling: bool) -> dict[str, float]:
     masks = [sorted(chooser.sample(everyone, 24)) for _ in range(6)]
     before = {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
     wrong, moved, expected = 0, 0, 0
-    within = compiled(model) if compiling else nullcontext()
-    with selective_experts(model, sorted(set().union(*masks))) as selective, within:
+    with selective_experts(model, sorted(set().union(*masks))) as selective, fused_experts(), fused_rotary(model):
         trained = dict(selective.named_parameters())
         engine = PlainEngine(trained, LazyAdamW(trained.values(), weight_decay=0.1), 1.0, World())
         for mask in masks:
@@ -140,35 +141,35 @@ def _changed(
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("variant", nargs="?")
-    options.add_argument("--compile", action="store_true")
     options.add_argument("--profile", action="store_true")
     given = options.parse_args()
-    if given.variant == "freeze":
-        print(json.dumps(freeze(given.compile)))
-    elif given.variant:
-        print(json.dumps(one(given.variant, given.compile, given.profile)))
+    if given.variant:
+        print(json.dumps(freeze() if given.variant == "freeze" else one(given.variant, given.profile)))
     else:
-        for flags in ([], ["--compile"]):
-            print(" ".join(["as it comes", *flags]), flush=True)
-            compare([*flags, *(["--profile"] if given.profile else [])])
+        compare(["--profile"] if given.profile else [])
 
 
 def compare(flags: list[str]) -> None:
-    found = {}
-    for variant in ("freeze", "selective", "baseline"):
+    print(torch.cuda.get_device_name(), flush=True)
+    found: dict[str, list[dict[str, float]]] = {"selective": [], "baseline": [], "freeze": []}
+    for variant in ("selective", "baseline") * RUNS + ("freeze",):
         command = [sys.executable, __file__, variant, *flags]
-        found[variant] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
-    fast, slow = found["selective"], found["baseline"]
-    for name, one in (("selective", fast), ("baseline", slow)):
-        print(
-            f"   {name} {one['ms']:.1f} ms ({one['low']:.1f}-{one['high']:.1f}), {one['peak'] / 1e9:.1f} GB; "
-            f"the first three steps took {one['start']:.1f} s"
-        )
-    memory = fast["peak"] / slow["peak"]
-    print(f"   {slow['ms'] / fast['ms']:.2f} times faster (goal 2.5), {memory:.3f} of the memory (0.28)")
-    frozen = found["freeze"]
-    moved = f"{frozen['moved']} of {frozen['expected']} active experts moved"
-    print(f"   freeze: {frozen['illegal']} illegal moves, {moved}", flush=True)
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+        found[variant].append(json.loads(output.splitlines()[-1]))
+        if variant != "freeze":
+            last = found[variant][-1]
+            print(f"   {variant} {last['ms']:.1f} ms ({last['low']:.1f}-{last['high']:.1f})", flush=True)
+    fast, slow = (statistics.median(run["ms"] for run in found[name]) for name in ("selective", "baseline"))
+    light, heavy = (max(run["peak"] for run in found[name]) for name in ("selective", "baseline"))
+    starts = ", ".join(f"{run['start']:.1f}" for run in found["selective"])
+    frozen = found["freeze"][0]
+    print(
+        f"selective {fast:.1f} ms, baseline {slow:.1f} ms: {slow / fast:.2f} times faster (goal 2.5)\n"
+        f"memory {light / 1e9:.1f} and {heavy / 1e9:.1f} GB: {light / heavy:.3f} (goal 0.28)\n"
+        f"the first three steps took {starts} s\n"
+        f"freeze: {frozen['illegal']} illegal moves, {frozen['moved']} of {frozen['expected']} active experts moved",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

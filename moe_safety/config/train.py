@@ -66,10 +66,6 @@ class TrainConfig(Section):
     """Cuts a batch into backward passes of at most this many tokens, whose gradients add up; whole unless given."""
     checkpointing: bool = resource(False)
     """Compute activations again in the backward pass instead of keeping them."""
-    compile: bool = False
-    """In expert phases run decoder layers as compiled code: less memory, and less time where micro-batches are large
-    (docs/performance.md), after up to half a minute at the start. Sums round otherwise than in the other stages. Not
-    with ZeRO-3."""
     router: RouterConfig = RouterConfig()
     num_workers: int = Field(1, ge=1)
     """A step takes a batch from each."""
@@ -115,6 +111,4 @@ class TrainConfig(Section):
             raise ValueError("launch: process trains on plain PyTorch; deepspeed wants workers, launch: ray")
         if self.routing == "replay" and self.zero_stage == 3:
             raise ValueError("routing: replay keeps the first model's experts, which ZeRO-3 spreads; take stage 2")
-        if self.compile and self.zero_stage == 3:
-            raise ValueError("compile: compiled layers do not wait for the parameters that ZeRO-3 brings in")
         return self

@@ -44,15 +44,17 @@ def answer_losses(model: PreTrainedModel, rows: Rows) -> tuple[torch.Tensor, tor
     """
     predicts = (rows.labels != IGNORED).roll(-1, dims=1)
     predicts[:, -1] = False
+    # Asked before the model runs: a GPU would be waited for, and then wait itself.
+    where = predicts.nonzero(as_tuple=True)
     place: dict[str, torch.Tensor] = {}
     if rows.attention_mask is not None:
         positions = (rows.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
         place = {"attention_mask": rows.attention_mask, "position_ids": positions}
-    with logits_only_at(model, lambda hidden: hidden[predicts.to(hidden.device)][None]):
+    with logits_only_at(model, lambda hidden: hidden[tuple(each.to(hidden.device) for each in where)][None]):
         logits = model(input_ids=rows.input_ids, use_cache=False, **place).logits[0]
-    targets = rows.labels.roll(-1, dims=1)[predicts]
+    targets = rows.labels.roll(-1, dims=1)[where]
     precise = logits if logits.dtype == torch.float64 else logits.float()
-    return cross_entropy(precise, targets, reduction="none"), predicts.nonzero()[:, 0]
+    return cross_entropy(precise, targets, reduction="none"), where[0]
 
 
 def mean_by_row(values: torch.Tensor, row: torch.Tensor, rows: int) -> torch.Tensor:

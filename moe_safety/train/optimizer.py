@@ -12,6 +12,8 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
+from moe_safety.models.compiled import compiled, of_any
+
 _BLOCK = 1 << 16
 """Elements handled at once on a CPU: what one step touches of them stays in its cache."""
 _COMPILE_FROM = 1 << 20
@@ -119,8 +121,9 @@ class LazyAdamW(_WithMasters):
         rest = (*group["betas"], group["eps"], group["weight_decay"])
         moments = (state["exp_avg"], state["exp_avg_sq"], state["steps"])
         if master.is_cuda:
-            update = _compiled() if master.numel() >= _COMPILE_FROM else lazy_update
-            update(master, grad, *moments, self._rate, *rest)
+            update = compiled(lazy_update) if master.numel() >= _COMPILE_FROM else lazy_update
+            master, grad, first, second, steps = (of_any(each.view(-1), 0) for each in (master, grad, *moments))
+            update(master, grad, first, second, steps, self._rate, *rest)
             return
         for start in range(0, master.numel(), _BLOCK):
             block = slice(start, start + _BLOCK)
@@ -142,7 +145,7 @@ def lazy_update(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """One update in place, of the elements whose gradient is not zero."""
+    """One update in place, of the elements whose gradient is not zero. Compiled, it is one pass in place of twenty."""
     moves = grad != 0
     grad = grad.to(master.dtype)
     steps += moves
@@ -155,13 +158,3 @@ def lazy_update(
     share1, share2 = (-torch.expm1(count * math.log(beta)) for beta in (beta1, beta2))
     moved = master * (1 - lr * weight_decay) - lr * (first / share1) / ((second / share2).sqrt() + eps)
     master.copy_(torch.where(moves, moved, master))
-
-
-_COMPILED: list[Callable[..., None]] = []
-
-
-def _compiled() -> Callable[..., None]:
-    """One pass over memory in place of twenty."""
-    if not _COMPILED:
-        _COMPILED.append(torch.compile(lazy_update, dynamic=True))
-    return _COMPILED[0]

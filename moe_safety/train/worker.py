@@ -17,9 +17,10 @@ from moe_safety.errors import MoeSafetyError, RunError
 from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.models.choosing import routers
 from moe_safety.models.experts.checkpointing import checkpointed
-from moe_safety.models.experts.compiling import compiled
+from moe_safety.models.experts.fused import fused_experts
 from moe_safety.models.experts.selective import Gather, SelectiveExperts, as_they_are, frozen, selective_experts
 from moe_safety.models.load import dtype_of, load_model, load_tokenizer, model_folder
+from moe_safety.models.rotary import fused_rotary
 from moe_safety.models.save import save_model
 from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints, Progress
@@ -79,8 +80,8 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
         trainable = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained.values())
         if settings.checkpointing:
             stack.enter_context(checkpointed(model))
-        if settings.compile and task.kind == "experts":
-            stack.enter_context(compiled(model))
+        stack.enter_context(fused_experts())
+        stack.enter_context(fused_rotary(model))
         engine = _engine(task, model, trained, world)
         checkpoints = Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world)
         watcher = stack.enter_context(Watcher(run, task, world))

@@ -18,9 +18,10 @@ from moe_safety.config import TrainConfig
 from moe_safety.errors import RunError
 from moe_safety.models.choosing import routers
 from moe_safety.models.experts import gradient_magnitudes, use_our_experts
-from moe_safety.models.experts.compiling import compiled
+from moe_safety.models.experts.fused import fused_experts
 from moe_safety.models.experts.selective import as_they_are, frozen, selective_experts
 from moe_safety.models.layout import inspect_model
+from moe_safety.models.rotary import fused_rotary
 from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints
 from moe_safety.train.data import Example, rows_of
@@ -84,6 +85,8 @@ class Case:
     """What trains: the experts of the masks, or the routers."""
     masking: str = "gradient"
     replay: bool = False
+    fused: bool = False
+    """As on a GPU, in compiled code."""
     micro: int | None = None
     dtype: torch.dtype = torch.float32
     stop_after: int | None = None
@@ -176,8 +179,9 @@ def run_case(case: Case) -> dict[str, Any]:
             engine = DeepSpeedEngine(model, optimizer, config, world)
         else:
             engine = PlainEngine(trained, optimizer, case.clip, world)
-        if settings.compile:
-            stack.enter_context(compiled(model))
+        if case.fused:
+            stack.enter_context(fused_experts("cpu"))
+            stack.enter_context(fused_rotary(model, "cpu"))
         phase = _phase(case, model, layout, selective, masks, stack)
         history, rows = [before], []
 

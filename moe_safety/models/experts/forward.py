@@ -33,14 +33,15 @@ class Dispatch:
     """Tokens sorted by expert: `rows` says which token each place holds, `offsets` where each expert's places end."""
 
     def __init__(self, index: torch.Tensor, num_experts: int) -> None:
-        self.top_k = index.shape[-1]
-        self.expert, self.order = torch.sort(index.reshape(-1), stable=True)
+        self.top_k, device = index.shape[-1], index.device
+        # As short numbers, since a GPU sorts a few bits at a time.
+        self.expert, self.order = torch.sort(index.reshape(-1).to(torch.int16), stable=True)
         self.rows = torch.div(self.order, self.top_k, rounding_mode="floor")
-        self.back = torch.empty_like(self.order)
-        self.back[self.order] = torch.arange(len(self.order), device=index.device)
-        boundaries = torch.arange(num_experts, device=index.device, dtype=self.expert.dtype)
-        self.offsets = torch.searchsorted(self.expert, boundaries, right=True, out_int32=True)
-        self._places: tuple[torch.Tensor, torch.Tensor] | None = None
+        places = torch.arange(len(self.order), device=device)
+        self.back = torch.empty_like(self.order).scatter_(0, self.order, places)
+        experts = torch.arange(num_experts, device=device, dtype=torch.int16)
+        self.offsets = torch.searchsorted(self.expert, experts, right=True, out_int32=True)
+        self._ends: torch.Tensor | None = None
 
     def spread(self, tokens: torch.Tensor) -> torch.Tensor:
         """Each token's copy for each of its experts, sorted by expert."""
@@ -50,15 +51,36 @@ class Dispatch:
         """Each token's sum over its experts."""
         return _Combine.apply(places, self)
 
-    def places_of(self, experts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The places of these experts alone, which are in order, and where each one's end among them; always asked for
-        the same experts."""
-        if self._places is None:
-            wanted = torch.zeros(len(self.offsets), dtype=torch.bool, device=self.offsets.device)
-            wanted[experts] = True
-            places = wanted[self.expert].nonzero()[:, 0]
-            self._places = places, torch.searchsorted(self.expert[places], experts, right=True, out_int32=True)
-        return self._places
+    def each(self, rows: torch.Tensor) -> torch.Tensor:
+        """For every place, the row of its expert."""
+        return rows[self.expert.long()]
+
+    def sort(self, values: torch.Tensor) -> torch.Tensor:
+        """One value for each token and expert, in the order of places."""
+        return _Sort.apply(values.reshape(-1), self)
+
+    def send_ends(self) -> None:
+        """Sends to the processor where places end, for `places_of`. Asking a GPU for it only then would make the
+        processor wait for all that the GPU has yet to do."""
+        if self._ends is None:
+            self._ends = self.offsets.to("cpu", non_blocking=True)
+            self._sent = torch.cuda.Event() if self.offsets.is_cuda else None
+            if self._sent:
+                self._sent.record()
+
+    def places_of(self, experts: list[int]) -> list[slice]:
+        """Each of these experts' places; after `send_ends`."""
+        if self._sent:
+            self._sent.synchronize()
+        ends = [0, *cast(torch.Tensor, self._ends).tolist()]
+        return [slice(ends[expert], ends[expert + 1]) for expert in experts]
+
+    def take(self, tokens: torch.Tensor, experts: list[int], spread: bool) -> torch.Tensor:
+        """What these experts' places hold of tokens that are spread, or are yet to be."""
+        places = self.places_of(experts)
+        if spread:
+            return tokens.index_select(0, torch.cat([self.rows[place] for place in places]))
+        return torch.cat([tokens[place] for place in places])
 
     def gather(self, tokens: torch.Tensor) -> torch.Tensor:
         return tokens.index_select(0, self.rows)
@@ -92,6 +114,17 @@ class _Combine(torch.autograd.Function):
         return ctx.dispatch.gather(grads[0]), None
 
 
+class _Sort(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, dispatch: Dispatch) -> torch.Tensor:
+        ctx.dispatch = dispatch
+        return values.index_select(0, dispatch.order)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grads[0].index_select(0, ctx.dispatch.back), None
+
+
 def gated(self: torch.nn.Module, out: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     """What the second product starts from; with the routing weight, where that may stand here."""
     inner = self._apply_gate(out) if self.has_gate else self.act_fn(out)  # type: ignore[operator]
@@ -112,27 +145,29 @@ def experts_forward(
 ) -> torch.Tensor:
     """What the routed experts add to each token."""
     dispatch = Dispatch(top_k_index, cast(int, self.num_experts))
-    weight = top_k_weights.reshape(-1)[dispatch.order].unsqueeze(-1).to(hidden_states.dtype)
+    weight = dispatch.sort(top_k_weights).unsqueeze(-1).to(hidden_states.dtype)
     norm = cast(Callable[[torch.Tensor], torch.Tensor] | None, getattr(self, "post_expert_norm", None))
     # The product is linear, so the routing weight may stand before it, unless a bias or a norm comes between.
     before = not self.has_bias and norm is None
-    out = _grouped_linear(
-        self, dispatch.spread(hidden_states), "gate_up_proj" if self.has_gate else "up_proj", dispatch
-    )
+    out = _grouped_linear(self, hidden_states, "gate_up_proj" if self.has_gate else "up_proj", dispatch, spread=True)
     out = _grouped_linear(self, STEPS["gated"](self, out, weight if before else None), "down_proj", dispatch)
     if not before:
         out = (out if norm is None else norm(out)) * weight
     return dispatch.combine(out).to(hidden_states.dtype)
 
 
-def _grouped_linear(self: torch.nn.Module, tokens: torch.Tensor, name: str, dispatch: Dispatch) -> torch.Tensor:
+def _grouped_linear(
+    self: torch.nn.Module, tokens: torch.Tensor, name: str, dispatch: Dispatch, *, spread: bool = False
+) -> torch.Tensor:
+    """The experts' linear map of that name; of tokens yet to be spread, if so."""
     trained = vars(self).get(TRAINED)
     if trained is not None:
-        return trained.linear(tokens, name, dispatch)
+        return trained.linear(tokens, name, dispatch, spread)
+    tokens = dispatch.spread(tokens) if spread else tokens
     matrix = getattr(self, name)
     matrix = matrix if self.is_transposed else matrix.transpose(-2, -1)
     out = grouped_product(tokens.to(matrix.dtype), matrix, dispatch.offsets)
-    return out + getattr(self, f"{name}_bias")[dispatch.expert] if self.has_bias else out
+    return out + dispatch.each(getattr(self, f"{name}_bias")) if self.has_bias else out
 
 
 def grouped_product(tokens: torch.Tensor, matrices: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 import torch
@@ -29,6 +31,14 @@ class Gather(Protocol):
     def __call__(self, parameters: list[torch.nn.Parameter], /) -> AbstractContextManager[object]: ...
 
 
+@dataclass(frozen=True)
+class Active:
+    """The experts of one layer whose gradients are wanted, and where they stand among those that train."""
+
+    experts: list[int]
+    rows: torch.Tensor
+
+
 class TrainedLayer:
     """One layer's chosen experts: stands in for the linear maps of the experts module."""
 
@@ -36,7 +46,7 @@ class TrainedLayer:
         self.module, self.layer = module, layer
         fused = {name.rsplit(".", 1)[1]: module.get_parameter(name.rsplit(".", 1)[1]) for name in layer.parameters}
         device = next(iter(fused.values())).device
-        self.experts = torch.tensor(experts, device=device)
+        self.chosen, self.experts = experts, torch.tensor(experts, device=device)
         self.own: dict[str, torch.nn.Parameter] = {}
         """The trainable rows, by the name of the fused tensor they belong to; in the order of `experts`."""
         for name in fused if experts else ():
@@ -50,15 +60,15 @@ class TrainedLayer:
 
     def set_active(self, experts: list[int]) -> None:
         """The experts whose gradients are wanted from now on."""
-        places = {int(expert): place for place, expert in enumerate(self.experts.tolist())}
-        active = sorted(places[expert] for expert in experts)
-        self.active = torch.tensor(active, dtype=torch.long, device=self.experts.device)
+        wanted = sorted(experts)
+        rows = [self.chosen.index(expert) for expert in wanted]
+        self.active = Active(wanted, sent(rows, torch.long, self.experts.device))
 
-    def linear(self, tokens: torch.Tensor, name: str, dispatch: Dispatch) -> torch.Tensor:
+    def linear(self, tokens: torch.Tensor, name: str, dispatch: Dispatch, spread: bool) -> torch.Tensor:
         """What `forward.py` does with one fused tensor."""
         fused = getattr(self.module, name)
-        out = _Product.apply(tokens.to(fused.dtype), self.own.get(name), self, name, dispatch)
-        return out + self._bias(f"{name}_bias")[dispatch.expert] if self.layer.has_bias else out
+        out = _Product.apply(tokens.to(fused.dtype), self.own.get(name), self, name, dispatch, spread)
+        return out + dispatch.each(self._bias(f"{name}_bias")) if self.layer.has_bias else out
 
     def current(self, name: str) -> torch.Tensor:
         """The fused tensor with the trained rows in their places, as [expert, in, out]."""
@@ -69,31 +79,27 @@ class TrainedLayer:
         return fused if self.layer.transposed else fused.transpose(-2, -1)
 
     def gradient(
-        self,
-        name: str,
-        active: torch.Tensor,
-        grad: torch.Tensor,
-        places: torch.Tensor | None,
-        tokens: torch.Tensor | None,
-        ends: torch.Tensor | None,
+        self, name: str, active: Active, grad: torch.Tensor, tokens: torch.Tensor | None, dispatch: Dispatch
     ) -> torch.Tensor:
-        """Of the trained rows: that of the active experts, from the tokens at their `places`, and zero for others."""
+        """Of the trained rows: that of the active experts, from their places' tokens, and zero for others."""
         shape = getattr(self.own[name], "ds_shape", self.own[name].shape)
-        if places is None or tokens is None or ends is None or not len(places):
+        if tokens is None or not len(tokens):
             return torch.zeros(shape, dtype=grad.dtype, device=grad.device)
-        here = grad.index_select(0, places)
+        lengths = (place.stop - place.start for place in dispatch.places_of(active.experts))
+        ends = sent(list(accumulate(lengths)), torch.int32, grad.device)
+        here = dispatch.take(grad, active.experts, spread=False)
         one, other = (tokens, here) if self.layer.transposed else (here, tokens)
         found = grouped_outer(one, other, ends)
-        if len(active) == shape[0]:
+        if len(active.experts) == shape[0]:
             return found
-        return torch.zeros(shape, dtype=grad.dtype, device=grad.device).index_copy_(0, active, found)
+        return torch.zeros(shape, dtype=grad.dtype, device=grad.device).index_copy_(0, active.rows, found)
 
     def _bias(self, name: str) -> torch.Tensor:
         fused = getattr(self.module, name)
         if name not in self.own:
             return fused
         own = self.shown[name]
-        wanted = torch.zeros(len(own), 1, dtype=torch.bool, device=own.device).index_fill_(0, self.active, True)
+        wanted = torch.zeros(len(own), 1, dtype=torch.bool, device=own.device).index_fill_(0, self.active.rows, True)
         return fused.index_copy(0, self.experts, torch.where(wanted, own, own.detach()))
 
     @torch.no_grad()
@@ -118,27 +124,33 @@ class _Product(torch.autograd.Function):
         layer: TrainedLayer,
         name: str,
         dispatch: Dispatch,
+        spread: bool,
     ) -> torch.Tensor:
-        ctx.layer, ctx.name, ctx.dispatch = layer, name, dispatch
+        ctx.layer, ctx.name, ctx.dispatch, ctx.spread = layer, name, dispatch, spread
         ctx.active, kept = layer.active, []
-        if ctx.needs_input_grad[1] and len(layer.active):
-            places, ctx.ends = dispatch.places_of(layer.experts[layer.active])
-            kept = [places, tokens.index_select(0, places)]
+        if ctx.needs_input_grad[1] and layer.active.experts:
+            dispatch.send_ends()
+            # A GPU has not yet counted the tokens of the active experts, so all of them are kept.
+            kept = [tokens if tokens.is_cuda else dispatch.take(tokens, layer.active.experts, spread)]
         ctx.save_for_backward(*kept)
+        tokens = dispatch.gather(tokens) if spread else tokens
         return grouped_product(tokens, layer.current(name), dispatch.offsets)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
-        grad, layer = grads[0].contiguous(), ctx.layer
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        grad, layer, dispatch = grads[0].contiguous(), ctx.layer, ctx.dispatch
         for_tokens = for_own = None
         if ctx.needs_input_grad[0]:
             matrix = layer.current(ctx.name).transpose(-2, -1)
-            for_tokens = grouped_product(grad, matrix, ctx.dispatch.offsets)
+            for_tokens = grouped_product(grad, matrix, dispatch.offsets)
+            for_tokens = dispatch.sum_back(for_tokens) if ctx.spread else for_tokens
         if ctx.needs_input_grad[1]:
             # Asked for once: a checkpointed layer computes what it saved again on asking.
-            places, tokens = ctx.saved_tensors or (None, None)
-            for_own = ctx.layer.gradient(ctx.name, ctx.active, grad, places, tokens, getattr(ctx, "ends", None))
-        return for_tokens, for_own, None, None, None
+            tokens = next(iter(ctx.saved_tensors), None)
+            if tokens is not None and tokens.is_cuda:
+                tokens = dispatch.take(tokens, ctx.active.experts, ctx.spread)
+            for_own = layer.gradient(ctx.name, ctx.active, grad, tokens, dispatch)
+        return for_tokens, for_own, None, None, None, None
 
 
 class SelectiveExperts:
@@ -173,11 +185,7 @@ class SelectiveExperts:
 
     def active(self) -> list[Pair]:
         """The mask in force, as the layers hold it."""
-        return [
-            (index, int(expert))
-            for index, layer in self._layers.items()
-            for expert in layer.experts[layer.active].tolist()
-        ]
+        return [(index, expert) for index, layer in self._layers.items() for expert in layer.active.experts]
 
     def remember(self) -> None:
         """Keeps the rows as they are now, for `as_remembered`."""
@@ -264,6 +272,11 @@ def running_our_experts(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.set_experts_implementation(before)
+
+
+def sent(numbers: list[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """These numbers on the device, without waiting for what the device has yet to do."""
+    return torch.tensor(numbers, dtype=dtype, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 
 
 def as_they_are(parameters: list[torch.nn.Parameter], /) -> AbstractContextManager[object]:
