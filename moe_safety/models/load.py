@@ -51,8 +51,8 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
 def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool = False) -> PreTrainedModel:
     """The model in `eval()`, running its experts through this program's function and its norms fused.
 
-    On one GPU where there is one, spread over `gpus` where it takes more, else on the CPU. `partitioned` leaves the
-    place to DeepSpeed ZeRO-3, which gives each worker a part of every parameter while they are read.
+    On one GPU where there is one, spread over `gpus` where it takes more, else on the CPU. `partitioned` is for ZeRO-3,
+    which takes every parameter away while the model is read.
     """
     import torch
 
@@ -61,13 +61,12 @@ def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool
     from moe_safety.models.quantised import as_if_stored_in_full, dequantising, quantisation_of
     from moe_safety.models.skeleton import loader_of, read_config
 
-    if not partitioned:
-        check_loadable(model)
+    check_loadable(model)
     dtype: Any = model.dtype if model.dtype == "auto" else getattr(torch, model.dtype)
     device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     config = read_config(model_path(model), revision=model.revision, trust_remote_code=model.trust_remote_code)
     loader = loader_of(config, model.name, model.trust_remote_code)
-    place = None if partitioned else "auto" if (gpus or 1) > 1 else device
+    place = "cpu" if partitioned else "auto" if (gpus or 1) > 1 else device
     quantised = quantisation_of(config, model.name)
     if quantised and partitioned:
         raise InputError(

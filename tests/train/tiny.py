@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,7 +221,9 @@ def run_case(case: Case) -> dict[str, Any]:
     return {"history": history, "log": rows, "masks": masks, "layout": layout, "felt": felt, "after": after}
 
 
-def _process(rank: int, cases: list[Case], workers: int, port: int, out: str) -> None:
+def _process(
+    rank: int, function: Callable[..., Any], given: tuple[Any, ...], workers: int, port: int, out: str
+) -> None:
     torch.set_num_threads(1)
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
@@ -231,21 +234,30 @@ def _process(rank: int, cases: list[Case], workers: int, port: int, out: str) ->
         "DS_ACCELERATOR": "cpu",
     }
     dist.init_process_group("gloo", rank=rank, world_size=workers)
-    found = [run_case(case) for case in cases]
+    found = function(*given)
     if rank == 0:
         torch.save(found, out)
     dist.barrier()
     dist.destroy_process_group()
 
 
-def run_workers(cases: list[Case], workers: int, tmp_path: Path) -> list[dict[str, Any]]:
-    """The same in processes of their own, one case after the other."""
+def in_workers(function: Callable[..., Any], *given: Any, workers: int, tmp_path: Path) -> Any:
+    """What the function returns in the first of as many processes, which it may talk to the others from."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     out = str(tmp_path / f"found-{port}.pt")
-    mp.spawn(_process, (cases, workers, port, out), nprocs=workers)
+    mp.spawn(_process, (function, given, workers, port, out), nprocs=workers)
     return torch.load(out, weights_only=False)
+
+
+def run_workers(cases: list[Case], workers: int, tmp_path: Path) -> list[dict[str, Any]]:
+    """`run_case` in processes of their own, one case after the other."""
+    return in_workers(_run_cases, cases, workers=workers, tmp_path=tmp_path)
+
+
+def _run_cases(cases: list[Case]) -> list[dict[str, Any]]:
+    return [run_case(case) for case in cases]
 
 
 def illegal_moves(found: dict[str, Any]) -> tuple[list[str], set[tuple[int, int]]]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import PreTrainedModel
 
 from moe_safety.errors import RunError
+from moe_safety.train.engines.base import Tensors
 from moe_safety.train.optimizer import LazyAdamW
 from moe_safety.train.world import World
+
+_ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"
+"""Tells transformers to read a tensor when it is its turn."""
 
 
 def deepspeed_config(given: int | Mapping[str, Any], clip: float | None, dtype: torch.dtype) -> dict[str, Any]:
@@ -32,6 +38,17 @@ def deepspeed_config(given: int | Mapping[str, Any], clip: float | None, dtype: 
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 1 << 30,
     }
+
+
+def type_of(trained: Tensors) -> torch.dtype:
+    """The type of what trains, which need not be the model's: some families keep routers in float32."""
+    types = sorted({parameter.dtype for parameter in trained.values()}, key=str)
+    if len(types) > 1:
+        raise RunError(
+            f"DeepSpeed gives all that trains one type, and this model keeps some of it in {types[-1]}, the rest in "
+            f"{types[0]}: leave train.deepspeed out, or set model.dtype: float32".replace("torch.", "")
+        )
+    return types[0]
 
 
 class DeepSpeedEngine:
@@ -86,6 +103,39 @@ class DeepSpeedEngine:
         loaded, _ = self.engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)
         if loaded is None:
             raise RunError(f"{folder}: DeepSpeed does not find its checkpoint there")
+
+
+@contextmanager
+def spread_while_read(config: dict[str, Any]) -> Iterator[None]:
+    """Inside, a parameter is spread over the workers as soon as a module takes it, in the type that it came in, so that
+    a model that is read there is whole nowhere.
+
+    Building the model spread, which is DeepSpeed's way, gives all of it one type: also routers that a family keeps in
+    float32 and, before transformers 5.23, the frequencies of rotary embeddings.
+    """
+    import deepspeed
+
+    first: list[Any] = []
+
+    def spread(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        if parameter is None or parameter.is_meta or hasattr(parameter, "ds_id"):
+            return
+        if first:
+            first[0].convert_to_zero_parameters(param_list=[parameter])
+            return
+        first.append(parameter)
+        holder = torch.nn.Module()
+        holder._parameters["first"] = parameter
+        deepspeed.zero.Init(module=holder, config_dict_or_path=config)
+
+    # Else tensors are read ahead, and all of them are if spreading is slower.
+    before, os.environ[_ONE_BY_ONE] = os.environ.get(_ONE_BY_ONE), "1"
+    try:
+        with register_module_parameter_registration_hook(spread):
+            yield
+    finally:
+        del os.environ[_ONE_BY_ONE]
+        os.environ |= {} if before is None else {_ONE_BY_ONE: before}
 
 
 def gathered(parameters: list[torch.nn.Parameter], /) -> AbstractContextManager[object]:
