@@ -74,7 +74,10 @@ def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool
         )
     # Other weights than safetensors are pickles.
     options = {"use_safetensors": True, **(dequantising(config) if quantised else {})}
-    loaded = _load(loader, model, dtype=dtype, device_map=place, **options)
+    loaded, info = _load(loader, model, dtype=dtype, device_map=place, output_loading_info=True, **options)
+    if missing := sorted(info["missing_keys"]):
+        more = f" and {len(missing) - 1} more tensors" if missing[1:] else ""
+        raise InputError(f"has no weights for {missing[0]}{more}, which chance would fill", file=model.name)
     if quantised:
         as_if_stored_in_full(loaded, None if dtype == "auto" else dtype)
     return fuse_norms(use_our_experts(loaded)).eval()
