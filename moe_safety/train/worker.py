@@ -26,7 +26,7 @@ from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints, Progress
 from moe_safety.train.data import BatchData
 from moe_safety.train.engines import Engine, PlainEngine, Tensors
-from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, gathered, spread_while_read, type_of
+from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, gathered, read_spread, type_of
 from moe_safety.train.loop import Loop
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.phases import ExpertPhase, Phase, RouterPhase
@@ -73,7 +73,7 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
     tokenizer = load_tokenizer(task.config.model)
     data = BatchData(run, tokenizer, task.config.batches.max_length)
     with ExitStack() as stack:
-        model = _loaded(task)
+        model = _loaded(task, world)
         total = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
         gather: Gather = gathered if stage == 3 else as_they_are
         trained, selective = stack.enter_context(_training(task, model, gather))
@@ -104,13 +104,13 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
     return _figures(progress, trainable, total, world)
 
 
-def _loaded(task: Task) -> PreTrainedModel:
+def _loaded(task: Task, world: World) -> PreTrainedModel:
     """The model on this worker's device. Under ZeRO-3 its parameters are spread while they are read."""
     settings, given = task.config.train, task.config.model
     if settings.zero_stage != 3:
         return load_model(given)
-    with spread_while_read(deepspeed_config(settings.deepspeed, settings.clip, dtype_of(given))):
-        return load_model(given, partitioned=True)
+    config = deepspeed_config(settings.deepspeed, settings.clip, dtype_of(given))
+    return read_spread(given, config, world.device)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from moe_safety.models.choosing import routers
 from moe_safety.models.experts.selective import frozen
 from moe_safety.models.load import load_model
 from moe_safety.models.save import save_model
-from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, gathered, spread_while_read, type_of
+from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, gathered, read_spread, type_of
 from moe_safety.train.optimizer import LazyAdamW
 from moe_safety.train.world import World
 from tests.families import FAMILIES, build
@@ -50,13 +50,11 @@ def different(alone, spread) -> list[str]:
         ]
 
 
-def read_spread(given: ModelConfig):
-    with spread_while_read(CONFIG):
-        return load_model(given, partitioned=True)
-
-
 def compare(folders: dict[str, ModelConfig]) -> dict[str, list[str]]:
-    return {name: different(load_model(given), read_spread(given)) for name, given in folders.items()}
+    return {
+        name: different(load_model(given), read_spread(given, CONFIG, torch.device("cpu")))
+        for name, given in folders.items()
+    }
 
 
 def test_every_family_is_read_as_it_is(tmp_path):
@@ -70,7 +68,7 @@ def train(given: ModelConfig, out: Path) -> tuple[bool, bool, list[tuple[int, in
     world, alone = World(), load_model(given)
     layout = inspect_model(alone)
     experts = [(layer.index, expert) for layer in layout.layers for expert in (0, 2)]
-    model = read_spread(given)
+    model = read_spread(given, CONFIG, torch.device("cpu"))
     spread = all(parameter.numel() == 0 for parameter in model.parameters())
     with selective_experts(model, experts, layout=layout, gather=gathered) as selective:
         optimizer = LazyAdamW(selective.parameters(), lr=1e-2, weight_decay=0.1)
@@ -87,7 +85,7 @@ def train_routers(given: ModelConfig, stage: int) -> list[tuple[bool, torch.dtyp
     """Whether the first outputs are those of one worker, and in which type routers then are."""
     alone = load_model(given)
     layout = inspect_model(alone)
-    model = read_spread(given) if stage == 3 else load_model(given)
+    model = read_spread(given, CONFIG, torch.device("cpu")) if stage == 3 else load_model(given)
     names = set(routers(alone, layout))
     with frozen(model):
         trained = {name: one for name, one in model.named_parameters() if name in names}

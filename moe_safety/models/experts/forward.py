@@ -42,6 +42,7 @@ class Dispatch:
         experts = torch.arange(num_experts, device=device, dtype=torch.int16)
         self.offsets = torch.searchsorted(self.expert, experts, right=True, out_int32=True)
         self._ends: torch.Tensor | None = None
+        self._sent: torch.cuda.Event | None = None
 
     def spread(self, tokens: torch.Tensor) -> torch.Tensor:
         """Each token's copy for each of its experts, sorted by expert."""
@@ -64,9 +65,8 @@ class Dispatch:
         processor wait for all that the GPU has yet to do."""
         if self._ends is None:
             self._ends = self.offsets.to("cpu", non_blocking=True)
-            self._sent = torch.cuda.Event() if self.offsets.is_cuda else None
-            if self._sent:
-                self._sent.record()
+            if self.offsets.is_cuda:
+                self._sent = torch.cuda.current_stream(self.offsets.device).record_event()
 
     def places_of(self, experts: list[int]) -> list[slice]:
         """Each of these experts' places; after `send_ends`."""
@@ -137,7 +137,7 @@ def summed(places: torch.Tensor, back: torch.Tensor, top_k: int) -> torch.Tensor
 
 
 STEPS: dict[str, Callable[..., torch.Tensor]] = {"gated": gated, "summed": summed}
-"""What passes over the widest tensors without a product; `compiling.py` puts faster ones here."""
+"""What passes over the widest tensors without a product; `fused.py` puts faster ones here."""
 
 
 def experts_forward(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import PreTrainedModel
 
+from moe_safety.config import ModelConfig
 from moe_safety.errors import RunError
+from moe_safety.models.load import load_model
 from moe_safety.train.engines.base import Tensors
 from moe_safety.train.optimizer import LazyAdamW
 from moe_safety.train.world import World
@@ -105,14 +107,27 @@ class DeepSpeedEngine:
             raise RunError(f"{folder}: DeepSpeed does not find its checkpoint there")
 
 
-@contextmanager
-def spread_while_read(config: dict[str, Any]) -> Iterator[None]:
-    """Inside, a parameter is spread over the workers as soon as a module takes it, in the type that it came in, so that
-    a model that is read there is whole nowhere.
+def read_spread(given: ModelConfig, config: dict[str, Any], device: torch.device) -> PreTrainedModel:
+    """The model, its parameters spread over the workers and the rest of it on this worker's device.
 
-    Building the model spread, which is DeepSpeed's way, gives all of it one type: also routers that a family keeps in
-    float32 and, before transformers 5.23, the frequencies of rotary embeddings.
+    It is read as it would be on one worker, and each parameter is spread as soon as a module takes it, so that the
+    model is whole nowhere. Building it spread, which is DeepSpeed's way, gives all of it one type: also routers that a
+    family keeps in float32 and, before transformers 5.23, the frequencies of rotary embeddings.
     """
+    # Else tensors are read ahead, and all of them are if spreading is slower.
+    before, os.environ[_ONE_BY_ONE] = os.environ.get(_ONE_BY_ONE), "1"
+    try:
+        with register_module_parameter_registration_hook(_spreading(config)):
+            model = load_model(given, partitioned=True)
+    finally:
+        del os.environ[_ONE_BY_ONE]
+        os.environ |= {} if before is None else {_ONE_BY_ONE: before}
+    for buffer in model.buffers():
+        buffer.data = buffer.data.to(device)
+    return model
+
+
+def _spreading(config: dict[str, Any]) -> Callable[[torch.nn.Module, str, torch.nn.Parameter | None], None]:
     import deepspeed
 
     first: list[Any] = []
@@ -128,14 +143,7 @@ def spread_while_read(config: dict[str, Any]) -> Iterator[None]:
         holder._parameters["first"] = parameter
         deepspeed.zero.Init(module=holder, config_dict_or_path=config)
 
-    # Else tensors are read ahead, and all of them are if spreading is slower.
-    before, os.environ[_ONE_BY_ONE] = os.environ.get(_ONE_BY_ONE), "1"
-    try:
-        with register_module_parameter_registration_hook(spread):
-            yield
-    finally:
-        del os.environ[_ONE_BY_ONE]
-        os.environ |= {} if before is None else {_ONE_BY_ONE: before}
+    return spread
 
 
 def gathered(parameters: list[torch.nn.Parameter], /) -> AbstractContextManager[object]:
