@@ -68,7 +68,7 @@ def mix_in(module: Any, mixin: Any) -> None:
 
 @cache
 def _mixed(mixin: Any, cls: Any) -> type:
-    """One class for all modules of a class: compiled code tells them apart by it."""
+    """One class for all modules of a class."""
     return type(cls.__name__, (mixin, cls), {"__module__": cls.__module__})
 
 

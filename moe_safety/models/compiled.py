@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
+import logging
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -34,7 +32,12 @@ def finer(tensor: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _can_compile() -> bool:
-    """For a GPU it takes Triton, which in turn takes a C compiler; for a CPU the latter alone."""
-    compilers = (os.environ.get("CC"), "cc", "gcc", "clang")
-    has_triton = importlib.util.find_spec("triton") is not None or not torch.cuda.is_available()
-    return has_triton and any(shutil.which(name) for name in compilers if name)
+    """Tried, since it takes a C compiler, Python's headers, a folder to write to and, on a GPU, Triton."""
+    numbers = torch.ones(8, device="cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.compile(lambda given: given * 2 + 1)(numbers)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        logging.getLogger(__name__).warning("nothing compiles here, so training is slower: %s", reason)
+        return False
+    return True

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from moe_safety.models.compiled import compiled, finer, of_any
@@ -60,6 +61,7 @@ class _Turn(torch.autograd.Function):
         return compiled(turn)(*_of_any_length(*given))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return *compiled(turn_back)(*_of_any_length(*grads, *ctx.saved_tensors)), None, None
 
@@ -94,4 +96,4 @@ def _is_usual(function: Callable[..., Pair]) -> bool:
     except Exception:  # Whatever it is, it is not this function.
         return False
     here = turn(q, k, cos.unsqueeze(1), sin.unsqueeze(1))
-    return all(map(torch.allclose, own, here))
+    return isinstance(own, tuple) and len(own) == 2 and all(map(torch.allclose, own, here))

@@ -13,7 +13,7 @@ from moe_safety.models import compiled as compiling
 from moe_safety.models.answers import answer_losses, make_rows
 from moe_safety.models.experts import forward, fused, use_our_experts
 from moe_safety.models.experts.checkpointing import checkpointed
-from moe_safety.models.rotary import _Turn, fused_rotary
+from moe_safety.models.rotary import _is_usual, _Turn, fused_rotary
 from tests.families import FAMILIES, build
 
 CHANCE = torch.Generator().manual_seed(5)
@@ -89,6 +89,11 @@ def rotary_of(model):
     return {file: vars(file)["apply_rotary_pos_emb"] for file in files if "apply_rotary_pos_emb" in vars(file)}
 
 
+def test_most_families_turn_queries_and_keys_in_the_usual_way():
+    usual = [name for name in FAMILIES if any(map(_is_usual, rotary_of(build(name)).values()))]
+    assert len(usual) == 42
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_rotary_is_fused_where_it_is_the_usual_one_and_put_back(name):
     model = build(name)
@@ -134,13 +139,19 @@ def test_what_is_not_on_such_a_device_is_left_alone():
         assert not counters["stats"]
 
 
-def test_without_a_compiler_the_formulas_run_as_they_stand(monkeypatch):
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+def test_where_nothing_compiles_the_formulas_run_as_they_stand(monkeypatch, caplog):
+    def failing(function):
+        def run(*given):
+            raise RuntimeError("no compiler here")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", failing)
     for each in (compiling._can_compile, compiling.compiled):
         each.cache_clear()
     try:
         assert compiling.compiled(fused.gate) is fused.gate
+        assert "nothing compiles here, so training is slower: no compiler here" in caplog.text
     finally:
         for each in (compiling._can_compile, compiling.compiled):
             each.cache_clear()

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -128,6 +130,21 @@ def test_checkpointing_changes_no_gradient(name):
         with checkpointed(model):
             again = gradients(model, selective)
     torch.testing.assert_close(again, plain, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_keeping_all_tokens_as_on_a_gpu_changes_no_gradient(name):
+    model = precise(name)
+    with selective_experts(model, some_experts(inspect_model(model))) as selective:
+        selective.set_active(selective.experts[:1] + selective.experts[-1:])
+        plain = gradients(model, selective)
+        for within in (nullcontext(), checkpointed(model)):
+            for layer in selective._layers.values():
+                layer.keeps_all = True
+            for own in selective.parameters():
+                own.grad = None
+            with within:
+                torch.testing.assert_close(gradients(model, selective), plain, rtol=1e-9, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["olmoe", "mixtral", "gpt_oss", "longcat_flash"])

@@ -1,14 +1,19 @@
 """A model that is read spread over ZeRO-3 workers is the model that one worker alone reads, in every type."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
 
 from moe_safety import inspect_model, selective_experts
 from moe_safety.checkpoints import verify
 from moe_safety.config import ModelConfig
-from moe_safety.errors import RunError
+from moe_safety.errors import InputError, RunError
 from moe_safety.models.choosing import routers
 from moe_safety.models.experts.selective import frozen
 from moe_safety.models.load import load_model
@@ -20,12 +25,25 @@ from tests.families import FAMILIES, build
 from tests.train.tiny import in_workers
 
 IDS = torch.randint(3, 90, (2, 9), generator=torch.Generator().manual_seed(4))
-TYPES = {"gate": torch.float32, "experts": torch.bfloat16}
 WIDE = {"ernie4_5_moe", "hunyuan_v1_moe", "lfm2_moe", "zaya", "deepseek_v4"}
 """Families that keep routers, or what is added to their scores, in float32."""
-CONFIG = deepspeed_config(
-    {"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}, None, torch.bfloat16
-)
+TRAINED = ["olmoe", *sorted(WIDE)]
+ZERO = {"stage": 3, "stage3_param_persistence_threshold": 0}
+CONFIG = deepspeed_config({"zero_optimization": ZERO}, None, torch.bfloat16)
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+def lose_some(kept: dict[str, torch.Tensor]) -> None:
+    for name in [name for name in kept if ".1.self_attn." in name or name in (EMBEDDING, HEAD)]:
+        del kept[name]
+
+
+CHANGES: dict[str, Callable[[dict[str, torch.Tensor]], Any]] = {
+    "two": lambda kept: None,
+    "alike": lambda kept: kept.update({HEAD: kept[EMBEDDING].clone()}),
+    "one": lambda kept: kept.pop(HEAD),
+    "lacking": lose_some,
+}
 
 
 def stored(name: str, folder: Path) -> ModelConfig:
@@ -39,28 +57,43 @@ def stored(name: str, folder: Path) -> ModelConfig:
     return ModelConfig(name=str(folder), dtype="bfloat16")
 
 
-def different(alone, spread) -> list[str]:
-    """What is not the same to the bit."""
+def stored_with(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> ModelConfig:
+    """A model whose checkpoint was changed, its configuration saying that the head is the embedding."""
+    given = stored("olmoe", folder)
+    kept = load_file(folder / "model.safetensors")
+    change(kept)
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    told = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps(told))
+    return given
+
+
+def read(given: ModelConfig):
+    return read_spread(given, CONFIG, torch.device("cpu"))
+
+
+def different(given: ModelConfig) -> list[str]:
+    """What is not the same to the bit, of any worker."""
+    alone, spread = load_model(given), read(given)
     others = dict(spread.named_parameters()) | dict(spread.named_buffers())
     with gathered(list(spread.parameters())):
-        return [
+        wrong = [
             f"{name}: {tensor.dtype}, spread {others[name].dtype}"
             for name, tensor in [*alone.named_parameters(), *alone.named_buffers()]
             if tensor.dtype != others[name].dtype or not torch.equal(tensor, others[name])
         ]
+    every: list[list[str]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(every, wrong)
+    return [one for worker in every for one in worker]
 
 
-def compare(folders: dict[str, ModelConfig]) -> dict[str, list[str]]:
-    return {
-        name: different(load_model(given), read_spread(given, CONFIG, torch.device("cpu")))
-        for name, given in folders.items()
-    }
-
-
-def test_every_family_is_read_as_it_is(tmp_path):
-    folders = {name: stored(name, tmp_path / name) for name in FAMILIES}
-    found = in_workers(compare, folders, workers=2, tmp_path=tmp_path)
-    assert {name: wrong for name, wrong in found.items() if wrong} == {}
+def refused(given: ModelConfig) -> list[str]:
+    """What each worker says."""
+    with pytest.raises(InputError) as error:
+        read(given)
+    said = [""] * dist.get_world_size()
+    dist.all_gather_object(said, str(error.value))
+    return said
 
 
 def train(given: ModelConfig, out: Path) -> tuple[bool, bool, list[tuple[int, int]]]:
@@ -68,7 +101,7 @@ def train(given: ModelConfig, out: Path) -> tuple[bool, bool, list[tuple[int, in
     world, alone = World(), load_model(given)
     layout = inspect_model(alone)
     experts = [(layer.index, expert) for layer in layout.layers for expert in (0, 2)]
-    model = read_spread(given, CONFIG, torch.device("cpu"))
+    model = read(given)
     spread = all(parameter.numel() == 0 for parameter in model.parameters())
     with selective_experts(model, experts, layout=layout, gather=gathered) as selective:
         optimizer = LazyAdamW(selective.parameters(), lr=1e-2, weight_decay=0.1)
@@ -81,12 +114,11 @@ def train(given: ModelConfig, out: Path) -> tuple[bool, bool, list[tuple[int, in
     return spread, same, experts
 
 
-def train_routers(given: ModelConfig, stage: int) -> list[tuple[bool, torch.dtype]]:
-    """Whether the first outputs are those of one worker, and in which type routers then are."""
+def train_routers(given: ModelConfig, stage: int) -> set[tuple[bool, torch.dtype]]:
+    """Whether the first outputs are those of one worker, and in which types routers then are."""
     alone = load_model(given)
-    layout = inspect_model(alone)
-    model = read_spread(given, CONFIG, torch.device("cpu")) if stage == 3 else load_model(given)
-    names = set(routers(alone, layout))
+    names = set(routers(alone, inspect_model(alone)))
+    model = read(given) if stage == 3 else load_model(given)
     with frozen(model):
         trained = {name: one for name, one in model.named_parameters() if name in names}
         for parameter in trained.values():
@@ -96,42 +128,79 @@ def train_routers(given: ModelConfig, stage: int) -> list[tuple[bool, torch.dtyp
         logits = model(IDS).logits
         engine.backward(logits.float().logsumexp(dim=-1).mean(), last=True)
         engine.step(1e-2)
-    return [(torch.equal(logits, alone(IDS).logits), parameter.dtype) for parameter in trained.values()]
+    return {(torch.equal(logits, alone(IDS).logits), parameter.dtype) for parameter in trained.values()}
 
 
-def train_routers_at(given: ModelConfig, stages: tuple[int, ...]) -> dict[int, list[tuple[bool, torch.dtype]]]:
-    return {stage: train_routers(given, stage) for stage in stages}
+def in_each_worker(bases: dict[str, ModelConfig], changed: dict[str, ModelConfig], tuned: Path) -> dict[str, Any]:
+    return {
+        "read": {name: different(given) for name, given in bases.items()},
+        "tied": {name: different(changed[name]) for name in ("two", "alike", "one")},
+        "refused": refused(changed["lacking"]),
+        "routers": {stage: train_routers(bases["hunyuan_v1_moe"], stage) for stage in (1, 2, 3)},
+        "trained": {name: train(bases[name], tuned / name) for name in TRAINED},
+    }
 
 
-def test_routers_that_are_kept_in_float32_train_in_float32(tmp_path):
-    given = stored("hunyuan_v1_moe", tmp_path / "base")
-    found = in_workers(train_routers_at, given, (1, 2, 3), workers=2, tmp_path=tmp_path)
-    for stage, each in found.items():
-        assert set(each) == {(True, torch.float32)}, stage
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    return {name: stored(name, tmp_path_factory.mktemp(name)) for name in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory):
+    return {name: stored_with(tmp_path_factory.mktemp(name), change) for name, change in CHANGES.items()}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tuned")
+    for name in TRAINED:
+        (folder / name).mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(bases, changed, tuned, tmp_path_factory):
+    return in_workers(in_each_worker, bases, changed, tuned, workers=2, tmp_path=tmp_path_factory.mktemp("found"))
+
+
+def test_every_family_is_read_as_it_is(found):
+    assert set(found["read"]) == set(FAMILIES)
+    assert {name: wrong for name, wrong in found["read"].items() if wrong} == {}
+
+
+def test_a_head_is_the_embedding_where_it_is_on_one_worker(found, changed):
+    """transformers compares the two, if the checkpoint has both."""
+    alone = {name: load_model(changed[name]) for name in found["tied"]}
+    tied = {name: model.lm_head.weight is model.model.embed_tokens.weight for name, model in alone.items()}
+    assert tied == {"two": False, "alike": True, "one": True}
+    assert found["tied"] == {"two": [], "alike": [], "one": []}
+
+
+def test_every_worker_refuses_a_checkpoint_that_lacks_weights(found):
+    assert len(found["refused"]) == 2
+    assert len(set(found["refused"])) == 1
+    assert "has no weights for " in found["refused"][0]
+
+
+def test_it_computes_trains_and_is_saved_in_its_own_types(found, bases, tuned, tmp_path):
+    assert list(found["trained"]) == TRAINED
+    for name, (spread, same, experts) in found["trained"].items():
+        assert spread, name
+        assert same, name
+        # In the types that it is saved in after training.
+        load_model(bases[name]).save_pretrained(tmp_path / name)
+        report = verify(tmp_path / name, tuned / name, experts)
+        assert report.violations == [], name
+        assert report.experts, name
+
+
+def test_routers_that_are_kept_in_float32_train_in_float32(found):
+    assert found["routers"] == {stage: {(True, torch.float32)} for stage in (1, 2, 3)}
 
 
 def test_what_trains_in_two_types_is_refused():
-    two = {name: torch.nn.Parameter(torch.ones(2, dtype=kind)) for name, kind in TYPES.items()}
-    with pytest.raises(
-        RunError, match=r"keeps some of it in float32, the rest in bfloat16: leave train\.deepspeed out"
-    ):
-        type_of(two)
-
-
-def train_all(folders: dict[str, ModelConfig], out: Path) -> dict[str, tuple[bool, bool, list[tuple[int, int]]]]:
-    return {name: train(given, out / name) for name, given in folders.items()}
-
-
-def test_it_computes_trains_and_is_saved_in_its_own_types(tmp_path):
-    folders = {name: stored(name, tmp_path / "base" / name) for name in ["olmoe", *sorted(WIDE)]}
-    for name, given in folders.items():
-        # In the types that it is saved in after training.
-        load_model(given).save_pretrained(tmp_path / "read" / name)
-        (tmp_path / "tuned" / name).mkdir(parents=True)
-    found = in_workers(train_all, folders, tmp_path / "tuned", workers=2, tmp_path=tmp_path)
-    for name, (spread, same, experts) in found.items():
-        assert spread, name
-        assert same, name
-        report = verify(tmp_path / "read" / name, tmp_path / "tuned" / name, experts)
-        assert report.violations == [], name
-        assert report.experts, name
+    types = {"gate": torch.float32, "experts": torch.bfloat16}
+    trained = {name: torch.nn.Parameter(torch.ones(2, dtype=kind)) for name, kind in types.items()}
+    with pytest.raises(RunError, match=r"some of it in float32, the rest in bfloat16: set model\.dtype: float32"):
+        type_of(trained)

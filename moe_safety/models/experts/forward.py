@@ -1,8 +1,9 @@
 """The experts function of this program, registered with transformers: it serves every family of the experts interface.
 
-Capture, gradients, generation and training all run through it, so that what was measured is what is trained. It differs
-from transformers' own grouped function in what it leaves out: routing weights are folded into the activations before
-the second product, which spares one pass over the widest tensor, and no expert-parallel masks are applied.
+Capture, gradients, generation and training all run through it, so that what was measured is what is trained, but for
+how sums are rounded where training on a GPU runs compiled code (`fused.py`). It differs from transformers' own grouped
+function in what it leaves out: routing weights are folded into the activations before the second product, which spares
+one pass over the widest tensor, and no expert-parallel masks are applied.
 """
 
 from __future__ import annotations

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
 from moe_safety.models.compiled import compiled, finer, of_any
@@ -18,6 +20,7 @@ from moe_safety.models.experts import forward
 
 _SCALES = (1.0, 30.0)
 """Of the numbers that a gate is tried on: among large ones the clamps of some families show."""
+_USUAL: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -64,6 +67,7 @@ class _Gate(torch.autograd.Function):
         return compiled(gate)(of_any(both, 0), of_any(weight, 0))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         both, weight = ctx.saved_tensors
         return compiled(gate_backward)(of_any(both, 0), of_any(weight, 0), of_any(grads[0], 0))
@@ -83,13 +87,16 @@ def _summed(device: str, places: torch.Tensor, back: torch.Tensor, top_k: int) -
 
 def _is_usual(experts: Any) -> bool:
     """Whether the gate computes what `gate` does: tried once, on a few numbers."""
-    if "usual_gate" not in vars(experts):
-        vars(experts)["usual_gate"] = experts.has_gate and all(_agrees(experts, scale) for scale in _SCALES)
-    return vars(experts)["usual_gate"]
+    if experts not in _USUAL:
+        _USUAL[experts] = bool(experts.has_gate) and all(_agrees(experts, scale) for scale in _SCALES)
+    return _USUAL[experts]
 
 
 @torch.no_grad()
 def _agrees(experts: Any, scale: float) -> bool:
     numbers = scale * torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
     first, second = numbers.chunk(2, dim=-1)
-    return torch.allclose(experts._apply_gate(numbers), silu(first) * second, rtol=1e-5, atol=1e-6)
+    try:
+        return torch.allclose(experts._apply_gate(numbers), silu(first) * second, rtol=1e-5, atol=1e-6)
+    except Exception:  # Whatever it is, it is not this gate.
+        return False

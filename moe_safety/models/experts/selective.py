@@ -2,8 +2,7 @@
 
 A fused tensor holds all experts of a layer, so nothing per expert can be frozen in it. Here every chosen expert's rows
 become a small trainable tensor of their own; the fused tensor stays frozen, takes these rows in before each product,
-and is multiplied as a whole. The backward pass computes weight gradients for the active experts alone and keeps the
-tokens of no other expert.
+and is multiplied as a whole. The backward pass computes weight gradients for the active experts alone.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 import torch
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from moe_safety.errors import InputError
@@ -54,6 +54,8 @@ class TrainedLayer:
                 rows = fused[name].detach().index_select(0, self.experts)
             self.own[name] = torch.nn.Parameter(rows)
             module.register_parameter(f"trained_{name}", self.own[name])
+        self.keeps_all = device.type == "cuda"
+        """Whether all tokens wait for the backward pass, not only the active experts', which a GPU has yet to count."""
         self.shown: Mapping[str, torch.Tensor] = self.own
         """What the forward pass runs on: `own`, unless an earlier state is looked at."""
         self.set_active(experts)
@@ -130,13 +132,13 @@ class _Product(torch.autograd.Function):
         ctx.active, kept = layer.active, []
         if ctx.needs_input_grad[1] and layer.active.experts:
             dispatch.send_ends()
-            # A GPU has not yet counted the tokens of the active experts, so all of them are kept.
-            kept = [tokens if tokens.is_cuda else dispatch.take(tokens, layer.active.experts, spread)]
+            kept = [tokens if layer.keeps_all else dispatch.take(tokens, layer.active.experts, spread)]
         ctx.save_for_backward(*kept)
         tokens = dispatch.gather(tokens) if spread else tokens
         return grouped_product(tokens, layer.current(name), dispatch.offsets)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad, layer, dispatch = grads[0].contiguous(), ctx.layer, ctx.dispatch
         for_tokens = for_own = None
@@ -147,7 +149,7 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             # Asked for once: a checkpointed layer computes what it saved again on asking.
             tokens = next(iter(ctx.saved_tensors), None)
-            if tokens is not None and tokens.is_cuda:
+            if tokens is not None and layer.keeps_all:
                 tokens = dispatch.take(tokens, ctx.active.experts, ctx.spread)
             for_own = layer.gradient(ctx.name, ctx.active, grad, tokens, dispatch)
         return for_tokens, for_own, None, None, None, None

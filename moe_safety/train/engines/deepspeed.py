@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from moe_safety.config import ModelConfig
 from moe_safety.errors import RunError
-from moe_safety.models.load import load_model
+from moe_safety.models.load import load_model, skeleton_of
 from moe_safety.train.engines.base import Tensors
 from moe_safety.train.optimizer import LazyAdamW
 from moe_safety.train.world import World
@@ -48,7 +48,7 @@ def type_of(trained: Tensors) -> torch.dtype:
     if len(types) > 1:
         raise RunError(
             f"DeepSpeed gives all that trains one type, and this model keeps some of it in {types[-1]}, the rest in "
-            f"{types[0]}: leave train.deepspeed out, or set model.dtype: float32".replace("torch.", "")
+            f"{types[0]}: set model.dtype: float32, or leave train.deepspeed out".replace("torch.", "")
         )
     return types[0]
 
@@ -114,26 +114,37 @@ def read_spread(given: ModelConfig, config: dict[str, Any], device: torch.device
     model is whole nowhere. Building it spread, which is DeepSpeed's way, gives all of it one type: also routers that a
     family keeps in float32 and, before transformers 5.23, the frequencies of rotary embeddings.
     """
+    import deepspeed
+
+    # Whether the head is the embedding is seen by comparing the two, so these wait.
+    embedding = skeleton_of(given).get_input_embeddings().weight.shape
     # Else tensors are read ahead, and all of them are if spreading is slower.
     before, os.environ[_ONE_BY_ONE] = os.environ.get(_ONE_BY_ONE), "1"
     try:
-        with register_module_parameter_registration_hook(_spreading(config)):
+        with register_module_parameter_registration_hook(_spreading(config, embedding)):
             model = load_model(given, partitioned=True)
     finally:
         del os.environ[_ONE_BY_ONE]
         os.environ |= {} if before is None else {_ONE_BY_ONE: before}
+    deepspeed.zero.Init(module=model, config_dict_or_path=config)
     for buffer in model.buffers():
         buffer.data = buffer.data.to(device)
     return model
 
 
-def _spreading(config: dict[str, Any]) -> Callable[[torch.nn.Module, str, torch.nn.Parameter | None], None]:
+def _spreading(
+    config: dict[str, Any], later: torch.Size
+) -> Callable[[torch.nn.Module, str, torch.nn.Parameter | None], None]:
+    """Spreads what modules take, but for parameters of that shape and for what does not come from the checkpoint, which
+    workers would take in orders of their own."""
     import deepspeed
 
     first: list[Any] = []
 
     def spread(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
-        if parameter is None or parameter.is_meta or hasattr(parameter, "ds_id"):
+        if not getattr(parameter, "_is_hf_initialized", False) or hasattr(parameter, "ds_id"):
+            return
+        if parameter is None or parameter.is_meta or parameter.shape == later:
             return
         if first:
             first[0].convert_to_zero_parameters(param_list=[parameter])
