@@ -72,7 +72,8 @@ class TrainConfig(Section):
     launch: Literal["ray", "process"] = resource("ray")
     """`ray` starts Ray Train workers; `process` trains in this very process, on one worker."""
     deepspeed: Literal[0, 1, 2, 3] | dict[str, Any] = 0
-    """ZeRO stage, or a DeepSpeed configuration; 0 is plain PyTorch."""
+    """ZeRO stage, or a DeepSpeed configuration; 0 is plain PyTorch. DeepSpeed gives all that trains one type, so in a
+    baseline what a family keeps in float32 is rounded to `model.dtype`."""
     checkpoint_every: int = resource(50, ge=1)
     """Steps between checkpoints, from which a killed run goes on."""
     max_failures: int = resource(3, ge=0)

@@ -109,8 +109,9 @@ def _loaded(task: Task, world: World) -> PreTrainedModel:
     settings, given = task.config.train, task.config.model
     if settings.zero_stage != 3:
         return load_model(given)
-    config = deepspeed_config(settings.deepspeed, settings.clip, dtype_of(given))
-    return read_spread(given, config, world.device)
+    dtype = dtype_of(given)
+    config = deepspeed_config(settings.deepspeed, settings.clip, dtype)
+    return read_spread(given, config, world.device, only=dtype if settings.mode == "baseline" else None)
 
 
 @contextmanager
@@ -137,7 +138,8 @@ def _engine(task: Task, model: PreTrainedModel, trained: Tensors, world: World) 
         return PlainEngine(trained, optimizer, settings.clip, world)
     # DeepSpeed keeps the float32 masters itself.
     kind = LazyAdamW if lazy else torch.optim.AdamW
-    config = deepspeed_config(settings.deepspeed, settings.clip, type_of(trained))
+    dtype = dtype_of(task.config.model) if settings.mode == "baseline" else type_of(trained)
+    config = deepspeed_config(settings.deepspeed, settings.clip, dtype)
     return DeepSpeedEngine(model, kind(list(trained.values()), **numbers), config, world)
 
 

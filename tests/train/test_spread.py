@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +132,26 @@ def train_routers(given: ModelConfig, stage: int) -> set[tuple[bool, torch.dtype
     return {(torch.equal(logits, alone(IDS).logits), parameter.dtype) for parameter in trained.values()}
 
 
+def train_everything(given: ModelConfig, stage: int) -> set[torch.dtype]:
+    """The types after a step of the baseline."""
+    cpu, dtype = torch.device("cpu"), torch.bfloat16
+    model = read_spread(given, CONFIG, cpu, only=dtype) if stage == 3 else load_model(given)
+    model.requires_grad_(True)
+    config = CONFIG if stage == 3 else deepspeed_config(stage, None, dtype)
+    engine = DeepSpeedEngine(model, torch.optim.AdamW(model.parameters()), config, World())
+    engine.backward(model(IDS).logits.float().logsumexp(dim=-1).mean(), last=True)
+    assert engine.step(1e-2) > 0
+    with gathered(list(model.parameters())) if stage == 3 else nullcontext():
+        return {parameter.dtype for parameter in model.parameters()}
+
+
 def in_each_worker(bases: dict[str, ModelConfig], changed: dict[str, ModelConfig], tuned: Path) -> dict[str, Any]:
     return {
         "read": {name: different(given) for name, given in bases.items()},
         "tied": {name: different(changed[name]) for name in ("two", "alike", "one")},
         "refused": refused(changed["lacking"]),
         "routers": {stage: train_routers(bases["hunyuan_v1_moe"], stage) for stage in (1, 2, 3)},
+        "baseline": {stage: train_everything(bases["ernie4_5_moe"], stage) for stage in (1, 2, 3)},
         "trained": {name: train(bases[name], tuned / name) for name in TRAINED},
     }
 
@@ -197,6 +212,10 @@ def test_it_computes_trains_and_is_saved_in_its_own_types(found, bases, tuned, t
 
 def test_routers_that_are_kept_in_float32_train_in_float32(found):
     assert found["routers"] == {stage: {(True, torch.float32)} for stage in (1, 2, 3)}
+
+
+def test_a_baseline_trains_in_one_type(found):
+    assert found["baseline"] == {stage: {torch.bfloat16} for stage in (1, 2, 3)}
 
 
 def test_what_trains_in_two_types_is_refused():

@@ -107,12 +107,15 @@ class DeepSpeedEngine:
             raise RunError(f"{folder}: DeepSpeed does not find its checkpoint there")
 
 
-def read_spread(given: ModelConfig, config: dict[str, Any], device: torch.device) -> PreTrainedModel:
+def read_spread(
+    given: ModelConfig, config: dict[str, Any], device: torch.device, only: torch.dtype | None = None
+) -> PreTrainedModel:
     """The model, its parameters spread over the workers and the rest of it on this worker's device.
 
     It is read as it would be on one worker, and each parameter is spread as soon as a module takes it, so that the
     model is whole nowhere. Building it spread, which is DeepSpeed's way, gives all of it one type: also routers that a
-    family keeps in float32 and, before transformers 5.23, the frequencies of rotary embeddings.
+    family keeps in float32 and, before transformers 5.23, the frequencies of rotary embeddings. Where all parameters
+    train, DeepSpeed needs them in one type: the `only` one.
     """
     import deepspeed
 
@@ -121,7 +124,7 @@ def read_spread(given: ModelConfig, config: dict[str, Any], device: torch.device
     # Else tensors are read ahead, and all of them are if spreading is slower.
     before, os.environ[_ONE_BY_ONE] = os.environ.get(_ONE_BY_ONE), "1"
     try:
-        with register_module_parameter_registration_hook(_spreading(config, embedding)):
+        with register_module_parameter_registration_hook(_spreading(config, embedding, only)):
             model = load_model(given, partitioned=True)
     finally:
         del os.environ[_ONE_BY_ONE]
@@ -133,7 +136,7 @@ def read_spread(given: ModelConfig, config: dict[str, Any], device: torch.device
 
 
 def _spreading(
-    config: dict[str, Any], later: torch.Size
+    config: dict[str, Any], later: torch.Size, only: torch.dtype | None
 ) -> Callable[[torch.nn.Module, str, torch.nn.Parameter | None], None]:
     """Spreads what modules take, but for parameters of that shape and for what does not come from the checkpoint, which
     workers would take in orders of their own."""
@@ -146,6 +149,7 @@ def _spreading(
             return
         if parameter is None or parameter.is_meta or parameter.shape == later:
             return
+        parameter.data = parameter.data.to(only or parameter.dtype)
         if first:
             first[0].convert_to_zero_parameters(param_list=[parameter])
             return
