@@ -1,6 +1,6 @@
 """On one GPU: a selective step against the baseline's, and the freeze there, bit by bit.
 
-    python benchmarks/gpu/train.py [--profile]
+    python benchmarks/gpu/train.py [--profile] [--rows 16] [--tokens 256]
 
 OLMoE-1B-7B shape, random weights, bfloat16 with float32 masters, 16 x 256 tokens, 5 % of the experts. Each variant runs
 in a process of its own, so that one's memory does not count for the other; RUNS of them in turn, since how fast a
@@ -32,7 +32,7 @@ from moe_safety.train.engines import PlainEngine
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.world import World
 
-ROWS, PROMPT, ANSWER, SHARE, STEPS, RUNS = 16, 128, 128, 0.05, 16, 3
+ROWS, TOKENS, SHARE, STEPS, RUNS = 16, 256, 0.05, 16, 3
 
 
 def build() -> torch.nn.Module:
@@ -42,14 +42,14 @@ def build() -> torch.nn.Module:
     return fuse_norms(use_our_experts(model)).eval()
 
 
-def one(variant: str, profile: bool) -> dict[str, float]:
+def one(variant: str, count: int, length: int, profile: bool) -> dict[str, float]:
     """Milliseconds of a step, the peak, and the seconds until steps have their speed."""
     model = build()
     layout = inspect_model(model)
     everyone = layout.experts()
     experts = random.Random(0).sample(everyone, round(SHARE * len(everyone)))
-    ids = torch.randint(0, 50000, (ROWS, PROMPT + ANSWER)).tolist()
-    rows = make_rows([row[:PROMPT] for row in ids], [row[PROMPT:] for row in ids], "cuda")
+    ids = torch.randint(0, 50000, (count, length)).tolist()
+    rows = make_rows([row[: length // 2] for row in ids], [row[length // 2 :] for row in ids], "cuda")
     with ExitStack() as stack:
         if variant == "selective":
             selective = stack.enter_context(selective_experts(model, experts))
@@ -142,11 +142,16 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("variant", nargs="?")
     options.add_argument("--profile", action="store_true")
+    options.add_argument("--rows", type=int, default=ROWS)
+    options.add_argument("--tokens", type=int, default=TOKENS)
     given = options.parse_args()
-    if given.variant:
-        print(json.dumps(freeze() if given.variant == "freeze" else one(given.variant, given.profile)))
+    if given.variant == "freeze":
+        print(json.dumps(freeze()))
+    elif given.variant:
+        print(json.dumps(one(given.variant, given.rows, given.tokens, given.profile)))
     else:
-        compare(["--profile"] if given.profile else [])
+        flags = [f"--rows={given.rows}", f"--tokens={given.tokens}"]
+        compare([*flags, *(["--profile"] if given.profile else [])])
 
 
 def compare(flags: list[str]) -> None:
