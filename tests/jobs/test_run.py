@@ -142,7 +142,8 @@ def test_a_disk_that_is_full_ends_the_run_and_loses_nothing(tmp_path):
     (tmp_path / "handled").unlink()
     again = make_job(tmp_path, replicas=1)
     run_job(again)
-    assert handled(tmp_path) == [number for item in left for number in ALL[item * ROWS : (item + 1) * ROWS]]
+    # The first run's actor may have been at an item that was left, and says so too.
+    assert set(handled(tmp_path)) == {number for item in left for number in ALL[item * ROWS : (item + 1) * ROWS]}
     assert result(again) == SQUARES
 
 
