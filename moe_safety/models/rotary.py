@@ -39,14 +39,22 @@ def fused_rotary(model: PreTrainedModel, device: str = "cuda") -> Iterator[None]
 
 def turn(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Pair:
     """What every family's file calls `apply_rotary_pos_emb`."""
-    cos, sin = finer(cos), finer(sin)
-    return tuple((finer(one) * cos + _half_turned(finer(one)) * sin).to(one.dtype) for one in (q, k))  # type: ignore[return-value]
+    return _turned(q, cos, sin), _turned(k, cos, sin)
 
 
 def turn_back(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Pair:
     """The gradients of what was turned, from those of what came of it."""
-    cos, sin = finer(cos), finer(sin)
-    return tuple((finer(one) * cos - _half_turned(finer(one) * sin)).to(one.dtype) for one in (q, k))  # type: ignore[return-value]
+    return _turned_back(q, cos, sin), _turned_back(k, cos, sin)
+
+
+def _turned(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    fine = finer(heads)
+    return (fine * finer(cos) + _half_turned(fine) * finer(sin)).to(heads.dtype)
+
+
+def _turned_back(grad: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    fine = finer(grad)
+    return (fine * finer(cos) - _half_turned(fine * finer(sin))).to(grad.dtype)
 
 
 def _half_turned(tensor: torch.Tensor) -> torch.Tensor:

@@ -76,9 +76,8 @@ class Dispatch:
         ends = [0, *cast(torch.Tensor, self._ends).tolist()]
         return [slice(ends[expert], ends[expert + 1]) for expert in experts]
 
-    def take(self, tokens: torch.Tensor, experts: list[int], spread: bool) -> torch.Tensor:
-        """What these experts' places hold of tokens that are spread, or are yet to be."""
-        places = self.places_of(experts)
+    def take(self, tokens: torch.Tensor, places: list[slice], spread: bool) -> torch.Tensor:
+        """What these places hold of tokens that are to be spread yet, or are."""
         if spread:
             return tokens.index_select(0, torch.cat([self.rows[place] for place in places]))
         return torch.cat([tokens[place] for place in places])

@@ -81,16 +81,14 @@ class TrainedLayer:
         return fused if self.layer.transposed else fused.transpose(-2, -1)
 
     def gradient(
-        self, name: str, active: Active, grad: torch.Tensor, tokens: torch.Tensor | None, dispatch: Dispatch
+        self, name: str, active: Active, grad: torch.Tensor, tokens: torch.Tensor | None, places: list[slice]
     ) -> torch.Tensor:
-        """Of the trained rows: that of the active experts, from their places' tokens, and zero for others."""
+        """Of the trained rows: that of the active experts, from what their `places` hold, and zero for others."""
         shape = getattr(self.own[name], "ds_shape", self.own[name].shape)
         if tokens is None or not len(tokens):
             return torch.zeros(shape, dtype=grad.dtype, device=grad.device)
-        lengths = (place.stop - place.start for place in dispatch.places_of(active.experts))
-        ends = sent(list(accumulate(lengths)), torch.int32, grad.device)
-        here = dispatch.take(grad, active.experts, spread=False)
-        one, other = (tokens, here) if self.layer.transposed else (here, tokens)
+        ends = sent(list(accumulate(place.stop - place.start for place in places)), torch.int32, grad.device)
+        one, other = (tokens, grad) if self.layer.transposed else (grad, tokens)
         found = grouped_outer(one, other, ends)
         if len(active.experts) == shape[0]:
             return found
@@ -132,7 +130,8 @@ class _Product(torch.autograd.Function):
         ctx.active, kept = layer.active, []
         if ctx.needs_input_grad[1] and layer.active.experts:
             dispatch.send_ends()
-            kept = [tokens if layer.keeps_all else dispatch.take(tokens, layer.active.experts, spread)]
+            places = dispatch.places_of(layer.active.experts) if not layer.keeps_all else []
+            kept = [dispatch.take(tokens, places, spread) if places else tokens]
         ctx.save_for_backward(*kept)
         tokens = dispatch.gather(tokens) if spread else tokens
         return grouped_product(tokens, layer.current(name), dispatch.offsets)
@@ -149,9 +148,11 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             # Asked for once: a checkpointed layer computes what it saved again on asking.
             tokens = next(iter(ctx.saved_tensors), None)
+            places = dispatch.places_of(ctx.active.experts) if tokens is not None else []
             if tokens is not None and layer.keeps_all:
-                tokens = dispatch.take(tokens, ctx.active.experts, ctx.spread)
-            for_own = layer.gradient(ctx.name, ctx.active, grad, tokens, dispatch)
+                tokens = dispatch.take(tokens, places, ctx.spread)
+            here = dispatch.take(grad, places, spread=False) if places else grad
+            for_own = layer.gradient(ctx.name, ctx.active, here, tokens, places)
         return for_tokens, for_own, None, None, None, None
 
 
