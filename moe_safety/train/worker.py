@@ -26,7 +26,8 @@ from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints, Progress
 from moe_safety.train.data import BatchData
 from moe_safety.train.engines import Engine, PlainEngine, Tensors
-from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, gathered, read_spread, type_of
+from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, type_of
+from moe_safety.train.engines.spread import gathered, read_spread
 from moe_safety.train.loop import Loop
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.phases import ExpertPhase, Phase, RouterPhase

@@ -19,7 +19,8 @@ from moe_safety.models.choosing import routers
 from moe_safety.models.experts.selective import frozen
 from moe_safety.models.load import load_model
 from moe_safety.models.save import save_model
-from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, gathered, read_spread, type_of
+from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, type_of
+from moe_safety.train.engines.spread import gathered, read_spread
 from moe_safety.train.optimizer import LazyAdamW
 from moe_safety.train.world import World
 from tests.families import FAMILIES, build

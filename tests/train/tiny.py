@@ -27,7 +27,8 @@ from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints
 from moe_safety.train.data import Example, rows_of
 from moe_safety.train.engines import PlainEngine
-from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, gathered
+from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config
+from moe_safety.train.engines.spread import gathered
 from moe_safety.train.loop import Loop
 from moe_safety.train.optimizer import LazyAdamW
 from moe_safety.train.phases import ExpertPhase, RouterPhase
