@@ -44,7 +44,8 @@ def trained(config: Config) -> dict[str, torch.Tensor]:
 
 def apart(found: dict[str, torch.Tensor], alone: dict[str, torch.Tensor]) -> str:
     gaps = torch.cat([(found[name].double() - alone[name].double()).abs().flatten() for name in alone])
-    return f"{int((gaps > 0).sum())} of {len(gaps)} weights differ from one worker's, by {float(gaps.max()):.2e} at most"
+    differ = int((gaps > 0).sum())
+    return f"{differ} of {len(gaps)} weights differ from one worker's, by {float(gaps.max()):.2e} at most"
 
 
 def main() -> None:

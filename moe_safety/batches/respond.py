@@ -37,6 +37,7 @@ def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
         reads=("prompts.parquet",),
         others={"model": fingerprint} | judge_inputs(config.judge),
         folder=_FOLDER,
+        keyed=_FOLDER,
     )
     body, check = partial(_respond, config, run, labels, fingerprint), partial(check_loadable, config.model)
     manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)

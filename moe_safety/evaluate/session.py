@@ -70,11 +70,15 @@ class Session:
             reads=(PROMPTS, *batches, *((RISK, self._before) if anew else ()), *reads),
             others=subject.identity | self._others,
             folder=self.folder(subject),
+            keyed=self._answers(subject),
         )
 
     def parts(self, subject: Subject) -> Parts:
         folder = self.folder(subject)
-        return Parts(self.run, f"{folder}/_parts", Plan(self.run, f"plans/{folder.replace('/', '.')}.parquet"))
+        return Parts(self.run, self._answers(subject), Plan(self.run, f"plans/{folder.replace('/', '.')}.parquet"))
+
+    def _answers(self, subject: Subject) -> str:
+        return f"{self.folder(subject)}/_parts"
 
     def examine(self, subjects: Sequence[Subject]) -> None:
         """Leaves the parts of all of them; what is there already is not done again."""

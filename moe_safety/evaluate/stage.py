@@ -47,10 +47,12 @@ def evaluate_all(
         for subject in everyone
     }
     compared = all(map(run.exists, _results(session, base)))
-    for name, stage in stages.items():
-        if force:
+    if force:
+        # The base goes last: whether an arm has changed is told by the base's results, too.
+        for stage in reversed(stages.values()):
             discard(run, stage)
-        elif compared or name == base.name:
+    for name, stage in stages.items():
+        if compared or name == base.name:
             # All of them are examined together, so none may be refused when others were begun.
             check_not_refused(run, stage)
     waiting = [subject for subject in subjects if not is_finished(run, stages[subject.name].name)]

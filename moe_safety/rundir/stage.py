@@ -29,6 +29,9 @@ class Stage:
     """Hashes of what stands outside it: input files, the model."""
     folder: str | None = None
     """Where its parts gather, if it has any; `--force` empties it."""
+    keyed: str | None = None
+    """Those of its parts that name all that decides them. `--force` after a change leaves them where they are, so that
+    what the change does not concern is not done again."""
     remade: bool = False
     """Whether it only shows what other stages did: then it is made again where they changed, and nothing is lost."""
 
@@ -168,16 +171,25 @@ def _intact(run: RunDir, outputs: dict[str, str]) -> bool:
 
 
 def discard(run: RunDir, stage: Stage) -> None:
-    """Deletes what the stage left, if it was ever run."""
+    """Deletes what the stage left, if it was ever run; all of it where nothing changed since."""
     stored = _stored(run, stage.name)
     if stored is None:
         return
+    kept = None if _is_as_it_was(run, _plain(stage), stored) else stage.keyed
     # The manifest goes first: an interruption must not leave it vouching for files that are gone.
     run.delete(manifest_name(stage.name))
     for name in stored.get("outputs", {}):
         run.delete(name)
-    if stage.folder:
+    if stage.folder and kept is None:
         run.delete_folder(stage.folder)
+    elif stage.folder:
+        for name in run.files(stage.folder):
+            if not name.startswith(f"{kept}/"):
+                run.delete(name)
+
+
+def _is_as_it_was(run: RunDir, stage: Stage, stored: dict[str, Any]) -> bool:
+    return all(map(run.exists, stage.reads)) and not _change(stage, _hash_inputs(run, stage), stored)
 
 
 def discard_all(run: RunDir, prefix: str) -> None:

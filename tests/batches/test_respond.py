@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -126,3 +127,15 @@ def test_a_model_that_judges_is_an_input_of_the_stage(answered, tmp_path):
     save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
     with pytest.raises(InputError, match="`respond` was run with another judge classifier"):
         respond(judged)
+    given = written(run)
+    assert not respond(judged, force=True)["skipped"]
+    assert written(run) == given, "only the judge has changed"
+    respond(judged, force=True)
+    assert not written(run) & given, "nothing has changed, so all is to be done again"
+
+
+def written(run):
+    """When each part of the answers was."""
+    files = run.files("responses/_answers")
+    assert files
+    return {(name, Path(run.path(name)).stat().st_mtime_ns) for name in files}

@@ -31,6 +31,7 @@ from moe_safety.models.load import load_model, load_tokenizer, model_fingerprint
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from tests.evaluate.schema import check_comparison
+from tests.judges import handmade
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -251,6 +252,26 @@ def test_the_gate_holds_the_arms_that_are_named(again, tmp_path, capsys):
     capsys.readouterr()
     assert main(["compare", str(file), *flags, "--set", "compare.arms=[base]", "--gate", "asr<=1"]) == 2
     assert "compare.arms: names no arm beside the base" in capsys.readouterr().err
+
+
+def test_another_judge_reads_the_answers_that_stand(again, tmp_path):
+    labels = "{HELPS: complied, ODD: complied, DECLINES: refused}"
+    section = f"{{model: {handmade.classifier(tmp_path / 'judge')}, labels: {labels}}}"
+    config = again(f"judge={{kind: classifier, classifier: {section}}}")
+    run = RunDir(config.run_dir)
+
+    def written():
+        return {file: file.stat().st_mtime_ns for file in Path(run.root).glob("eval/*/_parts/**/*.parquet")}
+
+    before, reasons = written(), run.read_table("eval/selective-routing/responses.parquet")["reason"]
+    with pytest.raises(InputError, match=r"was run with judge\.kind = rules, now classifier; use --force"):
+        evaluate(config)
+    evaluate(config, force=True)
+    assert written() == before
+    assert run.read_table("eval/selective-routing/responses.parquet")["reason"] != reasons
+    evaluate(config, force=True)
+    again_written = {file for file, when in written().items() if when != before[file]}
+    assert {file.parent.parent.name for file in again_written} == {"base", "selective-routing"}
 
 
 def test_a_goal_that_was_trained_on_is_never_examined(again):

@@ -46,6 +46,27 @@ def test_changed_settings_refuse_and_say_what_changed(run):
     assert body.times == 2
 
 
+def test_force_after_a_change_keeps_parts_that_name_what_decides_them(run):
+    def body():
+        run.write_bytes("one/notes.txt", b"of the judge")
+        run.write_bytes("one/_parts/0.parquet", b"an answer")
+        return Outcome(outputs=("one/notes.txt",), summary={})
+
+    def left(judge, **given):
+        seen = []
+        stage = Stage("one", {"judge": judge}, ("in.txt",), folder="one", keyed="one/_parts", **given)
+        run_stage(run, stage, {}, lambda: seen.append(run.files("one")) or body(), force=True)
+        return seen[0]
+
+    run.write_bytes("in.txt", b"1")
+    assert left("rules") == []
+    assert left("panel") == ["one/_parts/0.parquet"]
+    assert left("panel") == [], "nothing changed, so all of it is done again"
+    run.write_bytes("in.txt", b"2")
+    assert left("panel") == ["one/_parts/0.parquet"]
+    assert left("panel", others={"model": "abc"}) == ["one/_parts/0.parquet"]
+
+
 def test_changed_inputs_refuse(run):
     body = Body(run)
     run.write_bytes("in.txt", b"1")
