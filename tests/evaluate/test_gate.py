@@ -85,7 +85,14 @@ def test_an_arm_that_babbles_does_not_pass():
 
 
 def test_the_schema_takes_a_comparison_and_nothing_less():
-    shift = {"unsafe": {"kl": [0.1, 0.2], "overlap": [0.9, 1.0]}}
+    shift = {
+        "layers": [0, 1],
+        "tokens": {"unsafe": 40},
+        "kl": {"unsafe": [0.1, 0.2]},
+        "top_k_overlap": {"unsafe": [0.9, 1.0]},
+        "mean_kl": {"unsafe": 0.15},
+        "mean_overlap": {"unsafe": 0.95},
+    }
     check_comparison([*ARMS, arm("steering", (0, 0), routing_shift=shift, spread={"asr": 0.1}, verify="n/a")])
 
     def broken(**changes):
@@ -104,6 +111,9 @@ def test_the_schema_takes_a_comparison_and_nothing_less():
         broken(asr={"value": 0.0, "n": 0, "low": 0.0, "high": 1.0}),
         broken(over_refusal=wilson(1, 3).to_dict() | {"high": 1.5}),
         broken(changed_ratio=25),
+        broken(routing_shift={"kl": {"unsafe": [0.1]}}),
+        broken(routing_shift=shift | {"top_k_overlap": {"unsafe": [1.1]}}),
+        broken(routing_shift=shift | {"mean_kl": {"wrapped": 0.1}}),
         [{name: value for name, value in ARMS[0].items() if name != "benign_loss"}],
     ]
     for arms in wrong:
