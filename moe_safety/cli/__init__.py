@@ -9,16 +9,22 @@ from collections.abc import Sequence
 from moe_safety.cli import checkpoints, stages, tools
 from moe_safety.cli.commands import Commands
 from moe_safety.errors import MoeSafetyError
+from moe_safety.stopping import Stopped, stoppable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; a user's mistake is one line on standard error."""
+    """Runs one command and returns its exit code; a user's mistake, or a signal, is one line on standard
+    error."""
     args = _parser().parse_args(argv)
     try:
-        return int(args.run(args) or 0)
+        with stoppable():
+            return int(args.run(args) or 0)
     except MoeSafetyError as error:
         print(f"error: {error}".replace("\n", " "), file=sys.stderr)
         return error.exit_code
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ from ray.data import DataContext
 
 from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
+from moe_safety.stopping import own_handlers
 
 
 def connect() -> None:
@@ -31,7 +32,7 @@ def connect() -> None:
             # into the home folder if this one, of this process and its children alone, did not stand there already.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         try:
-            with _no_stderr():
+            with _no_stderr(), own_handlers():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except ConnectionError as error:
             # `ray start` leaves a note of its cluster, which outlives one that was killed.

@@ -9,6 +9,7 @@ from typing import Any
 
 from moe_safety.errors import InputError, MoeSafetyError, RunError
 from moe_safety.rundir import RunDir
+from moe_safety.stopping import own_handlers
 from moe_safety.train.task import Task
 from moe_safety.train.telling import listening
 
@@ -98,7 +99,11 @@ def _fit(run: RunDir, task: Task) -> None:
         ),
     )
     try:
-        trainer.fit()
+        with own_handlers():
+            trainer.fit()
+    except SystemExit:
+        # So ends Ray's own handler of Ctrl-C, which first lets the workers go.
+        raise KeyboardInterrupt from None
     finally:
         run.delete_folder(storage)
 

@@ -56,6 +56,8 @@ def run_trials(
     recorder = Recorder(sweep, records, before, left, on_closed)
     # Two loggers and a table on the screen would take longer than a trial.
     os.environ.update({"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"})
+    # Ctrl-C ends a sweep as it ends any command: what is finished is recorded, and trials leave checkpoints.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # Paths in the configuration are meant from where the command was given.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     connect()

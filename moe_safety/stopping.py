@@ -1,0 +1,58 @@
+"""How a command is stopped: Ctrl-C and SIGTERM end it with one line, and run again it goes on from what is finished."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(BaseException):
+    """Ends a command with one line on standard error and `exit_code`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; run again, it goes on from what is finished")
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Both signals interrupt what runs inside, as Ctrl-C does in Python, and then raise `Stopped`. One that is ignored,
+    since this process was started so, stays ignored."""
+    received = signal.SIGINT
+
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal received
+        received = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    with own_handlers():
+        for number in _SIGNALS if _in_main_thread() else ():
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, interrupt)
+        try:
+            yield
+        except KeyboardInterrupt:
+            # What was raised may be another one: Ray says of its own accord that it was interrupted.
+            raise Stopped(received) from None
+
+
+@contextmanager
+def own_handlers() -> Iterator[None]:
+    """Afterwards signals are handled as before. Ray puts handlers of its own in place: for SIGTERM one that aborts the
+    process, for Ctrl-C in training one that ends it as if it had succeeded, also long after training."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS} if _in_main_thread() else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _in_main_thread() -> bool:
+    """Only there may handlers be set."""
+    return threading.current_thread() is threading.main_thread()

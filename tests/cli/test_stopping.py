@@ -1,0 +1,109 @@
+"""Ctrl-C and SIGTERM: one line, the exit code that shells expect, and nothing in the way of going on."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from moe_safety.pipeline import run_one
+from moe_safety.stopping import Stopped, own_handlers, stoppable
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_what_runs_whatever_it_catches(number):
+    def busy():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+        except Exception:
+            pytest.fail("taken for a failure")
+
+    before = list(map(signal.getsignal, SIGNALS))
+    with pytest.raises(Stopped) as stopped, stoppable():
+        busy()
+    assert stopped.value.exit_code == 128 + number
+    assert str(stopped.value).startswith(f"stopped by {number.name}; ")
+    assert list(map(signal.getsignal, SIGNALS)) == before
+
+
+def test_a_library_that_says_itself_that_it_was_interrupted_tells_the_same():
+    def library():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except BaseException:
+            raise KeyboardInterrupt from None
+
+    with pytest.raises(Stopped, match="SIGTERM"), stoppable():
+        library()
+
+
+def test_what_is_to_be_ignored_is_ignored():
+    with own_handlers():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with stoppable():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def test_handlers_that_a_library_leaves_are_taken_away():
+    before = list(map(signal.getsignal, SIGNALS))
+    with own_handlers():
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: sys.exit(0))
+    assert list(map(signal.getsignal, SIGNALS)) == before
+
+
+def test_a_thread_which_may_set_no_handlers_runs_commands_too():
+    seen = []
+
+    def inside():
+        with stoppable(), own_handlers():
+            seen.append(True)
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    assert seen == [True]
+
+
+@pytest.fixture
+def training(configured):
+    """Starts `train`, which has its selection, sends it the signal after some steps, and returns how it ended."""
+    config = configured("identify.method=random", "identify.top_k=4")
+    run_one("identify", config)
+
+    def stop(number, *flags):
+        flags = [f"run_dir={config.run_dir}", "data.max_samples=60", "identify.method=random", *flags]
+        flags += ["identify.top_k=4", "train.num_epochs=2000", "train.checkpoint_every=3"]
+        given = [part for flag in flags for part in ("--set", flag)]
+        command = [sys.executable, "-m", "moe_safety", "train", "configs/demo.yaml", *given]
+        checkpoints = Path(config.run_dir, "train/random/round_1/experts/checkpoints")
+        before = set(checkpoints.glob("step-*"))
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            deadline = time.monotonic() + 200
+            while process.poll() is None and time.monotonic() < deadline and set(checkpoints.glob("step-*")) <= before:
+                time.sleep(0.2)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=100)
+        first = next(line for line in out.splitlines() if " step " in line)
+        return process.returncode, err, int(first.split(" step ")[1].split(":")[0])
+
+    return stop
+
+
+@pytest.mark.parametrize("launch", ["process", "ray"])
+def test_training_that_is_stopped_says_so_in_a_line_and_goes_on(training, launch):
+    workers = ["train.launch=ray", "train.num_workers=2"] if launch == "ray" else ["train.launch=process"]
+    code, told, first = training(signal.SIGINT, *workers)
+    assert (code, told, first) == (130, "stopped by SIGINT; run again, it goes on from what is finished\n", 1)
+    code, told, first = training(signal.SIGTERM, *workers)
+    assert (code, told) == (143, "stopped by SIGTERM; run again, it goes on from what is finished\n")
+    assert first > 3
