@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,7 @@ def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
         settings={
             "seed": config.seed,
             "labels": labels,
+            "model": {"dtype": config.model.dtype},
             "respond": results_only(config.respond),
             "judge": results_only(config.judge),
         },
@@ -68,7 +70,9 @@ def _answer(config: Config, run: RunDir, prompts: pa.Table, fingerprint: str) ->
     sampled = {"safe", "unsafe"}
     temperatures = [settings.temperature if label in sampled else 0.0 for label in prompts["label"].to_pylist()]
     plan = Plan(run, _PLAN)
-    identity = f"{fingerprint} {config.seed} {limits} {run.digest('prompts.parquet')}"
+    asked = str(list(zip(prompts["prompt_id"].to_pylist(), temperatures, strict=True)))
+    decided = f"{run.digest('prompts.parquet')} {hashlib.sha256(asked.encode()).hexdigest()}"
+    identity = f"{fingerprint} {config.model.dtype} {config.seed} {limits} {decided}"
     if not plan.stands(identity):
         tokenizer = load_tokenizer(config.model)
         plan_answers(plan, prompts, temperatures, tokenizer, limits, seed=config.seed, identity=identity)

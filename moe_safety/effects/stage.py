@@ -33,6 +33,7 @@ def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
             "seed": config.seed,
             "effects": results_only(config.effects),
             "max_length": config.batches.max_length,
+            "model": {"dtype": config.model.dtype},
         },
         reads=(BATCHES, "prompts.parquet"),
         others={"model": model_fingerprint(config.model)},

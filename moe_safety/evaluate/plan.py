@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from moe_safety.batches.answers import Limits, prompt_seed
+from moe_safety.batches.answers import prompt_seed
 from moe_safety.config import EvaluateConfig
 from moe_safety.jobs import Plan, pack
 from moe_safety.models.encode import answer_tokens, cut_left, prompt_tokens
@@ -27,10 +27,6 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 """All rows of an item are of one kind. In `tasks` the prompt's id is the name of a task of lm-evaluation-harness."""
-
-
-def limits_of(settings: EvaluateConfig) -> Limits:
-    return Limits(settings.max_length, settings.max_new_tokens, settings.max_tokens_per_forward)
 
 
 def write_exam(

@@ -12,7 +12,7 @@ import pyarrow as pa
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, results_only
 from moe_safety.evaluate.harness import check_harness
-from moe_safety.evaluate.plan import ANSWERS, items_of, limits_of, write_exam
+from moe_safety.evaluate.plan import ANSWERS, items_of, write_exam
 from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.evaluate.subjects import Subject, base_subject
@@ -128,7 +128,8 @@ class Session:
         settings = results_only(self.config.evaluate)
         # They say which subject is meant.
         named = {name: settings[name] for name in settings if name not in ("model_path", "output_name")}
-        return {"seed": self.config.seed, "evaluate": named, "judge": results_only(self.config.judge)}
+        model = {"dtype": self.config.model.dtype}
+        return {"seed": self.config.seed, "model": model, "evaluate": named, "judge": results_only(self.config.judge)}
 
     @cached_property
     def _others(self) -> dict[str, str]:
@@ -156,6 +157,6 @@ class Session:
 
     def _identity(self, subject: Subject) -> str:
         others = {name: digest for name, digest in self._others.items() if name.startswith("task ")}
-        settings = results_only(self.config.evaluate) | {"limits": str(limits_of(self.config.evaluate))}
+        settings = [self._settings[name] for name in ("seed", "model", "evaluate")]
         exam = hashlib.sha256(str(self.exam.to_pylist()).encode()).hexdigest()
-        return f"{subject.identity} {others} {settings} {self.config.seed} {exam}"
+        return f"{subject.identity} {others} {settings} {exam}"

@@ -21,7 +21,11 @@ def gradients(config: Config, *, force: bool = False) -> dict[str, Any]:
     run = RunDir(config.run_dir)
     stage = Stage(
         "gradients",
-        settings={"gradients": results_only(config.gradients), "max_length": config.batches.max_length},
+        settings={
+            "gradients": results_only(config.gradients),
+            "max_length": config.batches.max_length,
+            "model": {"dtype": config.model.dtype},
+        },
         reads=(BATCHES,),
         others={"model": model_fingerprint(config.model)},
         folder=FOLDER,

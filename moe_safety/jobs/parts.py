@@ -59,6 +59,8 @@ class Parts:
         return {item: notes for item, notes in noted.items() if notes}
 
     def remove_strangers(self) -> None:
-        """Deletes parts beyond the plan, left by a larger one."""
-        for name in set(self.run.names(self.folder, ".parquet")) - set(self.table_names):
+        """Deletes parts beyond the plan, left by a larger one, and their markers."""
+        items = range(len(self.plan))
+        there = {*self.run.names(self.folder, ".parquet"), *self.run.names(f"{self.folder}/_done", ".json")}
+        for name in there - {*map(self.table_name, items), *map(self.marker_name, items)}:
             self.run.delete(name)

@@ -53,7 +53,11 @@ def capture_job(config: Config, run: RunDir, place: str = "") -> Job:
 def _stage(config: Config, run: RunDir) -> Stage:
     return Stage(
         "capture",
-        settings={"capture": results_only(config.capture), "max_length": config.batches.max_length},
+        settings={
+            "capture": results_only(config.capture),
+            "max_length": config.batches.max_length,
+            "model": {"dtype": config.model.dtype},
+        },
         others={"prompts": prompts_digest(run), "model": model_fingerprint(config.model)},
         folder=FOLDER,
     )

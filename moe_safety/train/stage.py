@@ -39,7 +39,7 @@ def train(config: Config, *, force: bool = False, selection: str = SELECTION, ar
         "train": results_only(config.train),
         "max_length": config.batches.max_length,
     }
-    settings |= {"dtype": config.model.dtype, **_between_rounds(config)}
+    settings |= {"model": {"dtype": config.model.dtype}, **_between_rounds(config)}
     if config.train.mode == "selective":
         settings["identify"] = results_only(config.identify)
     stage = Stage(

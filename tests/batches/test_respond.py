@@ -134,6 +134,36 @@ def test_a_model_that_judges_is_an_input_of_the_stage(answered, tmp_path):
     assert not written(run) & given, "nothing has changed, so all is to be done again"
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("respond.temperature=5", r"respond\.temperature = 0\.0, now 5"),
+        ("batches.control_per_batch=0", "labels = "),
+        ("model.dtype=bfloat16", r"model\.dtype = auto, now bfloat16"),
+    ],
+)
+def test_what_decides_an_answer_is_answered_anew(answered, tmp_path, change, told):
+    config, _ = answered
+    run = RunDir(str(shutil.copytree(config.run_dir, tmp_path / "run")))
+    flags = [
+        f"run_dir={run.root}",
+        "data.max_samples=40",
+        "respond.max_tokens_per_forward=1000",
+        "respond.filter=false",
+    ]
+    before = load_config("configs/demo.yaml", [*flags, "respond.temperature=0"])
+    respond(before, force=True)
+    given, plan = written(run), run.read_bytes("plans/respond.parquet")
+    changed = load_config("configs/demo.yaml", [*flags, change])
+    with pytest.raises(InputError, match=told):
+        respond(changed)
+    respond(changed, force=True)
+    assert run.read_bytes("plans/respond.parquet") != plan
+    assert not written(run) & given
+    respond(before, force=True)
+    assert {row["label"] for row in run.read_table("responses/responses.parquet").to_pylist()} >= {"benign", "control"}
+
+
 def written(run):
     """When each part of the answers was."""
     files = run.files("responses/_answers")

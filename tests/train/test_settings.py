@@ -240,7 +240,7 @@ def test_the_masks_that_are_left_are_what_each_batch_might_move(run, masking):
 
 def test_the_type_of_the_weights_is_part_of_the_run(run):
     run()
-    with pytest.raises(InputError, match="was run with dtype = auto, now bfloat16; use --force"):
+    with pytest.raises(InputError, match=r"was run with model\.dtype = auto, now bfloat16; use --force"):
         run("model.dtype=bfloat16")
 
 
