@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -39,19 +40,25 @@ def selection_of(
     config: Config, run: RunDir, inputs: Inputs, experts: Sequence[Pair], per_batch: Mapping[int, list[Pair]]
 ) -> Selection:
     """The chosen experts with the rule that chose them."""
-    settings = config.identify
-    ranked = settings.method != "random"
     return Selection(
-        method=settings.method,
-        score=settings.ranked_by if ranked else None,
-        threshold=settings.min_score if settings.method in SCORED else settings.threshold if ranked else None,
-        top_k=settings.top_k,
-        top_p=settings.top_p,
+        **rule(config.identify),
         model=inputs.model,
         experts=list(experts),
         per_batch=per_batch,
         inputs={name: run.digest(name) for name in (PROMPTS, BATCHES)} | inputs.counts_hash,
     )
+
+
+def rule(settings: IdentifyConfig) -> dict[str, Any]:
+    """What a selection says of how it was made."""
+    ranked = settings.method != "random"
+    return {
+        "method": settings.method,
+        "score": settings.ranked_by if ranked else None,
+        "threshold": settings.min_score if settings.method in SCORED else settings.threshold if ranked else None,
+        "top_k": settings.top_k,
+        "top_p": settings.top_p,
+    }
 
 
 def _settings(config: Config) -> dict[str, object]:

@@ -13,6 +13,7 @@ from moe_safety.errors import InputError
 from moe_safety.gradients.table import EXPERT_GRADIENTS
 from moe_safety.identify.experts import Pair
 from moe_safety.identify.files import BATCH_MASKS, MASK, RISK
+from moe_safety.identify.methods import rule
 from moe_safety.identify.places import PROMPTS
 from moe_safety.identify.selection import SELECTION, Selection, read_selection
 from moe_safety.models.layout import MoELayout
@@ -125,6 +126,7 @@ def first_selection(plan: Plan) -> Selection | None:
             "run `identify` again",
             file=file,
         )
+    _check_current(plan, selection, file)
     known = set(plan.layout.experts())
     for layer, expert in selection.union():
         if (layer, expert) not in known:
@@ -132,6 +134,16 @@ def first_selection(plan: Plan) -> Selection | None:
     if not selection.union():
         raise InputError("selects no expert, so there is nothing to train", file=file)
     return selection
+
+
+def _check_current(plan: Plan, selection: Selection, file: str) -> None:
+    """It must be what `identify` would select now: masks of other batches would fit these by their number alone."""
+    for name in (PROMPTS, BATCHES):
+        if selection.inputs.get(name, here := plan.run.digest(name)) != here:
+            raise InputError(f"was made from another {name}; run `identify` again", file=file)
+    for name, wanted in rule(plan.config.identify).items():
+        if (was := getattr(selection, name)) != wanted:
+            raise InputError(f"was made with {name} = {was}, now {wanted}; run `identify` again", file=file)
 
 
 def _task(

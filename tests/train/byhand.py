@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, load_config
+from moe_safety.identify.methods import rule
 from moe_safety.identify.places import PROMPTS
 from moe_safety.identify.selection import SELECTION, Selection
 from moe_safety.models.load import model_fingerprint
@@ -36,6 +37,8 @@ def configured(folder, experts, *flags) -> Config:
     categories = [f"kind {row['batch_idx']}" for row in rows]
     run.write_table(PROMPTS, pa.table({"prompt_id": [row["prompt_id"] for row in rows], "category": categories}))
     masks = {batch: sorted({experts[batch % len(experts)], experts[-1]}) for batch in range(2)}
-    chosen = Selection("routing", "risk_diff", 0.05, 8, None, model_fingerprint(config.model), experts, masks)
+    made = {name: run.digest(name) for name in (PROMPTS, BATCHES)}
+    model = model_fingerprint(config.model)
+    chosen = Selection(**rule(config.identify), model=model, experts=experts, per_batch=masks, inputs=made)
     run.write_json(SELECTION, chosen.to_json())
     return config

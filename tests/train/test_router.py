@@ -1,5 +1,6 @@
 """The router phase: KL between mean routing distributions, felt by routers alone."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from moe_safety.models.choosing import routers
 from moe_safety.models.experts import use_our_experts
+from moe_safety.models.experts.checkpointing import checkpointed
 from moe_safety.models.layout import inspect_model
 from moe_safety.train.data import Batch, Example
 from moe_safety.train.phases import RouterPhase
@@ -56,6 +58,19 @@ def run(phase, one, passes=None):
     losses = []
     value = phase.run(one, passes or phase.passes(one), 1.0, lambda loss: (losses.append(loss), loss.backward()))
     return value
+
+
+@pytest.mark.parametrize("family", ["olmoe", "mixtral", "qwen3_moe", "deepseek_v3", "gpt_oss"])
+def test_checkpointed_layers_give_the_same_gradient(family):
+    one, found = batch(), []
+    for again in (False, True):
+        model, layout, parameters = trained(family)
+        with checkpointed(model) if again else nullcontext():
+            loss = run(RouterPhase(model, layout, form="forward"), one)
+        found.append((loss, {name: parameter.grad for name, parameter in parameters.items()}))
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(grad, found[1][1][name]) for name, grad in found[0][1].items())
+    assert any(grad.any() for grad in found[0][1].values())
 
 
 @pytest.mark.parametrize("form", ["forward", "reverse", "symmetric"])

@@ -138,6 +138,9 @@ def test_bad_selections_are_told_apart(arm):
         "was made for another model": {"model": "another"},
         "has masks for 4 batches, and there are 5": {"per_batch": dict(list(whole["per_batch"].items())[:4])},
         "names L09_E00": {"per_batch": whole["per_batch"] | {"0": [[9, 0]]}},
+        "was made from another batches.parquet": {"inputs": whole["inputs"] | {"batches.parquet": "0" * 64}},
+        "was made with method = gradient, now routing": {"method": "gradient"},
+        "was made with top_k = 3, now 8": {"top_k": 3},
         "selects no expert": {"per_batch": {batch: [] for batch in whole["per_batch"]}},
     }
     for message, change in cases.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from transformers import PreTrainedModel
@@ -37,7 +38,9 @@ class RouterPhase:
         self.model, self.layout = model, layout
         self.form, self.counted, self.budget = form, counted, micro_batch_tokens
         self.device = model.get_input_embeddings().weight.device
-        self.spread = any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+        spread = any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+        again = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+        self.whole = spread or again
 
     def passes(self, batch: Batch | None) -> list[int]:
         return [len(self._groups(batch, label)) for label in ("safe", "unsafe")]
@@ -52,8 +55,8 @@ class RouterPhase:
         loss.backward()
         assert now.grad is not None
         for number in range(passes[1]):
-            sums = self._sums(unsafe[number] if number < len(unsafe) else [])
-            backward((sums * now.grad).sum() * (scale / tokens if number < len(unsafe) else 0.0))
+            with self._sums(unsafe[number] if number < len(unsafe) else []) as sums:
+                backward((sums * now.grad).sum() * (scale / tokens if number < len(unsafe) else 0.0))
         return float(loss.detach())
 
     def active(self, batch_idx: int) -> int:
@@ -72,20 +75,24 @@ class RouterPhase:
         """The mean distribution of each layer, and over how many tokens it is one."""
         total = torch.zeros(self.layout.shape, device=self.device)
         for number in range(passes):
-            total = total + self._sums(groups[number] if number < len(groups) else [])
+            with self._sums(groups[number] if number < len(groups) else []) as sums:
+                total = total + sums
         tokens = sum(len(self._span(example)) for group in groups for example in group)
         # Without a token every expert is as likely as any other, which teaches nothing.
         return (total / tokens, tokens) if tokens else (torch.full_like(total, 1 / total.shape[1]), 1)
 
-    def _sums(self, examples: Sequence[Example]) -> torch.Tensor:
+    @contextmanager
+    def _sums(self, examples: Sequence[Example]) -> Iterator[torch.Tensor]:
+        """The distributions of each layer, summed over counted tokens. Inside, routers go on being listened to: a
+        checkpointed layer runs again in the backward pass, and must do the same."""
         rows = rows_of(examples, self.device) if examples else idle_rows(self.device)
         counted = torch.zeros_like(rows.input_ids, dtype=torch.bool)
         for row, example in enumerate(examples):
             span = self._span(example)
             counted[row, span.start : span.stop] = True
         with probabilities(self.model, self.layout) as seen:
-            nothing = self._run_whole(rows) if self.spread else self._run(rows)
-        return summed_distribution(seen.layers, counted) + nothing
+            nothing = self._run_whole(rows) if self.whole else self._run(rows)
+            yield summed_distribution(seen.layers, counted) + nothing
 
     def _run(self, rows: Rows) -> float:
         with stopping_after_routing(self.model, self.layout):
@@ -94,6 +101,7 @@ class RouterPhase:
 
     def _run_whole(self, rows: Rows) -> torch.Tensor:
         """A zero that hangs on the model's output. ZeRO-3 keeps a list of the modules at work, so every forward pass
-        must come to its end, and every backward pass through its modules has to start there."""
+        must come to its end, and every backward pass through its modules has to start there. A checkpointed layer that
+        runs again must find what it found before, and so cannot have been cut off."""
         with logits_only_at(self.model, lambda hidden: hidden[:, :1]):
             return 0 * self.model(input_ids=rows.input_ids, use_cache=False).logits.sum()
