@@ -72,8 +72,8 @@ class TrainConfig(Section):
     launch: Literal["ray", "process"] = resource("ray")
     """`ray` starts Ray Train workers; `process` trains in this very process, on one worker."""
     deepspeed: Literal[0, 1, 2, 3] | dict[str, Any] = 0
-    """ZeRO stage, or a DeepSpeed configuration; 0 is plain PyTorch. DeepSpeed gives all that trains one type, so in a
-    baseline what a family keeps in float32 is rounded to `model.dtype`."""
+    """ZeRO stage, or a DeepSpeed configuration that names one; 0 is plain PyTorch. DeepSpeed gives all that trains one
+    type, so in a baseline what a family keeps in float32 is rounded to `model.dtype`."""
     checkpoint_every: int = resource(50, ge=1)
     """Steps between checkpoints, from which a killed run goes on."""
     max_failures: int = resource(3, ge=0)
@@ -86,19 +86,19 @@ class TrainConfig(Section):
             for key in given.keys() & DEEPSPEED_OURS.keys():
                 raise ValueError(f"`{key}` is set by {DEEPSPEED_OURS[key]}")
             zero = given.get("zero_optimization", {})
-            if not isinstance(zero, dict) or zero.get("stage", 0) not in (0, 1, 2, 3):
-                raise ValueError("zero_optimization is a mapping whose stage is 0, 1, 2 or 3")
+            if not isinstance(zero, dict) or zero.get("stage") not in (1, 2, 3):
+                raise ValueError("zero_optimization is a mapping whose stage is 1, 2 or 3; 0 alone is plain PyTorch")
         return given
 
     @property
     def zero_stage(self) -> int:
         """ZeRO's, wherever it is given."""
         given = self.deepspeed
-        return given if isinstance(given, int) else int(given.get("zero_optimization", {}).get("stage", 0))
+        return given if isinstance(given, int) else int(given["zero_optimization"]["stage"])
 
     @property
     def on_deepspeed(self) -> bool:
-        return isinstance(self.deepspeed, dict) or self.deepspeed > 0
+        return self.zero_stage > 0
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:

@@ -56,13 +56,14 @@ def most(resource: Literal["CPU", "GPU"]) -> int:
 
 
 def gpus_of_workers(size: int) -> int:
-    """GPUs that each of so many training workers takes: one, on a cluster that has any."""
-    there = most("GPU")
-    if 0 < there < size:
+    """GPUs that each of so many training workers takes: one, on a cluster that has any. Ray would wait for ever for
+    workers that find no place."""
+    kind: Literal["CPU", "GPU"] = "GPU" if most("GPU") else "CPU"
+    if 0 < (there := most(kind)) < size:
         raise InputError(
-            f"asks for {size} workers with a GPU each, and the cluster has {there}", key="train.num_workers"
+            f"asks for {size} workers with a {kind} each, and the cluster has {there}", key="train.num_workers"
         )
-    return int(there > 0)
+    return int(kind == "GPU")
 
 
 def groups_of_workers(size: int) -> int:

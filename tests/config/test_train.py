@@ -15,6 +15,8 @@ from moe_safety.train.schedule import learning_rate
         ({"deepspeed": {"fp16": {"enabled": True}}}, r"`fp16` is set by model\.dtype"),
         ({"deepspeed": {"zero_optimization": 3}}, "a mapping whose stage is"),
         ({"deepspeed": {"zero_optimization": {"stage": 9}}}, "a mapping whose stage is"),
+        ({"deepspeed": {"zero_optimization": {"stage": 0}}}, "a mapping whose stage is"),
+        ({"deepspeed": {"wall_clock_breakdown": True}}, "a mapping whose stage is"),
         ({"launch": "process", "deepspeed": 2}, "deepspeed wants workers"),
         ({"routing": "replay", "deepspeed": 3}, "ZeRO-3 spreads"),
         ({"batch_weights": {"0": -1.0}}, "greater than or equal to 0"),
