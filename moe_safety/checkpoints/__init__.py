@@ -2,7 +2,7 @@
 
 from moe_safety.checkpoints.apply import apply_delta, revert_delta
 from moe_safety.checkpoints.delta import extract_delta
-from moe_safety.checkpoints.examine import check_comparable
+from moe_safety.checkpoints.examine import check_comparable, stored_alike
 from moe_safety.checkpoints.verify import Report, verify
 
-__all__ = ["Report", "apply_delta", "check_comparable", "extract_delta", "revert_delta", "verify"]
+__all__ = ["Report", "apply_delta", "check_comparable", "extract_delta", "revert_delta", "stored_alike", "verify"]

@@ -68,6 +68,13 @@ def open_both(base: str | Path, tuned: str | Path, *, trust_remote_code: bool = 
     return Both(layout, one, other, owners)
 
 
+def stored_alike(base: str | Path, tuned: str | Path, *, trust_remote_code: bool = False) -> bool:
+    """Whether every tensor of both has one type in them: a base may be stored in other types than it is loaded in."""
+    both = open_both(base, tuned, trust_remote_code=trust_remote_code)
+    shared = both.base.tensors.keys() & both.tuned.tensors.keys()
+    return all(both.base.tensors[name].dtype == both.tuned.tensors[name].dtype for name in shared)
+
+
 def check_comparable(base: str | Path, *, trust_remote_code: bool = False) -> None:
     """Refuses, before anything is trained, a base whose tuned copy could not be compared with it; reads headers."""
     checkpoint = open_checkpoint(base)

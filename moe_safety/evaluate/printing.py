@@ -18,7 +18,7 @@ def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
     print(f"evaluate {found['arm']}: {headline(found['overall'])}" + (" (unchanged)" if skipped else ""))
     if unparsed := found["overall"]["unparsed"]["value"]:
         print(f"  {unparsed:.1%} of the answers could not be judged")
-    if changed := found.get("compared", {}).get("asr"):
+    if (changed := found.get("compared", {}).get("asr")) and changed["n"]:
         moved = f"{changed['b']} attacks fail now, {changed['c']} succeed now"
         print(f"  against the base: {moved}, p = {changed['p']:.2g}")
     for pair, kappa in found.get("agreement", {}).items():

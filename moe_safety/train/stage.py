@@ -162,14 +162,18 @@ def _final_model(run: RunDir, folder: str, last: Round) -> list[str]:
 
 def _delta(config: Config, run: RunDir, folder: str) -> list[str]:
     """What changed, as a file of its own; where everything did, or the type too, the model itself is that."""
-    from moe_safety.checkpoints import extract_delta
+    from moe_safety.checkpoints import extract_delta, stored_alike
 
     of_base = config.model.model_copy(update={"dtype": "auto"})
     if config.train.mode == "baseline" or dtype_of(config.model) != dtype_of(of_base):
         return []
-    name = f"{folder}/{DELTA}"
-    with run.reading(f"{folder}/final_model") as final, run.writing(name) as path:
-        extract_delta(model_folder(config.model), final, path, trust_remote_code=config.model.trust_remote_code)
+    name, base, own_code = f"{folder}/{DELTA}", model_folder(config.model), config.model.trust_remote_code
+    with run.reading(f"{folder}/final_model") as final:
+        if not stored_alike(base, final, trust_remote_code=own_code):
+            print("  no delta: the base is stored in other types than its config.json says, and the model in those")
+            return []
+        with run.writing(name) as path:
+            extract_delta(base, final, path, trust_remote_code=own_code)
     return [name]
 
 

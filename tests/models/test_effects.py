@@ -65,6 +65,19 @@ def test_effects_equal_zeroing_an_expert_by_hand(name):
     assert seen, "some expert must matter"
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_any_expert_may_be_held_back_alone(name):
+    """Also one that gets no token."""
+    model = use_our_experts(build(name))
+    first = inspect_model(model).layers[0]
+    experts = [(first.index, expert) for expert in range(first.num_experts)]
+    given = [[5, 6, 9]], [[7, 8]], [[9, 10]]
+    together = expert_effects(model, *given, experts=experts)
+    for place, one in enumerate(experts[:4]):
+        alone = expert_effects(model, *given, experts=[one])
+        torch.testing.assert_close(alone[0, 0, place], together[0, 0, place], rtol=1e-4, atol=1e-4)
+
+
 def test_what_is_not_measured_is_not_a_number():
     model = use_our_experts(build("olmoe"))
     effects = expert_effects(model, *COLUMNS, experts=[(1, 2)])

@@ -101,6 +101,16 @@ def test_l2_is_the_root_mean_square():
     assert (found.scores_l2() >= found.scores()).all()
 
 
+def test_gradients_of_the_caller_s_own_neither_count_nor_are_lost():
+    model = use_our_experts(build("olmoe")).requires_grad_(True)
+    rows = make_rows(PROMPTS, ANSWERS)
+    expected = gradient_magnitudes(model, [rows]).scores()
+    model(input_ids=rows.input_ids).logits.sum().backward()
+    own = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    assert torch.equal(gradient_magnitudes(model, [rows]).scores(), expected)
+    assert all(torch.equal(parameter.grad, own[name]) for name, parameter in model.named_parameters())
+
+
 def test_the_model_is_left_as_it_was():
     model = use_our_experts(build("olmoe")).train()
     model.lm_head.requires_grad_(False)

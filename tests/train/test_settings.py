@@ -1,5 +1,6 @@
 """What the configuration says reaches the steps, and what a run leaves tells it as it was."""
 
+import json
 import shutil
 import struct
 
@@ -242,6 +243,16 @@ def test_the_type_of_the_weights_is_part_of_the_run(run):
     run()
     with pytest.raises(InputError, match=r"was run with model\.dtype = auto, now bfloat16; use --force"):
         run("model.dtype=bfloat16")
+
+
+def test_a_base_that_is_stored_in_another_type_than_it_says_is_trained(tmp_path, capsys):
+    base = shutil.copytree(demo_folder(), tmp_path / "base")
+    told = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(told | {"dtype": "bfloat16"}))
+    config = configured(tmp_path / "run", [(0, 1), (2, 3)], f"model.name={base}")
+    manifest = train(config)
+    assert "train/selective-routing/delta.safetensors" not in manifest["outputs"]
+    assert "no delta: the base is stored in other types" in capsys.readouterr().out
 
 
 def test_counted_tokens_decide_the_router_phase(run):

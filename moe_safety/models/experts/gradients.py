@@ -99,9 +99,11 @@ def gradient_magnitudes(
 @contextmanager
 def _only_experts_learn(model: PreTrainedModel, layout: MoELayout) -> Iterator[list[tuple[int, torch.nn.Parameter]]]:
     """Yields the experts' parameters with their layer's position; routers behave as in `eval()` throughout."""
-    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    before = {parameter: (parameter.requires_grad, parameter.grad) for parameter in model.parameters()}
     was_training = model.training
     model.eval().requires_grad_(False)
+    for parameter in before:
+        parameter.grad = None
     chosen = [
         (position, model.get_parameter(name).requires_grad_())
         for position, layer in enumerate(layout.layers)
@@ -110,9 +112,9 @@ def _only_experts_learn(model: PreTrainedModel, layout: MoELayout) -> Iterator[l
     try:
         yield chosen
     finally:
-        for parameter, required in before.items():
+        for parameter, (required, grad) in before.items():
             parameter.requires_grad_(required)
-            parameter.grad = None
+            parameter.grad = grad
         model.train(was_training)
 
 

@@ -18,7 +18,7 @@ class _Experts(AdoptedExperts):
         # The weight scales an expert's input, not its output, so each choice of a token is a row of its own.
         rows = (hidden_states.unsqueeze(1) * top_k_weights.unsqueeze(-1)).flatten(0, 1)
         out = self.call(rows, top_k_index.reshape(-1, 1), torch.ones_like(rows[:, :1]))
-        return out.view(*top_k_index.shape, -1).sum(dim=1)
+        return out.view(*top_k_index.shape, out.shape[-1]).sum(dim=1)
 
 
 class _Block:
