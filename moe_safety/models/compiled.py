@@ -12,8 +12,9 @@ import torch
 
 @cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function as compiled code; as it is where nothing can compile it."""
-    return torch.compile(function) if _can_compile() else function
+    """The same function as compiled code; as it is where nothing can compile it. Left to itself, the compiler tries
+    sums in several orders and takes the fastest: which one that is, and so their last bit, would be chance."""
+    return torch.compile(function, options={"deterministic": True}) if _can_compile() else function
 
 
 def of_any(tensor: torch.Tensor, *dims: int) -> torch.Tensor:
