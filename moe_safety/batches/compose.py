@@ -11,8 +11,12 @@ import pyarrow.compute as pc
 from moe_safety.batches.files import BATCHES, RESPONSES
 from moe_safety.batches.mixed import Row, fill, helpful, make_pairs
 from moe_safety.config import Config, results_only
+from moe_safety.errors import InputError
 from moe_safety.inputs import check_no_leak
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir.stage import manifest_name
+
+_ANSWERED = manifest_name("respond")
 
 
 def compose(config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -32,6 +36,7 @@ def compose(config: Config, *, force: bool = False) -> dict[str, Any]:
 def _compose(config: Config, run: RunDir) -> Outcome:
     prompts = run.read_table("prompts.parquet")
     check_no_leak(prompts)
+    _check_current(run)
     rows = _with_answers(prompts.filter(pc.equal(prompts["split"], "train")), run)
     pairs = make_pairs(rows, config.seed)
     composed = fill(pairs, helpful(rows, "benign"), helpful(rows, "control"), config.batches)
@@ -44,6 +49,14 @@ def _compose(config: Config, run: RunDir) -> Outcome:
         "reused": composed.reused,
     }
     return Outcome(outputs=(BATCHES,), summary=summary)
+
+
+def _check_current(run: RunDir) -> None:
+    """Answers to other prompts would pass for a choice among these."""
+    if not (run.exists(RESPONSES) and run.exists(_ANSWERED)):
+        return
+    if run.read_json(_ANSWERED)["inputs"]["prompts.parquet"] != run.digest("prompts.parquet"):
+        raise InputError("are of other prompts; run `respond` again", file=run.path(RESPONSES))
 
 
 def _with_answers(prompts: pa.Table, run: RunDir) -> list[Row]:

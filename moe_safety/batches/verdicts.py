@@ -26,7 +26,8 @@ RESPONSES_SCHEMA = pa.schema(
 
 
 def judge_answers(prompts: pa.Table, answers: dict[str, str], judge: Judge, *, filtering: bool) -> pa.Table:
-    """One row per prompt: what the model said (recorded, or from `answers`), the verdict, and whether it is kept."""
+    """One row per prompt: what the model said (recorded, or from `answers`), the verdict, and whether it is kept.
+    `filtering` is of pairs alone: a harmless request that was refused would teach to refuse it."""
     rows: list[dict[str, Any]] = []
     for prompt in prompts.to_pylist():
         recorded = prompt["answer"] is not None
@@ -35,7 +36,8 @@ def judge_answers(prompts: pa.Table, answers: dict[str, str], judge: Judge, *, f
     verdicts = ask(judge, [(row["messages"][-1]["content"], row["answer"]) for row in rows])
     for row, verdict in zip(rows, verdicts, strict=True):
         row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
-        row["dropped"] = _why_dropped(row, verdict.label) if filtering else None
+        in_pair = row["label"] in ("safe", "unsafe")
+        row["dropped"] = _why_dropped(row, verdict.label) if filtering or not in_pair else None
     _drop_partners(rows)
     for row in rows:
         row["kept"] = row["dropped"] is None

@@ -17,4 +17,5 @@ class RespondConfig(ModelJob):
     max_tokens_per_forward: int = Field(32768, ge=1)
     """Prompt and answer tokens generated together; fixes how prompts are packed."""
     filter: bool = True
-    """Drop pairs whose plain form was not refused or whose attack form was not answered."""
+    """Drop pairs whose plain form was not refused or whose attack form was not answered. Harmless requests that were
+    refused, and have no answer of their own to learn, are left out in any case."""

@@ -44,7 +44,7 @@ class Sweep(Section):
     """All combinations; drawn independently; or Optuna's TPE, which learns from the trials before."""
     trials: int | None = Field(None, ge=1)
     """How many; a grid has as many as it has."""
-    seed: int = Field(42, ge=0)
+    seed: int = Field(42, ge=0, lt=1 << 32)
     """Of what is drawn."""
     objectives: list[str] = Field(default_factory=list)
     """What is to be improved; with more than one, Optuna looks for the best trades between them. By default the

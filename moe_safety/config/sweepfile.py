@@ -43,10 +43,15 @@ class SweepFile:
         return parse_config(_with(self.values, self.sweep, point), self.path)
 
     @property
+    def tried(self) -> list[Config]:
+        """The configuration that trials start from, and each change of it alone."""
+        ends = [self.at({key: end}) for key, domain in self.sweep.space.items() for end in domain.ends()]
+        return [self.config, *ends]
+
+    @property
     def methods(self) -> set[str]:
         """Every `identify.method` that some trial may use."""
-        ends = [self.at({key: end}) for key, domain in self.sweep.space.items() for end in domain.ends()]
-        return {config.identify.method for config in [self.config, *ends]}
+        return {config.identify.method for config in self.tried}
 
 
 def load_sweep(path: str | Path, overrides: list[str] | None = None) -> SweepFile:
@@ -81,19 +86,18 @@ def dump_sweep(file: SweepFile) -> str:
     return dump_yaml({"sweep": file.sweep.model_dump(mode="json", exclude_none=True)}) + dump_config(file.config)
 
 
-def _changes(point: Point, sweep: Sweep) -> dict[str, Any]:
-    """What a point sets, by key; a mapping among the choices sets several."""
-    changes: dict[str, Any] = {}
-    for key, value in point.items():
-        value = sweep.space[key].plain(value)
-        changes |= {f"{key}.{inner}": one for inner, one in value.items()} if isinstance(value, dict) else {key: value}
-    return changes
+def _changes(key: str, value: Any) -> dict[str, Any]:
+    """What a value sets, by key; a mapping sets several, and leaves the others of its section as they are."""
+    if not isinstance(value, dict):
+        return {key: value}
+    return {place: one for inner, below in value.items() for place, one in _changes(f"{key}.{inner}", below).items()}
 
 
 def _with(values: Mapping[str, Any], sweep: Sweep, point: Point) -> dict[str, Any]:
     changed = deepcopy(dict(values))
-    for key, value in _changes(point, sweep).items():
-        set_key(changed, key, value)
+    for swept, value in point.items():
+        for key, one in _changes(swept, sweep.space[swept].plain(value)).items():
+            set_key(changed, key, one)
     return changed
 
 
@@ -124,3 +128,30 @@ def _check_space(file: SweepFile) -> None:
                 file.at({key: end})
             except InputError as error:
                 raise InputError(f"{end}: {error.message}", file=file.path, key=where) from None
+    _check_overlap(file)
+    _check_measurable(file)
+
+
+def _check_overlap(file: SweepFile) -> None:
+    """No two keys of the space set the same: which of them did would not be known."""
+    owners: dict[str, str] = {}
+    for swept, domain in file.sweep.space.items():
+        places = {place for end in domain.ends() for place in _changes(swept, domain.plain(end))}
+        for place in sorted(places):
+            for other, owner in owners.items():
+                if f"{place}.".startswith(f"{other}.") or f"{other}.".startswith(f"{place}."):
+                    raise InputError(f"sets {place}, as {owner} does", file=file.path, key=f"sweep.space.{swept}")
+        owners |= dict.fromkeys(places, swept)
+
+
+def _check_measurable(file: SweepFile) -> None:
+    """What trials choose by is there, and what they choose can be told."""
+    tried = [settings.identify for settings in file.tried]
+    if file.sweep.kind == "selection":
+        if "gradient" in file.methods and any(one.gradient_masks == "per_batch" for one in tried):
+            problem = "a selection sweep measures one selection for all batches, and per_batch makes many"
+            raise InputError(problem, file=file.path, key="identify.gradient_masks")
+    elif file.config.identify.routing_score != "weight" and any(one.routing_score == "weight" for one in tried):
+        problem = "trials read the tables of `identify`, which hold weights where it ranks by them"
+        remedy = "put identify.method: routing and identify.score: weight under `set`"
+        raise InputError(f"{problem}; {remedy}", file=file.path, key="sweep.space")

@@ -42,7 +42,7 @@ def effects_table(
 def by_prompt(table: pa.Table) -> np.ndarray:
     """[prompts, MoE layers x experts], float64."""
     values = table["effects"].combine_chunks()
-    return values.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1).astype(np.float64)
+    return values.flatten().to_numpy(zero_copy_only=False).reshape(len(table), values.type.list_size).astype(np.float64)
 
 
 def merge(pieces: pa.Table, layout: MoELayout) -> pa.Table:

@@ -120,6 +120,10 @@ class LazyAdamW(_WithMasters):
     ) -> None:
         rest = (*group["betas"], group["eps"], group["weight_decay"])
         moments = (state["exp_avg"], state["exp_avg_sq"], state["steps"])
+        if not master.is_contiguous():
+            lazy_update(master, grad, *moments, group["lr"], *rest)
+            return
+        grad = grad.contiguous()
         if master.is_cuda:
             update = compiled(lazy_update) if master.numel() >= _COMPILE_FROM else lazy_update
             master, grad, first, second, steps = (of_any(each.view(-1), 0) for each in (master, grad, *moments))

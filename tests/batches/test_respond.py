@@ -82,6 +82,15 @@ def test_compose_takes_what_was_kept(answered, capsys):
     assert "answers from respond" in capsys.readouterr().out
 
 
+def test_answers_to_other_prompts_are_not_composed(answered, tmp_path):
+    config, _ = answered
+    shutil.copytree(config.run_dir, tmp_path / "run")
+    fewer = load_config("configs/demo.yaml", [f"run_dir={tmp_path / 'run'}", "data.max_samples=36"])
+    prepare(fewer, force=True)
+    with pytest.raises(InputError, match=r"responses\.parquet: are of other prompts; run `respond` again"):
+        compose(fewer, force=True)
+
+
 def test_sampled_answers_are_seeded(configured):
     def sampled(name, *overrides):
         config = configured("respond.temperature=3.0", "respond.filter=false", *overrides, name=name)

@@ -68,9 +68,10 @@ def test_only_pairs_that_hold_stay_and_each_drop_has_its_reason():
     assert summary["verdicts"]["safe refused"] == 4
 
 
-def test_without_the_filter_everything_stays():
+def test_without_the_filter_pairs_stay_but_nobody_learns_to_refuse_harmless_requests():
     responses = judge_answers(PROMPTS, {}, ByWord(), filtering=False)
-    assert all(responses["kept"].to_pylist())
+    dropped = [reason for reason in responses["dropped"].to_pylist() if reason]
+    assert dropped == ["benign_not_answered"], "the benign request without a target of its own"
     assert responses["verdict"].to_pylist()[2] == "complied"
 
 

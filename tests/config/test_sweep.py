@@ -71,6 +71,30 @@ def test_a_mapping_sets_several_keys_at_once(tmp_path):
     assert file.methods == {"routing", "gradient"}
 
 
+def test_a_mapping_in_a_mapping_leaves_the_rest_of_its_section(tmp_path):
+    choice = [{"router": {"enabled": True}}, {"router": {"enabled": False}, "masking": "union"}]
+    path = written(tmp_path, sweep__space={"train": {"choice": choice}})
+    file = load_sweep(path, ["train.router.num_epochs=7"])
+    tried = [file.at({"train": name}).train for name in file.sweep.space["train"].names]
+    assert {(one.router.enabled, one.router.num_epochs) for one in tried} == {(True, 7), (False, 7)}
+
+
+def test_trials_that_rank_by_weights_need_tables_that_hold_them(tmp_path):
+    space = {"identify": {"choice": [{"method": "routing", "score": "weight"}, {"method": "gradient", "score": None}]}}
+    path = written(tmp_path, sweep__space=space)
+    with pytest.raises(InputError, match=r"put identify\.method: routing and identify\.score: weight under `set`"):
+        load_sweep(path)
+    assert load_sweep(path, ["identify.method=routing", "identify.score=weight"]).methods == {"routing", "gradient"}
+
+
+def test_a_selection_sweep_measures_one_selection_for_all_batches(tmp_path):
+    space = {"identify.top_k": {"integer": [2, 12]}}
+    path = written(tmp_path, sweep={"kind": "selection", "trials": 2, "space": space})
+    assert load_sweep(path, ["identify.gradient_masks=per_batch"]), "no trial reads it"
+    with pytest.raises(InputError, match=r"identify\.gradient_masks: a selection sweep measures one selection"):
+        load_sweep(path, ["identify.gradient_masks=per_batch", "identify.method=gradient", "identify.score=null"])
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -99,6 +123,11 @@ def test_a_mapping_sets_several_keys_at_once(tmp_path):
         ({"sweep__space__train_dot_masking": {"choice": ["all"]}}, 'sweep.space.train.masking: "all": input should be'),
         ({"sweep__space__train_dot_maskin": {"choice": [1]}}, "sweep.space.train.maskin: 1: unknown key"),
         ({"sweep__space__train_dot_masking": {"choice": ["union", "union"]}}, "a choice is named twice"),
+        (
+            {"sweep__space__identify": {"choice": [{"method": "gradient", "top_k": 4}]}},
+            "sweep.space.identify.top_k: sets identify.top_k, as identify does",
+        ),
+        ({"sweep__seed": 1 << 32}, "sweep.seed: input should be less than 4294967296"),
         (
             {"sweep__space__batches_dot_batch_size": {"choice": [8]}},
             "sweep.space.batches.batch_size: a training sweep tries identify.* and train.* alone",

@@ -191,6 +191,23 @@ def test_an_optimizer_that_is_read_back_goes_on_to_the_same_bits():
     assert torch.equal(second, whole)
 
 
+@pytest.mark.parametrize("turned", ["parameter", "gradient"])
+def test_how_a_tensor_lies_in_memory_changes_nothing(turned):
+    chance = torch.Generator().manual_seed(0)
+    start, grads = torch.randn(4, 3, generator=chance), torch.randn(5, 4, 3, generator=chance)
+    grads[:, 1] = 0
+    found = []
+    for lies in (False, True):
+        parameter = torch.nn.Parameter(start.t().contiguous().t() if lies and turned == "parameter" else start.clone())
+        optimizer = LazyAdamW([parameter], lr=0.1, weight_decay=0.1)
+        for grad in grads:
+            parameter.grad = grad.t().contiguous().t() if lies else grad.clone()
+            optimizer.step()
+        found.append(parameter.detach())
+    assert torch.equal(*found)
+    assert torch.equal(found[0][1], start[1])
+
+
 def test_a_resting_element_keeps_weight_moments_and_count():
     torch.manual_seed(0)
     parameter = torch.nn.Parameter(torch.randn(4, 3))

@@ -119,3 +119,12 @@ def test_idle_passes_add_nothing():
     assert run(phase, None, passes=[2, 2]) == 0
     for parameter, grad in zip(parameters.values(), wanted, strict=True):
         torch.testing.assert_close(parameter.grad, grad, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("label", ["safe", "unsafe"])
+def test_a_side_without_a_counted_token_teaches_nothing(label):
+    model, layout, parameters = trained()
+    one = batch()
+    mute = [replace(each, target=[]) if each.label == label else each for each in one.examples]
+    assert run(RouterPhase(model, layout, form="forward"), replace(one, examples=mute)) == 0
+    assert not any(parameter.grad is not None and parameter.grad.any() for parameter in parameters.values())

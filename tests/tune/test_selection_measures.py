@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from moe_safety.config import IdentifyConfig
+from moe_safety.effects.table import effects_table
 from moe_safety.errors import InputError
 from moe_safety.identify.agreement import jaccard
 from moe_safety.identify.experts import Experts
-from moe_safety.tune.selection.ground import Ground
+from moe_safety.models.layout import inspect_model
+from moe_safety.tune.selection.ground import Ground, effect_of
 from moe_safety.tune.selection.measures import Prompts, auroc, held_out_auroc
+from tests.families import build
 
 
 def test_auroc_counts_pairs():
@@ -41,6 +44,19 @@ def test_halves_that_select_nobody_bear_nothing_out():
     assert ground_of(whole, whole, whole).measure(settings, 0)["experts"] == 1
     with pytest.raises(InputError, match="no expert is selected"):
         ground_of([0.0] * 4, whole, whole).measure(settings, 0)
+
+
+def test_effects_of_one_half_alone_are_no_ground_for_stability():
+    """Attacks that were measured may all stand in every other batch."""
+    layout = inspect_model(build("olmoe"))
+    effects = np.ones((3, layout.n_moe_layers, layout.max_experts))
+    table = effects_table(layout, ["a", "b", "c"], ["unsafe", "unsafe", "control"], [0.0] * 3, effects)
+    assert (effect_of(table) == 0).all()
+    assert np.isnan(effect_of(table.slice(2))).all(), "no attack, so nothing to learn"
+    assert np.isnan(effect_of(table.slice(3))).all()
+    whole, nothing = [0.3, 0.1, 0.0, 0.0], [np.nan] * 4
+    with pytest.raises(InputError, match=r"effects\.prompts: no unsafe prompt of a half of the batches was measured"):
+        ground_of(whole, whole, nothing).measure(IdentifyConfig(method="routing", threshold=0.0), 0)
 
 
 def drawn(chance, n, useful):

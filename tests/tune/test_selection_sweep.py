@@ -18,6 +18,7 @@ from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from moe_safety.tune.records import Records
 from moe_safety.tune.selection.ground import read_ground
+from moe_safety.tune.selection.held_out import capture_held_out
 from moe_safety.tune.stage import tune
 
 METHODS = [{"method": "routing", "score": "risk_diff"}, {"method": "gradient", "score": "gradient"}]
@@ -98,6 +99,24 @@ def test_trials_see_training_and_validation_prompts_alone(file, swept):
     trained = run.read_table("batches.parquet")["prompt_id"].to_pylist()
     assert set(prompts[trained]) == {"train"}
     assert len(ground.held_out.attack) == len(captured)
+
+
+def test_what_was_held_out_follows_what_was_prepared(file, swept, tmp_path):
+    """Other prompts, or prompts captured in another way, take the place of those that the sweep before held out."""
+    run = RunDir(file.config.run_dir)
+    shutil.copytree(run.root, tmp_path / "other")
+    config = load_config("configs/demo.yaml", [f"run_dir={tmp_path / 'other'}", "data.max_samples=60", "seed=1"])
+    other = RunDir(config.run_dir)
+    before = other.digest("tune/_validation/prompts.parquet")
+    for stage in ("prepare", "respond", "compose", "capture"):
+        run_one(stage, config, force=True)
+    held_out = capture_held_out(config, other)
+    assert held_out.digest("prompts.parquet") != before
+    captured = [held_out.read_table(name, ["prompt_id"]) for name in held_out.names("routing", ".parquet")]
+    asked = set(held_out.read_table("prompts.parquet")["prompt_id"].to_pylist())
+    assert {row for table in captured for row in table["prompt_id"].to_pylist()} <= asked
+    done = held_out.read_json("manifests/capture.json")
+    assert capture_held_out(config, other).read_json("manifests/capture.json") == done, "captured once"
 
 
 def test_halves_are_what_those_batches_alone_would_give(file, swept, tmp_path):

@@ -51,7 +51,9 @@ class RouterPhase:
             target, _ = self._mean(safe, passes[0])
             now, tokens = self._mean(unsafe, passes[1])
         now.requires_grad_()
-        loss = divergence(target, now, self.form).mean() * (batch.weight if batch else 0.0)
+        # Without a counted token on one side there is nothing to learn from the other.
+        weight = batch.weight if batch and safe and unsafe else 0.0
+        loss = divergence(target, now, self.form).mean() * weight
         loss.backward()
         assert now.grad is not None
         for number in range(passes[1]):
@@ -78,7 +80,7 @@ class RouterPhase:
             with self._sums(groups[number] if number < len(groups) else []) as sums:
                 total = total + sums
         tokens = sum(len(self._span(example)) for group in groups for example in group)
-        # Without a token every expert is as likely as any other, which teaches nothing.
+        # Without a token, some distribution that the divergence can take.
         return (total / tokens, tokens) if tokens else (torch.full_like(total, 1 / total.shape[1]), 1)
 
     @contextmanager

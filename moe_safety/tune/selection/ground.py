@@ -69,6 +69,8 @@ class Ground:
         if key not in self.scores:
             raise InputError(f"{key[1]} was not collected", key="identify.score")
         scores = self.scores[key][view]
+        if np.isnan(scores).all():
+            raise InputError("no unsafe prompt of a half of the batches was measured", key="effects.prompts")
         if by_chance:
             # Each half draws for itself, as it would if it stood alone.
             nobody = np.zeros((0, len(self.experts)))
@@ -132,8 +134,14 @@ def _effect_scores(run: RunDir, places: Places, experts: Experts, views: list[sl
     for name, table in (("effect", measured_by_prompt(run)), ("first_order", estimates_by_prompt(run))):
         batch = first[places.prompt_ids.get_indexer(table["prompt_id"].to_pandas())]
         halves = [table.filter(pa.array(np.isin(batch, np.arange(len(places.batch_ids))[view]))) for view in views]
-        found["causal", name] = np.stack([against_control(half)[experts.flat] for half in halves])
+        found["causal", name] = np.stack([effect_of(half)[experts.flat] for half in halves])
     return found
+
+
+def effect_of(half: pa.Table) -> np.ndarray:
+    """Not a number where there is no attack to learn it from."""
+    effect = against_control(half)
+    return effect if "unsafe" in half["label"].to_pylist() else np.full_like(effect, np.nan)
 
 
 def _prompts(run: RunDir, experts: Experts) -> Prompts:

@@ -11,8 +11,11 @@ from moe_safety.errors import InputError
 from moe_safety.identify.places import PROMPTS
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
+from moe_safety.rundir.stage import manifest_name
 
 FOLDER = "tune/_validation"
+_DECIDED = "decided.json"
+"""Settings and inputs of the stages whose counterparts run here."""
 
 
 def capture_held_out(config: Config, run: RunDir) -> RunDir:
@@ -27,7 +30,7 @@ def capture_held_out(config: Config, run: RunDir) -> RunDir:
     if not {"safe", "unsafe"} <= labels:
         raise InputError("a sweep needs attacks and plain goals to try on", key="data.validation_fraction")
     split = pa.array(["train"] * len(chosen), chosen.schema.field("split").type)
-    there = RunDir(run.uri_of(FOLDER))
+    there = _emptied(run)
     there.write_table(PROMPTS, chosen.set_column(chosen.schema.get_field_index("split"), "split", split))
     if responses:
         there.write_table(RESPONSES, responses.filter(pc.is_in(responses["prompt_id"], chosen["prompt_id"])))
@@ -38,4 +41,16 @@ def capture_held_out(config: Config, run: RunDir) -> RunDir:
     own = config.model_copy(update={"run_dir": there.uri, "batches": batches})
     for stage in ("compose", "capture"):
         run_one(stage, own)
+    return there
+
+
+def _emptied(run: RunDir) -> RunDir:
+    """The folder, without what was captured of other prompts or in another way: it is this program's own, so nothing is
+    lost that anybody would have to be asked about."""
+    there = RunDir(run.uri_of(FOLDER))
+    done = [run.read_json(manifest_name(stage)) for stage in ("compose", "capture")]
+    decided = [[manifest["settings"], manifest["inputs"]] for manifest in done]
+    if not there.exists(_DECIDED) or there.read_json(_DECIDED) != decided:
+        run.delete_folder(FOLDER)
+        there.write_json(_DECIDED, decided)
     return there
