@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 
 from moe_safety.models.adopt import mix_in
 
-_WIDTH = 8
 _SCALES = (1.0, 1e-3)
 """Of the numbers that a norm is tried on: among small ones its epsilon shows."""
 
@@ -23,22 +22,24 @@ _SCALES = (1.0, 1e-3)
 class FusedNorm(torch.nn.Module):
     """Mixed into a norm's own class, which still serves the CPU and mixed types."""
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if hidden_states.is_cuda and hidden_states.dtype == self.weight.dtype:
+    def forward(self, hidden_states: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
+        """What else is given, such as a gate, is for the norm's own class."""
+        if hidden_states.is_cuda and hidden_states.dtype == self.weight.dtype and not (others or named):
             return fused(self, hidden_states)
-        return super().forward(hidden_states)
+        return super().forward(hidden_states, *others, **named)
 
 
 def fuse_norms(model: PreTrainedModel) -> PreTrainedModel:
     """Lets every plain norm of `model` run fused where it can; others, which scale or gate in ways of their own, stay
     as they are. Parameters and their names do, too."""
-    plain: dict[type, bool] = {}
+    plain: dict[tuple[type, int], bool] = {}
     for module in model.modules():
         if isinstance(module, FusedNorm) or not _has_the_parts(module):
             continue
-        if (cls := type(module)) not in plain:
-            plain[cls] = _is_plain(module)
-        if plain[cls]:
+        kind = type(module), _width(module)
+        if kind not in plain:
+            plain[kind] = _is_plain(module)
+        if plain[kind]:
             mix_in(module, FusedNorm)
     return model
 
@@ -52,6 +53,11 @@ def _epsilon(norm: torch.nn.Module) -> float | None:
     return getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
 
 
+def _width(norm: Any) -> int:
+    """Also of a weight that is spread over workers."""
+    return int(getattr(norm.weight, "ds_shape", norm.weight.shape)[-1])
+
+
 def _has_the_parts(module: torch.nn.Module) -> bool:
     # Some families make a norm without a weight of the same class.
     return set(module._parameters) == {"weight"} and not module._modules and _epsilon(module) is not None
@@ -59,12 +65,13 @@ def _has_the_parts(module: torch.nn.Module) -> bool:
 
 @torch.no_grad()
 def _is_plain(module: torch.nn.Module) -> bool:
-    """Whether it computes the very same: tried on a few numbers, with a weight of a few."""
+    """Whether it computes the very same: tried on a few numbers, as wide as they will be, since some norm in groups."""
+    width = _width(module)
     chance = torch.Generator().manual_seed(0)
     trial = copy.copy(module)
-    trial._parameters = {"weight": torch.nn.Parameter(torch.randn(_WIDTH, generator=chance))}
+    trial._parameters = {"weight": torch.nn.Parameter(torch.randn(width, generator=chance))}
     for scale in _SCALES:
-        hidden = scale * torch.randn(3, _WIDTH, generator=chance)
+        hidden = scale * torch.randn(3, width, generator=chance)
         try:
             own = type(module).forward(trial, hidden)
         except Exception:  # Whatever it is, it is not this norm.

@@ -56,6 +56,36 @@ def test_a_norm_with_a_formula_of_its_own_is_left_alone():
         assert isinstance(other.model.layers[0].input_layernorm, FusedNorm)
 
 
+def test_a_gate_that_may_be_given_goes_to_the_norm_s_own_class():
+    model = build("olmoe")
+    hidden, gate = torch.randn(2, 3, 32)
+
+    class Gated(type(model.model.norm)):
+        def forward(self, hidden_states, gate=None):
+            normed = super().forward(hidden_states)
+            return normed if gate is None else normed * gate
+
+    model.model.norm.__class__ = Gated
+    expected = model.model.norm(hidden, gate), model.model.norm(hidden, gate=gate)
+    fuse_norms(model)
+    assert isinstance(model.model.norm, FusedNorm), "without a gate it is plain"
+    assert torch.equal(model.model.norm(hidden, gate), expected[0])
+    assert torch.equal(model.model.norm(hidden, gate=gate), expected[1])
+
+
+def test_a_norm_of_groups_is_left_alone():
+    """Of whatever size they are: one group alone would look plain."""
+    model = build("olmoe")
+
+    class Grouped(type(model.model.norm)):
+        def forward(self, hidden_states):
+            groups = hidden_states.unflatten(-1, (-1, 8))
+            return self.weight * torch.nn.functional.rms_norm(groups, (8,), eps=self.variance_epsilon).flatten(-2)
+
+    model.model.norm.__class__ = Grouped
+    assert not isinstance(fuse_norms(model).model.norm, FusedNorm)
+
+
 def test_a_copy_of_a_model_has_norms_of_its_own():
     model = fuse_norms(build("olmoe"))
     twin = copy.deepcopy(model)

@@ -148,7 +148,9 @@ def test_a_verdict_says_when_nothing_helped_and_what_it_cost(copied):
     objects[2]["over_refusal"] = objects[2]["over_refusal_control"] = {"value": 1.0, "n": 100, "low": 0.96, "high": 1.0}
     run.write_json("comparison.json", objects)
     told = verdict(context_of(copied))
-    assert told.startswith("steering lowers attack success, at a price that leaves selective-routing the least harmful: with it,")
+    assert told.startswith(
+        "steering lowers attack success, at a price that leaves selective-routing the least harmful: with it,"
+    )
     objects = write_comparison(run, ("base", "selective-routing"))
     objects[1]["over_refusal"] = {"value": 1.0, "n": 12, "low": 0.757, "high": 1.0}
     run.write_json("comparison.json", objects)
