@@ -5,11 +5,12 @@
 Tiny random models of all families that the installed transformers can build, in float32 and bfloat16, with all that
 makes training on a GPU faster. Gradients of the chosen experts are compared with full autograd's in float32 on the same
 weights; an error is the difference's norm over theirs. In bfloat16 full autograd is not exact, either, since a token
-between two experts may go to the other: a step passes whose error is not much larger than that.
+between two experts may go to the other: a step passes whose error, the median over several prompts, is not much larger.
 """
 
 from __future__ import annotations
 
+import statistics
 from contextlib import ExitStack
 
 import torch
@@ -25,8 +26,9 @@ from moe_safety.models.rotary import fused_rotary
 from moe_safety.train.optimizer import LazyAdamW
 from tests.families import FAMILIES, build
 
-EXACT, MUCH = 1e-4, 1.5
-"""The error of sums in another order, and how many times full autograd's an error may be in bfloat16."""
+EXACT, MUCH, TIMES = 1e-4, 1.5, 7
+"""The error of sums in another order; how many times full autograd's an error may be in bfloat16; of how many prompts
+that is the median."""
 Grads = dict[str, torch.Tensor]
 
 
@@ -34,8 +36,8 @@ def built(name: str, dtype: torch.dtype) -> PreTrainedModel:
     return use_our_experts(build(name).to("cuda", dtype)).eval()
 
 
-def rows() -> Rows:
-    chance = torch.Generator().manual_seed(5)
+def rows(seed: int) -> Rows:
+    chance = torch.Generator().manual_seed(seed)
     prompts, answers = (
         [torch.randint(3, 90, (n,), generator=chance).tolist() for n in sizes]
         for sizes in ((6, 13, 4, 9), (12, 5, 9, 7))
@@ -47,10 +49,10 @@ def chosen(layout: MoELayout) -> list[tuple[int, int]]:
     return [(layer.index, expert) for layer in layout.layers for expert in (0, 1, layer.num_experts - 1)]
 
 
-def whole(model: PreTrainedModel) -> Grads:
+def whole(model: PreTrainedModel, given: Rows) -> Grads:
     """Of the chosen experts, by full autograd."""
     layout = inspect_model(model)
-    answer_losses(model, rows())[0].mean().backward()
+    answer_losses(model, given)[0].mean().backward()
     found = {}
     for layer in layout.layers:
         mine = [expert for index, expert in chosen(layout) if index == layer.index]
@@ -60,7 +62,7 @@ def whole(model: PreTrainedModel) -> Grads:
     return found
 
 
-def selective(name: str, dtype: torch.dtype) -> tuple[Grads, int, int]:
+def selective(name: str, dtype: torch.dtype, given: Rows) -> tuple[Grads, int, int]:
     """Those of a step as `train` runs it; then what moved in three steps that may not, and how many experts moved."""
     model = fuse_norms(built(name, dtype))
     layout = inspect_model(model)
@@ -71,7 +73,6 @@ def selective(name: str, dtype: torch.dtype) -> tuple[Grads, int, int]:
         stack.enter_context(fused_experts())
         stack.enter_context(fused_rotary(model))
         optimizer = LazyAdamW(part.parameters(), lr=1e-2, weight_decay=0.1)
-        given = rows()
         grads: Grads = {}
         for mask in (experts, experts[::2], experts[1::2]):
             part.set_active(mask)
@@ -103,10 +104,15 @@ def error(found: Grads, wanted: Grads) -> float:
 
 def examined(name: str, dtype: torch.dtype) -> tuple[float, str | None]:
     """The error, and what is wrong."""
-    exact = whole(built(name, dtype).float())
-    grads, illegal, moved = selective(name, dtype)
-    found = error(grads, exact)
-    allowed = EXACT if dtype == torch.float32 else MUCH * error(whole(built(name, dtype)), exact) + 0.01
+    ours, theirs, illegal, moved = [], [], 0, 0
+    for given in map(rows, range(1 if dtype == torch.float32 else TIMES)):
+        exact = whole(built(name, dtype).float(), given)
+        grads, wrong, right = selective(name, dtype, given)
+        ours.append(error(grads, exact))
+        theirs.append(error(whole(built(name, dtype), given), exact))
+        illegal, moved = illegal + wrong, moved + right
+    found = statistics.median(ours)
+    allowed = EXACT if dtype == torch.float32 else MUCH * statistics.median(theirs)
     bad = illegal or not moved or found > allowed
     return found, f"{illegal} illegal moves, {moved} moved, error {found:.1e}, allowed {allowed:.1e}" if bad else None
 
