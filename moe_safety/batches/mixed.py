@@ -38,7 +38,8 @@ class Pair:
 
     @property
     def category(self) -> str:
-        return self.unsafe["category"] or ""
+        """The attack prompt's own, else its plain form's."""
+        return self.unsafe["category"] or self.safe["category"] or ""
 
 
 @dataclass

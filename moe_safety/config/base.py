@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-UNION_TAGS = frozenset({"derived", "files", "int", "literal['auto']"})
+UNION_TAGS = frozenset({"derived", "files", "int", "literal['all']", "literal['auto']"})
 """What pydantic calls the members of our unions; an error message leaves these names out."""
 
 
@@ -89,14 +89,21 @@ def in_full(place: str) -> str:
     return place if "://" in place else os.path.abspath(place)
 
 
-Place = Annotated[str, AfterValidator(without_secrets)]
-"""A path or a URI."""
+Place = Annotated[str, AfterValidator(without_secrets), AfterValidator(os.path.expanduser)]
+"""A path, in which `~` is the user's home, or a URI."""
+
+
+def at_least_one(given: str | int) -> str | int:
+    """For what may be a word instead of a number: pydantic's own bounds would compare the word too."""
+    if isinstance(given, int) and given < 1:
+        raise ValueError("is at least 1")
+    return given
 
 
 class ModelJob(Section):
     """Where the replicas of a model stand while a stage runs. Every stage that loads a model extends this."""
 
-    replicas: Literal["auto"] | int = resource("auto")
+    replicas: Annotated[Literal["auto"] | int, AfterValidator(at_least_one)] = resource("auto")
     """Model replicas at work at once; `auto` takes one per GPU, or one per CPU core where there is no GPU."""
     gpus_per_replica: int = resource(1, ge=0)
     """GPUs that one replica spreads over; ignored on a cluster without GPUs."""

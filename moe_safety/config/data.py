@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from moe_safety.config.base import Place, Section
 
 FormatName = Literal["flipattack", "attack_results", "goals_csv", "messages"]
 WrapperName = Literal["flip-word-order", "flip-chars-in-word", "flip-chars-in-text"]
+
+COLUMNS = frozenset(
+    {
+        *("goal", "prompt", "messages", "label", "answer", "response", "target", "category", "type", "attack", "split"),
+        *("id", "index", "all_prompt", "flip_attack", "output", "attack_response", "inception_attack_response"),
+        *("judge_success_gpt4", "judge_result", "inception_attack_score"),
+    }
+)
+"""What the formats call the columns that they read."""
 
 
 class Source(Section):
@@ -34,10 +44,22 @@ class Source(Section):
     attack: str | None = None
     """What the attack is called in tables; by default the format's own name or the wrapper's."""
 
+    @field_validator("columns")
+    @classmethod
+    def _columns_that_are_read(cls, given: dict[str, str]) -> dict[str, str]:
+        for name in given.keys() - COLUMNS:
+            near = difflib.get_close_matches(name, sorted(COLUMNS), n=1, cutoff=0.4)
+            raise ValueError(f"no format reads a column '{name}'" + (f", did you mean '{near[0]}'?" if near else ""))
+        return given
+
     @model_validator(mode="after")
     def _one_place(self) -> Source:
         if (self.path is None) == (self.dataset is None):
             raise ValueError("give either `path` or `dataset`")
+        # Not what was set: a configuration that was written out names every key.
+        for name in ("name", "revision", "split"):
+            if self.path is not None and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"`{name}` is for a dataset, and this source is a file")
         return self
 
     @property

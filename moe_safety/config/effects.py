@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from moe_safety.config.base import ModelJob
+from moe_safety.config.base import ModelJob, at_least_one
 
 
 class EffectsConfig(ModelJob):
-    candidates: Literal["all"] | int = 128
+    candidates: Annotated[Literal["all"] | int, AfterValidator(at_least_one)] = 128
     """Experts that are measured exactly, chosen by the first-order estimate; `all` measures every one."""
     prompts: int = Field(64, ge=1)
     """Unsafe prompts, and as many control prompts, that they are measured on."""

@@ -61,14 +61,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads `5e-5` as text; here it is the number its writer meant. A key given twice is an error."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Checked here, where a mapping does not yet hold the keys that `<<` merges into it.
+        node = super().compose_mapping_node(anchor)
         seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+        for key, _ in node.value:
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                raise yaml.constructor.ConstructorError(None, None, "a key is not text; quote it", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is given twice", key.start_mark)
+            seen.add(key.value)
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -85,8 +88,9 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         raise InputError(f"--set takes key.path=value, not '{override}'")
     try:
         value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        raise InputError(f"not valid YAML: {text}", key=key) from None
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or text
+        raise InputError(f"not valid YAML: {problem}", key=key) from None
     set_key(values, key, value)
 
 

@@ -11,9 +11,9 @@ from moe_safety.evaluate.arms import STEERING, Arm, arms_of
 from moe_safety.evaluate.comparison import arm_object, page, table, with_spread
 from moe_safety.evaluate.printing import headline
 from moe_safety.evaluate.session import Session
-from moe_safety.evaluate.stage import evaluate_all
+from moe_safety.evaluate.stage import check_examinable, evaluate_all
 from moe_safety.evaluate.subjects import BASE, Subject
-from moe_safety.evaluate.training import train_arms, verified
+from moe_safety.evaluate.training import is_known, to_train_anew, train_arms, verified
 from moe_safety.models.load import skeleton_of
 from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage, summary_of
 from moe_safety.train.stage import METADATA
@@ -31,7 +31,11 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
     _check_steering(config, run, arms)
     for arm in {arm.selection: arm for arm in arms}.values():
         arm.select(force=force)
-    train_arms(config, [arm for arm in arms if arm.trains], force=force, told=_say_trained)
+    known = [arm.subject(run) for arm in arms if is_known(run, arm)]
+    stands = check_examinable(config, run, known, force=force) and len(known) == len(arms)
+    trained = [arm for arm in arms if arm.trains]
+    anew = to_train_anew(config, trained, elsewhere=not stands) if force else set()
+    train_arms(config, trained, anew=anew, told=_say_trained)
     done = evaluate_all(config, run, [arm.subject(run) for arm in arms], force=force, on_done=_say_evaluated)
     manifest = _write(config, run, arms)
     print(table(run.read_json(comparison_of(config))))

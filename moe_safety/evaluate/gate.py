@@ -58,10 +58,15 @@ def _limit(text: str) -> Limit:
 
 
 def misses(limits: Iterable[Limit], arms: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each limit that an arm, an object of comparison.json, does not keep; a missing value keeps none."""
-    limits = list(limits)
-    found = ((arm["arm"], limit, _complaint(limit, arm.get(limit.measure))) for arm in arms for limit in limits)
-    return [f"{arm} misses {limit}: {complaint}" for arm, limit, complaint in found if complaint]
+    """A line for each limit that an arm, an object of comparison.json, does not keep; a missing value keeps none. An
+    arm that changed what it may not change is no repair, whatever it measures."""
+    limits, lines = list(limits), []
+    for arm in arms:
+        if "fail" in (arm.get("verify"), *arm.get("repeats", {}).get("verify", ())):
+            lines.append(f"{arm['arm']} fails verify: it changed what it may not change")
+        found = ((limit, _complaint(limit, arm.get(limit.measure))) for limit in limits)
+        lines += [f"{arm['arm']} misses {limit}: {complaint}" for limit, complaint in found if complaint]
+    return lines
 
 
 def _complaint(limit: Limit, given: Any) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +26,19 @@ def check_harness(settings: EvaluateConfig) -> dict[str, str]:
     if settings.lm_eval_tasks and find_spec("lm_eval") is None:
         raise InputError("needs `pip install moe-safety[eval]`", key="evaluate.lm_eval_tasks")
     files = [task for task in settings.lm_eval_tasks if Path(task).is_file()]
-    for file in files:
-        _read_task(file)
-    return {f"task {file}": file_digest(file) for file in files}
+    read = [place for file in files for place in (file, *_data_of(_read_task(file)))]
+    return {f"task {file}": file_digest(file) for file in read}
+
+
+def _data_of(task: dict[str, Any]) -> list[str]:
+    """The local files that a task reads its questions from, in whatever way it names them."""
+    options = task.get("dataset_kwargs") or {}
+    folder, given = options.get("data_dir") or "", options.get("data_files") or []
+    values = given.values() if isinstance(given, dict) else [given]
+    names = [Path(folder, name) for value in values for name in ([value] if isinstance(value, str) else value)]
+    whole = [Path(place, "**") for place in (task.get("dataset_path"), folder) if place and Path(place).is_dir()]
+    patterns = [str(each) for each in names or whole]
+    return [file for each in patterns for file in sorted(glob(each, recursive=True)) if Path(file).is_file()]
 
 
 def solve(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str, settings: EvaluateConfig) -> pa.Table:
@@ -43,8 +55,13 @@ def solve(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str,
         bootstrap_iters=0,
     )
     for name, results in answered["results"].items():
-        metrics[name] = {_metric(key): value for key, value in results.items() if isinstance(value, float)}
+        metrics[name] = {_metric(key): _plain(value) for key, value in results.items() if isinstance(value, float)}
     return pa.table({"prompt_id": [task], "metrics": [json.dumps(metrics)]}, schema=TASKS_SCHEMA)
+
+
+def _plain(value: float) -> float | None:
+    """JSON knows no NaN, which the harness gives where there is nothing to measure."""
+    return value if math.isfinite(value) else None
 
 
 def _metric(key: str) -> str:
@@ -57,6 +74,9 @@ def _read_task(file: str) -> dict[str, Any]:
 
     # The task's own class of tags (functions beside the file) is left out: a task is data here, never code.
     try:
-        return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        task = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(" ".join(str(error).split()), file=file) from None
+    if not isinstance(task, dict):
+        raise InputError("a task is a mapping of keys to values", file=file)
+    return task

@@ -26,11 +26,15 @@ def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
     for name, rate in found["reattack"].items():
         print(f"  re-attack {name}: success {share(rate)}")
     for name, metrics in found["tasks"].items():
-        print(f"  task {name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in metrics.items()))
+        print(f"  task {name}: " + ", ".join(f"{metric} {number(value)}" for metric, value in metrics.items()))
 
 
 def headline(rates: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {share(rates[measure])}" for measure, name in SHORT.items() if rates[measure]["n"])
+
+
+def number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4g}"
 
 
 def share(rate: Mapping[str, Any]) -> str:

@@ -85,10 +85,11 @@ def _reattacks(config: Config, prompts: pa.Table) -> list[dict[str, Any]]:
         rows = [row for row in _attack_forms(config, source) if row["goal_id"] not in taken]
         if not rows:
             raise InputError("every goal of it stands in another split", file=source.label, key="evaluate.reattack")
-        name = rows[0]["attack"]
-        if source.attack is None and (name is None or name in known):
-            name = source.label.replace("\\", "/").split("/")[-1].split(":")[-1].partition(".")[0]
-        found += [row | {"attack": name} for row in _some(rows, "unsafe", config.evaluate.prompts)]
+        file = source.label.replace("\\", "/").split("/")[-1].split(":")[-1].partition(".")[0]
+        for row in _some(rows, "unsafe", config.evaluate.prompts):
+            name = row["attack"]
+            own = source.attack is not None or (name is not None and name not in known)
+            found.append(row | {"attack": name if own else file})
     return found
 
 

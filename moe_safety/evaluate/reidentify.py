@@ -64,5 +64,8 @@ def _nested(config: Config, run: RunDir, subject: Subject, folder: str) -> Confi
 
 
 def _highest(run: RunDir, table: str) -> float | None:
-    """Nothing where nothing was captured."""
-    return max(run.read_table(table, ["risk_diff"])["risk_diff"].to_pylist()) if run.exists(table) else None
+    """Nothing where nothing was captured. An expert whose rates are not known has no difference."""
+    if not run.exists(table):
+        return None
+    found = run.read_table(table, ["risk_diff"])["risk_diff"].to_pylist()
+    return max((value for value in found if value is not None and value == value), default=None)

@@ -67,7 +67,8 @@ def _stack(layers: Sequence[torch.Tensor], width: int, filler: float) -> torch.T
 
 def routing_shift(base: Parts, own: Parts, layout: MoELayout, labels: Mapping[str, str]) -> dict[str, Any] | None:
     """Mean KL(base || own) and mean share of experts kept, for each kind of prompt and each layer, over all tokens of
-    prompts and their reference answers. Nothing where the two were not read on the same tokens."""
+    prompts and their reference answers. Nothing where the two were not read on the same tokens, or a router gives no
+    numbers."""
     kl: dict[str, np.ndarray] = {}
     kept: dict[str, np.ndarray] = {}
     tokens: dict[str, int] = {}
@@ -80,7 +81,7 @@ def routing_shift(base: Parts, own: Parts, layout: MoELayout, labels: Mapping[st
         kl[label] = kl.get(label, 0) + divergence(target, now, "forward").sum(dim=1).numpy()
         kept[label] = kept.get(label, 0) + before.tokens * _overlap(first, second, layout)
         tokens[label] = tokens.get(label, 0) + before.tokens
-    if not tokens:
+    if not tokens or not all(np.isfinite(sums).all() for sums in kl.values()):
         return None
     return {
         "layers": [layer.index for layer in layout.layers],

@@ -13,11 +13,13 @@ from moe_safety.config import Config
 from moe_safety.evaluate.ability import benign_exact, benign_loss, solved_tasks
 from moe_safety.evaluate.measures import MEASURES, compared, compared_by_group, measures
 from moe_safety.evaluate.printing import print_subject
+from moe_safety.evaluate.prompts import read_exam
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.subjects import Subject, base_subject, configured_subject
+from moe_safety.judges import check_judge
 from moe_safety.models.load import check_loadable
-from moe_safety.rundir import Outcome, RunDir, is_finished, run_stage
-from moe_safety.rundir.stage import check_not_refused, discard
+from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage
+from moe_safety.rundir.stage import check_not_refused, discard, is_changed
 
 
 def evaluate(config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -42,19 +44,14 @@ def evaluate_all(
     """The base first, then the subjects, all examined by one pool of actors. Returns their manifests."""
     session, base = Session(config, run), base_subject(config)
     everyone = [base, *subjects]
-    stages = {
-        subject.name: session.stage(subject, reads=() if subject == base else _results(session, base))
-        for subject in everyone
-    }
-    compared = all(map(run.exists, _results(session, base)))
+    stages = _stages(session, everyone)
     if force:
         # The base goes last: whether an arm has changed is told by the base's results, too.
         for stage in reversed(stages.values()):
             discard(run, stage)
-    for name, stage in stages.items():
-        if compared or name == base.name:
-            # All of them are examined together, so none may be refused when others were begun.
-            check_not_refused(run, stage)
+    # All of them are examined together, so none may be refused when others were begun.
+    for stage in _comparable(session, stages):
+        check_not_refused(run, stage)
     waiting = [subject for subject in subjects if not is_finished(run, stages[subject.name].name)]
 
     def body(subject: Subject) -> Outcome:
@@ -70,6 +67,36 @@ def evaluate_all(
         manifests.append(run_stage(run, stages[subject.name], plain, partial(body, subject)))
         on_done(subject, manifests[-1])
     return manifests
+
+
+def check_examinable(config: Config, run: RunDir, subjects: Sequence[Subject], *, force: bool) -> bool:
+    """Refuses, before further arms are trained for it, an examination that could not begin. Whether the base and these
+    subjects were all examined as they would be now."""
+    session = Session(config, run)
+    stages = _stages(session, [base_subject(config), *subjects])
+    known = _comparable(session, stages)
+    if not force:
+        for stage in known:
+            check_not_refused(run, stage)
+    stands = len(known) == len(stages) and all(
+        is_finished(run, stage.name) and not is_changed(run, stage) for stage in known
+    )
+    if force or not stands:
+        check_judge(config.judge)
+        read_exam(config, run)
+    return stands
+
+
+def _stages(session: Session, everyone: Sequence[Subject]) -> dict[str, Stage]:
+    """By name; the base's comes first, and the others read what it left."""
+    base, *others = everyone
+    before = _results(session, base)
+    return {base.name: session.stage(base)} | {one.name: session.stage(one, reads=before) for one in others}
+
+
+def _comparable(session: Session, stages: dict[str, Stage]) -> list[Stage]:
+    """Those that what they read is there for: without the base's results, its own alone."""
+    return [stage for stage in stages.values() if all(map(session.run.exists, stage.reads))]
 
 
 def evaluate_beside(config: Config, run: RunDir, subject: Subject) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import get_args
 
 from moe_safety.config import Config, ModelConfig
+from moe_safety.config.compare import Arm
 from moe_safety.errors import InputError
 from moe_safety.identify.experts import Pair
 from moe_safety.models.load import model_fingerprint
@@ -13,6 +15,10 @@ from moe_safety.rundir import RunDir, is_finished, summary_of
 from moe_safety.train.arms import arm_name
 
 BASE = "base"
+_FOLDERS = ("train", "validation", "tune")
+"""Of `eval/`: the results on other splits, and those of sweeps."""
+_COMPARISON = "comparison"
+"""What stands beside the results on other splits."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +54,36 @@ def configured_subject(config: Config, run: RunDir) -> Subject:
     settings = config.evaluate
     if settings.model_path is None:
         arm = arm_subject(config, run, arm_name(config))
-        return Subject(settings.output_name or arm.name, arm.model)
-    if settings.model_path == config.model.name:
+        subject = Subject(settings.output_name or arm.name, arm.model)
+    elif settings.model_path == config.model.name:
         return base_subject(config)
-    name = settings.output_name or PurePath(settings.model_path).name
+    else:
+        name = settings.output_name or PurePath(settings.model_path).name
+        subject = Subject(name, checkpoint(config, settings.model_path))
+    if taken := _taken(config, run, subject):
+        raise InputError(f"'{subject.name}' {taken}; give another", key="evaluate.output_name")
+    return subject
+
+
+def _taken(config: Config, run: RunDir, subject: Subject) -> str | None:
+    """What else has the name, if anything."""
+    name = subject.name
     if name == BASE:
-        raise InputError(f"'{BASE}' is the model that `model.name` names; give another", key="evaluate.output_name")
-    return Subject(name, checkpoint(config, settings.model_path))
+        return "is the model that `model.name` names"
+    # A manifest's name has dots where its stage has slashes.
+    if name.partition(".")[0] in _FOLDERS or name == _COMPARISON:
+        return "is where other results stand"
+    return None if _is_no_other_arm(config, run, subject) else "is an arm, and this is another model"
+
+
+def _is_no_other_arm(config: Config, run: RunDir, subject: Subject) -> bool:
+    """The name of an arm, or of its repeat with another seed, is for what that arm trained."""
+    if subject.name.partition(".seed-")[0] not in get_args(Arm):
+        return True
+    if not is_finished(run, f"train/{subject.name}"):
+        return False
+    arm = arm_subject(config, run, subject.name)
+    return arm == subject or arm.identity == subject.identity
 
 
 def checkpoint(config: Config, path: str) -> ModelConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,22 +12,32 @@ from moe_safety.evaluate.arms import BASELINE, ROUTER, Arm
 from moe_safety.identify.selection import SELECTION, read_selection
 from moe_safety.models.load import check_loadable, model_fingerprint, model_folder
 from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage
-from moe_safety.train.stage import train
+from moe_safety.rundir.stage import is_changed, manifest_name
+from moe_safety.train.stage import train, training_of
 
 Told = Callable[[Arm, dict[str, Any]], None]
 """Is told of each arm that was trained elsewhere, with the manifest of `train`; in this process `train` speaks."""
 
 
-def train_arms(config: Config, arms: Sequence[Arm], *, force: bool, told: Told) -> None:
-    """Trains and verifies every arm that is not there yet; one that is there is only checked."""
+def train_arms(config: Config, arms: Sequence[Arm], *, anew: Collection[str], told: Told) -> None:
+    """Trains and verifies every arm that is not there yet, or is among those named to be trained `anew`; another that
+    is there is only checked."""
     run = RunDir(config.run_dir)
-    waiting = [arm for arm in arms if force or not _stands(run, arm)]
+    waiting = [arm for arm in arms if arm.name in anew or not _stands(run, arm)]
     together = len(waiting) > 1 and not _one_by_one(config)
     for arm in arms:
         if arm not in waiting or not together:
-            train_and_verify(arm, force=force)
+            train_and_verify(arm, force=arm.name in anew)
     if together:
-        _side_by_side(config, waiting, force, told)
+        _side_by_side(config, waiting, anew, told)
+
+
+def to_train_anew(config: Config, arms: Sequence[Arm], *, elsewhere: bool) -> set[str]:
+    """What `--force` means for arms: those whose own settings or inputs changed; all, where nothing did and nothing
+    is left to do `elsewhere`. Training is the dearest thing here."""
+    run = RunDir(config.run_dir)
+    changed = {arm.name for arm in arms if is_changed(run, training_of(arm.config, arm.selection, arm.name))}
+    return changed if changed or elsewhere else {arm.name for arm in arms}
 
 
 def train_and_verify(arm: Arm, *, force: bool) -> dict[str, Any]:
@@ -42,6 +52,14 @@ def verified(run: RunDir, arm: Arm) -> dict[str, Any]:
     return run.read_json(f"train/{arm.name}/verify.json")
 
 
+def is_known(run: RunDir, arm: Arm) -> bool:
+    """Whether what is to be evaluated of it is there."""
+    if not arm.trains:
+        return True
+    stage = f"train/{arm.name}"
+    return is_finished(run, stage) and all(map(run.exists, run.read_json(manifest_name(stage))["outputs"]))
+
+
 def _stands(run: RunDir, arm: Arm) -> bool:
     return is_finished(run, f"train/{arm.name}") and is_finished(run, f"verify/{arm.name}")
 
@@ -53,7 +71,7 @@ def _one_by_one(config: Config) -> bool:
     return config.compare.parallel == 1 or nested
 
 
-def _side_by_side(config: Config, arms: Sequence[Arm], force: bool, told: Told) -> None:
+def _side_by_side(config: Config, arms: Sequence[Arm], anew: Collection[str], told: Told) -> None:
     """As many at a time as there is room for. A task that trains in its own process holds what it trains on; one that
     starts Ray Train workers holds nothing, and these wait for their places."""
     import ray
@@ -72,7 +90,7 @@ def _side_by_side(config: Config, arms: Sequence[Arm], force: bool, told: Told) 
         while left or running:
             while left and len(running) < at_once:
                 arm = left.pop(0)
-                running[task.remote(arm, force)] = arm
+                running[task.remote(arm, arm.name in anew)] = arm
             (done, *_), _ = ray.wait(list(running))
             arm = running.pop(done)
             try:
@@ -111,6 +129,7 @@ def _verify(arm: Arm, trained: dict[str, Any], *, force: bool) -> None:
             "model": model_fingerprint(arm.config.model),
             **run.read_json(f"manifests/train.{arm.name}.json")["outputs"],
         },
+        remade=True,
     )
     body = partial(_compare, arm, run, stage.reads, trained["final_model"])
     run_stage(run, stage, arm.config.model_dump(mode="json"), body, force=force)

@@ -10,6 +10,7 @@ from moe_safety.batches.files import BATCHES
 from moe_safety.errors import InputError
 from moe_safety.export.batches import batch_data_list, read_counts, sft_dataset
 from moe_safety.export.experts import batch_selections, global_selection, gradients_by_round, risk_tables
+from moe_safety.identify.inputs import captured_digest
 from moe_safety.identify.selection import read_selection
 from moe_safety.rundir import RunDir, is_finished, summary_of
 from moe_safety.rundir.stage import manifest_name
@@ -41,19 +42,29 @@ def _files(run: RunDir) -> Files:
     else:
         print("export: nothing of routing, because `capture` has not been run")
     if has_gradients:
-        top_k = run.read_json(manifest_name("gradients"))["config"]["identify"]["top_k"]
-        yield "expert_gradients.pkl", gradients_by_round(run, top_k)
+        yield "expert_gradients.pkl", gradients_by_round(run, _top_k(run))
     else:
         print("export: no expert_gradients.pkl, because `gradients` has not been run")
+
+
+def _top_k(run: RunDir) -> int:
+    """As many experts as were selected; where nothing was, as the configuration then said. Gradients must be of the
+    batches that stand beside them."""
+    found = run.read_json(manifest_name("gradients"))
+    if run.exists(BATCHES) and found["inputs"][BATCHES] != run.digest(BATCHES):
+        raise InputError("`gradients` was run on other batches; run it again", file=run.uri)
+    stage = "identify" if is_finished(run, "identify") else "gradients"
+    return run.read_json(manifest_name(stage))["config"]["identify"]["top_k"]
 
 
 def _routing_files(run: RunDir) -> Files:
     for stage in ("compose", "capture", "identify"):
         summary_of(run, stage)
     identified = run.read_json(manifest_name("identify"))
-    if identified["inputs"].get(BATCHES) != run.digest(BATCHES) or "routing" not in identified["inputs"]:
+    read = identified["inputs"]
+    if read.get(BATCHES) != run.digest(BATCHES) or read.get("routing") != captured_digest(run):
         raise InputError("`identify` was run without these batches and their counts; run it again", file=run.uri)
-    config = identified["config"]
+    config, composed = identified["config"], run.read_json(manifest_name("compose"))["config"]["batches"]
     model = config["model"]["name"].replace("/", "--")
     selection = read_selection(run)
     counts, layout = read_counts(run)
@@ -66,8 +77,8 @@ def _routing_files(run: RunDir) -> Files:
             "batch_data_list": batches,
             "model_name": config["model"]["name"],
             "num_experts_per_tok": top_k,
-            "batch_size": config["batches"]["batch_size"],
-            "safe_ratio": config["batches"]["safe_ratio"],
+            "batch_size": composed["batch_size"],
+            "safe_ratio": composed["safe_ratio"],
         },
     )
     yield f"risk_diff_{model}.pkl", risk | per_batch

@@ -70,9 +70,14 @@ def _captured_experts(run: RunDir, model: str) -> Experts:
 
 
 def _routing(run: RunDir, places: Places) -> Routing:
+    files = summary_of(run, "capture")["files"]
+    return Routing(files, captured_digest(run), check_coverage(run, files, places))
+
+
+def captured_digest(run: RunDir) -> str:
+    """One hash of all counts that `capture` left."""
     files, left = summary_of(run, "capture")["files"], run.read_json(manifest_name("capture"))["outputs"]
-    digest = hashlib.sha256(json.dumps([left[name] for name in files]).encode()).hexdigest()
-    return Routing(files, digest, check_coverage(run, files, places))
+    return hashlib.sha256(json.dumps([left[name] for name in files]).encode()).hexdigest()
 
 
 def _check_origin(run: RunDir, model: str) -> None:

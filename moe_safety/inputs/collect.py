@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -77,10 +78,16 @@ class Collector:
             self._add(origin, "control", wrapped, attack=wrapper, target=origin.row.target)
 
     def table(self, test_fraction: float, validation_fraction: float, seed: int) -> pa.Table:
-        """All prompts, split by goal; a split that a file gives is kept."""
+        """All prompts, split by goal; a split that a file gives is kept. A prompt whose row names no category has its
+        goal's, which another file may name."""
         own = {goal: split for goal, (split, _) in self._own_splits.items()}
-        strata = {goal: stratum for goal, stratum in self._strata().items() if goal not in own}
-        return to_table(self._prompts, assign_splits(strata, test_fraction, validation_fraction, seed) | own)
+        categories = self._categories()
+        strata = {goal: stratum for goal, stratum in self._strata(categories).items() if goal not in own}
+        prompts = [
+            prompt if prompt.category is not None else replace(prompt, category=categories.get(prompt.goal_id))
+            for prompt in self._prompts
+        ]
+        return to_table(prompts, assign_splits(strata, test_fraction, validation_fraction, seed) | own)
 
     def _origins(self, sources: Sequence[SourceRows]) -> Iterator[_Origin]:
         for source in sources:
@@ -132,11 +139,15 @@ class Collector:
         self._prompts.append(prompt)
         return True
 
-    def _strata(self) -> dict[str, Stratum]:
-        harmful = {prompt.goal_id for prompt in self._prompts if prompt.label in ("safe", "unsafe")}
+    def _categories(self) -> dict[str, str]:
+        """Each goal's category: of several the first by name, so that the order of rows does not matter."""
         categories: dict[str, str] = {}
         for prompt in self._prompts:
             if prompt.category is not None:
                 categories[prompt.goal_id] = min(prompt.category, categories.get(prompt.goal_id, prompt.category))
+        return categories
+
+    def _strata(self, categories: Mapping[str, str]) -> dict[str, Stratum]:
+        harmful = {prompt.goal_id for prompt in self._prompts if prompt.label in ("safe", "unsafe")}
         goals = dict.fromkeys(prompt.goal_id for prompt in self._prompts)
         return {goal: Stratum("harmful" if goal in harmful else "benign", categories.get(goal, "")) for goal in goals}

@@ -20,6 +20,7 @@ from moe_safety.rundir import file_digest, open_uri
 from moe_safety.rundir.parquet import broken, open_parquet
 
 PARQUET_MAGIC = b"PAR1"
+_LONGEST_FIELD = 2**31 - 1  # The most that csv takes everywhere: it keeps its limit in a C long.
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,18 @@ def digest_of(path: str) -> str:
         return hashlib.sha256(_read(path)).hexdigest()
     with _one_line(path):
         return file_digest(local_path(path))
+
+
+def folder_digest(folder: str) -> str:
+    """The hash of a folder's files, their names and what is in them, but for hidden ones, which hold no rows."""
+    with _one_line(folder):
+        named = ((path.relative_to(folder), path) for path in Path(folder).rglob("*") if path.is_file())
+        found = sorted(
+            (name.as_posix(), file_digest(path))
+            for name, path in named
+            if not any(part.startswith(".") for part in name.parts)
+        )
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def local_path(path: str) -> Path:
@@ -131,6 +144,7 @@ def _content(container: str, rows: Iterable[tuple[int, Any]], path: str) -> Cont
 
 
 def _csv(text: str, path: str) -> Content:
+    csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows = _csv_rows(reader, path)
     header = [name.strip() for name in next(rows)]

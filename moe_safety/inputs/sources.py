@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from moe_safety.config import DataConfig, FormatName, Source
 from moe_safety.errors import InputError
-from moe_safety.inputs.files import Content, open_file
+from moe_safety.inputs.files import Content, digest_of, folder_digest, open_file
 from moe_safety.inputs.formats import FORMATS
 from moe_safety.inputs.hub import open_dataset
 from moe_safety.inputs.recognise import columns_of, recognise
@@ -44,6 +45,17 @@ class SourceRows:
             "duplicates": dict(self.duplicates),
             "notes": self.notes,
         }
+
+
+def digests(sources: Iterable[Source]) -> dict[str, str]:
+    """The hash of each source that is a file or a local folder; a dataset of the hub is known by its revision."""
+    found = {}
+    for source in sources:
+        if source.path:
+            found[source.label] = digest_of(source.path)
+        elif os.path.isdir(source.label):
+            found[source.label] = folder_digest(source.label)
+    return found
 
 
 def read_source(source: Source, role: Role, data: DataConfig) -> SourceRows:

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from moe_safety.config import Config, Source, results_only
-from moe_safety.inputs.files import digest_of
 from moe_safety.inputs.prepare import read_prompts
+from moe_safety.inputs.sources import digests
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 
@@ -17,7 +17,7 @@ def prepare(config: Config, *, force: bool = False) -> dict[str, Any]:
     stage = Stage(
         "prepare",
         settings={"seed": config.seed, "data": results_only(config.data)},
-        others={source.label: digest_of(source.path) for source in _sources(config) if source.path},
+        others=digests(_sources(config)),
     )
     manifest = run_stage(run, stage, config.model_dump(mode="json"), partial(_prepare, config, run), force=force)
     _print(manifest["summary"])

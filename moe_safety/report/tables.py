@@ -84,8 +84,8 @@ def spread(repeats: dict[str, Any]) -> str:
     return f"{repeats['mean']:.3f}" + ("" if repeats["std"] is None else f" ± {repeats['std']:.3f}")
 
 
-def metrics(task: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in task.items())
+def metrics(task: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name} {'n/a' if value is None else format(value, '.4g')}" for name, value in task.items())
 
 
 def _paired(arm: Arm, key: str, form: str) -> str:

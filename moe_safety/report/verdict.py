@@ -33,11 +33,18 @@ def verdict(context: Context) -> str:
 
 def caveats(context: Context) -> list[str]:
     """What the verdict alone would hide, each in one sentence."""
-    base, best = context.base, context.best
+    base, best, old = context.base, context.best, _outdated(context.outdated)
     if base is None or best is None or best.measures["asr"]["value"] is None:
-        return []
+        return old
     chance = _by_chance(best, [arm for arm in context.arms if arm.by_chance])
-    return [*_unread(best), *chance, *_elsewhere(base, best)]
+    return [*old, *_unread(best), *chance, *_elsewhere(base, best)]
+
+
+def _outdated(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [f"The comparison is older than {names[0]}{more}: run `compare` again."]
 
 
 def _of_comparison(base: Arm, best: Arm, arms: Sequence[Arm]) -> str:

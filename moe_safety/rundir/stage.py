@@ -102,6 +102,12 @@ def check_not_refused(run: RunDir, stage: Stage) -> None:
         _refused(run, stage, _hash_inputs(run, stage), stored)
 
 
+def is_changed(run: RunDir, stage: Stage) -> bool:
+    """Whether it was run before, and in another way than it would be now."""
+    stage, stored = _plain(stage), _stored(run, stage.name)
+    return stored is not None and _change(stage, _hash_inputs(run, stage), stored) is not None
+
+
 def _plain(stage: Stage) -> Stage:
     """With settings as they will be read back: lists for tuples, and nothing that JSON does not know."""
     return replace(stage, settings=json.loads(json.dumps(stage.settings)))

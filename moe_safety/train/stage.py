@@ -34,6 +34,15 @@ DELTA = "delta.safetensors"
 def train(config: Config, *, force: bool = False, selection: str = SELECTION, arm: str | None = None) -> dict[str, Any]:
     """Trains the arm that the configuration describes, on the experts of `selection`, under its name or another."""
     run, arm = RunDir(config.run_dir), arm or arm_name(config)
+    body, check = partial(_train, config, run, arm, selection), partial(check_loadable, config.model)
+    stage = training_of(config, selection, arm)
+    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
+    print_end(manifest["summary"], manifest["skipped"])
+    return manifest
+
+
+def training_of(config: Config, selection: str, arm: str) -> Stage:
+    """What decides what an arm learns."""
     settings: dict[str, Any] = {
         "seed": config.seed,
         "train": results_only(config.train),
@@ -42,17 +51,13 @@ def train(config: Config, *, force: bool = False, selection: str = SELECTION, ar
     settings |= {"model": {"dtype": config.model.dtype}, **_between_rounds(config)}
     if config.train.mode == "selective":
         settings["identify"] = results_only(config.identify)
-    stage = Stage(
+    return Stage(
         f"train/{arm}",
         settings=settings,
         reads=(PROMPTS, BATCHES, *([selection] if config.train.mode == "selective" else [])),
         others={"model": model_fingerprint(config.model)},
         folder=f"train/{arm}",
     )
-    body, check = partial(_train, config, run, arm, selection), partial(check_loadable, config.model)
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
-    print_end(manifest["summary"], manifest["skipped"])
-    return manifest
 
 
 def _between_rounds(config: Config) -> dict[str, Any]:

@@ -58,6 +58,16 @@ def test_dumped_configuration_loads_to_itself(config_file, tmp_path):
         ("batches.safe_ratio=0.99", "batches: safe_ratio 0.99 leaves no unsafe row in a batch of 16"),
         ("data.attacks=[]", "data.attacks: list should have at least 1 item"),
         ("data.attacks.0.dataset=x", "data.attacks.0: give either `path` or `dataset`"),
+        (
+            "data.attacks.0.columns={gaol: x}",
+            "data.attacks.0.columns: no format reads a column 'gaol', did you mean 'goal'",
+        ),
+        ("data.attacks.0.name=x", "data.attacks.0: `name` is for a dataset, and this source is a file"),
+        ("data.attacks.0.split=test", "data.attacks.0: `split` is for a dataset, and this source is a file"),
+        ("data.attacks.0={1: x}", "data.attacks.0: not valid YAML: a key is not text; quote it"),
+        ("data.attacks.0={[1]: x}", "data.attacks.0: not valid YAML: a key is not text; quote it"),
+        ("respond.replicas=0", "respond.replicas: is at least 1"),
+        ("effects.candidates=0", "effects.candidates: is at least 1"),
         ("data.attacks.7.path=x", "data.attacks.7.path: the list has no element 7"),
         ("run_dir=null", "run_dir: input should be a valid string"),
         ("seed.deep=1", "seed: input should be a valid integer"),
@@ -93,6 +103,22 @@ def test_broken_yaml_names_the_line(tmp_path, text, complaint):
     path.write_text(textwrap.dedent(text))
     with pytest.raises(InputError, match=complaint):
         load_config(path)
+
+
+def test_keys_can_be_merged_and_overridden(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        GOOD + "respond: {<<: &deep {<<: &job {replicas: 2, max_length: 64}, max_length: 128}}\nevaluate: {<<: *deep}\n"
+    )
+    config = load_config(path)
+    assert (config.respond.replicas, config.evaluate.replicas) == (2, 2)
+    assert (config.respond.max_length, config.evaluate.max_length) == (128, 128)
+
+
+def test_the_home_folder_is_expanded(config_file, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/wug")
+    config = load_config(config_file, ["run_dir=~/x", "data.attacks.0.path=~/a.json"])
+    assert (config.run_dir, config.data.attacks[0].path) == ("/home/wug/x", "/home/wug/a.json")
 
 
 def test_no_such_file_and_invalid_utf8(tmp_path):

@@ -119,3 +119,10 @@ def test_the_schema_takes_a_comparison_and_nothing_less():
     for arms in wrong:
         with pytest.raises(ValidationError):
             check_comparison(arms)
+
+
+def test_an_arm_that_changed_what_it_may_not_fails_whatever_it_measures():
+    failed = [arm("random", verify="fail"), arm("selective-routing", repeats={"verify": ["pass", "fail"]})]
+    assert misses(parse_gate("asr<=0.05"), failed) == [
+        f"{name} fails verify: it changed what it may not change" for name in ("random", "selective-routing")
+    ]

@@ -35,7 +35,7 @@ def test_a_local_task_is_solved_offline(tmp_path, monkeypatch):
     file = tmp_path / "endings.yaml"
     file.write_text(yaml.safe_dump(task))
     config = load_config("configs/demo.yaml", [f"evaluate.lm_eval_tasks=[{file}]"])
-    assert list(check_harness(config.evaluate)) == [f"task {file}"]
+    assert list(check_harness(config.evaluate)) == [f"task {file}", f"task {tmp_path / 'rows.jsonl'}"]
     found = solve(load_model(config.model), load_tokenizer(config.model), str(file), config.evaluate).to_pylist()
     assert [row["prompt_id"] for row in found] == [str(file)]
     assert json.loads(found[0]["metrics"])["endings"]["acc"] == 1.0
@@ -45,3 +45,47 @@ def test_tasks_without_the_package_are_one_line(monkeypatch):
     monkeypatch.setattr("moe_safety.evaluate.harness.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"evaluate\.lm_eval_tasks.*moe-safety\[eval\]"):
         check_harness(EvaluateConfig(lm_eval_tasks=["arc_easy"]))
+
+
+@installed
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"dataset_kwargs": {"data_files": "{}/rows.jsonl"}},
+        {"dataset_kwargs": {"data_files": ["{}/*.jsonl"]}},
+        {"dataset_kwargs": {"data_files": {"test": ["{}/rows.jsonl"]}}},
+        {"dataset_kwargs": {"data_files": {"test": "rows.jsonl"}, "data_dir": "{}"}},
+        {"dataset_kwargs": {"data_dir": "{}"}},
+        {"dataset_path": "{}"},
+    ],
+)
+def test_other_questions_are_another_task(tmp_path, named):
+    data = tmp_path / "data"
+    data.mkdir()
+    file = tmp_path / "task.yaml"
+    file.write_text(json.dumps({"task": "endings"} | named).replace("{}", str(data)))
+    settings = EvaluateConfig(lm_eval_tasks=[str(file)])
+    (data / "rows.jsonl").write_text("{}")
+    before = check_harness(settings)
+    (data / "rows.jsonl").write_text("{ }")
+    after = check_harness(settings)
+    assert before.keys() == after.keys() == {f"task {file}", f"task {data / 'rows.jsonl'}"}
+    assert before != after
+
+
+@installed
+def test_a_task_that_is_no_mapping_is_one_line(tmp_path):
+    (tmp_path / "task.yaml").write_text("- endings")
+    with pytest.raises(InputError, match=r"task\.yaml: a task is a mapping"):
+        check_harness(EvaluateConfig(lm_eval_tasks=[str(tmp_path / "task.yaml")]))
+
+
+@installed
+def test_a_metric_that_is_no_number_is_null(monkeypatch):
+    results = {"endings": {"acc,none": 0.5, "acc_stderr,none": float("nan")}}
+    monkeypatch.setattr("lm_eval.simple_evaluate", lambda **_: {"results": results})
+    monkeypatch.setattr("lm_eval.models.huggingface.HFLM", lambda **_: None)
+    (text,) = solve(None, None, "endings", EvaluateConfig())["metrics"].to_pylist()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == {
+        "endings": {"acc": 0.5, "acc_stderr": None}
+    }

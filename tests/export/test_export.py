@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from moe_safety.cli import main
+from moe_safety.errors import InputError
 from moe_safety.export import export_pickles
 from moe_safety.gradients.table import EXPERT_GRADIENTS
 from moe_safety.identify.selection import read_selection
@@ -32,10 +33,12 @@ class Spoken(Invented):
         return pa.Table.from_pylist(rows, schema=super().batches_table().schema)
 
 
-def finish(config, stage, outputs=()):
+def finish(config, stage, outputs=(), reads=()):
     """As the stage itself would leave its manifest."""
     run = RunDir(config.run_dir)
-    run_stage(run, Stage(stage, {}), config.model_dump(mode="json"), lambda: Outcome(tuple(outputs), {}), force=True)
+    run_stage(
+        run, Stage(stage, {}, reads), config.model_dump(mode="json"), lambda: Outcome(tuple(outputs), {}), force=True
+    )
 
 
 def gradients(config):
@@ -46,7 +49,8 @@ def gradients(config):
     names = ("gradient", "gradient_l2", "gradient_per_token")
     columns = {"layer": layers, "expert": experts} | dict.fromkeys(names, values)
     RunDir(config.run_dir).write_table(EXPERT_GRADIENTS, pa.table(columns))
-    finish(config, "gradients", [EXPERT_GRADIENTS])
+    reads = ("batches.parquet",) if RunDir(config.run_dir).exists("batches.parquet") else ()
+    finish(config, "gradients", [EXPERT_GRADIENTS], reads)
     return dict(zip(pairs, values.tolist(), strict=True))
 
 
@@ -172,3 +176,38 @@ def test_gradients_alone(made, tmp_path, capsys):
     paths = export_pickles(config.run_dir)
     assert [path.rpartition("/")[2] for path in paths] == ["expert_gradients.pkl"]
     assert "nothing of routing, because `capture` has not been run" in capsys.readouterr().out
+
+
+@pytest.fixture
+def another(made, tmp_path):
+    """The same run once more, to change."""
+    config = Spoken(**vars(made[1])).write(tmp_path, top_k=2)
+    finish(config, "compose", ["batches.parquet"])
+    identify(config)
+    return config
+
+
+def test_counts_that_identification_never_saw_are_not_exported_beside_it(another):
+    """`capture` was run again, and `identify` was not."""
+    run = RunDir(another.run_dir)
+    manifest = run.read_json("manifests/capture.json")
+    outputs = dict.fromkeys(manifest["outputs"], "0" * 64)
+    run.write_json("manifests/capture.json", manifest | {"outputs": outputs})
+    with pytest.raises(InputError, match="`identify` was run without these batches and their counts"):
+        export_pickles(another.run_dir)
+
+
+def test_gradients_of_other_batches_are_refused(another):
+    gradients(another)
+    run = RunDir(another.run_dir)
+    manifest = run.read_json("manifests/gradients.json")
+    run.write_json("manifests/gradients.json", manifest | {"inputs": {"batches.parquet": "0" * 64}})
+    with pytest.raises(InputError, match="`gradients` was run on other batches; run it again"):
+        export_pickles(another.run_dir)
+
+
+def test_as_many_experts_are_exported_as_identify_selected(another, tmp_path):
+    """Whatever the configuration said when `gradients` was run."""
+    gradients(another.model_copy(update={"identify": another.identify.model_copy(update={"top_k": 7})}))
+    export_pickles(another.run_dir, str(tmp_path / "out"))
+    assert len(pd.read_pickle(tmp_path / "out" / "expert_gradients.pkl")[1]["experts"]) == 2

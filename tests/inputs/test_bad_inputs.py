@@ -37,7 +37,6 @@ FLIP = [
     ({"goal": 7}, "goal is a int, not text"),
     ({"goal": ["blick"]}, "goal is a list, not text"),
     ({"goal": "blick \ud800"}, "half a surrogate pair"),
-    ({"all_prompt": None}, "all_prompt is null"),
     ({"all_prompt": []}, "all_prompt is empty"),
     ({"all_prompt": "zorp the blick"}, "all_prompt is a str, not a list of messages"),
     ({"all_prompt": {"role": "user"}}, "all_prompt is a dict, not a list of messages"),
@@ -52,6 +51,7 @@ FLIP = [
     ({"all_prompt": [user(" ")]}, "no turn of the user"),
     ({"all_prompt": [user("x"), {"role": "system", "content": "x"}]}, "system message after the first"),
     ({"output": ["zorp"]}, "output is a list, not text"),
+    ({"split": "dev"}, "split is 'dev'; here it can be train or validation or test"),
     ({"id": "0"}, "has the id '0' of row 1"),
 ]
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from moe_safety.cli import main
 from moe_safety.errors import InputError
 
 
@@ -47,6 +48,22 @@ def test_json_lines_of_messages_by_split(tmp_path, prepare):
         (folder / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
     (row,) = prepare({"dataset": str(folder), "split": "test"}).table.to_pylist()
     assert (row["messages"][-1], row["answer"]) == (user("dax"), "no")
+
+
+def test_a_local_folder_that_changed_is_seen(tmp_path, capsys):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.csv").write_text("goal\nblick\ndax\n")
+    (tmp_path / "config.yaml").write_text(
+        f"run_dir: {tmp_path / 'run'}\nmodel: {{name: demo}}\ndata: {{attacks: [{{dataset: {folder}}}]}}\n"
+    )
+    prepare = ["prepare", str(tmp_path / "config.yaml")]
+    assert main(prepare) == 0
+    (folder / ".DS_Store").write_text("of no account")
+    assert main(prepare) == 0
+    (folder / "train.csv").write_text("goal\nblick\nwug\n")
+    assert main(prepare) == 2
+    assert str(folder) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("split", ["train", "elsewhere"])

@@ -80,6 +80,16 @@ class TestFlipAttack:
         assert column(prepared, "label") == ["safe", "unsafe"]
         assert prepared.counts["sources"][0]["dropped"] == {"no all_prompt": 1}
 
+    def test_in_parquet_it_is_null(self, tmp_path, prepare, flip_row):
+        path = str(tmp_path / "a.parquet")
+        pq.write_table(pa.Table.from_pylist([flip_row(0, all_prompt=None), flip_row(1)]), path)
+        assert prepare(path).counts["sources"][0]["dropped"] == {"no all_prompt": 1}
+
+    def test_a_split_of_the_file_holds(self, write, prepare, flip_row):
+        path = write("a.json", [flip_row(number, split=split) for number, split in enumerate(["test", "validation"])])
+        prepared = prepare(path, test_fraction=0, validation_fraction=0)
+        assert column(prepared, "split") == ["test"] * 2 + ["validation"] * 2
+
     def test_the_source_can_name_the_attack(self, write, prepare, flip_row):
         path = write("a.json", [flip_row()])
         assert column(prepare({"path": path, "attack": "fwo"}), "attack") == [None, "fwo"]
@@ -190,6 +200,10 @@ class TestGoals:
         assert rows(prepared)[0]["messages"][-1] == user("blick\nthe zorp")
         assert column(prepared, "source") == [f"{path}:1", f"{path}:2"]
 
+    def test_a_field_may_be_long(self, write, prepare):
+        path = write("goals.csv", f'goal,target\n"{"blick " * 50_000}",Sure\n')
+        assert len(rows(prepare(path))[0]["messages"][-1]["content"]) == 300_000
+
     def test_with_a_wrapper_each_goal_gets_its_attack_form(self, write, prepare):
         path = write("goals.csv", "goal,target\nblick the zorp,Sure\ndax the wug,Sure\n")
         prepared = prepare({"path": path, "wrapper": "flip-word-order"})
@@ -249,6 +263,20 @@ class TestMessages:
         assert (harmless["label"], harmless["answer"], harmless["target"]) == ("benign", "frobbed", "frobbed")
         assert (wrapped["label"], wrapped["answer"], wrapped["target"]) == ("control", "ok", "yes")
         assert wrapped["goal_id"] == harmless["goal_id"]
+
+    def test_a_control_without_a_goal_is_noted_once(self, write, prepare, flip_row):
+        controls = [{"messages": [user(f"tale: frob {number}")]} for number in range(3)]
+        prepared = prepare(
+            write("a.json", [flip_row()]),
+            benign=[write("b.jsonl", [{"messages": [user("frob the dax")]}])],
+            controls=[
+                write("c.jsonl", controls),
+                write("named.jsonl", [{"goal": "frob the dax", "messages": [user("tale: frob")]}]),
+            ],
+        )
+        notes = [source["notes"] for source in prepared.counts["sources"]]
+        assert [len(found) for found in notes] == [0, 0, 1, 0]
+        assert "may stand in another split than its plain form" in notes[2][0]
 
     def test_the_files_own_plain_form_goes_before_the_one_made_here(self, write, prepare):
         own = [{"role": "system", "content": "Be kind."}, user("blick the zorp")]

@@ -139,6 +139,14 @@ def test_the_system_message_can_be_another_or_none(write, prepare, flip_row):
     assert unsafe[0]["content"].endswith("\n\nzorp the blick")
 
 
+def test_a_prompt_without_a_category_has_its_goal_s(write, prepare, flip_row):
+    listed = "goal,category\n" + "".join(f"blick the zorp number {number},zorps\n" for number in range(3))
+    attacks = write("a.json", [flip_row(0), flip_row(1, category="others"), flip_row(9)])
+    table = prepare(write("goals.csv", listed), attacks).table
+    unsafe = [row["category"] for row in table.to_pylist() if row["label"] == "unsafe"]
+    assert unsafe == ["zorps", "others", None]
+
+
 def test_a_split_of_the_file_holds_for_the_whole_goal(write, prepare):
     rows = [{"label": "safe", "messages": [user(f"blick {number}")], "split": "test"} for number in range(8)]
     rows += [

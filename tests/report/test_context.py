@@ -12,7 +12,7 @@ from moe_safety.identify.stage import identify
 from moe_safety.report.context import read_context
 from moe_safety.report.page import render
 from moe_safety.report.verdict import caveats, question, verdict
-from moe_safety.rundir import RunDir
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 from tests.evaluate.schema import check_comparison
 from tests.identify.synthetic import invent, make_layout
 from tests.report.handmade import write_comparison
@@ -225,3 +225,16 @@ def test_further_checkpoints_and_training_batches_stand_in_the_page(copied):
     page = render(context)
     assert "Attack success by training batch" in page
     assert "0.250 <small>n=8</small>" in page
+
+
+def test_an_arm_that_was_evaluated_again_makes_the_comparison_old(copied):
+    run = RunDir(copied.run_dir)
+    reads = ("eval/base.json", "eval/random.json")
+    stage = Stage("compare", {}, reads)
+    run_stage(run, stage, {}, lambda: Outcome(("comparison.json",), {}))
+    assert context_of(copied).outdated == []
+    run.write_json("eval/random.json", run.read_json("eval/random.json") | {"benign_loss": 0.5})
+    told = "The comparison is older than eval/random.json: run `compare` again."
+    assert caveats(context_of(copied))[0] == told
+    run.delete("eval/base.json")
+    assert context_of(copied).outdated == list(reads)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from moe_safety.errors import InputError
-from moe_safety.inputs.record import Context, Record, Row, Skipped
+from moe_safety.inputs.record import Context, Record, Row, Skipped, is_missing
+from moe_safety.inputs.table import SPLITS
 
 ATTACK_FORM = "all_prompt"
 
@@ -27,8 +28,8 @@ def attack_rows(shape: Shape, records: Iterator[Record], context: Context) -> It
     filtering = _filters(shape, context)
     for record in records:
         goal = record.goal(*shape.goal)
-        if ATTACK_FORM not in record.values:
-            # The tools leave it out where they found no attack form.
+        if is_missing(record.values.get(ATTACK_FORM)):
+            # The tools leave it out where they found no attack form; in Parquet it is then null.
             yield Skipped(f"no {ATTACK_FORM}")
             continue
         messages = record.messages(ATTACK_FORM)
@@ -43,6 +44,7 @@ def attack_rows(shape: Shape, records: Iterator[Record], context: Context) -> It
             answer=record.text(*shape.answer),
             category=record.category("category"),
             attack=context.attack or shape.attack(record),
+            split=record.choice("split", SPLITS),
         )
 
 

@@ -8,6 +8,8 @@ from moe_safety.inputs.conversation import Message
 from moe_safety.inputs.record import Context, Record, Role, Row, Skipped
 from moe_safety.inputs.table import SPLITS
 
+_NO_GOAL = "some rows have no goal: each is a goal of its own, and may stand in another split than its plain form"
+
 _LABELS: dict[Role, tuple[str, ...]] = {"attacks": ("safe", "unsafe"), "benign": ("benign",), "controls": ("control",)}
 
 
@@ -19,6 +21,9 @@ def rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]
     for record in records:
         label = _label(record, context)
         messages, said = _conversation(record)
+        goal = record.goal("goal") if label == "unsafe" else record.text("goal")
+        if label == "control" and goal is None and _NO_GOAL not in context.notes:
+            context.notes.append(_NO_GOAL)
         answer = record.text("answer") or said
         target = record.text("target") if label in ("benign", "control") else None
         if label == "benign":
@@ -26,7 +31,7 @@ def rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]
         yield Row(
             number=record.number,
             label=label,
-            goal=record.goal("goal") if label == "unsafe" else record.text("goal") or messages[-1]["content"],
+            goal=goal or messages[-1]["content"],
             messages=messages,
             answer=answer,
             target=target,

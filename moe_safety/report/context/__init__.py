@@ -44,6 +44,8 @@ class Context:
     sweeps: list[Swept]
     origins: Origins
     show_text: bool
+    outdated: list[str]
+    """Results that the comparison does not tell of as they are now."""
 
     @cached_property
     def base(self) -> Arm | None:
@@ -135,7 +137,14 @@ def read_context(run: RunDir, model: ModelConfig, *, show_text: bool = False) ->
         sweeps=read_sweeps(run, manifests),
         origins=read_origins(manifests),
         show_text=show_text,
+        outdated=_outdated(run, manifests.get("compare")),
     )
+
+
+def _outdated(run: RunDir, compare: Mapping[str, Any] | None) -> list[str]:
+    """What was evaluated, trained or verified again after it was compared."""
+    read = compare["inputs"] if compare else {}
+    return sorted(name for name, digest in read.items() if not run.exists(name) or run.digest(name) != digest)
 
 
 def _place(trained: Trained, arms: list[Arm]) -> int:

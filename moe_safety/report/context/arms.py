@@ -53,7 +53,7 @@ class Arm:
         return self.measures.get("reattack", {})
 
     @property
-    def tasks(self) -> Mapping[str, Mapping[str, float]]:
+    def tasks(self) -> Mapping[str, Mapping[str, float | None]]:
         """Metrics of lm-evaluation-harness, by task."""
         return self.measures.get("tasks", {})
 

@@ -1,0 +1,79 @@
+"""What `compare` trains, and what it refuses before it trains."""
+
+import shutil
+
+import pytest
+
+from moe_safety.config import load_config
+from moe_safety.errors import InputError
+from moe_safety.evaluate.compare import compare
+from moe_safety.pipeline import run_one
+from moe_safety.rundir import RunDir
+from tests.judges import handmade
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+FLAGS = ["data.max_samples=60", "train.num_epochs=1", "evaluate.routing_prompts=0", "evaluate.reidentify=false"]
+
+
+def configuration(folder, *more, arms="[base, random]"):
+    return load_config("configs/demo.yaml", [f"run_dir={folder}", *FLAGS, f"compare.arms={arms}", *more])
+
+
+@pytest.fixture(scope="module")
+def once(composed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("once") / "run"
+    shutil.copytree(composed, folder)
+    for stage in ("capture", "identify", "compare"):
+        run_one(stage, configuration(folder))
+    return folder
+
+
+@pytest.fixture
+def again(once, tmp_path):
+    shutil.copytree(once, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def trained(folder):
+    names = [name for name in RunDir(str(folder)).names("manifests", ".json") if "/train." in name]
+    return {name: RunDir(str(folder)).read_json(name)["started"] for name in names}
+
+
+def judged_by_a_model(tmp_path):
+    labels = "{HELPS: complied, ODD: complied, DECLINES: refused}"
+    section = f"{{model: {handmade.classifier(tmp_path / 'judge')}, labels: {labels}}}"
+    return f"judge={{kind: classifier, classifier: {section}}}"
+
+
+def test_another_judge_is_refused_before_an_arm_is_trained(again, tmp_path):
+    before, arms = trained(again), "[base, random, selective-routing]"
+    with pytest.raises(InputError, match=r"was run with judge\.kind = rules, now classifier"):
+        compare(configuration(again, judged_by_a_model(tmp_path), arms=arms))
+    assert trained(again) == before
+
+
+def test_an_arm_that_was_evaluated_otherwise_is_refused_before_another_is_trained(again):
+    run = RunDir(str(again))
+    manifest = run.read_json("manifests/evaluate.random.json")
+    run.write_json("manifests/evaluate.random.json", manifest | {"settings": manifest["settings"] | {"seed": 7}})
+    before = trained(again)
+    with pytest.raises(InputError, match=r"`evaluate/random` was run with seed = 7, now 42"):
+        compare(configuration(again, arms="[base, random, selective-routing]"))
+    assert trained(again) == before
+
+
+def test_force_for_another_judge_trains_nothing_again(again, tmp_path):
+    before = trained(again)
+    compare(configuration(again, judged_by_a_model(tmp_path)), force=True)
+    assert trained(again) == before
+    assert RunDir(str(again)).read_json("manifests/evaluate.random.json")["settings"]["judge"]["kind"] == "classifier"
+
+
+def test_force_trains_again_what_changed_and_all_where_nothing_did(again):
+    before = trained(again)
+    compare(configuration(again, "train.learning_rate=1e-4"), force=True)
+    changed = trained(again)
+    assert changed["manifests/train.random.json"] > before["manifests/train.random.json"]
+    compare(configuration(again, "train.learning_rate=1e-4"), force=True)
+    assert trained(again)["manifests/train.random.json"] > changed["manifests/train.random.json"]
