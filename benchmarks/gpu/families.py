@@ -1,6 +1,6 @@
 """On one GPU: every family's selective step, as it runs there, against full autograd, and its freeze bit by bit.
 
-    python benchmarks/gpu/families.py
+    python -m benchmarks.gpu.families
 
 Tiny random models of all families that the installed transformers can build, in float32 and bfloat16, with all that
 makes training on a GPU faster. Gradients of the chosen experts are compared with full autograd's in float32 on the same

@@ -38,8 +38,7 @@ class Pair:
 
     @property
     def category(self) -> str:
-        """The attack prompt's own, else its plain form's."""
-        return self.unsafe["category"] or self.safe["category"] or ""
+        return self.unsafe["category"] or ""
 
 
 @dataclass

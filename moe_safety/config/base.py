@@ -100,10 +100,14 @@ def at_least_one(given: str | int) -> str | int:
     return given
 
 
+Count = Annotated[Literal["auto"] | int, AfterValidator(at_least_one)]
+"""How many of something, or as many as there is room for."""
+
+
 class ModelJob(Section):
     """Where the replicas of a model stand while a stage runs. Every stage that loads a model extends this."""
 
-    replicas: Annotated[Literal["auto"] | int, AfterValidator(at_least_one)] = resource("auto")
+    replicas: Count = resource("auto")
     """Model replicas at work at once; `auto` takes one per GPU, or one per CPU core where there is no GPU."""
     gpus_per_replica: int = resource(1, ge=0)
     """GPUs that one replica spreads over; ignored on a cluster without GPUs."""

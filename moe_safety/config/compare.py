@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from moe_safety.config.base import Section, resource
+from moe_safety.config.base import Count, Section, resource
 
 Arm = Literal[
     "base",
@@ -42,7 +42,7 @@ class CompareConfig(Section):
     `routing` selects. An empty list compares nothing."""
     seeds: list[int] = Field(default_factory=list)
     """Further seeds, with each of which every arm is trained once more; the spread is reported."""
-    parallel: Literal["auto"] | int = resource("auto")
+    parallel: Count = resource("auto")
     """Arms trained at the same time; `auto` takes as many as the cluster has room for, and 1 trains them one by one in
     the command's own process."""
 
@@ -52,6 +52,4 @@ class CompareConfig(Section):
             raise ValueError("an arm is named twice")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds, default=0) < 0:
             raise ValueError("seeds are numbers from 0 up, each once")
-        if self.parallel != "auto" and self.parallel < 1:
-            raise ValueError("parallel is at least 1")
         return self

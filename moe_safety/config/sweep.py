@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from moe_safety.config.base import Section, resource
+from moe_safety.config.base import Count, Section, resource
 from moe_safety.config.space import Domain, Point
 
 MEASURES: dict[str, dict[str, Literal["max", "min"]]] = {
@@ -51,7 +51,7 @@ class Sweep(Section):
     measure that sums up the others."""
     asha: Asha | None = None
     """Only for training with several rounds, and one objective."""
-    parallel: Literal["auto"] | int = resource("auto")
+    parallel: Count = resource("auto")
     """Trials at a time; `auto` takes as many as the cluster has room for."""
     max_failures: int = resource(2, ge=0)
     """How often a trial is started again whose node or process died."""
@@ -78,8 +78,6 @@ class Sweep(Section):
             raise ValueError("several objectives need search: optuna")
         if self.asha and (self.kind == "selection" or len(self.goals) > 1):
             raise ValueError("asha compares trials of training after each round, by one objective")
-        if self.parallel != "auto" and self.parallel < 1:
-            raise ValueError("parallel is at least 1")
         return self
 
     @property

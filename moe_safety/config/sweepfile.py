@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class SweepFile:
         """The configuration of a trial."""
         return parse_config(_with(self.values, self.sweep, point), self.path)
 
-    @property
+    @cached_property
     def tried(self) -> list[Config]:
         """The configuration that trials start from, and each change of it alone."""
         ends = [self.at({key: end}) for key, domain in self.sweep.space.items() for end in domain.ends()]
@@ -146,7 +147,7 @@ def _check_overlap(file: SweepFile) -> None:
 
 def _check_measurable(file: SweepFile) -> None:
     """What trials choose by is there, and what they choose can be told."""
-    tried = [settings.identify for settings in file.tried]
+    tried = [config.identify for config in file.tried]
     if file.sweep.kind == "selection":
         if "gradient" in file.methods and any(one.gradient_masks == "per_batch" for one in tried):
             problem = "a selection sweep measures one selection for all batches, and per_batch makes many"

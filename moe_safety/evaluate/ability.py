@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import pyarrow as pa
@@ -14,15 +13,14 @@ from moe_safety.jobs import Parts
 
 
 def benign_loss(parts: Parts) -> float | None:
-    """Nats per token of the reference answers; nothing where no benign prompt has one, or a model is broken."""
+    """Nats per token of the reference answers; nothing where no benign prompt has one."""
     tables = [parts.run.read_table(parts.table_name(item)) for item in items_of(parts.plan, LOSSES)]
     if not tables:
         return None
     weighed = pa.concat_tables(tables).to_pydict()
     # In the order of ids, so that the sum does not hang on how prompts were packed.
     losses = [loss for _, loss in sorted(zip(weighed["prompt_id"], weighed["loss"], strict=True))]
-    mean = sum(losses) / sum(weighed["answer_tokens"])
-    return float(mean) if math.isfinite(mean) else None
+    return float(sum(losses) / sum(weighed["answer_tokens"]))
 
 
 def benign_exact(responses: pa.Table) -> dict[str, Any]:

@@ -25,16 +25,17 @@ def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
         print(f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)")
     for name, rate in found["reattack"].items():
         print(f"  re-attack {name}: success {share(rate)}")
-    for name, metrics in found["tasks"].items():
-        print(f"  task {name}: " + ", ".join(f"{metric} {number(value)}" for metric, value in metrics.items()))
+    for name, task in found["tasks"].items():
+        print(f"  task {name}: {metrics(task)}")
 
 
 def headline(rates: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {share(rates[measure])}" for measure, name in SHORT.items() if rates[measure]["n"])
 
 
-def number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4g}"
+def metrics(task: Mapping[str, float | None]) -> str:
+    """Those of a task of lm-evaluation-harness."""
+    return ", ".join(f"{name} {'n/a' if value is None else format(value, '.4g')}" for name, value in task.items())
 
 
 def share(rate: Mapping[str, Any]) -> str:

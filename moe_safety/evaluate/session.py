@@ -18,7 +18,7 @@ from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify
 from moe_safety.evaluate.subjects import Subject, base_subject
 from moe_safety.identify.files import RISK
 from moe_safety.identify.places import PROMPTS
-from moe_safety.inputs.files import digest_of
+from moe_safety.inputs.sources import digests
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
 from moe_safety.judges import Judge, ask, check_judge, judge_inputs, make_judge
 from moe_safety.models.load import load_tokenizer, skeleton_of
@@ -133,8 +133,7 @@ class Session:
 
     @cached_property
     def _others(self) -> dict[str, str]:
-        sources = self.config.evaluate.reattack
-        files = {f"reattack {source.label}": digest_of(source.path) for source in sources if source.path}
+        files = {f"reattack {label}": digest for label, digest in digests(self.config.evaluate.reattack).items()}
         return judge_inputs(self.config.judge) | files | check_harness(self.config.evaluate)
 
     def _job(self, subject: Subject) -> Job:

@@ -35,9 +35,14 @@ def export_pickles(run_dir: str, out: str | None = None) -> list[str]:
 
 
 def _files(run: RunDir) -> Files:
-    """Gradients and routing were two ways of finding experts: a run directory may have gone one of them alone."""
+    """Gradients and routing were two ways of finding experts: a run directory may have gone one of them alone. What
+    does not belong together is refused before the first file."""
     has_gradients = is_finished(run, "gradients")
-    if is_finished(run, "capture") or not has_gradients:
+    has_routing = is_finished(run, "capture") or not has_gradients
+    if has_gradients:
+        _check_gradients(run)
+    if has_routing:
+        _check_routing(run)
         yield from _routing_files(run)
     else:
         print("export: nothing of routing, because `capture` has not been run")
@@ -47,24 +52,29 @@ def _files(run: RunDir) -> Files:
         print("export: no expert_gradients.pkl, because `gradients` has not been run")
 
 
-def _top_k(run: RunDir) -> int:
-    """As many experts as were selected; where nothing was, as the configuration then said. Gradients must be of the
-    batches that stand beside them."""
-    found = run.read_json(manifest_name("gradients"))
-    if run.exists(BATCHES) and found["inputs"][BATCHES] != run.digest(BATCHES):
+def _check_gradients(run: RunDir) -> None:
+    """They must be of the batches that stand beside them."""
+    read = run.read_json(manifest_name("gradients"))["inputs"]
+    if run.exists(BATCHES) and read[BATCHES] != run.digest(BATCHES):
         raise InputError("`gradients` was run on other batches; run it again", file=run.uri)
+
+
+def _check_routing(run: RunDir) -> None:
+    for stage in ("compose", "capture", "identify"):
+        summary_of(run, stage)
+    read = run.read_json(manifest_name("identify"))["inputs"]
+    if read.get(BATCHES) != run.digest(BATCHES) or read.get("routing") != captured_digest(run):
+        raise InputError("`identify` was run without these batches and their counts; run it again", file=run.uri)
+
+
+def _top_k(run: RunDir) -> int:
+    """As many experts as were selected; where nothing was, as the configuration then said."""
     stage = "identify" if is_finished(run, "identify") else "gradients"
     return run.read_json(manifest_name(stage))["config"]["identify"]["top_k"]
 
 
 def _routing_files(run: RunDir) -> Files:
-    for stage in ("compose", "capture", "identify"):
-        summary_of(run, stage)
-    identified = run.read_json(manifest_name("identify"))
-    read = identified["inputs"]
-    if read.get(BATCHES) != run.digest(BATCHES) or read.get("routing") != captured_digest(run):
-        raise InputError("`identify` was run without these batches and their counts; run it again", file=run.uri)
-    config, composed = identified["config"], run.read_json(manifest_name("compose"))["config"]["batches"]
+    config, composed = (run.read_json(manifest_name(stage))["config"] for stage in ("identify", "compose"))
     model = config["model"]["name"].replace("/", "--")
     selection = read_selection(run)
     counts, layout = read_counts(run)
@@ -77,8 +87,8 @@ def _routing_files(run: RunDir) -> Files:
             "batch_data_list": batches,
             "model_name": config["model"]["name"],
             "num_experts_per_tok": top_k,
-            "batch_size": composed["batch_size"],
-            "safe_ratio": composed["safe_ratio"],
+            "batch_size": composed["batches"]["batch_size"],
+            "safe_ratio": composed["batches"]["safe_ratio"],
         },
     )
     yield f"risk_diff_{model}.pkl", risk | per_batch

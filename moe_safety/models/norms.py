@@ -32,14 +32,8 @@ class FusedNorm(torch.nn.Module):
 def fuse_norms(model: PreTrainedModel) -> PreTrainedModel:
     """Lets every plain norm of `model` run fused where it can; others, which scale or gate in ways of their own, stay
     as they are. Parameters and their names do, too."""
-    plain: dict[tuple[type, int], bool] = {}
     for module in model.modules():
-        if isinstance(module, FusedNorm) or not _has_the_parts(module):
-            continue
-        kind = type(module), _width(module)
-        if kind not in plain:
-            plain[kind] = _is_plain(module)
-        if plain[kind]:
+        if not isinstance(module, FusedNorm) and _has_the_parts(module) and _is_plain(module):
             mix_in(module, FusedNorm)
     return model
 
@@ -53,20 +47,16 @@ def _epsilon(norm: torch.nn.Module) -> float | None:
     return getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
 
 
-def _width(norm: Any) -> int:
-    """Also of a weight that is spread over workers."""
-    return int(getattr(norm.weight, "ds_shape", norm.weight.shape)[-1])
-
-
 def _has_the_parts(module: torch.nn.Module) -> bool:
     # Some families make a norm without a weight of the same class.
     return set(module._parameters) == {"weight"} and not module._modules and _epsilon(module) is not None
 
 
 @torch.no_grad()
-def _is_plain(module: torch.nn.Module) -> bool:
+def _is_plain(module: Any) -> bool:
     """Whether it computes the very same: tried on a few numbers, as wide as they will be, since some norm in groups."""
-    width = _width(module)
+    # A weight that is spread over workers has no shape of its own.
+    width = int(getattr(module.weight, "ds_shape", module.weight.shape)[-1])
     chance = torch.Generator().manual_seed(0)
     trial = copy.copy(module)
     trial._parameters = {"weight": torch.nn.Parameter(torch.randn(width, generator=chance))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from moe_safety.evaluate.printing import metrics as metrics
 from moe_safety.report.context.arms import Arm, Rate
 from moe_safety.report.context.training import Trained
 
@@ -82,10 +83,6 @@ def spread(repeats: dict[str, Any]) -> str:
     if repeats["mean"] is None:
         return ""
     return f"{repeats['mean']:.3f}" + ("" if repeats["std"] is None else f" ± {repeats['std']:.3f}")
-
-
-def metrics(task: Mapping[str, float | None]) -> str:
-    return ", ".join(f"{name} {'n/a' if value is None else format(value, '.4g')}" for name, value in task.items())
 
 
 def _paired(arm: Arm, key: str, form: str) -> str:

@@ -103,9 +103,11 @@ def check_not_refused(run: RunDir, stage: Stage) -> None:
 
 
 def is_changed(run: RunDir, stage: Stage) -> bool:
-    """Whether it was run before, and in another way than it would be now."""
+    """Whether it was run before, and in another way than it would be now; what it read may be gone, too."""
     stage, stored = _plain(stage), _stored(run, stage.name)
-    return stored is not None and _change(stage, _hash_inputs(run, stage), stored) is not None
+    if stored is None:
+        return False
+    return not all(map(run.exists, stage.reads)) or _change(stage, _hash_inputs(run, stage), stored) is not None
 
 
 def _plain(stage: Stage) -> Stage:
@@ -181,7 +183,7 @@ def discard(run: RunDir, stage: Stage) -> None:
     stored = _stored(run, stage.name)
     if stored is None:
         return
-    kept = None if _is_as_it_was(run, _plain(stage), stored) else stage.keyed
+    kept = stage.keyed if is_changed(run, stage) else None
     # The manifest goes first: an interruption must not leave it vouching for files that are gone.
     run.delete(manifest_name(stage.name))
     for name in stored.get("outputs", {}):
@@ -192,10 +194,6 @@ def discard(run: RunDir, stage: Stage) -> None:
         for name in run.files(stage.folder):
             if not name.startswith(f"{kept}/"):
                 run.delete(name)
-
-
-def _is_as_it_was(run: RunDir, stage: Stage, stored: dict[str, Any]) -> bool:
-    return all(map(run.exists, stage.reads)) and not _change(stage, _hash_inputs(run, stage), stored)
 
 
 def discard_all(run: RunDir, prefix: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 import uuid
@@ -123,7 +124,8 @@ class RunDir:
             raise InputError("is not JSON", file=self.path(name)) from None
 
     def write_json(self, name: str, value: Any) -> None:
-        self.write_bytes(name, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+        """JSON knows no NaN and no infinity: what could not be measured is null."""
+        self.write_bytes(name, (json.dumps(_measured(value), indent=1, ensure_ascii=False) + "\n").encode())
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         with self.open_parquet(name) as file:
@@ -181,6 +183,15 @@ def refusals(path: str, also: str = "") -> Iterator[None]:
         raise RunError(f"{path}: {error.strerror or error}{also}") from error
     except SafetensorError as error:
         raise RunError(f"{path}: {error}{also}") from error
+
+
+def _measured(value: Any) -> Any:
+    """The value with null for every number that is none."""
+    if isinstance(value, dict):
+        return {key: _measured(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_measured(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def open_uri(uri: str, key: str) -> tuple[fs.FileSystem, str]:

@@ -15,7 +15,7 @@ from moe_safety.errors import InputError
 from moe_safety.identify.files import BATCH_MASKS, MASK
 from moe_safety.identify.places import PROMPTS
 from moe_safety.identify.selection import SELECTION
-from moe_safety.models.load import check_loadable, dtype_of, model_fingerprint, model_folder, skeleton_of
+from moe_safety.models.load import check_loadable, model_fingerprint, model_folder, skeleton_of
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 from moe_safety.train.arms import arm_name
 from moe_safety.train.metadata import metadata, union_of
@@ -169,13 +169,12 @@ def _delta(config: Config, run: RunDir, folder: str) -> list[str]:
     """What changed, as a file of its own; where everything did, or the type too, the model itself is that."""
     from moe_safety.checkpoints import extract_delta, stored_alike
 
-    of_base = config.model.model_copy(update={"dtype": "auto"})
-    if config.train.mode == "baseline" or dtype_of(config.model) != dtype_of(of_base):
+    if config.train.mode == "baseline":
         return []
     name, base, own_code = f"{folder}/{DELTA}", model_folder(config.model), config.model.trust_remote_code
     with run.reading(f"{folder}/final_model") as final:
         if not stored_alike(base, final, trust_remote_code=own_code):
-            print("  no delta: the base is stored in other types than its config.json says, and the model in those")
+            print("  no delta: the base is stored in other types than the model")
             return []
         with run.writing(name) as path:
             extract_delta(base, final, path, trust_remote_code=own_code)

@@ -89,16 +89,6 @@ def test_one_goal_with_several_attacks_makes_several_pairs():
     assert {pair.safe["prompt_id"] for pair in pairs} == {"safe-g0-0"}
 
 
-def test_a_pair_is_of_the_attack_s_category_or_else_of_its_plain_form_s():
-    named = {"own": ("a", "b"), "plain": ("a", None), "none": (None, None)}
-    rows = [
-        row(label, goal, category=category, verdict="refused")
-        for goal, categories in named.items()
-        for label, category in zip(("safe", "unsafe"), categories, strict=True)
-    ]
-    assert [pair.category for pair in make_pairs(rows, seed=1)] == ["b", "a", ""]
-
-
 def test_targets():
     rows = [
         row("safe", "own", answer="I will not.", verdict="refused"),

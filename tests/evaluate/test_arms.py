@@ -72,7 +72,7 @@ def test_run_leaves_to_compare_what_it_does_anyway(flags, left_out):
     [
         ("compare.arms=[random, random]", "an arm is named twice"),
         ("compare.arms=[selective]", "base"),
-        ("compare.parallel=0", "parallel is at least 1"),
+        ("compare.parallel=0", r"compare\.parallel: is at least 1"),
         ("evaluate.output_name=../x", "match"),
     ],
 )

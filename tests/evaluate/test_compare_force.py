@@ -7,6 +7,7 @@ import pytest
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.compare import compare
+from moe_safety.evaluate.stage import evaluate_all
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from tests.judges import handmade
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 FLAGS = ["data.max_samples=60", "train.num_epochs=1", "evaluate.routing_prompts=0", "evaluate.reidentify=false"]
 
 
-def configuration(folder, *more, arms="[base, random]"):
+def configuration(folder, *more, arms="[base, random, selective-routing]"):
     return load_config("configs/demo.yaml", [f"run_dir={folder}", *FLAGS, f"compare.arms={arms}", *more])
 
 
@@ -47,7 +48,7 @@ def judged_by_a_model(tmp_path):
 
 
 def test_another_judge_is_refused_before_an_arm_is_trained(again, tmp_path):
-    before, arms = trained(again), "[base, random, selective-routing]"
+    before, arms = trained(again), "[base, random, selective-routing, random-layer-matched]"
     with pytest.raises(InputError, match=r"was run with judge\.kind = rules, now classifier"):
         compare(configuration(again, judged_by_a_model(tmp_path), arms=arms))
     assert trained(again) == before
@@ -59,7 +60,7 @@ def test_an_arm_that_was_evaluated_otherwise_is_refused_before_another_is_traine
     run.write_json("manifests/evaluate.random.json", manifest | {"settings": manifest["settings"] | {"seed": 7}})
     before = trained(again)
     with pytest.raises(InputError, match=r"`evaluate/random` was run with seed = 7, now 42"):
-        compare(configuration(again, arms="[base, random, selective-routing]"))
+        compare(configuration(again, arms="[base, random, selective-routing, random-layer-matched]"))
     assert trained(again) == before
 
 
@@ -71,9 +72,21 @@ def test_force_for_another_judge_trains_nothing_again(again, tmp_path):
 
 
 def test_force_trains_again_what_changed_and_all_where_nothing_did(again):
-    before = trained(again)
-    compare(configuration(again, "train.learning_rate=1e-4"), force=True)
+    run, before = RunDir(str(again)), trained(again)
+    manifest = run.read_json("manifests/train.random.json")
+    run.write_json("manifests/train.random.json", manifest | {"settings": manifest["settings"] | {"seed": 7}})
+    compare(configuration(again), force=True)
     changed = trained(again)
-    assert changed["manifests/train.random.json"] > before["manifests/train.random.json"]
-    compare(configuration(again, "train.learning_rate=1e-4"), force=True)
-    assert trained(again)["manifests/train.random.json"] > changed["manifests/train.random.json"]
+    assert changed.pop("manifests/train.random.json") > before.pop("manifests/train.random.json")
+    assert changed == before, "the other arm stands"
+    compare(configuration(again), force=True)
+    assert all(started > before.get(name, 0) for name, started in trained(again).items())
+    assert len(trained(again)) == 2
+
+
+def test_force_that_was_cut_off_is_taken_up_again(again, tmp_path):
+    """The base was judged anew, an arm was not yet: nothing is trained for the rest."""
+    before, other = trained(again), configuration(again, judged_by_a_model(tmp_path))
+    evaluate_all(other, RunDir(str(again)), [], force=True)
+    compare(other, force=True)
+    assert trained(again) == before

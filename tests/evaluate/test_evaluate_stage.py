@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import yaml
@@ -18,8 +19,10 @@ from moe_safety.errors import InputError
 from moe_safety.evaluate.arms import arms_of
 from moe_safety.evaluate.compare import compare, comparison_of
 from moe_safety.evaluate.measures import measures
-from moe_safety.evaluate.reidentify import by_routing, selection_of_base
+from moe_safety.evaluate.plan import ROUTING, items_of
+from moe_safety.evaluate.reidentify import _highest, by_routing, selection_of_base
 from moe_safety.evaluate.session import Session
+from moe_safety.evaluate.shift import ROUTING_SCHEMA, routing_shift
 from moe_safety.evaluate.stage import evaluate
 from moe_safety.evaluate.subjects import Subject
 from moe_safety.identify.selection import read_selection
@@ -139,6 +142,27 @@ def test_routing_shift_is_that_of_the_two_models_side_by_side(compared):
     assert report["tokens"]["control"] == sum(map(len, tokens))
     assert report["kl"]["control"] == pytest.approx(expected.tolist(), rel=1e-3, abs=1e-7)
     assert report["mean_kl"]["control"] > 0
+
+
+def test_a_router_that_gives_no_numbers_has_not_shifted_by_so_much(again):
+    config = again()
+    session, layout = Session(config, RunDir(config.run_dir)), inspect_model(load_model(config.model))
+    base, arm = (session.parts(Subject(name, config.model)) for name in ("base", "random"))
+    labels = {row["prompt_id"]: row["label"] for row in session.exam.to_pylist()}
+    assert routing_shift(base, arm, layout, labels)
+    name = arm.table_name(items_of(arm.plan, ROUTING)[0])
+    rows = session.run.read_table(name).to_pylist()
+    rows[0]["probabilities"] = np.full(len(rows[0]["probabilities"]) // 4, np.nan, np.float32).tobytes()
+    session.run.write_table(name, pa.Table.from_pylist(rows, schema=ROUTING_SCHEMA))
+    assert routing_shift(base, arm, layout, labels) is None
+
+
+def test_experts_whose_rates_are_not_known_have_no_highest_difference(tmp_path):
+    run = RunDir(str(tmp_path))
+    for values, highest in (([0.1, None, 0.3], 0.3), ([float("nan"), 0.2], 0.2), ([None, float("nan")], None)):
+        run.write_table("risk.parquet", pa.table({"risk_diff": pa.array(values, pa.float64())}))
+        assert _highest(run, "risk.parquet") == highest
+    assert _highest(run, "nowhere.parquet") is None
 
 
 def test_a_steered_model_goes_to_none_of_the_unsafe_experts(compared):

@@ -78,14 +78,3 @@ def test_a_task_that_is_no_mapping_is_one_line(tmp_path):
     (tmp_path / "task.yaml").write_text("- endings")
     with pytest.raises(InputError, match=r"task\.yaml: a task is a mapping"):
         check_harness(EvaluateConfig(lm_eval_tasks=[str(tmp_path / "task.yaml")]))
-
-
-@installed
-def test_a_metric_that_is_no_number_is_null(monkeypatch):
-    results = {"endings": {"acc,none": 0.5, "acc_stderr,none": float("nan")}}
-    monkeypatch.setattr("lm_eval.simple_evaluate", lambda **_: {"results": results})
-    monkeypatch.setattr("lm_eval.models.huggingface.HFLM", lambda **_: None)
-    (text,) = solve(None, None, "endings", EvaluateConfig())["metrics"].to_pylist()
-    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == {
-        "endings": {"acc": 0.5, "acc_stderr": None}
-    }

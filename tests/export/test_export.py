@@ -204,6 +204,7 @@ def test_gradients_of_other_batches_are_refused(another):
     run.write_json("manifests/gradients.json", manifest | {"inputs": {"batches.parquet": "0" * 64}})
     with pytest.raises(InputError, match="`gradients` was run on other batches; run it again"):
         export_pickles(another.run_dir)
+    assert run.files("export") == [], "nothing is written by halves"
 
 
 def test_as_many_experts_are_exported_as_identify_selected(another, tmp_path):

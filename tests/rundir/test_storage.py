@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import resource
 
@@ -22,6 +23,13 @@ def test_what_is_written_is_read(run):
     assert run.read_json("j.json") == {"k": ["é", 1.5]}
     assert run.names("deep/er", ".parquet") == ["deep/er/t.parquet"]
     assert run.names("nowhere") == []
+
+
+def test_what_could_not_be_measured_is_null(run):
+    """JSON knows no NaN and no infinity, and who reads the file elsewhere may not either."""
+    run.write_json("j.json", {"loss": float("nan"), "each": [1.5, (float("inf"), -float("inf"))], "n": 3, "ok": True})
+    found = json.loads(run.read_bytes("j.json"), parse_constant=lambda name: pytest.fail(name))
+    assert found == {"loss": None, "each": [1.5, [None, None]], "n": 3, "ok": True}
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a//b", "", "a\\..\\b"])

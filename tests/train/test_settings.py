@@ -252,7 +252,7 @@ def test_a_base_that_is_stored_in_another_type_than_it_says_is_trained(tmp_path,
     config = configured(tmp_path / "run", [(0, 1), (2, 3)], f"model.name={base}")
     manifest = train(config)
     assert "train/selective-routing/delta.safetensors" not in manifest["outputs"]
-    assert "no delta: the base is stored in other types" in capsys.readouterr().out
+    assert "no delta: the base is stored in other types than the model" in capsys.readouterr().out
 
 
 def test_counted_tokens_decide_the_router_phase(run):

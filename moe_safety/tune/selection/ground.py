@@ -70,7 +70,7 @@ class Ground:
             raise InputError(f"{key[1]} was not collected", key="identify.score")
         scores = self.scores[key][view]
         if np.isnan(scores).all():
-            raise InputError("no unsafe prompt of a half of the batches was measured", key="effects.prompts")
+            raise InputError(f"nothing in a half of the batches tells {key[1]}", key="identify.score")
         if by_chance:
             # Each half draws for itself, as it would if it stood alone.
             nobody = np.zeros((0, len(self.experts)))
