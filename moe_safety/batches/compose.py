@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moe_safety.batches.encoded import Encoder
 from moe_safety.batches.files import BATCHES, RESPONSES
-from moe_safety.batches.mixed import Row, fill, helpful, make_pairs
+from moe_safety.batches.mixed import Composed, Pair, Row, fill, helpful, make_pairs
+from moe_safety.batches.respond import encode, foreign
+from moe_safety.batches.targets import REFUSALS
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.inputs import check_no_leak
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.models.load import load_chat, model_fingerprint, window_of
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage, summary_of
 from moe_safety.rundir.stage import manifest_name
 
 _ANSWERED = manifest_name("respond")
+_NAMED = 20
+"""Rows that are too long and named one by one; of more, the number is told."""
 
 
 def compose(config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -25,11 +34,17 @@ def compose(config: Config, *, force: bool = False) -> dict[str, Any]:
     responses = (RESPONSES,) if run.exists(RESPONSES) else ()
     stage = Stage(
         "compose",
-        settings={"seed": config.seed, "batches": results_only(config.batches)},
+        settings={
+            "seed": config.seed,
+            "batches": results_only(config.batches),
+            "model": {"chat_template_kwargs": config.model.chat_template_kwargs},
+        },
         reads=("prompts.parquet", *responses),
+        others={"model": model_fingerprint(config.model)},
     )
     manifest = run_stage(run, stage, config.model_dump(mode="json"), partial(_compose, config, run), force=force)
-    _print(manifest["summary"], config)
+    for line in _lines(manifest["summary"], config):
+        print(line)
     return manifest
 
 
@@ -38,17 +53,75 @@ def _compose(config: Config, run: RunDir) -> Outcome:
     check_no_leak(prompts)
     _check_current(run)
     rows = _with_answers(prompts.filter(pc.equal(prompts["split"], "train")), run)
-    pairs = make_pairs(rows, config.seed)
-    composed = fill(pairs, helpful(rows, "benign"), helpful(rows, "control"), config.batches)
-    run.write_table(BATCHES, composed.table())
+    encoder = _encoder(config)
+    encoded = Fitting(encoder)
+    pairs = encoded.pairs(make_pairs(rows, config.seed))
+    harmless = {label: encoded.rows(helpful(rows, label)) for label in _on_top(config)}
+    composed = fill(pairs, harmless.get("benign", []), harmless.get("control", []), config.batches)
+    note = {"tokenizer": encoder.digest, "refusal": encoder.span(REFUSALS[0])}
+    run.write_table(BATCHES, composed.table().replace_schema_metadata({"encoding": json.dumps(note)}))
     summary = {
         "batches": len(composed.batches),
+        "partial": composed.partial,
         "rows": sum(map(len, composed.batches)),
+        "labels": dict(Counter(row["label"] for batch in composed.batches for row in batch)),
         "answered_by": "respond" if run.exists(RESPONSES) else "the files alone",
+        "answers": _whose(composed),
         "leftover": composed.leftover,
         "reused": composed.reused,
+        "too_long": dict(encoded.too_long),
+        "too_long_rows": encoded.named,
     }
-    return Outcome(outputs=(BATCHES,), summary=summary)
+    return Outcome(outputs=(BATCHES,), summary=summary | _weights(run))
+
+
+def _encoder(config: Config) -> Encoder:
+    settings, window = config.batches, window_of(config.model)
+    longest = settings.max_length if window is None else min(settings.max_length, window)
+    return Encoder(load_chat(config.model), longest, settings.max_answer)
+
+
+def _on_top(config: Config) -> list[str]:
+    """The kinds of harmless rows that batches hold."""
+    counts = {"benign": config.batches.benign_per_batch, "control": config.batches.control_per_batch}
+    return [label for label, count in counts.items() if count]
+
+
+class Fitting:
+    """Encodes rows, and leaves out those that are longer than a row may be, with their pair."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.too_long: Counter[str] = Counter()
+        """Rows by label, and pairs that fell with them."""
+        self.named: list[str] = []
+        """Where the first of them stand in their files."""
+        self._known: dict[str, Row | None] = {}
+
+    def pairs(self, pairs: Sequence[Pair]) -> list[Pair]:
+        found = [(self._row(pair.safe), self._row(pair.unsafe)) for pair in pairs]
+        whole = [Pair(safe, unsafe) for safe, unsafe in found if safe and unsafe]
+        if len(whole) < len(pairs):
+            self.too_long["pairs"] = len(pairs) - len(whole)
+        return whole
+
+    def rows(self, rows: Sequence[Row]) -> list[Row]:
+        return [row for row in map(self._row, rows) if row]
+
+    def _row(self, row: Row) -> Row | None:
+        # A plain form may stand in several pairs.
+        if row["prompt_id"] not in self._known:
+            whole = {**row, **encode(self.encoder, dict(row))}
+            fits = self.encoder.fits(whole)
+            self._known[row["prompt_id"]] = whole if fits else None
+            if not fits:
+                self._note(row)
+        return self._known[row["prompt_id"]]
+
+    def _note(self, row: Row) -> None:
+        self.too_long[row["label"]] += 1
+        if len(self.named) < _NAMED:
+            self.named.append(row.get("source") or row["prompt_id"])
 
 
 def _check_current(run: RunDir) -> None:
@@ -62,19 +135,62 @@ def _check_current(run: RunDir) -> None:
 def _with_answers(prompts: pa.Table, run: RunDir) -> list[Row]:
     """The prompts with what the model said; without `respond`, with what the files recorded, none of it judged."""
     if not run.exists(RESPONSES):
-        return [{**prompt, "verdict": None} for prompt in prompts.to_pylist()]
+        return [{**row, "verdict": None, "answer_said": None, "recorded": True} for row in prompts.to_pylist()]
     answers = {row["prompt_id"]: row for row in run.read_table(RESPONSES).to_pylist() if row["kept"]}
     found = ((prompt, answers.get(prompt["prompt_id"])) for prompt in prompts.to_pylist())
-    return [{**prompt, "answer": answer["answer"], "verdict": answer["verdict"]} for prompt, answer in found if answer]
+    return [{**prompt, **_answered(answer)} for prompt, answer in found if answer]
 
 
-def _print(summary: dict[str, Any], config: Config) -> None:
+def _answered(answer: Row) -> dict[str, Any]:
+    said = {"prefix": answer["answer_prefix"], "tokens": answer["answer_tokens"]}
+    return {
+        "answer": answer["answer"],
+        "answer_ended": answer["ended"],
+        "answer_said": None if answer["recorded"] else said,
+        "recorded": answer["recorded"],
+        "verdict": answer["verdict"],
+    }
+
+
+def _whose(composed: Composed) -> dict[str, int]:
+    """How many of the answers that are counted come from a file, and how many the model gave here."""
+    rows = {row["prompt_id"]: row for batch in composed.batches for row in batch if row["answer"]}
+    recorded = sum(bool(row["recorded"]) for row in rows.values())
+    return {"recorded": recorded, "own": len(rows) - recorded}
+
+
+def _weights(run: RunDir) -> dict[str, float]:
+    """How likely the model found recorded answers, which `respond` measured."""
+    if not (run.exists(RESPONSES) and run.exists(_ANSWERED)):
+        return {}
+    summary = summary_of(run, "respond")
+    return {name: summary[name] for name in ("recorded_nats", "own_nats") if name in summary}
+
+
+def _lines(summary: dict[str, Any], config: Config) -> Iterator[str]:
     settings = config.batches
-    print(
+    yield (
         f"compose: {summary['batches']} batches, {summary['rows']} rows; each {settings.safe_per_batch} safe, "
         f"{settings.unsafe_per_batch} unsafe, {settings.benign_per_batch} benign, {settings.control_per_batch} control"
     )
-    print(f"  answers from {summary['answered_by']}")
+    if summary["partial"]:
+        yield f"  {summary['partial']} of them with fewer pairs (batches.partial: drop leaves these out)"
+    own, recorded = summary["answers"]["own"], summary["answers"]["recorded"]
+    yield f"  answers from {summary['answered_by']}: {recorded} recorded in files, {own} the model's own"
+    yield from foreign(summary)
     for name in ("leftover", "reused"):
         counts = ", ".join(f"{count} {label}" for label, count in summary[name].items() if count)
-        print(f"  {name}: {counts or 'none'}")
+        yield f"  {name}: {counts or 'none'}"
+    if summary["too_long"]:
+        counts = ", ".join(f"{count} {label}" for label, count in summary["too_long"].items())
+        yield f"  longer than batches.max_length or the model's window, so left out: {counts}"
+        yield f"    {', '.join(summary['too_long_rows'][:3])}{', ...' if len(summary['too_long_rows']) > 3 else ''}"
+    yield from without_harmless(summary["labels"])
+
+
+def without_harmless(labels: dict[str, int]) -> Iterator[str]:
+    """A warning where nothing teaches a model to go on helping."""
+    missing = [label for label in ("benign", "control") if not labels.get(label)]
+    if missing:
+        keys = " and ".join(f"batches.{label}_per_batch" for label in missing)
+        yield f"  warning: no {' and no '.join(missing)} rows, so a repair learns to refuse everything; set {keys}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from moe_safety.batches.encoded import ENCODED
 from moe_safety.batches.targets import refusal
 from moe_safety.config import BatchesConfig
 from moe_safety.errors import InputError
@@ -22,9 +23,13 @@ BATCHES_SCHEMA = pa.schema(
         ("label", pa.string()),
         ("messages", MESSAGES),
         ("answer", pa.string()),
+        ("answer_ended", pa.bool_()),
         ("target", pa.string()),
+        ("target_ended", pa.bool_()),
+        *ENCODED,
     ]
 )
+_COPIED = [name for name in BATCHES_SCHEMA.names if name not in ("batch_idx", "in_batch_idx")]
 
 Row = Mapping[str, Any]
 
@@ -48,11 +53,12 @@ class Composed:
     """Rows that fill no batch, by label."""
     reused: dict[str, int] = field(default_factory=dict)
     """Benign and control rows that stand in more than one batch, because there are too few."""
+    partial: int = 0
+    """Batches with fewer pairs than the others."""
 
     def table(self) -> pa.Table:
         rows = [
-            {name: row[name] for name in ("prompt_id", "label", "messages", "answer", "target")}
-            | {"batch_idx": batch_idx, "in_batch_idx": place}
+            {name: row[name] for name in _COPIED} | {"batch_idx": batch_idx, "in_batch_idx": place}
             for batch_idx, batch in enumerate(self.batches)
             for place, row in enumerate(batch)
         ]
@@ -67,16 +73,28 @@ def make_pairs(rows: Iterable[Row], seed: int) -> list[Pair]:
     for row in rows:
         safe = plain.get(row["goal_id"])
         if row["label"] == "unsafe" and safe is not None:
-            own = safe["answer"] if safe["verdict"] == "refused" else None
-            target = {"target": refusal(row["goal_id"], own, seed)}
+            target = _refusal(safe, seed)
             pairs.append(Pair({**safe, **target}, {**row, **target}))
     return pairs
 
 
+def _refusal(safe: Row, seed: int) -> dict[str, Any]:
+    """The model's own refusal of the plain goal, as it said it and as far as it came, or a template."""
+    if safe["verdict"] == "refused" and safe["answer"]:
+        return {"target": safe["answer"], "target_ended": safe["answer_ended"], "target_said": safe["answer_said"]}
+    return {"target": refusal(safe["goal_id"], None, seed), "target_ended": True, "target_said": None}
+
+
 def helpful(rows: Iterable[Row], label: str) -> list[Row]:
     """The benign or control rows that have a helpful answer to learn: the file's, else the model's own."""
-    found = ({**row, "target": row["target"] or row["answer"]} for row in rows if row["label"] == label)
+    found = ({**row, **_help(row)} for row in rows if row["label"] == label)
     return [row for row in found if row["target"]]
+
+
+def _help(row: Row) -> dict[str, Any]:
+    if row["target"] and row["target"] != row["answer"]:
+        return {"target": row["target"], "target_ended": True, "target_said": None}
+    return {"target": row["answer"], "target_ended": row["answer_ended"], "target_said": row["answer_said"]}
 
 
 def fill(pairs: Sequence[Pair], benign: Sequence[Row], control: Sequence[Row], config: BatchesConfig) -> Composed:
@@ -84,7 +102,9 @@ def fill(pairs: Sequence[Pair], benign: Sequence[Row], control: Sequence[Row], c
     of the smaller side give only their other form."""
     window = max(config.safe_per_batch, config.unsafe_per_batch)
     groups = _by_category(pairs) if config.group_by == "category" else [list(pairs)]
-    windows = [group[start : start + window] for group in groups for start in range(0, len(group) - window + 1, window)]
+    windows = [group[start : start + window] for group in groups for start in range(0, len(group), window)]
+    if config.partial == "drop":
+        windows = [pairs_here for pairs_here in windows if len(pairs_here) == window]
     if not windows:
         place = " of one category" if config.group_by else ""
         raise InputError(
@@ -98,11 +118,13 @@ def fill(pairs: Sequence[Pair], benign: Sequence[Row], control: Sequence[Row], c
     on_top = {"benign": _Dealer(benign, "benign", config), "control": _Dealer(control, "control", config)}
     batches: list[list[Row]] = []
     for pairs_here in windows[:wanted]:
-        safe = [pair.safe for pair in pairs_here[: config.safe_per_batch]]
-        unsafe = [pair.unsafe for pair in pairs_here[: config.unsafe_per_batch]]
+        # A smaller batch keeps the ratio of its sides, as far as whole rows can.
+        share = len(pairs_here) / window
+        safe = [pair.safe for pair in pairs_here[: round(config.safe_per_batch * share)]]
+        unsafe = [pair.unsafe for pair in pairs_here[: max(1, round(config.unsafe_per_batch * share))]]
         batches.append(safe + unsafe + [row for dealer in on_top.values() for row in dealer.next_batch()])
-    composed = Composed(batches)
-    composed.leftover = {"pairs": len(pairs) - wanted * window}
+    composed = Composed(batches, partial=sum(len(pairs_here) < window for pairs_here in windows[:wanted]))
+    composed.leftover = {"pairs": len(pairs) - sum(map(len, windows[:wanted]))}
     for label, dealer in on_top.items():
         composed.leftover[label] = max(0, len(dealer.rows) - dealer.per_batch * wanted)
         composed.reused[label] = max(0, dealer.per_batch * wanted - len(dealer.rows))

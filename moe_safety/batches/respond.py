@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.batches.answers import Answerer, Limits, plan_answers
+from moe_safety.batches.encoded import Encoder
 from moe_safety.batches.files import RESPONSES
+from moe_safety.batches.responding import Responder, write_plan
 from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.config import Config, results_only
+from moe_safety.errors import InputError
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.judges import check_judge, judge_inputs, make_judge
-from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerprint
+from moe_safety.models.load import check_loadable, load_chat, model_fingerprint, window_of
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 _PLAN = "plans/respond.parquet"
 _FOLDER = "responses/_answers"
+_WEIGHED = 32
+"""Attacks whose recorded answers are weighed beside the model's own."""
+_SURPRISE = 0.5
+"""Nats per token that recorded answers may be less likely than the model's own before a warning says so."""
 
 
 def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -32,7 +39,8 @@ def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
         settings={
             "seed": config.seed,
             "labels": labels,
-            "model": {"dtype": config.model.dtype},
+            "model": config.model.identity,
+            "max_answer": config.batches.max_answer,
             "respond": results_only(config.respond),
             "judge": results_only(config.judge),
         },
@@ -55,45 +63,103 @@ def _labels(config: Config) -> list[str]:
 
 def _respond(config: Config, run: RunDir, labels: list[str], fingerprint: str) -> Outcome:
     check_judge(config.judge)
-    prompts = run.read_table("prompts.parquet")
-    wanted = pc.and_(pc.not_equal(prompts["split"], "test"), pc.is_in(prompts["label"], pa.array(labels)))
-    prompts = prompts.filter(wanted)
-    answers = _answer(config, run, prompts.filter(pc.is_null(prompts["answer"])), fingerprint)
+    table = run.read_table("prompts.parquet")
+    wanted = pc.and_(pc.not_equal(table["split"], "test"), pc.is_in(table["label"], pa.array(labels)))
+    encoder = _encoder(config)
+    prompts = [_with_thinking(row, encoder, config.respond.recorded) for row in table.filter(wanted).to_pylist()]
+    answers, nats = _answer(config, run, prompts, encoder, fingerprint)
     responses = judge_answers(prompts, answers, make_judge(config.judge), filtering=config.respond.filter)
     run.write_table(RESPONSES, responses)
-    return Outcome(outputs=(RESPONSES,), summary=summarise(responses))
+    return Outcome(outputs=(RESPONSES,), summary=summarise(responses) | nats)
 
 
-def _answer(config: Config, run: RunDir, prompts: pa.Table, fingerprint: str) -> dict[str, str]:
-    settings = config.respond
-    limits = Limits(settings.max_length, settings.max_new_tokens, settings.max_tokens_per_forward)
-    sampled = {"safe", "unsafe"}
-    temperatures = [settings.temperature if label in sampled else 0.0 for label in prompts["label"].to_pylist()]
-    plan = Plan(run, _PLAN)
-    asked = str(list(zip(prompts["prompt_id"].to_pylist(), temperatures, strict=True)))
+def _encoder(config: Config) -> Encoder:
+    """Leaves room for what the model may say."""
+    settings, window = config.respond, window_of(config.model)
+    said = settings.max_new_tokens
+    room = settings.max_length if window is None else min(settings.max_length, window - said)
+    return Encoder(load_chat(config.model), room, config.batches.max_answer)
+
+
+def _with_thinking(prompt: dict[str, Any], encoder: Encoder, recorded: bool) -> dict[str, Any]:
+    """A recorded answer without the thinking that the file may have before it."""
+    if not recorded or prompt["answer"] is None:
+        return prompt | {"answer": None, "thinking": None}
+    thinking, answer = encoder.chat.split_text(prompt["answer"])
+    return prompt | {"answer": answer, "thinking": thinking}
+
+
+def _answer(
+    config: Config, run: RunDir, prompts: list[dict[str, Any]], encoder: Encoder, fingerprint: str
+) -> tuple[dict[str, dict[str, Any]], dict[str, float | None]]:
+    """What the model says to the prompts without an answer, as far as they fit; and how likely it finds recorded
+    answers, and its own to the same attacks."""
+    plan, settings = Plan(run, _PLAN), config.respond
+    asked = str([(row["prompt_id"], row["label"], row["answer"] is None) for row in prompts])
     decided = f"{run.digest('prompts.parquet')} {hashlib.sha256(asked.encode()).hexdigest()}"
-    identity = f"{fingerprint} {config.model.dtype} {config.seed} {limits} {decided}"
+    answering = results_only(settings.model_copy(update={"filter": True}))
+    identity = f"{fingerprint} {config.model.identity} {config.seed} {answering} {config.batches.max_answer} {decided}"
     if not plan.stands(identity):
-        tokenizer = load_tokenizer(config.model)
-        plan_answers(plan, prompts, temperatures, tokenizer, limits, seed=config.seed, identity=identity)
+        open_, weighed = _asked(prompts, encoder)
+        write_plan(plan, open_, weighed, encoder, settings, seed=config.seed, identity=identity)
     parts = Parts(run, _FOLDER, plan)
-    build = partial(Answerer, config.model, settings.gpus_per_replica, limits)
-    run_job(Job(plan, parts, build, settings))
-    found: dict[str, str] = {}
-    for table in parts.tables():
-        found |= dict(zip(table["prompt_id"].to_pylist(), table["answer"].to_pylist(), strict=True))
-    return found
+    run_job(Job(plan, parts, partial(Responder, config.model, settings, config.batches.max_answer), settings))
+    rows = [row for table in parts.tables() for row in table.to_pylist()]
+    weights = [row for row in rows if row["recorded_nats"] is not None]
+    nats = {name: _median(weights, name) for name in ("recorded_nats", "own_nats")} if weights else {}
+    return {row["prompt_id"]: row for row in rows if row["recorded_nats"] is None}, nats
+
+
+def _asked(prompts: list[dict[str, Any]], encoder: Encoder) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The prompts to answer, and the attacks whose recorded answers are weighed, drawn by their ids; of either those
+    that fit."""
+    encoded = [row | encode(encoder, row) for row in prompts if row["answer"] is None]
+    recorded = [row for row in prompts if row["answer"] and row["label"] == "unsafe"]
+    drawn = sorted(recorded, key=lambda row: row["prompt_id"])[:_WEIGHED]
+    weighed = [row | encode(encoder, row) for row in drawn]
+    return [row for row in encoded if len(row["prompt_tokens"]) <= encoder.max_length], [
+        row for row in weighed if encoder.fits(row)
+    ]
+
+
+def encode(encoder: Encoder, row: dict[str, Any]) -> dict[str, list[int]]:
+    """The row's tokens; a template that fails on it says on which."""
+    try:
+        return encoder(row)
+    except InputError as error:
+        source, _, number = (row.get("source") or "").rpartition(":")
+        raise InputError(str(error), file=source or None, row=int(number) if number.isdigit() else None) from None
+
+
+def _median(rows: list[dict[str, Any]], name: str) -> float | None:
+    known = sorted(row[name] for row in rows if row[name] is not None)
+    return float(pc.quantile(pa.array(known))[0].as_py()) if known else None
 
 
 def _print(manifest: dict[str, Any]) -> None:
+    for line in _lines(manifest):
+        print(line)
+
+
+def _lines(manifest: dict[str, Any]) -> Iterator[str]:
     summary = manifest["summary"]
-    print(f"respond: {summary['prompts']} prompts, {summary['recorded']} with a recorded answer" + _unchanged(manifest))
+    unchanged = " (unchanged)" if manifest["skipped"] else ""
+    yield f"respond: {summary['prompts']} prompts, {summary['recorded']} with a recorded answer{unchanged}"
     for name in ("verdicts", "dropped", "kept"):
         counts = ", ".join(f"{key} {count}" for key, count in summary[name].items())
-        print(f"  {name}: {counts or 'none'}")
+        yield f"  {name}: {counts or 'none'}"
+    if summary["unended"]:
+        yield f"  {summary['unended']} answers ran into respond.max_new_tokens, and are not taken as ended"
     for pair, kappa in summary.get("agreement", {}).items():
-        print(f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)")
+        yield f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)"
+    yield from foreign(summary)
 
 
-def _unchanged(manifest: dict[str, Any]) -> str:
-    return " (unchanged)" if manifest["skipped"] else ""
+def foreign(summary: dict[str, Any]) -> Iterator[str]:
+    """A warning where recorded answers are hardly the model's own."""
+    recorded, own = summary.get("recorded_nats"), summary.get("own_nats")
+    if recorded is not None and own is not None and recorded - own > _SURPRISE:
+        yield (
+            f"  warning: recorded answers to attacks have {recorded:.2f} nats per token, the model's own {own:.2f}: "
+            "they look like another model's; respond.recorded=false lets this one answer for itself"
+        )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from moe_safety.batches.answers import ANSWERS
 from moe_safety.judges import Judge, agreement, ask
+
+TOO_LONG = "too_long"
 
 RESPONSES_SCHEMA = pa.schema(
     [
         ("prompt_id", pa.string()),
         ("goal_id", pa.string()),
         ("label", pa.string()),
-        ("answer", pa.string()),
+        *(field for field in ANSWERS if field.name != "prompt_id"),
         ("recorded", pa.bool_()),
         ("verdict", pa.string()),
         ("reason", pa.string()),
@@ -23,18 +27,19 @@ RESPONSES_SCHEMA = pa.schema(
         ("dropped", pa.string()),
     ]
 )
+"""Answers that files record have no tokens yet: they get theirs in `compose`, as every text does that no model said."""
 
 
-def judge_answers(prompts: pa.Table, answers: dict[str, str], judge: Judge, *, filtering: bool) -> pa.Table:
+def judge_answers(
+    prompts: Sequence[dict[str, Any]], answers: Mapping[str, dict[str, Any]], judge: Judge, *, filtering: bool
+) -> pa.Table:
     """One row per prompt: what the model said (recorded, or from `answers`), the verdict, and whether it is kept.
-    `filtering` is of pairs alone: a harmless request that was refused would teach to refuse it."""
-    rows: list[dict[str, Any]] = []
-    for prompt in prompts.to_pylist():
-        recorded = prompt["answer"] is not None
-        answer = prompt["answer"] if recorded else answers[prompt["prompt_id"]]
-        rows.append({**prompt, "answer": answer, "recorded": recorded})
-    verdicts = ask(judge, [(row["messages"][-1]["content"], row["answer"]) for row in rows])
-    for row, verdict in zip(rows, verdicts, strict=True):
+    `filtering` is of pairs alone: a harmless request that was refused would teach to refuse it. A prompt that was too
+    long to be answered has no verdict."""
+    rows = [_said(prompt, answers) for prompt in prompts]
+    answered = [row for row in rows if row["answer"] is not None]
+    verdicts = ask(judge, [(row["messages"][-1]["content"], row["answer"]) for row in answered])
+    for row, verdict in zip(answered, verdicts, strict=True):
         row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
         in_pair = row["label"] in ("safe", "unsafe")
         row["dropped"] = _why_dropped(row, verdict.label) if filtering or not in_pair else None
@@ -42,6 +47,16 @@ def judge_answers(prompts: pa.Table, answers: dict[str, str], judge: Judge, *, f
     for row in rows:
         row["kept"] = row["dropped"] is None
     return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)
+
+
+def _said(prompt: dict[str, Any], answers: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    if prompt["answer"] is not None:
+        return prompt | {"recorded": True, "ended": prompt["answer_ended"] is not False}
+    said = answers.get(prompt["prompt_id"])
+    if said is None:
+        return prompt | {"recorded": False, "dropped": TOO_LONG}
+    names = ("answer", "ended", "thinking", "answer_prefix", "answer_tokens")
+    return prompt | {"recorded": False} | {name: said[name] for name in names}
 
 
 def _why_dropped(prompt: dict[str, Any], verdict: str) -> str | None:
@@ -70,13 +85,14 @@ def _drop_partners(rows: list[dict[str, Any]]) -> None:
 
 def summarise(responses: pa.Table) -> dict[str, Any]:
     """Counts of verdicts and of each reason to drop; for a panel, how its judges agree."""
-    rows = responses.select(["label", "verdict", "votes", "dropped", "recorded"]).to_pylist()
+    rows = responses.select(["label", "verdict", "votes", "dropped", "recorded", "ended"]).to_pylist()
     kappas = agreement(row["votes"] or () for row in rows)
     return {
         "prompts": len(rows),
         "recorded": sum(row["recorded"] for row in rows),
+        "unended": sum(row["ended"] is False for row in rows),
         "kept": dict(Counter(row["label"] for row in rows if not row["dropped"])),
-        "verdicts": dict(Counter(f"{row['label']} {row['verdict']}" for row in rows)),
+        "verdicts": dict(Counter(f"{row['label']} {row['verdict']}" for row in rows if row["verdict"])),
         "dropped": dict(Counter(row["dropped"] for row in rows if row["dropped"])),
         **({"agreement": kappas} if kappas else {}),
     }

@@ -22,8 +22,13 @@ class BatchesConfig(Section):
     """How many batches; all that can be filled unless given."""
     group_by: Literal["category"] | None = None
     """`category` fills each batch from one category."""
-    max_length: int = Field(512, ge=8)
-    """Longest prompt and answer together, in tokens; prompts are cut from the left, answers never."""
+    partial: Literal["keep", "drop"] = "keep"
+    """What becomes of pairs that do not fill a batch: `keep` makes a smaller one of them, `drop` leaves them out."""
+    max_length: int = Field(2048, ge=8)
+    """Longest row in tokens: the prompt, what its template writes before an answer, and the longer of answer and
+    target. No prompt is cut: a longer row is left out with its pair."""
+    max_answer: int = Field(128, ge=1)
+    """Tokens of an answer that are counted, and of a target that are learned: its first ones."""
 
     @property
     def safe_per_batch(self) -> int:

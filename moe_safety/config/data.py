@@ -16,7 +16,7 @@ COLUMNS = frozenset(
     {
         *("goal", "prompt", "messages", "label", "answer", "response", "target", "category", "type", "attack", "split"),
         *("id", "index", "all_prompt", "flip_attack", "output", "attack_response", "inception_attack_response"),
-        *("judge_success_gpt4", "judge_result", "inception_attack_score"),
+        *("judge_success_gpt4", "judge_result", "inception_attack_score", "ended", "finish_reason"),
     }
 )
 """What the formats call the columns that they read."""

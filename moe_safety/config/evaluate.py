@@ -22,12 +22,14 @@ class EvaluateConfig(ModelJob):
     """At most this many prompts of each kind, drawn by their ids; all unless given."""
     max_new_tokens: int = Field(128, ge=1)
     """Longest answer."""
+    max_thinking_tokens: int = Field(1024, ge=0)
+    """Longest thinking of a model whose template knows of it, not counted as part of the answer."""
     temperature: float = Field(0.0, ge=0)
     """0 is greedy."""
     max_length: int = Field(2048, ge=1)
-    """Longest prompt in tokens; longer ones are cut from the left."""
+    """Longest prompt in tokens; a longer one gets no answer, and counts as unparsed."""
     max_tokens_per_forward: int = Field(32768, ge=1)
-    """Prompt and answer tokens worked on together; fixes how prompts are packed."""
+    """Prompt and answer tokens worked on together, 64 prompts at most; fixes how prompts are packed."""
     reattack: list[Source] = Field(default_factory=list)
     """Attack files in wrappers that training never saw; goals that stand in another split are left out."""
     routing_prompts: int = Field(32, ge=0)

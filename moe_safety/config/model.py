@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from moe_safety.config.base import Place, Section
 
 
@@ -17,3 +19,10 @@ class ModelConfig(Section):
     """The type weights are loaded in; `auto` keeps the checkpoint's own."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off, such a model is refused."""
+    chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Settings of the model's chat template, such as `{enable_thinking: false}`."""
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What decides, beside its files, how the model reads and answers."""
+        return {"dtype": self.dtype, "chat_template_kwargs": self.chat_template_kwargs}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from moe_safety.config.base import Section, resource
 
+Label = Literal["safe", "unsafe", "benign", "control"]
+LABELS: tuple[Label, ...] = get_args(Label)
 KL = Literal["forward", "reverse", "symmetric"]
 
 DEEPSPEED_OURS = {
@@ -44,6 +46,9 @@ class TrainConfig(Section):
     model chose for it, however its hidden states move."""
     shuffle_batches: bool = True
     """Shuffle the order of batches, by seed and epoch; inside a batch order never changes."""
+    labels: list[Label] = Field(default=list(LABELS), min_length=1)
+    """The rows whose targets are learned in the expert phase; all kinds, unless the earlier scripts' `[unsafe]` is
+    wanted."""
     batch_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """How much a batch's loss counts, by its `batch_idx` or its category; 1 unless given. None is less than 0, which
     would teach a model to give in."""

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.batches.files import BATCHES
+from moe_safety.batches.files import BATCHES, check_encoding, encoding_of
 from moe_safety.config import Config, results_only
 from moe_safety.effects.table import EXPERT_EFFECTS, by_prompt, merge, per_expert
 from moe_safety.effects.trials import TRIALS_SCHEMA, choose_trials
 from moe_safety.jobs import Job, Parts, Plan, pack, run_job
 from moe_safety.models.layout import MoELayout
-from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerprint
+from moe_safety.models.load import check_loadable, model_fingerprint
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 EFFECTS = "effects/effects.parquet"
@@ -32,8 +32,7 @@ def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
         settings={
             "seed": config.seed,
             "effects": results_only(config.effects),
-            "max_length": config.batches.max_length,
-            "model": {"dtype": config.model.dtype},
+            "model": config.model.identity,
         },
         reads=(BATCHES, "prompts.parquet"),
         others={"model": model_fingerprint(config.model)},
@@ -94,8 +93,9 @@ def _foresee(config: Config, run: RunDir, identity: str) -> pa.Table:
     if not plan.stands(identity):
         prompts = run.read_table("prompts.parquet", ["prompt_id", "goal_id"])
         goals = dict(zip(prompts["prompt_id"].to_pylist(), prompts["goal_id"].to_pylist(), strict=True))
-        tokenizer = load_tokenizer(config.model)
-        trials = choose_trials(run.read_table(BATCHES), goals, tokenizer, config.effects, config.batches.max_length)
+        check_encoding(run, config.model)
+        with run.open_parquet(BATCHES) as batches:
+            trials = choose_trials(batches.read(), goals, encoding_of(batches)["refusal"], config.effects)
         sizes = [2 * trial.length for trial in trials_of(trials)]
         groups = sorted(sorted(group) for group in pack(sizes, config.effects.max_tokens_per_forward // 4))
         plan.write((trials.take(pa.array(group)) for group in groups), TRIALS_SCHEMA, identity)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.batches.targets import REFUSALS
 from moe_safety.config import EffectsConfig
 from moe_safety.errors import InputError
-from moe_safety.models.encode import answer_tokens, cut_left, prompt_tokens
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 TRIALS_SCHEMA = pa.schema(
     [
@@ -26,26 +22,23 @@ TRIALS_SCHEMA = pa.schema(
 
 
 def choose_trials(
-    batches: pa.Table,
-    goals: dict[str, str],
-    tokenizer: PreTrainedTokenizerBase,
-    settings: EffectsConfig,
-    max_length: int,
+    batches: pa.Table, goals: dict[str, str], refusal: Sequence[int], settings: EffectsConfig
 ) -> pa.Table:
-    """Unsafe prompts, then control prompts, of different goals, evenly over all batches. `goals` is by prompt."""
+    """Unsafe prompts, then control prompts, of different goals, evenly over all batches. `goals` is by prompt, and
+    `refusal` the tokens of a refusal for what needs none."""
     rows: list[dict[str, Any]] = []
     for label in ("unsafe", "control"):
         candidates = {goals[row["prompt_id"]]: row for row in _answered(batches, label)}
         chosen = _evenly(list(candidates.values()), settings.prompts)
-        rows += [_trial(row, tokenizer, settings.opening, max_length) for row in chosen]
+        rows += [_trial(row, refusal, settings.opening) for row in chosen]
     if not any(row["label"] == "unsafe" for row in rows):
         raise InputError("holds no unsafe prompt with an answer, which effects are measured on", file="batches.parquet")
     return pa.Table.from_pylist(rows, schema=TRIALS_SCHEMA)
 
 
 def _answered(batches: pa.Table, label: str) -> list[dict[str, Any]]:
-    rows = batches.select(["prompt_id", "label", "messages", "answer", "target"]).to_pylist()
-    return [row for row in rows if row["label"] == label and row["answer"]]
+    columns = ["prompt_id", "label", "prompt_tokens", "answer_tokens", "target_prefix", "target_tokens"]
+    return [row for row in batches.select(columns).to_pylist() if row["label"] == label and row["answer_tokens"]]
 
 
 def _evenly(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -53,14 +46,13 @@ def _evenly(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return [rows[place * len(rows) // count] for place in range(count)]
 
 
-def _trial(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, opening: int, max_length: int) -> dict[str, Any]:
-    """On a control prompt the refusal is a template, and what the model said is the help."""
-    refusal = row["target"] if row["label"] == "unsafe" else REFUSALS[0]
-    prompt = prompt_tokens(tokenizer, row["messages"])
+def _trial(row: dict[str, Any], refusal: Sequence[int], opening: int) -> dict[str, Any]:
+    """On a control prompt the refusal is a template, and what the model said is the help. Both answers stand behind
+    what the template writes before one, without a thought."""
     return {
         "prompt_id": row["prompt_id"],
         "label": row["label"],
-        "prompt": cut_left(prompt, max(max_length - opening, 1)),
-        "safe": answer_tokens(tokenizer, refusal)[:opening],
-        "unsafe": answer_tokens(tokenizer, row["answer"])[:opening],
+        "prompt": [*row["prompt_tokens"], *row["target_prefix"]],
+        "safe": list(row["target_tokens"] if row["label"] == "unsafe" else refusal)[:opening],
+        "unsafe": row["answer_tokens"][:opening],
     }

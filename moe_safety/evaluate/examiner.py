@@ -9,18 +9,19 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from moe_safety.batches.answers import ANSWERS_SCHEMA
+from moe_safety.batches.answers import answers_table
 from moe_safety.config import EvaluateConfig
 from moe_safety.evaluate.plan import ANSWERS, LOSSES, ROUTING, TASKS
 from moe_safety.evaluate.shift import read_routing
 from moe_safety.evaluate.subjects import Subject
 from moe_safety.models.answers import answer_losses, make_rows
+from moe_safety.models.chat import Chat
 from moe_safety.models.choosing import avoiding
-from moe_safety.models.generate import Generator
+from moe_safety.models.generate import Generator, Limits
 from moe_safety.models.layout import MoELayout, inspect_model
-from moe_safety.models.load import load_model, load_tokenizer
+from moe_safety.models.load import load_chat, load_model
 
 LOSSES_SCHEMA = pa.schema([("prompt_id", pa.string()), ("loss", pa.float64()), ("answer_tokens", pa.int32())])
 """The losses of a reference answer's tokens, summed."""
@@ -34,12 +35,12 @@ class Examiner:
     settings: EvaluateConfig
     divisible: bool = True
     model: PreTrainedModel = field(init=False)
-    tokenizer: PreTrainedTokenizerBase = field(init=False)
+    chat: Chat = field(init=False)
     layout: MoELayout = field(init=False)
 
     def __post_init__(self) -> None:
         self.model = load_model(self.subject.model, self.settings.gpus_per_replica)
-        self.tokenizer = load_tokenizer(self.subject.model)
+        self.chat = load_chat(self.subject.model)
         self.layout = inspect_model(self.model)
         self.kinds: dict[str, Callable[[pa.Table], pa.Table]] = {
             ANSWERS: self._answer,
@@ -59,15 +60,11 @@ class Examiner:
         return given + (len(rows) * self.settings.max_new_tokens if rows["kind"][0].as_py() == ANSWERS else 0)
 
     def _answer(self, rows: pa.Table) -> pa.Table:
-        generator = Generator(self.model, self.tokenizer, self.settings.max_new_tokens)
+        limits = Limits(self.settings.max_new_tokens, self.settings.max_thinking_tokens)
+        generator = Generator(self.model, self.chat, limits)
         temperatures = [self.settings.temperature] * len(rows)
         answers = generator.answer(rows["tokens"].to_pylist(), temperatures, rows["seed"].to_pylist())
-        columns = {
-            "prompt_id": rows["prompt_id"].combine_chunks(),
-            "answer": [generator.text(answer) for answer in answers],
-            "answer_tokens": [len(answer) for answer in answers],
-        }
-        return pa.table(columns, schema=ANSWERS_SCHEMA)
+        return answers_table(generator, rows["prompt_id"].to_pylist(), answers)
 
     @torch.inference_mode()
     def _weigh(self, rows: pa.Table) -> pa.Table:
@@ -88,4 +85,4 @@ class Examiner:
         from moe_safety.evaluate.harness import solve
 
         (task,) = rows["prompt_id"].to_pylist()
-        return solve(self.model, self.tokenizer, task, self.settings)
+        return solve(self.model, self.chat.tokenizer, task, self.settings)

@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import pyarrow as pa
 
+from moe_safety.batches.encoded import Encoder, tokenizer_digest
 from moe_safety.batches.files import BATCHES
+from moe_safety.batches.respond import encode
 from moe_safety.config import Config, results_only
 from moe_safety.evaluate.harness import check_harness
 from moe_safety.evaluate.plan import ANSWERS, items_of, write_exam
@@ -21,14 +24,18 @@ from moe_safety.identify.places import PROMPTS
 from moe_safety.inputs.sources import digests
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
 from moe_safety.judges import Judge, ask, check_judge, judge_inputs, make_judge
-from moe_safety.models.load import load_tokenizer, skeleton_of
+from moe_safety.models.load import load_chat, skeleton_of, window_of
 from moe_safety.rundir import RunDir, Stage
+
+_TOO_LONG = "the prompt is longer than evaluate.max_length or the model's window"
 
 RESPONSES_SCHEMA = pa.schema(
     [
         *(field for field in EXAM_SCHEMA if field.name != "messages"),
         ("answer", pa.string()),
         ("answer_tokens", pa.int32()),
+        ("ended", pa.bool_()),
+        ("thinking", pa.string()),
         ("verdict", pa.string()),
         ("reason", pa.string()),
         ("votes", pa.map_(pa.string(), pa.string())),
@@ -93,9 +100,10 @@ class Session:
         parts = self.parts(subject)
         tables = [self.run.read_table(parts.table_name(item)) for item in items_of(parts.plan, ANSWERS)]
         answers = {row["prompt_id"]: row for table in tables for row in table.to_pylist()}
-        rows = [row | answers[row["prompt_id"]] for row in self.exam.to_pylist()]
-        verdicts = ask(self.judge, [(row["messages"][-1]["content"], row["answer"]) for row in rows])
-        for row, verdict in zip(rows, verdicts, strict=True):
+        rows = [row | _said(answers.get(row["prompt_id"])) for row in self.exam.to_pylist()]
+        asked = [row for row in rows if row["prompt_id"] in answers]
+        verdicts = ask(self.judge, [(row["messages"][-1]["content"], row["answer"]) for row in asked])
+        for row, verdict in zip(asked, verdicts, strict=True):
             row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
         return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)
 
@@ -128,7 +136,7 @@ class Session:
         settings = results_only(self.config.evaluate)
         # They say which subject is meant.
         named = {name: settings[name] for name in settings if name not in ("model_path", "output_name")}
-        model = {"dtype": self.config.model.dtype}
+        model = self.config.model.identity | {"max_answer": self.config.batches.max_answer}
         return {"seed": self.config.seed, "model": model, "evaluate": named, "judge": results_only(self.config.judge)}
 
     @cached_property
@@ -145,8 +153,7 @@ class Session:
         if not parts.plan.stands(identity):
             write_exam(
                 parts.plan,
-                self.exam,
-                load_tokenizer(subject.model),
+                self._encoded(subject),
                 settings,
                 seed=self.config.seed,
                 routing=settings.routing_prompts > 0 and can_read(skeleton_of(subject.model)),
@@ -154,8 +161,38 @@ class Session:
             )
         return Job(parts.plan, parts, partial(Examiner, subject, settings), settings)
 
+    def _encoded(self, subject: Subject) -> list[dict[str, Any]]:
+        """The exam as the subject's model sees it. Arms share their base's tokenizer, so that is done once."""
+        chat = load_chat(subject.model)
+        digest, window = tokenizer_digest(chat), window_of(subject.model)
+        if (known := self._exams.get(digest)) is not None:
+            return known
+        settings = self.config.evaluate
+        encoder = Encoder(chat, min(settings.max_length, window or settings.max_length), self.config.batches.max_answer)
+        room = settings.max_length if window is None else min(settings.max_length, window - settings.max_new_tokens)
+        rows = []
+        for row in self.exam.to_pylist():
+            encoded = encode(encoder, row | {"target": row["reference"]})
+            fits = {"fits": encoder.fits(encoded), "prompt_fits": len(encoded["prompt_tokens"]) <= room}
+            rows.append(row | encoded | fits)
+        self._exams[digest] = rows
+        return rows
+
+    @cached_property
+    def _exams(self) -> dict[str, list[dict[str, Any]]]:
+        """By tokenizer."""
+        return {}
+
     def _identity(self, subject: Subject) -> str:
         others = {name: digest for name, digest in self._others.items() if name.startswith("task ")}
         settings = [self._settings[name] for name in ("seed", "model", "evaluate")]
         exam = hashlib.sha256(str(self.exam.to_pylist()).encode()).hexdigest()
         return f"{subject.identity} {others} {settings} {exam}"
+
+
+def _said(answer: dict[str, Any] | None) -> dict[str, Any]:
+    """What a model said. A prompt that is too long for it got no answer: it stays among the others, or the longest
+    attacks would vanish."""
+    if answer is None:
+        return {"answer": "", "answer_tokens": 0, "ended": False, "verdict": "unparsed", "reason": _TOO_LONG}
+    return {**answer, "answer_tokens": len(answer["answer_tokens"])}

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moe_safety.errors import InputError
 from moe_safety.jobs import Plan
-from moe_safety.models.encode import prompt_and_answer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -26,27 +22,29 @@ PLAN_SCHEMA = pa.schema(
 )
 
 
-def write_plan(
-    plan: Plan, batches: pq.ParquetFile, tokenizer: PreTrainedTokenizerBase, max_length: int, identity: str
-) -> None:
+def write_plan(plan: Plan, batches: pq.ParquetFile, identity: str) -> None:
     """Batches are read and written one at a time."""
-    plan.write(_items(batches, tokenizer, max_length), PLAN_SCHEMA, identity)
+    plan.write(_items(batches), PLAN_SCHEMA, identity)
 
 
-def _items(batches: pq.ParquetFile, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[pa.Table]:
+def _items(batches: pq.ParquetFile) -> Iterator[pa.Table]:
     for batch_idx, rows in groupby(_rows(batches), key=lambda row: row["batch_idx"]):
-        unsafe = [_encode(row, tokenizer, max_length) for row in rows if row["label"] == "unsafe"]
+        unsafe = [_item_row(row) for row in rows if row["label"] == "unsafe"]
         if not unsafe:
             raise InputError(f"batch {batch_idx} has no unsafe row, whose gradient is wanted", file="batches.parquet")
         yield pa.Table.from_pylist(unsafe, schema=PLAN_SCHEMA)
 
 
 def _rows(batches: pq.ParquetFile) -> Iterator[dict[str, Any]]:
-    columns = ["batch_idx", "prompt_id", "label", "messages", "target"]
+    columns = ["batch_idx", "prompt_id", "label", "prompt_tokens", "target_prefix", "target_tokens"]
     for piece in batches.iter_batches(1000, columns=columns):
         yield from piece.to_pylist()
 
 
-def _encode(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, Any]:
-    prompt, target = prompt_and_answer(tokenizer, row["messages"], row["target"], max_length)
-    return {"batch_idx": row["batch_idx"], "prompt_id": row["prompt_id"], "prompt": prompt, "target": target}
+def _item_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "batch_idx": row["batch_idx"],
+        "prompt_id": row["prompt_id"],
+        "prompt": [*row["prompt_tokens"], *row["target_prefix"]],
+        "target": row["target_tokens"],
+    }

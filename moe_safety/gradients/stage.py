@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from moe_safety.batches.files import BATCHES
+from moe_safety.batches.files import BATCHES, check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.gradients.plan import write_plan
 from moe_safety.gradients.table import EXPERT_GRADIENTS, fold
 from moe_safety.jobs import Job, Parts, Plan, run_job
-from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerprint
+from moe_safety.models.load import check_loadable, model_fingerprint
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 FOLDER = "gradients"
@@ -21,11 +21,7 @@ def gradients(config: Config, *, force: bool = False) -> dict[str, Any]:
     run = RunDir(config.run_dir)
     stage = Stage(
         "gradients",
-        settings={
-            "gradients": results_only(config.gradients),
-            "max_length": config.batches.max_length,
-            "model": {"dtype": config.model.dtype},
-        },
+        settings={"gradients": results_only(config.gradients), "model": config.model.identity},
         reads=(BATCHES,),
         others={"model": model_fingerprint(config.model)},
         folder=FOLDER,
@@ -47,7 +43,8 @@ def _gradients(config: Config, run: RunDir, stage: Stage) -> Outcome:
     identity = f"{stage.settings} {run.digest(BATCHES)} {stage.others}"
     if not plan.stands(identity):
         with run.open_parquet(BATCHES) as batches:
-            write_plan(plan, batches, load_tokenizer(config.model), config.batches.max_length, identity)
+            check_encoding(run, config.model)
+            write_plan(plan, batches, identity)
     parts = Parts(run, FOLDER, plan)
     report = run_job(Job(plan, parts, partial(build_collector, config.model, config.gradients), config.gradients))
     run.write_table(EXPERT_GRADIENTS, fold(parts.tables(), layout))

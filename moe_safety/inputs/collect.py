@@ -135,7 +135,8 @@ class Collector:
         self._labels[id_] = label
         origin.source.prompts[label] += 1
         category = origin.row.category
-        prompt = Prompt(id_, origin.goal, label, attack, category, messages, answer, target, origin.place)
+        ended = None if answer is None else origin.row.ended
+        prompt = Prompt(id_, origin.goal, label, attack, category, messages, answer, ended, target, origin.place)
         self._prompts.append(prompt)
         return True
 

@@ -12,6 +12,10 @@ from moe_safety.inputs.conversation import Message
 Role = Literal["attacks", "benign", "controls"]
 """Under which key of `data` a source stands."""
 
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+_CUT_SHORT = ("length", "max_tokens", "max_new_tokens", "max_output_tokens")
+"""What tools write as the reason why an answer stopped when it ran into a limit."""
+
 ROLES_OF_TURNS = ("system", "user", "assistant")
 
 
@@ -24,6 +28,8 @@ class Row:
     goal: str
     messages: list[Message] = field(default_factory=list)
     answer: str | None = None
+    ended: bool = True
+    """Whether the answer came to its end, and did not run into a limit."""
     target: str | None = None
     category: str | None = None
     attack: str | None = None
@@ -95,6 +101,17 @@ class Record:
         if word not in allowed:
             raise self.error(f"{name} is {value[:30]!r}; here it can be {' or '.join(allowed)}")
         return word
+
+    def ended(self) -> bool:
+        """Whether the recorded answer came to its end: it did, unless `ended` or `finish_reason` says otherwise."""
+        value = self.values.get("ended")
+        if not is_missing(value) and str(value).strip():
+            word = str(value).strip().lower()
+            if word not in _TRUTH:
+                raise self.error(f"ended is {word[:30]!r}, not true or false")
+            return _TRUTH[word]
+        reason = self.text("finish_reason")
+        return reason is None or reason.strip().lower() not in _CUT_SHORT
 
     def category(self, *names: str) -> str | None:
         """The category, which some files give as a number."""

@@ -24,6 +24,7 @@ PROMPTS_SCHEMA = pa.schema(
         ("split", pa.string()),
         ("messages", MESSAGES),
         ("answer", pa.string()),
+        ("answer_ended", pa.bool_()),
         ("target", pa.string()),
         ("source", pa.string()),
     ]
@@ -45,6 +46,8 @@ class Prompt:
     category: str | None
     messages: list[Message]
     answer: str | None
+    answer_ended: bool | None
+    """Whether the recorded answer came to its end; nothing where none is recorded."""
     target: str | None
     source: str
 

@@ -12,7 +12,8 @@ from moe_safety.judges.quoting import Template
 from moe_safety.judges.replies import ReplyReader
 from moe_safety.judges.tokens import Encoder, frame
 from moe_safety.judges.verdict import Exchange, Judge, Verdict
-from moe_safety.models.generate import Generator
+from moe_safety.models.chat import Chat
+from moe_safety.models.generate import Generator, Limits
 
 
 class GenerativeJudge(Judge):
@@ -21,7 +22,7 @@ class GenerativeJudge(Judge):
     def __init__(self, config: GenerativeConfig, key: str) -> None:
         self.batch_size = config.batch_size
         model, tokenizer = load_judge(AutoModelForCausalLM, config, f"{key}.model")
-        self.generator = Generator(model, tokenizer, config.max_new_tokens)
+        self.generator = Generator(model, Chat(tokenizer), Limits(config.max_new_tokens))
         self.reader = ReplyReader(config)
         length = min(config.max_length, tokenizer.model_max_length) - config.max_new_tokens
         with blaming(config.model, f"{key}.template"):
@@ -36,7 +37,7 @@ class GenerativeJudge(Judge):
             group = order[start : start + self.batch_size]
             replies = self.generator.answer([rows[row] for row in group], [0.0] * len(group), [0] * len(group))
             for row, reply in zip(group, replies, strict=True):
-                verdicts[row] = self.reader(self.generator.text(reply))
+                verdicts[row] = self.reader(self.generator.text(reply.tokens))
         return [verdicts[row] for row in range(len(rows))]
 
 

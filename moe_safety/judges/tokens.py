@@ -8,7 +8,6 @@ from transformers import PreTrainedTokenizerBase
 
 from moe_safety.errors import InputError
 from moe_safety.judges.quoting import Segment, Template
-from moe_safety.models.encode import cut_left
 
 _LEAST_ROOM = 8
 
@@ -41,7 +40,7 @@ class Encoder:
         for place, share in zip(quoted, fair_shares([len(rows[place]) for place in quoted], room), strict=True):
             row = rows[place]
             # Where an answer begins, it says most; a prompt is cut as everywhere.
-            rows[place] = cut_left(row, share) if segments[place].quotes == "prompt" else row[:share]
+            rows[place] = row[len(row) - share :] if segments[place].quotes == "prompt" else row[:share]
         return [token for row in rows for token in row]
 
     def _encode(self, segments: Sequence[Segment]) -> list[list[int]]:

@@ -3,50 +3,108 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, StoppingCriteria
 
-from moe_safety.models.encode import end_of_turn, pad_left
+from moe_safety.models.chat import Chat
+from moe_safety.models.encode import pad_left
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to a prompt, as tokens."""
+
+    prefix: list[int]
+    """What stands before the answer: its thinking, and the marks around it."""
+    tokens: list[int]
+    """The answer, without the end-of-turn token."""
+    ended: bool
+    """Whether the model ended it; else it ran into a limit."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many tokens a model may say. Thinking is not counted as part of the answer."""
+
+    answer: int
+    thinking: int = 0
 
 
 class Generator:
     """A model that answers."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.ends = _ends(model, tokenizer)
+    def __init__(self, model: PreTrainedModel, chat: Chat, limits: Limits) -> None:
+        self.model, self.chat, self.limits = model, chat, limits
+        self.ends = _ends(model, chat)
         # Set on the model, or generation would fill in the checkpoint's own sampling defaults.
         model.generation_config = GenerationConfig(
-            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=self.ends, pad_token_id=tokenizer.pad_token_id
+            max_new_tokens=limits.answer + (limits.thinking + len(chat.closes) if self.thinks else 0),
+            do_sample=False,
+            eos_token_id=[end for end in self.ends if end not in self._inside] or None,
+            pad_token_id=chat.tokenizer.pad_token_id,
         )
+
+    @property
+    def thinks(self) -> bool:
+        """Whether something may stand before an answer."""
+        return bool(self.chat.tokenizer.chat_template and self.chat.frame.mark)
 
     @torch.inference_mode()
     def answer(
         self, prompts: Sequence[Sequence[int]], temperatures: Sequence[float], seeds: Sequence[int]
-    ) -> list[list[int]]:
-        """Each prompt's answer as tokens, without the end-of-turn token; temperature 0 is greedy."""
+    ) -> list[Answer]:
+        """Each prompt's answer; temperature 0 is greedy."""
         device = self.model.get_input_embeddings().weight.device
-        padded = pad_left(prompts, self.tokenizer.pad_token_id, device)
+        padded = pad_left(prompts, self.chat.tokenizer.pad_token_id, device)
+        width = padded.input_ids.shape[1]
+        processors: list[LogitsProcessor] = [SeededSampling(temperatures, seeds, device)]
+        criteria: list[StoppingCriteria] = []
+        if self.thinks:
+            progress = _Thinking(self.chat, self.limits, self.ends, width, len(prompts))
+            processors.append(progress)
+            criteria.append(_Enough(progress))
         output = self.model.generate(
             input_ids=padded.input_ids,
             attention_mask=padded.attention_mask,
-            logits_processor=[SeededSampling(temperatures, seeds, device)],
+            logits_processor=processors,
+            stopping_criteria=criteria,
         )
-        return [self._until_end(row) for row in output[:, padded.input_ids.shape[1] :].tolist()]
+        return [self.cut(row) for row in output[:, width:].tolist()]
+
+    def cut(self, said: Sequence[int]) -> Answer:
+        """The answer in what was said, which may go on behind its end."""
+        said = list(said)
+        if not self.thinks:
+            answer = self._until_end(said, self.ends)
+            return Answer([], answer, len(answer) < len(said))
+        # Thinking may hold marks that end a turn elsewhere.
+        whole = self._until_end(said, [end for end in self.ends if end not in self._inside])
+        prefix, rest = self.chat.split(whole)
+        answer = self._until_end(rest, self.ends)
+        ended = len(answer) < len(rest) or len(whole) < len(said)
+        return Answer(prefix, answer[: self.limits.answer], ended and len(answer) <= self.limits.answer)
 
     def text(self, tokens: Sequence[int]) -> str:
-        return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        return self.chat.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
-    def _until_end(self, tokens: list[int]) -> list[int]:
-        return tokens[: next((place for place, token in enumerate(tokens) if token in self.ends), len(tokens))]
+    @cached_property
+    def _inside(self) -> set[int]:
+        """Tokens that may stand inside of thinking, whatever they mean elsewhere."""
+        return set(self.chat.closes) if self.thinks else set()
+
+    @staticmethod
+    def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
+        return tokens[: next((place for place, token in enumerate(tokens) if token in ends), len(tokens))]
 
 
-def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _ends(model: PreTrainedModel, chat: Chat) -> list[int]:
     known = model.generation_config.eos_token_id if model.generation_config else None
     listed = known if isinstance(known, list) else [known]
-    turn = end_of_turn(tokenizer) if tokenizer.chat_template else None
-    return sorted({token for token in [*listed, tokenizer.eos_token_id, turn] if token is not None})
+    turn = chat.end if chat.tokenizer.chat_template else None
+    return sorted({token for token in [*listed, chat.tokenizer.eos_token_id, turn] if token is not None})
 
 
 class SeededSampling(LogitsProcessor):
@@ -63,3 +121,53 @@ class SeededSampling(LogitsProcessor):
                 noise = torch.empty_like(scores[row], dtype=torch.float32).exponential_(generator=source)
                 scores[row] = scores[row].float() / temperature - noise.log()
         return scores
+
+
+class _Thinking(LogitsProcessor):
+    """Follows each row from its thinking to its answer. Where the budget is used up, thinking is closed for the model,
+    so that it still answers."""
+
+    def __init__(self, chat: Chat, limits: Limits, ends: Sequence[int], start: int, rows: int) -> None:
+        self.chat, self.limits, self.ends, self.start = chat, limits, set(ends), start
+        self.mark = chat.tokenizer(chat.frame.mark, add_special_tokens=False).input_ids
+        self.answer_from: list[int | None] = [None] * rows
+        """How many tokens stand before each row's answer; nothing while it thinks."""
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        said = input_ids.shape[1] - self.start
+        closing = self.chat.closes[said - self.limits.thinking :] if said >= self.limits.thinking else []
+        for row in range(len(scores)):
+            if closing and self.answer_from[row] is None and self._thinks(input_ids[row], said):
+                scores[row] = -torch.inf
+                scores[row, closing[0]] = 0.0
+        return scores
+
+    def follow(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        """Which rows are done: as long as they may be, or ended by a mark that could also stand in thinking."""
+        said, done = input_ids.shape[1] - self.start, []
+        for row, tokens in enumerate(input_ids[:, self.start :].tolist()):
+            if self.answer_from[row] is None:
+                if not self._thinks(input_ids[row], said):
+                    self.answer_from[row] = 0
+                elif tokens[-len(self.mark) :] == self.mark:
+                    self.answer_from[row] = said
+            begun = self.answer_from[row]
+            answered = begun is not None and said > begun
+            ended = answered and tokens[-1] in self.ends
+            # Blanks behind the mark are no part of the answer, so a little more is said than is kept.
+            done.append(ended or (begun is not None and said - begun >= self.limits.answer + _BLANKS))
+        return torch.tensor(done, device=input_ids.device)
+
+    def _thinks(self, tokens: torch.Tensor, said: int) -> bool:
+        return self.chat.opening is None or said == 0 or int(tokens[self.start]) == self.chat.opening
+
+
+_BLANKS = 2
+
+
+class _Enough(StoppingCriteria):
+    def __init__(self, thinking: _Thinking) -> None:
+        self.thinking = thinking
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **rest: object) -> torch.Tensor:
+        return self.thinking.follow(input_ids)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from moe_safety.models.chat import Chat
+
 
 def model_path(model: ModelConfig) -> str:
     """The folder or hub id to load; `demo` is built, and a URI fetched, first where it is missing."""
@@ -102,6 +104,21 @@ def dtype_of(model: ModelConfig) -> torch.dtype:
         return getattr(torch, model.dtype)
     config = read_config(model_path(model), revision=model.revision, trust_remote_code=model.trust_remote_code)
     return config.dtype or torch.float32
+
+
+def window_of(model: ModelConfig) -> int | None:
+    """The most tokens that the model takes; nothing where its configuration sets no limit."""
+    from moe_safety.models.skeleton import read_config
+
+    config = read_config(model_path(model), revision=model.revision, trust_remote_code=model.trust_remote_code)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def load_chat(model: ModelConfig) -> Chat:
+    """The tokenizer with its chat template, as the configuration sets it."""
+    from moe_safety.models.chat import Chat
+
+    return Chat(load_tokenizer(model), model.chat_template_kwargs)
 
 
 def skeleton_of(model: ModelConfig) -> PreTrainedModel:

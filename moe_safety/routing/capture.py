@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from moe_safety.batches.files import BATCHES, prompts_digest
+from moe_safety.batches.files import BATCHES, check_encoding, prompts_digest
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.jobs import Job, Parts, Plan, run_job
-from moe_safety.models.load import check_loadable, load_tokenizer, model_fingerprint
+from moe_safety.models.load import check_loadable, model_fingerprint
 from moe_safety.routing.plan import write_plan
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
@@ -44,8 +44,8 @@ def capture_job(config: Config, run: RunDir, place: str = "") -> Job:
         with run.open_parquet(place + BATCHES) as batches:
             if not batches.metadata.num_rows:
                 raise InputError("holds no batch", file=run.path(place + BATCHES))
-            tokenizer = load_tokenizer(config.model)
-            write_plan(plan, batches, tokenizer, config.capture, config.batches.max_length, identity)
+            check_encoding(RunDir(config.run_dir), config.model)
+            write_plan(plan, batches, config.capture, identity)
     build = partial(build_reader, config.model, config.capture.gpus_per_replica)
     return Job(plan, Parts(run, place + FOLDER, plan), build, config.capture)
 
@@ -53,11 +53,7 @@ def capture_job(config: Config, run: RunDir, place: str = "") -> Job:
 def _stage(config: Config, run: RunDir) -> Stage:
     return Stage(
         "capture",
-        settings={
-            "capture": results_only(config.capture),
-            "max_length": config.batches.max_length,
-            "model": {"dtype": config.model.dtype},
-        },
+        settings={"capture": results_only(config.capture), "model": config.model.identity},
         others={"prompts": prompts_digest(run), "model": model_fingerprint(config.model)},
         folder=FOLDER,
     )

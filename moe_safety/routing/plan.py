@@ -1,4 +1,4 @@
-"""The plan of `capture`: prompts with their observed answers as tokens, grouped by length into forward passes."""
+"""The plan of `capture`: prompts with their observed answers, grouped by length into forward passes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +14,6 @@ import pyarrow.parquet as pq
 
 from moe_safety.config import CaptureConfig
 from moe_safety.jobs import Plan, pack, spread
-from moe_safety.models.encode import prompt_and_answer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -31,20 +27,13 @@ PLAN_SCHEMA = pa.schema(
 _ROWS_AT_ONCE = 2000
 
 
-def write_plan(
-    plan: Plan,
-    batches: pq.ParquetFile,
-    tokenizer: PreTrainedTokenizerBase,
-    capture: CaptureConfig,
-    max_length: int,
-    identity: str,
-) -> None:
+def write_plan(plan: Plan, batches: pq.ParquetFile, capture: CaptureConfig, identity: str) -> None:
     """Tokens go through a file, so that memory holds a few bytes of each prompt."""
     with tempfile.TemporaryDirectory() as folder:
-        encoded = Path(folder) / "encoded.arrow"
-        sizes = _encode(encoded, batches, tokenizer, capture, max_length)
+        counted = Path(folder) / "counted.arrow"
+        sizes = _write_counted(counted, batches, capture)
         groups = pack(sizes, capture.max_tokens_per_forward)
-        with pa.memory_map(str(encoded)) as source:
+        with pa.memory_map(str(counted)) as source:
             reader = pa.ipc.open_file(source)
             rows = [reader.get_batch(number) for number in range(reader.num_record_batches)]
             plan.write((_item_rows(rows, item) for item in spread(groups)), PLAN_SCHEMA, identity)
@@ -64,21 +53,15 @@ def _item_rows(batches: Sequence[pa.RecordBatch], item: Sequence[np.ndarray]) ->
     return table.add_column(0, "forward", pa.array(forward)).cast(PLAN_SCHEMA)
 
 
-def _encode(
-    path: Path,
-    batches: pq.ParquetFile,
-    tokenizer: PreTrainedTokenizerBase,
-    capture: CaptureConfig,
-    max_length: int,
-) -> np.ndarray:
+def _write_counted(path: Path, batches: pq.ParquetFile, capture: CaptureConfig) -> np.ndarray:
     """Writes each prompt once, however many batches it stands in; returns the rows' lengths."""
     schema = pa.schema([field for field in PLAN_SCHEMA if field.name != "forward"])
     sizes: list[np.ndarray] = []
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for rows in _unique_rows(batches):
-            encoded = [_encode_row(tokenizer, row, capture.tokens, max_length) for row in rows]
-            writer.write_batch(pa.RecordBatch.from_pylist(encoded, schema=schema))
-            sizes.append(np.array([len(row["tokens"]) for row in encoded], dtype=np.int32))
+            counted = [_counted_row(row, capture.tokens) for row in rows]
+            writer.write_batch(pa.RecordBatch.from_pylist(counted, schema=schema))
+            sizes.append(np.array([len(row["tokens"]) for row in counted], dtype=np.int32))
     return np.concatenate(sizes) if sizes else np.zeros(0, np.int32)
 
 
@@ -86,7 +69,9 @@ def _unique_rows(batches: pq.ParquetFile) -> Iterator[list[dict[str, Any]]]:
     """A prompt's first row; which rows those are is found beforehand from hashes, since ids would fill the memory."""
     first = _first_rows(batches)
     start = 0
-    for batch in batches.iter_batches(_ROWS_AT_ONCE, columns=["prompt_id", "messages", "answer"]):
+    for batch in batches.iter_batches(
+        _ROWS_AT_ONCE, columns=["prompt_id", "prompt_tokens", "answer_prefix", "answer_tokens"]
+    ):
         here = first[start : start + len(batch)]
         start += len(batch)
         if here.any():
@@ -103,18 +88,18 @@ def _first_rows(batches: pq.ParquetFile) -> np.ndarray:
     return first
 
 
-def _encode_row(
-    tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], counted: str, max_length: int
-) -> dict[str, Any]:
-    prompt, answer = prompt_and_answer(tokenizer, row["messages"], row["answer"], max_length)
+def _counted_row(row: dict[str, Any], counted: str) -> dict[str, Any]:
+    """What stands between prompt and answer is seen, and counted as neither."""
+    prompt, answer = row["prompt_tokens"], row["answer_tokens"]
+    before = [*prompt, *row["answer_prefix"]]
     start, end = {
-        "response": (len(prompt), len(prompt) + len(answer)),
+        "response": (len(before), len(before) + len(answer)),
         "prompt": (0, len(prompt)),
-        "all": (0, len(prompt) + len(answer)),
+        "all": (0, len(before) + len(answer)),
     }[counted]
     return {
         "prompt_id": row["prompt_id"],
-        "tokens": prompt + answer,
+        "tokens": [*before, *answer],
         "counted_from": start,
         "counted_to": end,
     }

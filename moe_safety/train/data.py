@@ -1,4 +1,4 @@
-"""The analysis batches as training sees them: whole, in order, with targets as tokens."""
+"""The analysis batches as training sees them: whole, in order, with the tokens that `compose` gave them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from moe_safety.batches.files import BATCHES
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs import pack
 from moe_safety.models.answers import Rows, make_rows
-from moe_safety.models.encode import prompt_and_answer
 from moe_safety.rundir import RunDir
+
+_TARGET = ("prompt_tokens", "target_prefix", "target_tokens")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Example:
     in_batch_idx: int
     label: str
     prompt: list[int]
+    """The tokens before the target: the prompt, and what its template writes before an answer."""
     target: list[int]
     """The tokens to learn; none where the row has no target."""
 
@@ -42,11 +43,6 @@ class Batch:
     weight: float = 1.0
     """How much its loss counts."""
 
-    @property
-    def learned(self) -> int:
-        """Tokens that its loss is the mean over."""
-        return sum(len(example.target) for example in self.examples)
-
     def of(self, label: str) -> list[Example]:
         return [example for example in self.examples if example.label == label]
 
@@ -54,10 +50,9 @@ class Batch:
 class BatchData(Dataset[Example]):
     """`batches.parquet`, row by row; `batch_idx` says which batch each row belongs to."""
 
-    def __init__(self, run: RunDir, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-        columns = ["batch_idx", "in_batch_idx", "prompt_id", "label", "messages", "target"]
+    def __init__(self, run: RunDir) -> None:
+        columns = ["batch_idx", "in_batch_idx", "prompt_id", "label", *_TARGET]
         self._table: pa.Table = run.read_table(BATCHES, columns)
-        self._tokenizer, self._max_length = tokenizer, max_length
         self.batch_idx: list[int] = self._table["batch_idx"].to_pylist()
         self.prompt_ids: list[str] = self._table["prompt_id"].to_pylist()
         if not self.batch_idx:
@@ -68,8 +63,8 @@ class BatchData(Dataset[Example]):
 
     def __getitem__(self, row: int) -> Example:
         (one,) = self._table.slice(row, 1).to_pylist()
-        prompt, target = prompt_and_answer(self._tokenizer, one["messages"], one["target"], self._max_length)
-        return Example(one["batch_idx"], one["in_batch_idx"], one["label"], prompt, target)
+        prompt, prefix, target = (one[name] for name in _TARGET)
+        return Example(one["batch_idx"], one["in_batch_idx"], one["label"], [*prompt, *prefix], target)
 
 
 def check_whole(batch_idx: int, examples: Sequence[Example], size: int) -> None:

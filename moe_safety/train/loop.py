@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Loop:
             shuffle=self.settings.shuffle_batches,
             seed=self.seed,
         )
-        self.sizes = {batch: self.data.batch_idx.count(batch) for batch in set(self.data.batch_idx)}
+        self.sizes = Counter(self.data.batch_idx)
         self.per_step = self.world.size * self.settings.batches_per_worker
         self.steps_per_epoch = math.ceil(len(self.sizes) / self.per_step)
         self.steps = self.epochs * self.steps_per_epoch
@@ -106,12 +107,11 @@ class Loop:
         """This worker's batches of a step; None where it has fewer than others."""
         slots = self.settings.batches_per_worker
         mine = self.sampler.mine()[within * slots : (within + 1) * slots]
-        rows = list(self.sampler)[within * slots : (within + 1) * slots]
         for slot in range(slots):
-            yield self._read(mine[slot], rows[slot]) if slot < len(mine) else None
+            yield self._read(mine[slot]) if slot < len(mine) else None
 
-    def _read(self, batch_idx: int, rows: list[int]) -> Batch:
-        examples = [self.data[row] for row in rows]
+    def _read(self, batch_idx: int) -> Batch:
+        examples = [self.data[row] for row in self.sampler.rows(batch_idx)]
         check_whole(batch_idx, examples, self.sizes[batch_idx])
         return Batch(batch_idx, examples, self.weights.get(batch_idx, 1.0))
 

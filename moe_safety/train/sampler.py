@@ -23,21 +23,33 @@ class BatchPreservingSampler(Sampler[list[int]]):
         for row, batch in enumerate(batch_idx):
             self._rows.setdefault(int(batch), []).append(row)
 
+        self._set_order()
+
     def set_epoch(self, epoch: int) -> None:
         """Each epoch has an order of its own."""
-        self.epoch = epoch
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self._set_order()
 
     def order(self) -> list[int]:
         """All batches in the order of this epoch, the same on every worker."""
-        batches = sorted(self._rows)
-        if not self.shuffle:
-            return batches
-        shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(len(batches))
-        return [batches[place] for place in shuffled]
+        return self._order
+
+    def rows(self, batch: int) -> list[int]:
+        """The rows of a batch, in order."""
+        return self._rows[batch]
+
+    def _set_order(self) -> None:
+        """Once an epoch: a run may have many batches."""
+        self._order = sorted(self._rows)
+        if self.shuffle:
+            shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(len(self._order))
+            self._order = [self._order[place] for place in shuffled]
+        self._mine = self._order[self.rank :: self.world]
 
     def mine(self) -> list[int]:
         """This worker's batches in order."""
-        return self.order()[self.rank :: self.world]
+        return self._mine
 
     def __iter__(self) -> Iterator[list[int]]:
         return (self._rows[batch] for batch in self.mine())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.batches.files import BATCHES
+from moe_safety.batches.files import BATCHES, check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.identify.files import BATCH_MASKS, MASK
@@ -43,12 +43,8 @@ def train(config: Config, *, force: bool = False, selection: str = SELECTION, ar
 
 def training_of(config: Config, selection: str, arm: str) -> Stage:
     """What decides what an arm learns."""
-    settings: dict[str, Any] = {
-        "seed": config.seed,
-        "train": results_only(config.train),
-        "max_length": config.batches.max_length,
-    }
-    settings |= {"model": {"dtype": config.model.dtype}, **_between_rounds(config)}
+    settings: dict[str, Any] = {"seed": config.seed, "train": results_only(config.train)}
+    settings |= {"model": config.model.identity, **_between_rounds(config)}
     if config.train.mode == "selective":
         settings["identify"] = results_only(config.identify)
     return Stage(
@@ -70,6 +66,7 @@ def _between_rounds(config: Config) -> dict[str, Any]:
 
 def _train(config: Config, run: RunDir, arm: str, selection: str) -> Outcome:
     folder, skeleton, layout = f"train/{arm}", skeleton_of(config.model), check_loadable(config.model)
+    check_encoding(run, config.model)
     plan = plan_rounds(config, run, layout, folder, selection, skeleton)
     print_start(config, _batches(run), first_selection(plan), layout, skeleton.num_parameters())
     rounds = list(run_rounds(plan))

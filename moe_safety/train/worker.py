@@ -19,7 +19,7 @@ from moe_safety.models.choosing import routers
 from moe_safety.models.experts.checkpointing import checkpointed
 from moe_safety.models.experts.fused import fused_experts
 from moe_safety.models.experts.selective import Gather, SelectiveExperts, as_they_are, frozen, selective_experts
-from moe_safety.models.load import dtype_of, load_model, load_tokenizer, model_folder
+from moe_safety.models.load import dtype_of, load_model, model_folder
 from moe_safety.models.rotary import fused_rotary
 from moe_safety.models.save import save_model
 from moe_safety.rundir import RunDir
@@ -71,8 +71,7 @@ def _told_in_a_line(failure: Exception, task: Task) -> MoeSafetyError | None:
 def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
     settings, stage = task.config.train, task.config.train.zero_stage
     _forget_peak()
-    tokenizer = load_tokenizer(task.config.model)
-    data = BatchData(run, tokenizer, task.config.batches.max_length)
+    data = BatchData(run)
     with ExitStack() as stack:
         model = _loaded(task, world)
         total = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
@@ -162,6 +161,7 @@ def _phase(task: Task, model: PreTrainedModel, selective: SelectiveExperts | Non
         masks=dict(task.masks),
         masking=settings.masking,
         replay=settings.routing == "replay",
+        labels=settings.labels,
         micro_batch_tokens=settings.micro_batch_tokens,
     )
 

@@ -42,6 +42,7 @@ def attack_rows(shape: Shape, records: Iterator[Record], context: Context) -> It
             goal=goal,
             messages=messages,
             answer=record.text(*shape.answer),
+            ended=record.ended(),
             category=record.category("category"),
             attack=context.attack or shape.attack(record),
             split=record.choice("split", SPLITS),

@@ -36,10 +36,11 @@ def _row(record: Record, context: Context, goal: str) -> Row:
     if context.role == "attacks":
         # Its `target` is the attacker's wish and stays behind.
         answer = record.text("answer")
-        return Row(number, "safe", goal, answer=answer, category=category, split=split)
+        return Row(number, "safe", goal, answer=answer, ended=record.ended(), category=category, split=split)
     answer = record.text("answer", "response")
     target = record.text("target") or answer
     if context.role == "controls":
         # What was answered to the plain request was not answered to its wrapped form.
         return Row(number, "control", goal, target=target, category=category, split=split)
-    return Row(number, "benign", goal, answer=answer, target=target, category=category, split=split)
+    ended = record.ended()
+    return Row(number, "benign", goal, answer=answer, ended=ended, target=target, category=category, split=split)

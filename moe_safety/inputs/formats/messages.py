@@ -34,6 +34,7 @@ def rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]
             goal=goal or messages[-1]["content"],
             messages=messages,
             answer=answer,
+            ended=record.ended(),
             target=target,
             category=record.category("category"),
             attack=_attack(record, context, label),

@@ -80,6 +80,7 @@ def _recipe() -> str:
     """Changes whenever what is built could change: with this package's sources and the libraries below it."""
     digest = hashlib.sha256(f"{version('torch')} {version('transformers')}".encode())
     here = Path(__file__).parent
-    for source in sorted([*here.glob("*.py"), here.parent / "encode.py", here.parent / "experts" / "forward.py"]):
+    below = (here.parent / name for name in ("chat.py", "encode.py", "experts/forward.py"))
+    for source in sorted([*here.glob("*.py"), *below]):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:12]

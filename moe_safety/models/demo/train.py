@@ -6,13 +6,15 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from moe_safety.models.chat import Chat
 from moe_safety.models.demo.language import WRAPPERS, Request, base_behaviour
-from moe_safety.models.encode import answer_tokens, pad_left, prompt_tokens
+from moe_safety.models.encode import pad_left
 
 Behaviour = Callable[[Request, str], str]
 """What the model shall say to a request in a wrapper."""
@@ -30,10 +32,12 @@ class Pupil:
     behaviour: Behaviour = base_behaviour
 
     def encode(self, request: Request, wrapper: str) -> tuple[list[int], list[int]]:
-        return (
-            prompt_tokens(self.tokenizer, WRAPPERS[wrapper](request)),
-            answer_tokens(self.tokenizer, self.behaviour(request, wrapper)),
-        )
+        _, answer = self.chat.answer(self.behaviour(request, wrapper))
+        return self.chat.prompt(WRAPPERS[wrapper](request)), [*answer, self.chat.end]
+
+    @cached_property
+    def chat(self) -> Chat:
+        return Chat(self.tokenizer)
 
     def forward(self, rows: Sequence[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Next-token logits and labels; a label is -100 where nothing is learned."""

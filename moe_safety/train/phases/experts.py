@@ -3,7 +3,7 @@ every parameter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Literal
@@ -17,7 +17,7 @@ from moe_safety.models.choosing import preferring, recording, replaying
 from moe_safety.models.experts.counting import stopping_after_routing
 from moe_safety.models.experts.selective import Pair, SelectiveExperts
 from moe_safety.models.layout import MoELayout
-from moe_safety.train.data import Batch, idle_rows, micro_batches, rows_of
+from moe_safety.train.data import Batch, Example, idle_rows, micro_batches, rows_of
 from moe_safety.train.phases.base import Backward
 
 
@@ -32,33 +32,36 @@ class ExpertPhase:
         masks: dict[int, list[Pair]],
         masking: Literal["gradient", "routing", "union"] = "gradient",
         replay: bool = False,
+        labels: Collection[str] | None = None,
         micro_batch_tokens: int | None = None,
     ) -> None:
-        """`stack` holds what must be undone at the end; `selective` is none where every parameter trains."""
+        """`stack` holds what must be undone at the end; `selective` is none where every parameter trains; `labels` are
+        the kinds of row that are learned, all of them unless given."""
         self.model, self.layout, self.selective = model, layout, selective
         self.masks, self.masking, self.budget = masks, masking, micro_batch_tokens
         self.device = model.get_input_embeddings().weight.device
         everyone = torch.ones(layout.shape, dtype=torch.bool)
         self.preference = stack.enter_context(preferring(model, layout, everyone)) if masking == "routing" else None
-        self.replay = replay
+        self.replay, self.labels = replay, labels
         if replay and selective:
             selective.remember()
 
     def passes(self, batch: Batch | None) -> list[int]:
-        return [len(micro_batches(batch.examples, self.budget))] if batch else [0]
+        return [len(micro_batches(self._learned(batch), self.budget))]
 
     def run(self, batch: Batch | None, passes: Sequence[int], scale: float, backward: Backward) -> float:
         self._set_mask(batch)
-        groups = micro_batches(batch.examples, self.budget) if batch else []
-        if batch and sorted(map(id, chain.from_iterable(groups))) != sorted(map(id, batch.examples)):
+        learned = self._learned(batch)
+        groups = micro_batches(learned, self.budget)
+        if batch and sorted(map(id, chain.from_iterable(groups))) != sorted(map(id, learned)):
             raise RunError(f"the micro-batches of batch {batch.batch_idx} do not hold each of its rows once")
-        total = 0.0
+        tokens, total = sum(len(example.target) for example in learned), 0.0
         for number in range(passes[0]):
             rows = rows_of(groups[number], self.device) if number < len(groups) else idle_rows(self.device)
-            real = batch is not None and number < len(groups) and batch.learned > 0
+            real = number < len(groups) and tokens > 0
             with self._routes(rows):
                 loss = answer_losses(self.model, rows)[0].sum()
-                loss = loss * (batch.weight / batch.learned) if batch and real else loss * 0
+                loss = loss * (batch.weight / tokens) if batch and real else loss * 0
                 backward(loss * scale)
             total += float(loss.detach())
         return total
@@ -67,6 +70,10 @@ class ExpertPhase:
         if self.selective is None:
             return len(self.layout.experts())
         return len(self.selective.experts if self.masking == "union" else self.masks[batch_idx])
+
+    def _learned(self, batch: Batch | None) -> list[Example]:
+        """The rows whose targets are learned."""
+        return [row for row in batch.examples if self.labels is None or row.label in self.labels] if batch else []
 
     def _set_mask(self, batch: Batch | None) -> None:
         """The mask is set anew for each batch, and read back: a mask that nothing reads would freeze nothing."""

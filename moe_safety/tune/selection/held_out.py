@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moe_safety.batches.files import RESPONSES
-from moe_safety.config import BatchesConfig, Config
+from moe_safety.config import Config
 from moe_safety.errors import InputError
 from moe_safety.identify.places import PROMPTS
 from moe_safety.pipeline import run_one
@@ -35,9 +35,8 @@ def capture_held_out(config: Config, run: RunDir) -> RunDir:
     if responses:
         there.write_table(RESPONSES, responses.filter(pc.is_in(responses["prompt_id"], chosen["prompt_id"])))
     # A pair and a wrapped harmless request at a time, so that none is left over.
-    batches = BatchesConfig(
-        batch_size=2, safe_ratio=0.5, control_per_batch=int("control" in labels), max_length=config.batches.max_length
-    )
+    one = {"batch_size": 2, "safe_ratio": 0.5, "benign_per_batch": 0, "control_per_batch": int("control" in labels)}
+    batches = config.batches.model_copy(update={**one, "num_batches": None, "group_by": None})
     own = config.model_copy(update={"run_dir": there.uri, "batches": batches})
     for stage in ("compose", "capture"):
         run_one(stage, own)

@@ -1,0 +1,81 @@
+"""Encoded rows: prompts, answers and targets as the model sees them. Whoever puts prompts together makes them, once;
+every stage after it reads them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from moe_safety.models.chat import Chat
+from moe_safety.models.encode import answer_span
+
+TOKENS = pa.list_(pa.int32())
+
+ENCODED = [
+    pa.field("prompt_tokens", TOKENS),
+    pa.field("answer_prefix", TOKENS),
+    pa.field("answer_tokens", TOKENS),
+    pa.field("target_prefix", TOKENS),
+    pa.field("target_tokens", TOKENS),
+]
+"""A row is the whole prompt, what stands between prompt and answer, and the span of the answer that counts; the same
+for what it shall be answered with. Spans are empty where there is no answer or no target."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Encodes rows, and says which of them are too long. None is cut but behind its answer's span."""
+
+    chat: Chat
+    max_length: int
+    """Of a whole row: the configured length, or the model's window if that is less."""
+    max_answer: int
+
+    def __call__(self, row: Row) -> dict[str, list[int]]:
+        """The row has `messages`, and what is known of `answer` and `target`: their text, whether they ended
+        (`answer_ended`), and their tokens where the model itself said them (`answer_said`)."""
+        found = {"prompt_tokens": self.chat.prompt(row["messages"])}
+        for name in ("answer", "target"):
+            prefix, tokens = self._said(row, name)
+            found |= {f"{name}_prefix": prefix, f"{name}_tokens": tokens}
+        return found
+
+    def fits(self, encoded: Mapping[str, list[int]]) -> bool:
+        """Whether the prompt and the longer of answer and target are no longer than a row may be."""
+        longest = max(len(encoded[f"{name}_prefix"]) + len(encoded[f"{name}_tokens"]) for name in ("answer", "target"))
+        return len(encoded["prompt_tokens"]) + longest <= self.max_length
+
+    def span(self, text: str) -> list[int]:
+        """The span of a text that ended."""
+        return answer_span(self.chat.answer(text)[1], ended=True, end=self.chat.end, at_most=self.max_answer)
+
+    def _said(self, row: Row, name: str) -> tuple[list[int], list[int]]:
+        text, said = row.get(name), row.get(f"{name}_said")
+        if said:
+            prefix, tokens = said["prefix"], said["tokens"]
+        elif text:
+            prefix, tokens = self.chat.answer(text)
+        else:
+            return [], []
+        ended = row.get(f"{name}_ended") is not False
+        return list(prefix), answer_span(tokens, ended=ended, end=self.chat.end, at_most=self.max_answer)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the tokenizer and its template: rows of another one mean nothing to a model."""
+        return tokenizer_digest(self.chat)
+
+
+def tokenizer_digest(chat: Chat) -> str:
+    """A hash of what decides how messages become tokens."""
+    tokenizer = chat.tokenizer
+    decided = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template, chat.settings]
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
