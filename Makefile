@@ -15,8 +15,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/moe-safety demo
 
+# Two workers, each with a Ray of its own: most of a test's time is waiting for processes to start.
 test: setup
-	$(BIN)/pytest -m 'not soak'
+	$(BIN)/pytest -m 'not soak' -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: setup
 	$(BIN)/pytest -m soak --timeout 3600

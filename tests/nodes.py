@@ -74,7 +74,7 @@ def several_nodes(count=3):
 
     from moe_safety.jobs.cluster import connect
 
-    ray.shutdown()  # A session's fixture may have started one.
+    ray.shutdown()  # An earlier test may have started one.
     # Ray reads its token once in a process, so the one that an earlier test has set stays.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # Short, since the paths of Ray's sockets have a limit; its own, or every `ray.init` here would find this cluster.

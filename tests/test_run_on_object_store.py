@@ -44,6 +44,7 @@ def bucket(tmp_path_factory):
         cache = tmp_path_factory.mktemp("cache")
         (cache / "demo").symlink_to(demo)
         environment.setenv("MOE_SAFETY_CACHE", str(cache))
+        ray.shutdown()  # An earlier test may have started one.
         connect()  # Workers take the environment over.
         yield uri
         ray.shutdown()

@@ -47,19 +47,49 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise InputError(error.strerror or "cannot be read", file=path) from None
     except UnicodeDecodeError:
         raise InputError("not valid UTF-8", file=path) from None
-    try:
-        values = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise InputError(f"not valid YAML: {problem}", file=path, row=mark.line + 1 if mark else None) from None
+    values = _parsed(text, file=path)
     if not isinstance(values, dict):
         raise InputError("a configuration is a mapping of keys to values", file=path)
     return values
 
 
+def _parsed(text: str, *, file: object = None, key: str | None = None) -> Any:
+    """The value that the text stands for; `file` or `key` is what an error names."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) if file else None
+        problem = getattr(error, "problem", None) or "cannot be read"
+        raise InputError(
+            f"not valid YAML: {problem}", file=file, row=mark.line + 1 if mark else None, key=key
+        ) from None
+    except ValueError as error:  # Of a tag such as `!!int` before something else.
+        raise InputError(f"not valid YAML: {error}", file=file, key=key) from None
+    except RecursionError:
+        raise InputError("not valid YAML: nested too deeply", file=file, key=key) from None
+
+
+_MOST_VALUES = 100_000
+"""In a configuration, all aliases written out. No honest one comes near; ten lines of aliases of aliases can ask for
+more than fits into memory."""
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `5e-5` as text; here it is the number its writer meant. A key given twice is an error."""
+    """YAML 1.1 reads `5e-5` as text; here it is the number its writer meant. `2024-01-31` is text. A key given twice is
+    an error."""
+
+    # No setting is a date.
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def get_single_node(self) -> yaml.Node | None:
+        # Checked before anything is constructed: merging with `<<` writes aliases out already.
+        node = super().get_single_node()
+        if node is not None:
+            _check_aliases(node, {})
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         # Checked here, where a mapping does not yet hold the keys that `<<` merges into it.
@@ -74,6 +104,23 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _check_aliases(node: yaml.Node, sizes: dict[int, int | None]) -> int:
+    """How many values the node holds with its aliases written out; an error if too many, or if it holds itself.
+    `sizes` keeps what is known, by a node's identity, and null for the nodes that are being counted."""
+    if id(node) not in sizes:
+        sizes[id(node)] = None
+        inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        parts = [] if isinstance(node, yaml.ScalarNode) else inner
+        sizes[id(node)] = 1 + sum(_check_aliases(part, sizes) for part in parts)
+    size = sizes[id(node)]
+    if size is None:
+        raise yaml.constructor.ConstructorError(None, None, "an alias stands inside what it names", node.start_mark)
+    if size > _MOST_VALUES:
+        told = f"its aliases, written out, make more than {_MOST_VALUES} values"
+        raise yaml.constructor.ConstructorError(None, None, told, node.start_mark)
+    return size
+
+
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
@@ -86,12 +133,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise InputError(f"--set takes key.path=value, not '{override}'")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or text
-        raise InputError(f"not valid YAML: {problem}", key=key) from None
-    set_key(values, key, value)
+    set_key(values, key, _parsed(text, key=key))
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,8 @@ from moe_safety.evaluate.subjects import Subject, base_subject, configured_subje
 from moe_safety.judges import check_judge
 from moe_safety.models.load import check_loadable
 from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage
-from moe_safety.rundir.stage import check_not_refused, discard, is_changed
+from moe_safety.rundir.lock import stage_lock
+from moe_safety.rundir.stage import check_not_refused, discard, is_changed, is_up_to_date
 
 
 def evaluate(config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -42,6 +44,36 @@ def evaluate_all(
     on_done: Callable[[Subject, dict[str, Any]], None] = lambda subject, manifest: None,
 ) -> list[dict[str, Any]]:
     """The base first, then the subjects, all examined by one pool of actors. Returns their manifests."""
+    stages = _stages(Session(config, run), [base_subject(config), *subjects])
+    # The first to be examined takes the others along, so none may be in another command's hands.
+    with ExitStack() as locks:
+        first, *others = stages.values()
+        locks.enter_context(_base_lock(run, first, force))
+        for stage in others:
+            locks.enter_context(stage_lock(run, stage.name))
+        return _evaluate_all(config, run, subjects, force=force, on_done=on_done)
+
+
+@contextmanager
+def _base_lock(run: RunDir, stage: Stage, force: bool) -> Iterator[None]:
+    """Held while the base's results are made, or read: several commands may read them at once."""
+    with stage_lock(run, stage.name, shared=True):
+        if not force and is_up_to_date(run, stage):
+            yield
+            return
+    with stage_lock(run, stage.name):
+        yield
+
+
+def _evaluate_all(
+    config: Config,
+    run: RunDir,
+    subjects: Sequence[Subject],
+    *,
+    force: bool,
+    on_done: Callable[[Subject, dict[str, Any]], None],
+) -> list[dict[str, Any]]:
+    """The same under the stages' locks."""
     session, base = Session(config, run), base_subject(config)
     everyone = [base, *subjects]
     stages = _stages(session, everyone)
@@ -64,7 +96,7 @@ def evaluate_all(
     manifests = []
     plain = config.model_dump(mode="json")
     for subject in everyone:
-        manifests.append(run_stage(run, stages[subject.name], plain, partial(body, subject)))
+        manifests.append(run_stage(run, stages[subject.name], plain, partial(body, subject), locked=True))
         on_done(subject, manifests[-1])
     return manifests
 
@@ -109,7 +141,8 @@ def evaluate_beside(config: Config, run: RunDir, subject: Subject) -> dict[str, 
         session.examine([subject])
         return _results_of(session, subject, base)
 
-    run_stage(run, stage, config.model_dump(mode="json"), body)
+    with stage_lock(run, session.stage(base).name, shared=True):
+        run_stage(run, stage, config.model_dump(mode="json"), body)
     return run.read_json(_results(session, subject)[0])
 
 

@@ -29,23 +29,30 @@ BEAT = 10.0
 """Seconds between the changes of a claim."""
 PATIENCE = 6 * BEAT
 """Seconds after which a claim that has not changed is given up for dead."""
+_SHARED = "-shared"
 
 
 @contextmanager
-def lease(run: RunDir, stage: str) -> Iterator[None]:
-    """Held while a stage runs; whoever comes second gets one line."""
+def lease(run: RunDir, stage: str, *, shared: bool = False) -> Iterator[None]:
+    """Held while a stage runs; whoever comes second gets one line. Those that share it do not disturb each other."""
     folder = f"locks/{stage}"
-    for claim in run.names(folder, ".json"):
+    for claim in _hindering(run, folder, shared):
         if _lives(run, stage, claim):
             raise taken(run, stage, _read(run, claim))
         run.delete(claim)
-    own = _Claim(run, f"{folder}/{uuid.uuid4().hex}.json")
+    own = _Claim(run, f"{folder}/{uuid.uuid4().hex}{_SHARED if shared else ''}.json")
     with own:
-        if others := [claim for claim in run.names(folder, ".json") if claim != own.name]:
+        if others := [claim for claim in _hindering(run, folder, shared) if claim != own.name]:
             raise taken(run, stage, _read(run, others[0]))
         yield
         if own.lost:
             raise RunError(f"{run.uri}: another command took `{stage}` over while this one stood still; run it again")
+
+
+def _hindering(run: RunDir, folder: str, shared: bool) -> list[str]:
+    """The claims that one must look at before one goes on."""
+    claims = run.names(folder, ".json")
+    return [claim for claim in claims if not (shared and claim.endswith(f"{_SHARED}.json"))]
 
 
 def identity() -> dict[str, str | int]:

@@ -1,4 +1,4 @@
-"""One writer per stage and arm. The lock goes with its process, however that process ends."""
+"""One writer per stage and arm, or several readers. The lock goes with its process, however that process ends."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from moe_safety.rundir.storage import RunDir, refusals
 
 
 @contextmanager
-def stage_lock(run: RunDir, stage: str) -> Iterator[None]:
-    """Held while a stage runs; a second command on the same stage ends with exit 1.
+def stage_lock(run: RunDir, stage: str, *, shared: bool = False) -> Iterator[None]:
+    """Held while a stage runs; a second command on the same stage ends with exit 1. `shared` is for commands that only
+    read what the stage left, as many as want to.
 
     On a local disk and on NFS the kernel keeps it, so that it is gone with its process; an object store has a lease.
     """
+    stage = stage.replace("/", ".")
     if not run.is_local:
-        with lease(run, stage):
+        with lease(run, stage, shared=shared):
             yield
         return
     path = Path(run.path(f"locks/{stage}.lock"))
@@ -28,7 +30,7 @@ def stage_lock(run: RunDir, stage: str) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(open(path, "a+", encoding="utf-8"))
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
                 raise taken(run, stage, file.read()) from None

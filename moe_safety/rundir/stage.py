@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from moe_safety.errors import InputError
 from moe_safety.rundir.lock import stage_lock
-from moe_safety.rundir.storage import RunDir
+from moe_safety.rundir.storage import Missing, RunDir
 
 _PACKAGES = ("moe-safety", "torch", "transformers", "ray", "deepspeed", "datasets", "pandas", "numpy", "pyarrow")
 
@@ -57,13 +58,15 @@ def run_stage(
     *,
     check: Callable[[], object] = lambda: None,
     force: bool = False,
+    locked: bool = False,
 ) -> dict[str, Any]:
     """Runs `body` unless its outputs stand already, and returns the manifest, whose `skipped` says which it was.
 
     `check` fails where the work cannot be done. It is asked only where there is work, and before anything changes.
+    `locked` says that the caller holds the stage's lock.
     """
     stage = _plain(stage)
-    with stage_lock(run, stage.name.replace("/", ".")):
+    with nullcontext() if locked else stage_lock(run, stage.name):
         inputs = _hash_inputs(run, stage)
         stored = _stored(run, stage.name)
         if stored is not None and not force:
@@ -73,6 +76,7 @@ def run_stage(
         check()
         if force:
             discard(run, stage)
+        run.remove_abandoned()
         manifest = {
             "stage": stage.name,
             "status": "running",
@@ -100,6 +104,14 @@ def check_not_refused(run: RunDir, stage: Stage) -> None:
     stage = _plain(stage)
     if (stored := _stored(run, stage.name)) is not None:
         _refused(run, stage, _hash_inputs(run, stage), stored)
+
+
+def is_up_to_date(run: RunDir, stage: Stage) -> bool:
+    """Whether `run_stage` would skip it."""
+    stage, stored = _plain(stage), _stored(run, stage.name)
+    if stored is None or stored["status"] != "done":
+        return False
+    return _change(stage, _hash_inputs(run, stage), stored) is None and _intact(run, stored["outputs"])
 
 
 def is_changed(run: RunDir, stage: Stage) -> bool:
@@ -135,21 +147,39 @@ def is_finished(run: RunDir, stage: str) -> bool:
 
 def summary_of(run: RunDir, stage: str) -> dict[str, Any]:
     """The stored figures of a finished stage."""
-    if not is_finished(run, stage):
+    stored = _stored(run, stage)
+    if stored is None or stored["status"] != "done":
         raise InputError(f"`{stage}` has not been run yet", file=run.uri)
-    return run.read_json(manifest_name(stage))["summary"]
+    return stored["summary"]
 
 
 def _hash_inputs(run: RunDir, stage: Stage) -> dict[str, str]:
+    hashes = {}
     for name in stage.reads:
-        if not run.exists(name):
-            raise InputError(f"`{stage.name}` needs {name}, which is not there; run the stage before it", file=run.uri)
-    return {name: run.digest(name) for name in stage.reads} | stage.others
+        try:
+            hashes[name] = run.digest(name)
+        except FileNotFoundError:
+            told = f"`{stage.name}` needs {name}, which is not there; run the stage before it"
+            raise InputError(told, file=run.uri) from None
+    return hashes | stage.others
 
 
 def _stored(run: RunDir, stage: str) -> dict[str, Any] | None:
-    name = manifest_name(stage)
-    return run.read_json(name) if run.exists(name) else None
+    return _manifest(run, manifest_name(stage))
+
+
+def _manifest(run: RunDir, name: str) -> dict[str, Any] | None:
+    """Nothing where it is not there: between a look and a reading, another command's `--force` may take it away."""
+    try:
+        return run.read_json(name)
+    except Missing:
+        return None
+
+
+def _manifests(run: RunDir) -> dict[str, dict[str, Any]]:
+    """Those of all stages, by the files' names."""
+    found = {name: _manifest(run, name) for name in run.names("manifests", ".json")}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def _change(stage: Stage, inputs: dict[str, str], stored: dict[str, Any]) -> str | None:
@@ -175,7 +205,10 @@ def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]
 
 
 def _intact(run: RunDir, outputs: dict[str, str]) -> bool:
-    return all(run.exists(name) and run.digest(name) == digest for name, digest in outputs.items())
+    try:
+        return all(run.digest(name) == digest for name, digest in outputs.items())
+    except FileNotFoundError:
+        return False
 
 
 def discard(run: RunDir, stage: Stage) -> None:
@@ -198,8 +231,7 @@ def discard(run: RunDir, stage: Stage) -> None:
 
 def discard_all(run: RunDir, prefix: str) -> None:
     """Deletes what all stages left whose names begin so."""
-    for name in run.names("manifests", ".json"):
-        stored = run.read_json(name)
+    for name, stored in _manifests(run).items():
         if stored["stage"].startswith(prefix):
             run.delete(name)
             for output in stored.get("outputs", {}):
@@ -208,8 +240,8 @@ def discard_all(run: RunDir, prefix: str) -> None:
 
 def _collect(run: RunDir) -> None:
     """`manifest.json`: all stages in one file, for people; made anew from the stages' own each time."""
-    stages = [run.read_json(name) for name in run.names("manifests", ".json")]
-    run.write_json("manifest.json", {one["stage"]: one for one in sorted(stages, key=lambda one: one["started"])})
+    stages = sorted(_manifests(run).values(), key=lambda one: one["started"])
+    run.write_json("manifest.json", {one["stage"]: one for one in stages})
 
 
 def _versions() -> dict[str, str]:

@@ -7,9 +7,8 @@ import json
 import math
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,14 @@ from safetensors import SafetensorError
 
 from moe_safety.config import without_secrets
 from moe_safety.errors import InputError, RunError
+from moe_safety.rundir.halves import half_written, remove_abandoned
 from moe_safety.rundir.parquet import open_parquet
 
 _CHUNK = 1 << 22
+
+
+class Missing(InputError):
+    """A file that another stage left, and that is not there, or no longer."""
 
 
 class RunDir:
@@ -65,8 +69,10 @@ class RunDir:
         )
 
     def delete(self, name: str) -> None:
-        if self.exists(name):
-            self.filesystem.delete_file(self.path(name))
+        # Another command may do the same.
+        with suppress(FileNotFoundError):
+            if self.exists(name):
+                self.filesystem.delete_file(self.path(name))
 
     def files(self, folder: str) -> list[str]:
         """Every file below `folder`, as names inside the run directory, sorted."""
@@ -120,6 +126,8 @@ class RunDir:
     def read_json(self, name: str) -> Any:
         try:
             return json.loads(self.read_bytes(name))
+        except FileNotFoundError:
+            raise Missing("is not there; another command may be doing that stage again", file=self.path(name)) from None
         except ValueError:
             raise InputError("is not JSON", file=self.path(name)) from None
 
@@ -152,17 +160,14 @@ class RunDir:
         """A local file to fill. It becomes `name` when the block ends well, and vanishes when it does not."""
         target = self.path(name)
         with refusals(target, "; nothing was overwritten"):
-            if self.is_local:
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                filled = f"{os.path.dirname(target)}/.{os.path.basename(target)}.{uuid.uuid4().hex}.tmp"
-            else:
-                handle, filled = tempfile.mkstemp()
-                os.close(handle)
-            try:
+            with half_written(target) if self.is_local else _scratch() as filled:
                 yield filled
                 self._put(filled, target)
-            finally:
-                Path(filled).unlink(missing_ok=True)
+
+    def remove_abandoned(self) -> None:
+        """Deletes what writers left that were killed."""
+        if self.is_local:
+            remove_abandoned(self.root)
 
     def _put(self, filled: str, target: str) -> None:
         if self.is_local:
@@ -192,6 +197,17 @@ def _measured(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_measured(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A file on a local disk, for what goes elsewhere."""
+    handle, path = tempfile.mkstemp()
+    os.close(handle)
+    try:
+        yield path
+    finally:
+        os.unlink(path)
 
 
 def open_uri(uri: str, key: str) -> tuple[fs.FileSystem, str]:

@@ -1,3 +1,4 @@
+import re
 import textwrap
 from pathlib import Path
 
@@ -146,3 +147,39 @@ def test_local_places_are_told_from_the_root(tmp_path, monkeypatch):
     assert (config.run_dir, config.model.name) == (str(tmp_path / "runs/one"), str(tmp_path / "model"))
     for place in ("s3://bucket/run?region=eu-central-1", "demo"):
         assert load_config(here / "configs/demo.yaml", [f"model.name={place}"]).model.name == place
+
+
+@pytest.mark.parametrize("value", ["2024-13-45", "2024-01-31", "!!timestamp 2024-13-45", "!!int zorp"])
+def test_what_is_no_number_is_said_in_a_line(config_file, value):
+    with pytest.raises(InputError, match="seed: "):
+        load_config(config_file, [f"seed={value}"])
+    text = config_file.read_text()
+    config_file.write_text(f"{text}\nseed: {value}\n")
+    with pytest.raises(InputError, match=re.escape(str(config_file))):
+        load_config(config_file)
+
+
+@pytest.mark.parametrize(
+    ("first", "line"),
+    [
+        ("{x: 1}", "{{p: *a{0}, q: *a{0}}}"),
+        ("[x]", "[*a{0}, *a{0}]"),
+        ("{x: 1}", "{{<<: [*a{0}, *a{0}]}}"),
+    ],
+    ids=["mapping", "list", "merged"],
+)
+def test_aliases_that_write_out_to_more_than_memory_holds_are_refused(tmp_path, first, line):
+    path = tmp_path / "c.yaml"
+    path.write_text("\n".join([f"a0: &a0 {first}", *(f"a{n}: &a{n} {line.format(n - 1)}" for n in range(1, 40))]))
+    with pytest.raises(InputError, match="its aliases, written out, make more than 100000 values"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [("&a [*a]", "an alias stands inside what it names"), ("[" * 5000 + "]" * 5000, "nested too deeply")],
+    ids=["itself", "deep"],
+)
+def test_values_without_end_are_refused(config_file, value, complaint):
+    with pytest.raises(InputError, match=f"seed: not valid YAML: {complaint}"):
+        load_config(config_file, [f"seed={value}"])

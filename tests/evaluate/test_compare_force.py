@@ -4,21 +4,21 @@ import shutil
 
 import pytest
 
-from moe_safety.config import load_config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.compare import compare
 from moe_safety.evaluate.stage import evaluate_all
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
+from tests.demo import demo
 from tests.judges import handmade
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
-FLAGS = ["data.max_samples=60", "train.num_epochs=1", "evaluate.routing_prompts=0", "evaluate.reidentify=false"]
+FLAGS = ["train.num_epochs=1", "evaluate.routing_prompts=0", "evaluate.reidentify=false"]
 
 
 def configuration(folder, *more, arms="[base, random, selective-routing]"):
-    return load_config("configs/demo.yaml", [f"run_dir={folder}", *FLAGS, f"compare.arms={arms}", *more])
+    return demo(folder, *FLAGS, f"compare.arms={arms}", *more)
 
 
 @pytest.fixture(scope="module")

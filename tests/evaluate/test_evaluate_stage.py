@@ -33,17 +33,18 @@ from moe_safety.models.layout import inspect_model
 from moe_safety.models.load import load_model, load_tokenizer, model_fingerprint, model_folder
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
+from tests.demo import demo_flags
 from tests.evaluate.schema import check_comparison
 from tests.judges import handmade
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
 ARMS = ["base", "selective-routing", "selective-routing+router", "random", "steering"]
-FLAGS = ["data.max_samples=60", "train.num_epochs=1", "evaluate.routing_prompts=4"]
+FLAGS = ["train.num_epochs=1", "evaluate.routing_prompts=4"]
 
 
 def flags_of(folder, *more, arms=ARMS):
-    return [f"run_dir={folder}", *FLAGS, f"compare.arms=[{', '.join(arms)}]", *more]
+    return [*demo_flags(folder), *FLAGS, f"compare.arms=[{', '.join(arms)}]", *more]
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,16 @@
 import json
 import multiprocessing
+import os
+import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from moe_safety.errors import InputError, RunError
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage, summary_of
 from moe_safety.rundir.lock import stage_lock
+from moe_safety.rundir.stage import manifest_name
 
 
 @pytest.fixture
@@ -173,3 +177,59 @@ def test_a_run_directory_that_cannot_be_made_is_one_line(tmp_path):
     run = RunDir(str(tmp_path / "file" / "run"))
     with pytest.raises(RunError, match=r"locks/one.lock: Not a directory$"):
         run_stage(run, Stage("one", settings={}), {}, lambda: Outcome((), {}))
+
+
+def test_several_read_what_a_stage_left_while_nobody_writes_it(run):
+    with stage_lock(run, "one", shared=True), stage_lock(run, "one", shared=True):
+        with pytest.raises(RunError, match="`one` is being run already"):
+            run_stage(run, Stage("one", {}), {}, Body(run))
+    with stage_lock(run, "one"), pytest.raises(RunError, match="`one` is being run already"), _shared(run):
+        pytest.fail("read while it is written")
+
+
+def _shared(run):
+    return stage_lock(run, "one", shared=True)
+
+
+def test_manifests_that_vanish_while_they_are_read(run, monkeypatch):
+    """As another command's `--force` makes them do, between a look at the folder and the reading."""
+    run_stage(run, Stage("one", {}), {}, Body(run))
+    run_stage(run, Stage("two", {}), {}, Body(run))
+    names = RunDir.names
+
+    def looks(self, folder, suffix=""):
+        found = names(self, folder, suffix)
+        self.delete(manifest_name("one"))
+        return found
+
+    monkeypatch.setattr(RunDir, "names", looks)
+    monkeypatch.setattr(RunDir, "exists", lambda self, name: True)
+    run_stage(run, Stage("three", {}), {}, Body(run))
+    assert set(run.read_json("manifest.json")) == {"two", "three"}
+    assert not is_finished(run, "one")
+    with pytest.raises(InputError, match="`one` has not been run yet"):
+        summary_of(run, "one")
+    with pytest.raises(InputError, match=r"manifests/one.json: is not there; another command may be doing"):
+        run.read_json(manifest_name("one"))
+    with pytest.raises(InputError, match=r"`four` needs gone.txt, which is not there"):
+        run_stage(run, Stage("four", {}, ("gone.txt",)), {}, Body(run))
+
+
+def _die_while_writing(uri):
+    run = RunDir(uri)
+    with run.writing("deep/table.parquet") as path:
+        Path(path).write_bytes(b"half of it")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_writer_left_is_deleted_and_what_another_writes_is_not(run, tmp_path):
+    writer = multiprocessing.get_context("spawn").Process(target=_die_while_writing, args=(str(tmp_path),))
+    writer.start()
+    writer.join()
+    assert len(list((tmp_path / "deep").iterdir())) == 1
+    with run.writing("deep/other.parquet") as path:
+        Path(path).write_bytes(b"all of it")
+        run_stage(run, Stage("one", {}), {}, Body(run))
+        assert [str(file) for file in (tmp_path / "deep").iterdir()] == [path]
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["other.parquet"]
+    assert run.read_bytes("deep/other.parquet") == b"all of it"

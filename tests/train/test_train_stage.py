@@ -25,6 +25,7 @@ from moe_safety.models.load import check_loadable, model_folder
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from moe_safety.train.stage import train
+from tests.demo import demo
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -58,7 +59,7 @@ def identified(composed, tmp_path_factory):
     """A run directory with a selection by routing, to copy."""
     folder = tmp_path_factory.mktemp("identified") / "run"
     shutil.copytree(composed, folder)
-    config = load_config("configs/demo.yaml", [f"run_dir={folder}", "data.max_samples=60"])
+    config = demo(folder)
     for stage in ("capture", "gradients", "identify"):
         run_one(stage, config)
     return folder
@@ -70,7 +71,7 @@ def arm(identified, tmp_path):
 
     def make(*flags, name="run"):
         shutil.copytree(identified, tmp_path / name)
-        return load_config("configs/demo.yaml", [f"run_dir={tmp_path / name}", "data.max_samples=60", *flags])
+        return demo(tmp_path / name, *flags)
 
     return make
 

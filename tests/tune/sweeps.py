@@ -9,10 +9,16 @@ from moe_safety.config.sweep import Sweep
 from moe_safety.config.sweepfile import load_sweep
 from moe_safety.rundir import RunDir
 from moe_safety.tune.records import Record, Records
+from tests.demo import REPLICAS
 
 SPACE = {"identify.top_k": {"integer": [2, 12]}, "train.masking": {"choice": ["gradient", "union"]}}
 
-SMALL = {"data.max_samples": 60, "identify.method": "routing", "identify.bootstrap_rounds": 20, "evaluate.prompts": 6}
+SMALL = REPLICAS | {
+    "data.max_samples": 60,
+    "identify.method": "routing",
+    "identify.bootstrap_rounds": 20,
+    "evaluate.prompts": 6,
+}
 
 
 def sweep_of(kind="training", **settings):

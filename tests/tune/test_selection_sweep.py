@@ -20,6 +20,7 @@ from moe_safety.tune.records import Records
 from moe_safety.tune.selection.ground import read_ground
 from moe_safety.tune.selection.held_out import capture_held_out
 from moe_safety.tune.stage import tune
+from tests.demo import REPLICAS
 
 METHODS = [{"method": "routing", "score": "risk_diff"}, {"method": "gradient", "score": "gradient"}]
 SWEEP = {
@@ -40,7 +41,7 @@ def file(composed, tmp_path_factory, ray_here):
     shutil.copytree(composed, folder / "run")
     given = {
         "base": str(Path("configs/demo.yaml").resolve()),
-        "set": {"run_dir": str(folder / "run"), "data.max_samples": 60},
+        "set": {"run_dir": str(folder / "run"), "data.max_samples": 60, **REPLICAS},
         "sweep": SWEEP,
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(given))
