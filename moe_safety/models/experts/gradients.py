@@ -86,8 +86,7 @@ def gradient_magnitudes(
             with ExitStack() as inner:
                 if number == len(micro_batches) - 1:
                     inner.enter_context(_reduced_on_arrival(parameters, found))
-                received = torch.ones_like(rows.input_ids) if rows.attention_mask is None else rows.attention_mask
-                counts = inner.enter_context(counting(model, received.bool(), layout))
+                counts = inner.enter_context(counting(model, rows.real, layout))
                 losses, _ = answer_losses(model, rows)
                 # Counted in the forward pass; checkpointing runs it again in the backward one.
                 found.tokens += counts.counts().sum(dim=0).cpu()
