@@ -50,6 +50,9 @@ def metadata(config: Config, run: RunDir, layout: MoELayout, arm: str, rounds: S
         "total_params": outcomes[0]["total_params"],
         "trainable_ratio": trainable / outcomes[0]["total_params"],
         "router_params": max((one["router"]["trainable_params"] for one in _with_router(rounds)), default=0),
+        "router_rounding_per_round": {
+            str(each.number): each.outcomes["router"]["rounding"] for each in rounds if "router" in each.outcomes
+        },
         "identified_experts_per_round": {
             str(each.number): [list(pair) for pair in each.selection.experts] if each.selection else []
             for each in rounds
