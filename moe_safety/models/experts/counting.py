@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from moe_safety import checks
 from moe_safety.models.adopt import adopted
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.families import family_of
@@ -127,6 +128,10 @@ def count_routing(
 
     Padding may stand on either side and is never counted, whatever `counted` says of it.
     """
+    checks.a_model(model)
+    checks.token_ids(input_ids, "input_ids", model)
+    checks.mask(attention_mask, "attention_mask", input_ids)
+    checks.mask(counted, "counted", input_ids)
     with adopted(model):
         return run_counting(model, input_ids, attention_mask, counted.bool() & attention_mask.bool()).counts()
 
