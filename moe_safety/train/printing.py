@@ -61,5 +61,5 @@ def print_rounding(found: Mapping[str, Any]) -> None:
         print(
             f"  warning: the router phase's learning rates sum to {found['summed_rate']:.1e}, less than half a last "
             f"bit of {found['stuck'] / found['elements']:.0%} of the routers' elements in {found['dtype']}, which "
-            "therefore stay as they are; raise train.router.lr, or set model.dtype: float32"
+            "therefore mostly stay as they are; raise train.router.lr, or set model.dtype: float32"
         )
