@@ -14,3 +14,5 @@ class CaptureConfig(ModelJob):
     """Tokens that are counted: of the observed answer, of the prompt, or of both."""
     max_tokens_per_forward: int = Field(16384, ge=1)
     """Tokens of one forward pass, padding included; fixes how prompts are packed."""
+    per_token: bool = False
+    """Keep also each token's experts, in `routing_tokens/`: some gigabytes for thousands of prompts."""

@@ -28,7 +28,8 @@ DEEPSPEED_OURS = {
 class RouterConfig(Section):
     enabled: bool = False
     """After each expert phase, train the routers to treat unsafe prompts as they treat safe ones."""
-    lr: float = Field(1e-6, gt=0)
+    lr: float = Field(1e-4, gt=0)
+    """Far smaller ones are rounded away where the model is kept in bfloat16."""
     kl: KL = "forward"
     """Divergence between the mean routing of safe prompts, the target, and that of unsafe ones: KL(target || now), the
     `reverse`, or the mean of both."""

@@ -60,7 +60,9 @@ def reidentify(config: Config, run: RunDir, subject: Subject, folder: str) -> di
 def _nested(config: Config, run: RunDir, subject: Subject, folder: str) -> Config:
     for name in (PROMPTS, BATCHES):
         run.write_bytes(f"{folder}/{name}", run.read_bytes(name))
-    return by_routing(config).model_copy(update={"run_dir": run.uri_of(folder), "model": subject.model})
+    counts_alone = config.capture.model_copy(update={"per_token": False})
+    own = {"run_dir": run.uri_of(folder), "model": subject.model, "capture": counts_alone}
+    return by_routing(config).model_copy(update=own)
 
 
 def _highest(run: RunDir, table: str) -> float | None:

@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from moe_safety.gradients.table import EXPERT_GRADIENTS
 from moe_safety.identify.files import BATCH_MASKS, BATCH_RISK, MASK, RISK
-from moe_safety.identify.risk import identify_unsafe_experts
 from moe_safety.identify.selection import Selection
 from moe_safety.rundir import RunDir
 
@@ -43,14 +41,6 @@ def global_selection(run: RunDir, selection: Selection) -> dict[str, Any]:
         "global_unsafe_experts": list(selection.experts),
         "expert_mask": _mask(run, MASK),
     }
-
-
-def gradients_by_round(run: RunDir, top_k: int) -> dict[int, dict[str, Any]]:
-    """What `gradients` found before any training, as the first round."""
-    table = run.read_table(EXPERT_GRADIENTS).to_pandas()
-    ranked = identify_unsafe_experts(table, None, len(table), score="gradient")
-    gradient = table.set_index(["layer", "expert"])["gradient"]
-    return {1: {"experts": ranked[:top_k], "gradients": {expert: float(gradient[expert]) for expert in ranked}}}
 
 
 def _mask(run: RunDir, name: str) -> np.ndarray:

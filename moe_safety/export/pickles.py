@@ -8,8 +8,10 @@ from typing import Any
 
 from moe_safety.batches.files import BATCHES
 from moe_safety.errors import InputError
-from moe_safety.export.batches import batch_data_list, read_counts, sft_dataset
-from moe_safety.export.experts import batch_selections, global_selection, gradients_by_round, risk_tables
+from moe_safety.export.batches import batch_data_list, sft_dataset
+from moe_safety.export.captured import read_captured
+from moe_safety.export.experts import batch_selections, global_selection, risk_tables
+from moe_safety.export.gradients import arm_by_gradient, gradients_by_round
 from moe_safety.identify.inputs import captured_digest
 from moe_safety.identify.selection import read_selection
 from moe_safety.rundir import RunDir, is_finished, summary_of
@@ -39,24 +41,26 @@ def _files(run: RunDir) -> Files:
     does not belong together is refused before the first file."""
     has_gradients = is_finished(run, "gradients")
     has_routing = is_finished(run, "capture") or not has_gradients
+    arm = arm_by_gradient(run) if has_gradients else None
     if has_gradients:
-        _check_gradients(run)
+        for stage in ("gradients", *([f"train/{arm}"] if arm else [])):
+            _check_batches(run, stage)
     if has_routing:
         _check_routing(run)
         yield from _routing_files(run)
     else:
         print("export: nothing of routing, because `capture` has not been run")
     if has_gradients:
-        yield "expert_gradients.pkl", gradients_by_round(run, _top_k(run))
+        yield "expert_gradients.pkl", gradients_by_round(run, _top_k(run), arm)
     else:
         print("export: no expert_gradients.pkl, because `gradients` has not been run")
 
 
-def _check_gradients(run: RunDir) -> None:
-    """They must be of the batches that stand beside them."""
-    read = run.read_json(manifest_name("gradients"))["inputs"]
+def _check_batches(run: RunDir, stage: str) -> None:
+    """What a stage left must be of the batches that stand beside it."""
+    read = run.read_json(manifest_name(stage))["inputs"]
     if run.exists(BATCHES) and read[BATCHES] != run.digest(BATCHES):
-        raise InputError("`gradients` was run on other batches; run it again", file=run.uri)
+        raise InputError(f"`{stage}` was run on other batches; run it again", file=run.uri)
 
 
 def _check_routing(run: RunDir) -> None:
@@ -77,8 +81,10 @@ def _routing_files(run: RunDir) -> Files:
     config, composed = (run.read_json(manifest_name(stage))["config"] for stage in ("identify", "compose"))
     model = config["model"]["name"].replace("/", "--")
     selection = read_selection(run)
-    counts, layout = read_counts(run)
-    batches = batch_data_list(run, counts)
+    captured = read_captured(run)
+    if not captured.by_token:
+        print("export: no routing of single tokens, because `capture` was run without capture.per_token")
+    batches, layout = batch_data_list(run, captured), captured.layout
     top_k = layout.layers[0].top_k
     risk, per_batch = risk_tables(run, selection), batch_selections(run, selection)
     yield (

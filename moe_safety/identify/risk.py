@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from moe_safety import checks
 from moe_safety.errors import InputError
 from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.places import BENIGN, CONTROL, LABELS, SAFE, UNSAFE
@@ -37,14 +38,20 @@ def calculate_risk_diff_per_batch(
     `counts` is [prompts, MoE layers, experts] and `tokens` [prompts]. A side without a counted token has `n` 0 and no
     rate: rate and difference are then NaN (null in Parquet), and nowhere else. Benign and control prompts are left out.
     """
-    counts, tokens, label = np.asarray(counts), np.asarray(tokens), _codes(labels)
-    if counts.ndim != 3 or not len(counts) == len(tokens) == len(label):
-        raise InputError(
-            f"counts {counts.shape}, tokens {tokens.shape} and {len(label)} labels are not of the same prompts"
-        )
+    counts = checks.counts_array(counts, "counts", "prompts, MoE layers, experts")
+    tokens = checks.counts_array(tokens, "tokens", "prompts")
+    label = _codes(labels)
+    for name, given in (("tokens", tokens), ("labels", label)):
+        complaint = f"is of {len(given)} prompts, and counts of {len(counts)}: they are not of the same prompts"
+        checks.require(len(given) == len(counts), name, complaint)
+    most = counts.reshape(len(counts), -1).max(axis=1, initial=0)
+    checks.require((most <= tokens).all(), "counts", "holds more tokens of a prompt than were counted of it")
+    if layout is not None:
+        _check_layout(layout)
     experts = Experts.of_layout(layout) if layout else Experts.of_shape(*counts.shape[1:])
     if experts.shape != counts.shape[1:]:
-        raise InputError(f"counts of {counts.shape[1:]} layers and experts do not fit the layout's {experts.shape}")
+        complaint = f"{counts.shape[1:]} layers and experts do not fit the layout's {experts.shape}"
+        raise InputError(complaint, key="counts")
     values = np.column_stack([tokens, counts.reshape(len(counts), -1)[:, experts.flat]])
     sums = Sums(np.stack([values[label == code].sum(axis=0, keepdims=True) for code in range(len(LABELS))], axis=1))
     return frame(experts, risk_columns(sums))
@@ -53,12 +60,16 @@ def calculate_risk_diff_per_batch(
 def aggregate_batch_risk_diffs(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The tables of batches as one: rates and `risk_diff` pooled over all tokens, beside `risk_diff_mean` and
     `risk_diff_std` over the batches that have a difference (the deviation is NaN where fewer than two have)."""
-    if not tables:
-        raise InputError("there is no batch to aggregate")
+    checks.require(
+        isinstance(tables, list | tuple), "tables", f"is a {type(tables).__name__}, and not a list of tables"
+    )
+    checks.require(tables, "tables", "holds no batch to aggregate")
+    for number, table in enumerate(tables):
+        checks.table(table, f"tables, number {number}", RISK_COLUMNS)
     tables = [table.sort_values(["layer", "expert"]) for table in tables]
     pairs = tables[0][["layer", "expert"]].to_numpy()
     if any(not np.array_equal(table[["layer", "expert"]].to_numpy(), pairs) for table in tables):
-        raise InputError("the tables of the batches are not about the same experts")
+        raise InputError("are not about the same experts", key="tables")
     values = np.zeros((len(tables), len(LABELS), 1 + len(pairs)), np.int64)
     for batch, table in zip(values, tables, strict=True):
         for code in (SAFE, UNSAFE):
@@ -74,11 +85,14 @@ def identify_unsafe_experts(
 
     The rows may stand in any order; an expert whose score is undefined is never chosen.
     """
-    if score not in table:
-        raise InputError(f"the table has no column '{score}'")
+    checks.table(table, "table", ("layer", "expert", score))
+    checks.require(pd.api.types.is_numeric_dtype(table[score]), "table", f"holds what is no number in '{score}'")
+    if threshold is not None:
+        checks.real_number(threshold, "threshold")
+    checks.whole_number(top_k, "top_k")
     ordered = table.sort_values(["layer", "expert"])
     if ordered.duplicated(["layer", "expert"]).any():
-        raise InputError("an expert stands in more than one row; aggregate the batches first")
+        raise InputError("has an expert in more than one row; aggregate the batches first", key="table")
     (chosen,) = Rule(threshold, top_k).choose(ordered[score].to_numpy(np.float64, na_value=np.nan)[None])
     best = ordered.iloc[chosen]
     return list(zip(best["layer"].tolist(), best["expert"].tolist(), strict=True))
@@ -86,8 +100,14 @@ def identify_unsafe_experts(
 
 def create_expert_mask(layout: MoELayout, experts: Sequence[Pair]) -> np.ndarray:
     """Where these experts stand, as bool [MoE layers, experts of the largest]."""
+    _check_layout(layout)
     known = Experts.of_layout(layout)
-    return known.matrix(known.members([experts])[0], False)
+    return known.matrix(known.members([checks.pairs(experts)])[0], False)
+
+
+def _check_layout(layout: object) -> None:
+    complaint = f"is a {type(layout).__name__}, and not what inspect_model returns"
+    checks.require(isinstance(layout, MoELayout), "layout", complaint)
 
 
 def difference(sums: Sums, more: int = UNSAFE, less: int = SAFE) -> np.ndarray:
@@ -133,7 +153,9 @@ def _rate(sums: Sums, label: int) -> np.ndarray:
 
 
 def _codes(labels: Sequence[str]) -> np.ndarray:
+    complaint = f"is a {type(labels).__name__}, and not a list of labels"
+    checks.require(isinstance(labels, Iterable) and not isinstance(labels, str), "labels", complaint)
     unknown = next((label for label in labels if label not in LABELS), None)
     if unknown is not None:
-        raise InputError(f"unknown label {unknown!r}; known are {', '.join(LABELS)}")
+        raise InputError(f"unknown label {unknown!r}; known are {', '.join(LABELS)}", key="labels")
     return np.array([LABELS.index(label) for label in labels], dtype=np.int64)

@@ -32,7 +32,7 @@ def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
         forget_attempts(job.parts)
     resources = jobs[0].resources
     gpus = gpus_per_replica(resources)
-    works = [Work(job.plan.name, job.parts.folder, job.build) for job in jobs]
+    works = [Work(job.plan.name, (job.parts.folder, *job.parts.beside), job.build) for job in jobs]
     results = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
         Actor,
         fn_constructor_args=(jobs[0].plan.run, works, resources.item_timeout),
@@ -61,7 +61,7 @@ class Work:
     """A job as actors need it."""
 
     plan: str
-    folder: str
+    folders: tuple[str, ...]
     build: Callable[[], Handler]
 
 
@@ -71,8 +71,7 @@ class Actor:
     def __init__(self, run: RunDir, works: Sequence[Work], item_timeout: float | None) -> None:
         # Work is spread by replicas; one thread each keeps sums, and so results, the same on any machine.
         torch.set_num_threads(1)
-        plans = [Plan(run, work.plan) for work in works]
-        self.parts = [Parts(run, work.folder, plan) for work, plan in zip(works, plans, strict=True)]
+        self.parts = [Parts(run, work.folders[0], Plan(run, work.plan), *work.folders[1:]) for work in works]
         self.builds = [work.build for work in works]
         self.item_timeout = item_timeout
         self.held: tuple[int, Handler] | None = None
@@ -96,8 +95,7 @@ class Actor:
                 handler = self.handler(int(batch["job"][0]))
                 rows = parts.plan.rows(item)
                 notes: dict[str, Any] = dict(watchdog.notes)
-                table = Halving(parts, item, handler, notes)(rows)
-                parts.commit(item, table, notes)
+                parts.commit(item, Halving(parts, item, handler, notes)(rows), notes)
             result |= {"rows": len(rows), "tokens": handler.tokens(rows)}
         except MoeSafetyError as error:
             result |= {"error": type(error).__name__, "message": str(error)}

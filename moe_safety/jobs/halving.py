@@ -13,7 +13,7 @@ import torch
 
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs.memory import is_out_of_memory
-from moe_safety.jobs.parts import Parts
+from moe_safety.jobs.parts import Part, Parts
 from moe_safety.jobs.run import Handler
 
 
@@ -26,7 +26,7 @@ class Halving:
         self.file, self.key = f"{parts.folder}/_halved/part-{item:06d}.json", parts.plan.keys[item]
         self.cut = self._known()
 
-    def __call__(self, rows: pa.Table, piece: str = "") -> pa.Table:
+    def __call__(self, rows: pa.Table, piece: str = "") -> Part:
         if piece not in self.cut:
             try:
                 return self.handler(rows, self.notes)
@@ -42,7 +42,7 @@ class Halving:
             self.run.write_json(self.file, {"key": self.key, "cut": self.cut})
         self.notes["halved"] = self.notes.get("halved", 0) + 1
         middle = len(rows) // 2
-        return pa.concat_tables([self(rows.slice(0, middle), f"{piece}0"), self(rows.slice(middle), f"{piece}1")])
+        return _joined(self(rows.slice(0, middle), f"{piece}0"), self(rows.slice(middle), f"{piece}1"))
 
     def _known(self) -> list[str]:
         """Where the very same item was cut before."""
@@ -53,3 +53,9 @@ class Halving:
         except InputError:
             return []
         return list(kept["cut"]) if kept["key"] == self.key else []
+
+
+def _joined(first: Part, second: Part) -> Part:
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return tuple(pa.concat_tables(pair) for pair in zip(first, second, strict=True))
+    return pa.concat_tables([first, second])

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from moe_safety.config import ModelJob
-from moe_safety.jobs.parts import Parts
+from moe_safety.jobs.parts import Part, Parts
 from moe_safety.jobs.plan import Plan
 
 
@@ -25,7 +25,7 @@ class Handler(Protocol):
 
     divisible: bool
 
-    def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table: ...
+    def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> Part: ...
 
     def tokens(self, rows: pa.Table) -> int:
         """For the progress line."""

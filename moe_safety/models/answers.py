@@ -24,6 +24,17 @@ class Rows:
     labels: torch.Tensor
     attention_mask: torch.Tensor | None = None
     """Needed only where padding stands on the left."""
+    lengths: torch.Tensor | None = None
+    """How many tokens each row has before its padding on the right; no padding unless given."""
+
+    @property
+    def real(self) -> torch.Tensor:
+        """Where a token stands, and no padding."""
+        if self.attention_mask is not None:
+            return self.attention_mask.bool()
+        if self.lengths is None:
+            return torch.ones_like(self.input_ids, dtype=torch.bool)
+        return torch.arange(self.input_ids.shape[1], device=self.input_ids.device) < self.lengths[:, None]
 
 
 def make_rows(
@@ -34,7 +45,8 @@ def make_rows(
     labels = torch.full(ids.shape, IGNORED)
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         labels[row, len(prompt) : len(prompt) + len(answer)] = torch.as_tensor(answer)
-    return Rows(ids, labels.to(device))
+    lengths = torch.tensor([len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)])
+    return Rows(ids, labels.to(device), lengths=lengths.to(device))
 
 
 def answer_losses(model: PreTrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from moe_safety import checks
 from moe_safety.errors import InputError
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def inspect_model(model: PreTrainedModel) -> MoELayout:
     from moe_safety.models.decoder import decoder_layers, decoder_of
     from moe_safety.models.families import family_of
 
+    checks.a_model(model)
     name = model.name_or_path or model.config.model_type
     if model.config.is_encoder_decoder:
         raise InputError(f"{name} is an encoder-decoder model; only causal language models are served")
@@ -139,6 +141,17 @@ def inspect_model(model: PreTrainedModel) -> MoELayout:
         layers=layers,
         dense_layers=tuple(sorted(set(range(len(stack))) - {layer.index for layer in layers})),
     )
+
+
+def check_experts(layout: MoELayout, experts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Each expert once, in order; there is one at least, and all of them exist."""
+    wanted = sorted(checks.pairs(experts))
+    checks.require(wanted, "experts", "names no expert")
+    unknown = sorted(set(wanted) - set(layout.experts()))[:1]
+    checks.require(
+        not unknown, "experts", "".join(f"L{layer:02d}_E{expert:02d} does not exist" for layer, expert in unknown)
+    )
+    return wanted
 
 
 def _experts_of(index: int, block: torch.nn.Module, family: Family) -> list[torch.nn.Module]:

@@ -13,13 +13,15 @@ from moe_safety.errors import InputError
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.models.load import check_loadable, model_fingerprint
 from moe_safety.routing.plan import write_plan
+from moe_safety.routing.tokens import TOKENS
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 FOLDER = "routing"
 
 
 def capture(config: Config, *, force: bool = False) -> dict[str, Any]:
-    """Writes `routing/`: one table per work item, together a row for every prompt of the batches."""
+    """Writes `routing/`: one table per work item, together a row for every prompt of the batches; with
+    `capture.per_token` also `routing_tokens/`, a row for every token and layer."""
     run = RunDir(config.run_dir)
     body, check = partial(_capture, config, run), partial(check_loadable, config.model)
     stage = _stage(config, run)
@@ -46,8 +48,9 @@ def capture_job(config: Config, run: RunDir, place: str = "") -> Job:
                 raise InputError("holds no batch", file=run.path(place + BATCHES))
             check_encoding(RunDir(config.run_dir), config.model)
             write_plan(plan, batches, config.capture, identity)
-    build = partial(build_reader, config.model, config.capture.gpus_per_replica)
-    return Job(plan, Parts(run, place + FOLDER, plan), build, config.capture)
+    build = partial(build_reader, config.model, config.capture.gpus_per_replica, config.capture.per_token)
+    beside = [place + TOKENS] if config.capture.per_token else []
+    return Job(plan, Parts(run, place + FOLDER, plan, *beside), build, config.capture)
 
 
 def _stage(config: Config, run: RunDir) -> Stage:
@@ -61,16 +64,21 @@ def _stage(config: Config, run: RunDir) -> Stage:
 
 def _capture(config: Config, run: RunDir) -> Outcome:
     job = capture_job(config, run)
+    if not config.capture.per_token:
+        # Such as an interrupted run left that kept them.
+        run.delete_folder(TOKENS)
     plan, parts, report = job.plan, job.parts, run_job(job)
     counted = [table["tokens"] for table in parts.tables(columns=["tokens"])]
+    by_token = [name for folder in parts.beside for name in parts.names_in(folder)]
     summary = {
         "prompts": sum(len(tokens) for tokens in counted),
         "tokens": sum(pc.sum(tokens).as_py() for tokens in counted),
         "uncounted": sum(pc.sum(pc.equal(tokens, 0)).as_py() for tokens in counted),
         "items": len(plan),
         "files": parts.table_names,
+        "token_files": by_token,
         "layout": check_loadable(config.model).fingerprint(),
         "notes": report.notes,
         "tokens_per_second": report.tokens_per_second,
     }
-    return Outcome(outputs=tuple(parts.table_names), summary=summary)
+    return Outcome(outputs=(*parts.table_names, *by_token), summary=summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +12,14 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_safety.config import ModelConfig
+from moe_safety.jobs.parts import Part
 from moe_safety.models.encode import pad_right
 from moe_safety.models.experts import run_counting
+from moe_safety.models.experts.counting import choices
 from moe_safety.models.layout import MoELayout, inspect_model
 from moe_safety.models.load import load_model
 from moe_safety.routing.table import routing_table
+from moe_safety.routing.tokens import token_table
 
 
 @dataclass
@@ -23,6 +27,8 @@ class RoutingReader:
     """Handles one item: a few forward passes."""
 
     model: PreTrainedModel
+    per_token: bool = False
+    """Whether each token's experts are wanted too, as a second table."""
     divisible: bool = True
     layout: MoELayout = field(init=False)
 
@@ -30,28 +36,36 @@ class RoutingReader:
         self.layout = inspect_model(self.model)
         self.device = self.model.get_input_embeddings().weight.device
 
-    def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
+    def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> Part:
         forward = rows["forward"].to_numpy()
         ends = np.flatnonzero(np.diff(forward, append=forward[-1] + 1)) + 1
         starts = [0, *ends[:-1]]
-        read = [self._read(rows.slice(start, end - start)) for start, end in zip(starts, ends, strict=True)]
+        by_token: list[pa.Table] = []
+        read = [self._read(rows.slice(start, end - start), by_token) for start, end in zip(starts, ends, strict=True)]
         counts, weights = (torch.cat(parts).cpu().numpy() for parts in zip(*read, strict=True))
         tokens = rows["counted_to"].to_numpy() - rows["counted_from"].to_numpy()
-        return routing_table(self.layout, rows["prompt_id"].to_pylist(), tokens, counts, weights)
+        counted = routing_table(self.layout, rows["prompt_id"].to_pylist(), tokens, counts, weights)
+        return (counted, pa.concat_tables(by_token)) if self.per_token else counted
 
-    def _read(self, rows: pa.Table) -> tuple[torch.Tensor, torch.Tensor]:
+    def _read(self, rows: pa.Table, by_token: list[pa.Table]) -> tuple[torch.Tensor, torch.Tensor]:
         """One forward pass."""
-        ids = pad_right([row.as_py() for row in rows["tokens"]], self.device)
+        tokens = rows["tokens"].to_pylist()
+        ids = pad_right(tokens, self.device)
         places = torch.arange(ids.shape[1], device=self.device)
         start, end = (
             torch.tensor(rows[name].to_numpy(), device=self.device)[:, None] for name in ("counted_from", "counted_to")
         )
-        counts = run_counting(self.model, ids, None, (places >= start) & (places < end), self.layout)
+        counted = (places >= start) & (places < end)
+        with choices(self.model, self.layout) if self.per_token else nullcontext() as chosen:
+            counts = run_counting(self.model, ids, None, counted, self.layout)
+        if chosen is not None:
+            lengths = [len(row) for row in tokens]
+            by_token.append(token_table(self.layout, rows["prompt_id"].to_pylist(), lengths, chosen))
         return counts.counts().int(), counts.weights()
 
     def tokens(self, rows: pa.Table) -> int:
         return int(np.diff(rows["tokens"].combine_chunks().offsets.to_numpy()).sum())
 
 
-def build_reader(model: ModelConfig, gpus: int) -> RoutingReader:
-    return RoutingReader(load_model(model, gpus))
+def build_reader(model: ModelConfig, gpus: int, per_token: bool = False) -> RoutingReader:
+    return RoutingReader(load_model(model, gpus), per_token)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
+from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config
 from moe_safety.gradients.table import EXPERT_GRADIENTS
 from moe_safety.identify.experts import Pair
@@ -15,12 +17,14 @@ from moe_safety.rundir import RunDir
 from moe_safety.train.arms import note, training_mode
 from moe_safety.train.rounds import Round
 
+_SUMMARISED = 3
+"""Batches whose experts are named."""
+
 
 def metadata(config: Config, run: RunDir, layout: MoELayout, arm: str, rounds: Sequence[Round]) -> dict[str, Any]:
     """Everything that the run did, as plain data."""
     moved = union_of(rounds)
     per_batch = _per_batch(rounds)
-    counts = list(per_batch.values())
     outcomes = [outcome for each in rounds for outcome in each.outcomes.values()]
     trainable = max(outcome["trainable_params"] for outcome in outcomes)
     if moved:
@@ -37,21 +41,22 @@ def metadata(config: Config, run: RunDir, layout: MoELayout, arm: str, rounds: S
         "arm": arm,
         "training_mode": training_mode(config),
         "note": note(config),
+        "model_name": config.model.name,
+        "batch_size": config.batches.batch_size,
+        "safe_ratio": config.batches.safe_ratio,
+        "num_batches": pc.count_distinct(run.read_table(BATCHES, ["batch_idx"])["batch_idx"]).as_py(),
         "total_unique_unsafe_experts": len(moved),
-        "per_batch_unsafe_expert_counts": {str(batch): count for batch, count in per_batch.items()},
-        "batch_unsafe_experts_summary": {
-            "num_batches": len(counts),
-            "min": min(counts, default=0),
-            "max": max(counts, default=0),
-            "mean": sum(counts) / len(counts) if counts else 0.0,
-            "union": len(moved),
-        },
+        "per_batch_unsafe_expert_counts": [len(experts) for experts in per_batch],
+        "batch_unsafe_experts_summary": per_batch[:_SUMMARISED],
         "trainable_params": trainable,
         "total_params": outcomes[0]["total_params"],
         "trainable_ratio": trainable / outcomes[0]["total_params"],
         "router_params": max((one["router"]["trainable_params"] for one in _with_router(rounds)), default=0),
+        "router_rounding_per_round": {
+            str(each.number): each.outcomes["router"]["rounding"] for each in rounds if "router" in each.outcomes
+        },
         "identified_experts_per_round": {
-            str(each.number): [list(pair) for pair in each.selection.experts] if each.selection else []
+            str(each.number): {"experts": [list(pair) for pair in each.selection.experts] if each.selection else []}
             for each in rounds
         },
         "expert_gradients_per_round": {
@@ -71,10 +76,10 @@ def union_of(rounds: Sequence[Round]) -> list[Pair]:
     return sorted(set().union(*(each.selection.union() for each in rounds if each.selection)))
 
 
-def _per_batch(rounds: Sequence[Round]) -> dict[int, int]:
-    """Of the last round; batches keep their masks unless experts are identified anew."""
+def _per_batch(rounds: Sequence[Round]) -> list[list[list[int]]]:
+    """The experts of each batch, in the last round; batches keep their masks unless experts are identified anew."""
     last = rounds[-1].selection
-    return {batch: len(experts) for batch, experts in sorted(last.per_batch.items())} if last else {}
+    return [[list(pair) for pair in experts] for _, experts in sorted(last.per_batch.items())] if last else []
 
 
 def _with_router(rounds: Sequence[Round]) -> list[dict[str, dict[str, Any]]]:

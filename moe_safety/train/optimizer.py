@@ -12,6 +12,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
+from moe_safety import checks
 from moe_safety.models.compiled import compiled, of_any
 
 _BLOCK = 1 << 16
@@ -31,6 +32,15 @@ class _WithMasters(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
+        params = _checked(params)
+        checks.real_number(lr, "lr", least=0)
+        checks.require(
+            isinstance(betas, list | tuple) and len(betas) == 2, "betas", f"is {betas!r}, and not two numbers"
+        )
+        for beta in betas:
+            checks.real_number(beta, "betas", least=0, below=1)
+        checks.real_number(eps, "eps", least=0)
+        checks.real_number(weight_decay, "weight_decay", least=0)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -70,6 +80,17 @@ class _WithMasters(Optimizer):
     def _update(
         self, master: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
     ) -> None: ...
+
+
+def _checked(params: Iterable[Any]) -> list[Any]:
+    """Parameters, alone or in groups."""
+    several = isinstance(params, Iterable) and not isinstance(params, str | torch.Tensor | dict)
+    checks.require(several, "params", f"is a {type(params).__name__}, and not a list of parameters")
+    found = list(params)
+    checks.require(found, "params", "holds no parameter")
+    odd = next((each for each in found if not isinstance(each, torch.Tensor | dict)), None)
+    checks.require(odd is None, "params", f"holds a {type(odd).__name__}, which is no parameter")
+    return found
 
 
 class MasterAdamW(_WithMasters):

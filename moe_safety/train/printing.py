@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -48,3 +49,17 @@ def print_end(summary: dict[str, Any], skipped: bool) -> None:
         f"train {summary['arm']}: {state}, {summary['steps']} steps, last loss {summary['last_loss']:.4f}, "
         f"{summary['trainable_ratio']:.2%} of the parameters, {summary['seconds_per_step']:.2f} s a step"
     )
+
+
+def print_rounding(found: Mapping[str, Any]) -> None:
+    """One line of what came through, and a warning where most of it could not."""
+    print(
+        f"  routers: {found['changed']} of {found['elements']} elements changed, {found['changed_masters']} in their "
+        f"float32 masters, from which the saved ones differ by at most {found['largest_difference']:.1e}"
+    )
+    if 2 * found["stuck"] > found["elements"]:
+        print(
+            f"  warning: the router phase's learning rates sum to {found['summed_rate']:.1e}, less than half a last "
+            f"bit of {found['stuck'] / found['elements']:.0%} of the routers' elements in {found['dtype']}, which "
+            "therefore mostly stay as they are; raise train.router.lr, or set model.dtype: float32"
+        )

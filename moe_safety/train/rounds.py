@@ -20,6 +20,7 @@ from moe_safety.models.layout import MoELayout
 from moe_safety.models.load import model_fingerprint
 from moe_safety.rundir import RunDir
 from moe_safety.train.launch import run_phase
+from moe_safety.train.printing import print_rounding
 from moe_safety.train.task import Task
 
 SCORES = (RISK, EXPERT_GRADIENTS, EXPERT_EFFECTS)
@@ -71,6 +72,8 @@ def run_rounds(plan: Plan) -> Iterator[Round]:
         for kind in _phases(plan.config):
             task = _task(plan, kind, f"{folder}/{kind}", model, selection)
             outcomes[kind] = run_phase(task)
+            if kind == "router":
+                print_rounding(outcomes[kind]["rounding"])
             left = task.model_folder
             model = ModelConfig(**{**model.model_dump(), "name": plan.run.uri_of(left), "revision": None})
         done.append(Round(number, folder, selection, outcomes, left))

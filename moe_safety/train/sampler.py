@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
+from moe_safety import checks
+
 
 class BatchPreservingSampler(Sampler[list[int]]):
     """Yields the rows of one batch at a time, in their order; for `DataLoader(..., batch_sampler=...)`.
@@ -18,15 +20,19 @@ class BatchPreservingSampler(Sampler[list[int]]):
     def __init__(
         self, batch_idx: Sequence[int], *, rank: int = 0, world: int = 1, shuffle: bool = True, seed: int = 42
     ) -> None:
+        checks.whole_number(world, "world", 1)
+        checks.whole_number(rank, "rank")
+        checks.require(rank < world, "rank", f"is {rank}, and the last of {world} workers is {world - 1}")
+        checks.whole_number(seed, "seed")
         self.rank, self.world, self.shuffle, self.seed, self.epoch = rank, world, shuffle, seed, 0
         self._rows: dict[int, list[int]] = {}
-        for row, batch in enumerate(batch_idx):
-            self._rows.setdefault(int(batch), []).append(row)
-
+        for row, batch in enumerate(checks.whole_numbers(batch_idx, "batch_idx")):
+            self._rows.setdefault(batch, []).append(row)
         self._set_order()
 
     def set_epoch(self, epoch: int) -> None:
         """Each epoch has an order of its own."""
+        checks.whole_number(epoch, "epoch")
         if epoch != self.epoch:
             self.epoch = epoch
             self._set_order()

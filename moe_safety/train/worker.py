@@ -31,6 +31,7 @@ from moe_safety.train.engines.spread import gathered, read_spread
 from moe_safety.train.loop import Loop
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.phases import ExpertPhase, Phase, RouterPhase
+from moe_safety.train.rounding import copies, rounding
 from moe_safety.train.task import Task
 from moe_safety.train.watching import Watcher
 from moe_safety.train.world import World
@@ -82,6 +83,7 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
             stack.enter_context(checkpointed(model))
         stack.enter_context(fused_experts())
         stack.enter_context(fused_rotary(model))
+        start = copies(trained, gather) if task.kind == "router" else {}
         engine = _engine(task, model, trained, world)
         checkpoints = Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world)
         watcher = stack.enter_context(Watcher(run, task, world))
@@ -99,9 +101,13 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
             on_step=watcher,
         )
         progress = loop.run()
+        figures = _figures(progress, trainable, total, world)
+        if task.kind == "router":
+            rates = sum(row["learning_rate"] for row in progress.log)
+            figures["rounding"] = rounding(start, trained, engine, gather, rates)
         stack.close()
         _save(task, model, run, gather, world, stage)
-    return _figures(progress, trainable, total, world)
+    return figures
 
 
 def _loaded(task: Task, world: World) -> PreTrainedModel:

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,14 +15,56 @@ from moe_safety.export import export_pickles
 from moe_safety.gradients.table import EXPERT_GRADIENTS
 from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import identify
+from moe_safety.jobs import Plan
+from moe_safety.routing.plan import PLAN_SCHEMA
+from moe_safety.routing.tokens import token_schema
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 from tests.identify.synthetic import Invented, invent, make_layout
 
 LAYOUT = make_layout(sizes=(4, 6), first=1)
 
 
+PROMPT = 3
+"""Tokens of every prompt."""
+
+
+@dataclass
 class Spoken(Invented):
-    """With something said in every place."""
+    """With something said in every place, and a row of tokens for it."""
+
+    counted: str = "response"
+    per_token: bool = False
+
+    def capture(self, config, parts=2):
+        super().capture(config, parts)
+        run = RunDir(config.run_dir)
+        ids = {prompt: f"{prompt[0]}-{prompt[1]}" for prompt in self.prompts}
+        rows = [self._row(prompt_id, self.tokens[prompt]) for prompt, prompt_id in ids.items()]
+        Plan(run, "plans/capture.parquet").write([pa.Table.from_pylist(rows, schema=PLAN_SCHEMA)], PLAN_SCHEMA, "")
+        manifest = run.read_json("manifests/capture.json")
+        manifest["config"] = {"capture": {"tokens": self.counted}}
+        if self.per_token:
+            name = "routing_tokens/part-000000.parquet"
+            made = [row for prompt, prompt_id in ids.items() for row in self._tokens(prompt, prompt_id)]
+            run.write_table(name, pa.Table.from_pylist(made, schema=token_schema(self.layout)))
+            manifest["outputs"][name] = run.digest(name)
+            manifest["summary"]["token_files"] = [name]
+        run.write_json("manifests/capture.json", manifest)
+
+    def _row(self, prompt_id, tokens):
+        row = {"forward": 0, "prompt_id": prompt_id, "tokens": range(PROMPT + tokens)}
+        start, end = {"response": (PROMPT, PROMPT + tokens), "prompt": (0, PROMPT), "all": (0, PROMPT + tokens)}[
+            self.counted
+        ]
+        return row | {"counted_from": start, "counted_to": end}
+
+    def _tokens(self, prompt, prompt_id):
+        """Every prompt's tokens go to the first expert, and the answer's first ones to those that count them."""
+        for place in range(PROMPT + self.tokens[prompt]):
+            for position, layer in enumerate(self.layout.layers):
+                reached = np.flatnonzero(self.counts[prompt][position] > place - PROMPT).tolist()
+                experts = reached if place >= PROMPT else [0]
+                yield {"prompt_id": prompt_id, "place": place, "layer": layer.index, "experts": experts}
 
     def batches_table(self):
         rows = super().batches_table().to_pylist()
@@ -54,12 +97,16 @@ def gradients(config):
     return dict(zip(pairs, values.tolist(), strict=True))
 
 
+def spoken(**settings):
+    lift = np.zeros(LAYOUT.shape)
+    lift[0, 2] = lift[1, 5] = 0.3
+    return Spoken(**vars(invent(LAYOUT, goals=12, per_batch=4, harmless=1, lift=lift)), **settings)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A run directory up to `identify`, with the counts it was made from."""
-    lift = np.zeros(LAYOUT.shape)
-    lift[0, 2] = lift[1, 5] = 0.3
-    invented = Spoken(**vars(invent(LAYOUT, goals=12, per_batch=4, harmless=1, lift=lift)))
+    invented = spoken()
     config = invented.write(tmp_path_factory.mktemp("run"), top_k=2)
     finish(config, "compose", ["batches.parquet"])
     identify(config)
@@ -109,8 +156,8 @@ def test_risk_follows_from_the_counts_beside_it(files):
     risk = pd.read_pickle(folder / f"risk_diff_{model}.pkl")
     rates, tokens = {}, {}
     for side in ("safe", "unsafe"):
-        reached = sum(sum(batch[f"{side}_routings"]) for batch in batches)
         outputs = [batch["batch_outputs"][i] for batch in batches for i in batch[f"{side}_indices"]]
+        reached = sum(output["counts"] for output in outputs)
         tokens[side] = sum(output["num_counted_tokens"] for output in outputs)
         rates[side] = reached / tokens[side]
     table = risk["aggregated_risk_diff"]
@@ -122,6 +169,115 @@ def test_risk_follows_from_the_counts_beside_it(files):
     assert len(risk["batch_risk_diffs"]) == 3
     best = risk["batch_risk_diffs"][0].nlargest(2, "risk_diff")[["layer", "expert", "risk_diff", "a_safe", "a_unsafe"]]
     assert set(zip(best["layer"], best["expert"], strict=True)) == {(1, 2), (2, 5)}
+
+
+ROUTINGS = {"prompt_routings", "generation_routings", "all_routings"}
+
+
+def exported(folder, **settings):
+    """The batches that are exported of a fresh run."""
+    config = spoken(**settings).write(folder, top_k=2)
+    finish(config, "compose", ["batches.parquet"])
+    identify(config)
+    export_pickles(config.run_dir)
+    return pd.read_pickle(next((folder / "run" / "export").glob("batch_outputs_*.pkl")))["batch_data_list"]
+
+
+def test_an_earlier_reader_counts_the_tokens_that_there_are(tmp_path):
+    """As [layers, tokens, experts], for every prompt of a side."""
+    for batch in exported(tmp_path, per_token=True):
+        for side in ("safe", "unsafe"):
+            outputs = [batch["batch_outputs"][place] for place in batch[f"{side}_indices"]]
+            routings = batch[f"{side}_routings"]
+            layers, _, experts = routings[0].shape
+            assert (layers, experts) == LAYOUT.shape
+            assert [routing.shape[1] for routing in routings] == [each["num_counted_tokens"] for each in outputs]
+            for routing, output in zip(routings, outputs, strict=True):
+                assert (routing.sum(axis=1) == output["counts"]).all()
+                assert (routing == output["generation_routings"]).all()
+        for output in batch["batch_outputs"]:
+            assert output["num_prompt_tokens"] == output["prompt_routings"].shape[1] == PROMPT
+            assert output["num_generated_tokens"] == output["generation_routings"].shape[1]
+            assert (output["prompt_routings"][:, :, 0] == 1).all()
+            both = np.concatenate([output["prompt_routings"], output["generation_routings"]], axis=1)
+            assert (output["all_routings"] == both).all()
+
+
+def test_what_was_not_kept_is_not_there(files):
+    folder, model = files
+    for batch in pd.read_pickle(folder / f"batch_outputs_{model}.pkl")["batch_data_list"]:
+        assert not batch.keys() & {"safe_routings", "unsafe_routings"}
+        for output in batch["batch_outputs"]:
+            assert not output.keys() & ROUTINGS
+            assert output["num_prompt_tokens"] == PROMPT
+            assert output["num_generated_tokens"] == output["num_counted_tokens"]
+
+
+@pytest.mark.parametrize("counted", ["prompt", "all"])
+def test_routings_are_those_of_the_counted_tokens(tmp_path, counted):
+    (batch, *_) = exported(tmp_path, counted=counted, per_token=True)
+    name = {"prompt": "prompt_routings", "all": "all_routings"}[counted]
+    for place, routing in zip(batch["safe_indices"], batch["safe_routings"], strict=True):
+        assert (routing == batch["batch_outputs"][place][name]).all()
+    output = batch["batch_outputs"][0]
+    assert ("num_prompt_tokens" in output) == (counted == "prompt"), "where both count, nobody knows the boundary"
+    assert output.keys() & ROUTINGS == (ROUTINGS if counted == "prompt" else {"all_routings"})
+
+
+def test_tokens_that_capture_did_not_write_are_refused(tmp_path):
+    config = spoken(per_token=True).write(tmp_path, top_k=2)
+    finish(config, "compose", ["batches.parquet"])
+    identify(config)
+    name = "routing_tokens/part-000000.parquet"
+    run = RunDir(config.run_dir)
+    run.write_table(name, run.read_table(name).slice(1))
+    with pytest.raises(InputError, match=r"routing_tokens/part-000000.parquet: is not what `capture` wrote"):
+        export_pickles(config.run_dir)
+
+
+def trained(config, arm, method, rounds):
+    """As an arm leaves its rounds, each with gradients of its own."""
+    run = RunDir(config.run_dir)
+    selection = read_selection(run)
+    values = np.random.default_rng(len(arm)).uniform(size=(rounds, len(LAYOUT.experts())))
+    layers, experts = zip(*LAYOUT.experts(), strict=True)
+    for number, gradient in enumerate(values, start=1):
+        folder = f"train/{arm}/round_{number}"
+        run.write_table(
+            f"{folder}/{EXPERT_GRADIENTS}", pa.table({"layer": layers, "expert": experts, "gradient": gradient})
+        )
+        chosen = replace(selection, method=method, experts=[LAYOUT.experts()[number]])
+        run.write_json(f"{folder}/selection.json", chosen.to_json())
+    finish(config, f"train/{arm}", reads=("batches.parquet",))
+    return values
+
+
+def test_gradients_of_every_round(another, tmp_path, capsys):
+    first = gradients(another)
+    trained(another, "selective-routing", "routing", 4)
+    trained(another, "selective-gradient+router", "gradient", 2)
+    values = trained(another, "selective-gradient", "gradient", 3)
+    export_pickles(another.run_dir, str(tmp_path / "out"))
+    data = pd.read_pickle(tmp_path / "out" / "expert_gradients.pkl")
+    assert list(data) == [1, 2, 3]
+    assert data[1]["gradients"] == first
+    for number in (2, 3):
+        assert data[number]["experts"] == [LAYOUT.experts()[number]]
+        assert [data[number]["gradients"][pair] for pair in LAYOUT.experts()] == values[number - 1].tolist()
+    told = (
+        "the later rounds of expert_gradients.pkl are those of selective-gradient, and not of selective-gradient+router"
+    )
+    assert told in capsys.readouterr().out
+
+
+def test_rounds_on_other_batches_are_refused(another):
+    gradients(another)
+    trained(another, "selective-gradient", "gradient", 2)
+    run = RunDir(another.run_dir)
+    manifest = run.read_json("manifests/train.selective-gradient.json")
+    run.write_json("manifests/train.selective-gradient.json", manifest | {"inputs": {"batches.parquet": "0" * 64}})
+    with pytest.raises(InputError, match="`train/selective-gradient` was run on other batches; run it again"):
+        export_pickles(another.run_dir)
 
 
 def test_gradients_are_the_first_round(files, made):

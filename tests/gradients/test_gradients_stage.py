@@ -62,6 +62,7 @@ def check_the_mean(config):
         scores += found.scores()
         tokens += found.tokens
         assert len(rows) == 8, "the unsafe rows of the batch"
+        assert sum(table["expert_tokens"][item].as_py()) == 4 * 4 * collector.tokens(rows), "4 experts of 4 layers each"
     frame = pd.DataFrame(experts.to_pydict())
     assert frame["layer"].tolist() == [layer for layer in range(4) for _ in range(16)]
     assert frame["gradient"].to_numpy() == pytest.approx((scores / len(plan)).flatten().numpy(), rel=1e-5)

@@ -83,6 +83,17 @@ def test_micro_batches_and_checkpointing_give_the_same():
     assert not torch.allclose(summed, whole.scores(), rtol=0.01), "magnitudes do not add up"
 
 
+def test_padding_is_no_token_that_an_expert_received():
+    model = use_our_experts(build("olmoe"))
+    alone = [make_rows([p], [a]) for p, a in zip(PROMPTS, ANSWERS, strict=True)]
+    tokens = sum(len(prompt) + len(answer) for prompt, answer in zip(PROMPTS, ANSWERS, strict=True))
+    top_k = inspect_model(model).layers[0].top_k
+    for pieces in ([make_rows(PROMPTS, ANSWERS)], alone):
+        found = gradient_magnitudes(model, pieces)
+        assert (found.tokens.sum(dim=1) == tokens * top_k).all()
+    assert torch.equal(found.tokens, gradient_magnitudes(model, [make_rows(PROMPTS, ANSWERS)]).tokens)
+
+
 def test_an_expert_without_tokens_has_no_gradient():
     model = use_our_experts(build("olmoe"))
     layer = inspect_model(model).layers[0]

@@ -176,5 +176,5 @@ def test_an_expert_that_does_not_exist():
     model = build("olmoe")
     with pytest.raises(InputError, match="L09_E00 does not exist"), selective_experts(model, [(9, 0)]):
         pass
-    with pytest.raises(InputError, match="nothing to train"), selective_experts(model, []):
+    with pytest.raises(InputError, match="experts: names no expert"), selective_experts(model, []):
         pass

@@ -118,6 +118,33 @@ def test_faults_in_one_item_change_nothing(packed, reference, tmp_path, deed):
         assert report.notes["1"]["halved"] > 0
 
 
+def test_tokens_are_kept_beside_the_counts_where_asked(packed, reference):
+    config = packed("capture.per_token=true")
+    run, summary = RunDir(config.run_dir), capture(config)["summary"]
+    assert read(config).equals(reference)
+    assert len(summary["token_files"]) == summary["items"]
+    kept = {name: run.read_bytes(name) for name in summary["token_files"]}
+    tables = [run.read_table(name) for name in kept]
+    assert sum(len(table) for table in tables) == 4 * sum(map(len, read_rows(config))), "one for each layer"
+    assert {len(experts) for table in tables for experts in table["experts"].to_pylist()} == {4}
+    assert capture(config)["skipped"]
+    victim = summary["token_files"][2]
+    run.write_bytes(victim, kept[victim][:100])
+    assert not capture(config)["skipped"]
+    assert {name: run.read_bytes(name) for name in kept} == kept
+    again = packed(name="again")
+    with pytest.raises(InputError, match=r"capture.per_token = True, now False"):
+        capture(again.model_copy(update={"run_dir": config.run_dir}))
+    capture(again.model_copy(update={"run_dir": config.run_dir}), force=True)
+    assert run.files("routing_tokens") == []
+
+
+def read_rows(config):
+    """Every row of the plan, as tokens."""
+    plan = Plan(RunDir(config.run_dir), "plans/capture.parquet")
+    return [row for item in range(len(plan)) for row in plan.rows(item)["tokens"].to_pylist()]
+
+
 def test_a_damaged_part_is_read_again(packed, reference):
     config = packed()
     capture(config)

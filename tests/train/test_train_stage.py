@@ -107,7 +107,12 @@ def test_what_trained_is_what_the_metadata_say(arm, capsys):
     assert described["total_params"] == report.parameters
     assert described["training_mode"] == "selective_experts"
     assert described["total_unique_unsafe_experts"] == len(selection.union())
-    assert described["per_batch_unsafe_expert_counts"] == {str(b): len(e) for b, e in selection.per_batch.items()}
+    by_batch = [[list(pair) for pair in experts] for experts in selection.per_batch.values()]
+    assert described["per_batch_unsafe_expert_counts"] == [len(experts) for experts in by_batch]
+    assert described["batch_unsafe_experts_summary"] == by_batch[:3]
+    assert described["identified_experts_per_round"]["1"]["experts"] == [list(pair) for pair in selection.experts]
+    told = [described[key] for key in ("model_name", "batch_size", "safe_ratio", "num_batches")]
+    assert told == [config.model.name, 16, 0.5, 5]
     assert [row["batch_idx"] for row in described["training_logs"]] != [[0], [1], [2], [3], [4]], "shuffled"
     assert sorted(row["batch_idx"][0] for row in described["training_logs"]) == [0, 1, 2, 3, 4]
     assert np.load(run.path("train/selective-routing/expert_mask.npy")).sum() == len(selection.union())
@@ -188,7 +193,7 @@ def test_three_rounds_killed_in_the_second_end_as_if_nothing_had_been(arm, name,
     assert selections[0].model != selections[1].model != selections[2].model
     assert len({run.digest(f"{folder}/{scores}") for folder in folders}) == 3
     described = metadata(whole, name)
-    chosen = {str(n): [list(pair) for pair in each.experts] for n, each in enumerate(selections, start=1)}
+    chosen = {str(n): {"experts": [list(pair) for pair in one.experts]} for n, one in enumerate(selections, start=1)}
     assert described["identified_experts_per_round"] == chosen
     if "gradient" in name:
         assert set(described["expert_gradients_per_round"]) == {"1", "2", "3"}

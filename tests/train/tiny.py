@@ -32,6 +32,7 @@ from moe_safety.train.engines.spread import gathered
 from moe_safety.train.loop import Loop
 from moe_safety.train.optimizer import LazyAdamW
 from moe_safety.train.phases import ExpertPhase, RouterPhase
+from moe_safety.train.rounding import rounding
 from moe_safety.train.world import World
 from tests.families import build
 
@@ -214,12 +215,24 @@ def run_case(case: Case) -> dict[str, Any]:
         )
         with suppress(Stopped):
             rows = loop.run().log
+        rates = sum(row["learning_rate"] for row in rows)
+        rounded = (
+            rounding({name: before[name] for name in trained}, trained, engine, gather, rates) if not selective else {}
+        )
         stack.close()
         after = {}
         for name, tensor in model.state_dict(keep_vars=True).items():
             with gather([tensor] if isinstance(tensor, torch.nn.Parameter) else []):
                 after[name] = tensor.detach().clone()
-    return {"history": history, "log": rows, "masks": masks, "layout": layout, "felt": felt, "after": after}
+    return {
+        "history": history,
+        "log": rows,
+        "masks": masks,
+        "layout": layout,
+        "felt": felt,
+        "after": after,
+        "rounding": rounded,
+    }
 
 
 def _process(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from moe_safety import checks
 from moe_safety.models.adopt import adopted
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.families import family_of
@@ -57,25 +58,46 @@ class Counts:
 
 
 @contextmanager
-def counting(model: PreTrainedModel, counted: torch.Tensor, layout: MoELayout | None = None) -> Iterator[Counts]:
-    """Inside, a forward pass over rows shaped like `counted` (bool, [rows, length]) adds to the yielded counts."""
-    layout = layout or inspect_model(model)
+def at_experts(
+    model: PreTrainedModel, layout: MoELayout, act: Callable[[int, torch.Tensor, torch.Tensor], None]
+) -> Iterator[None]:
+    """Inside, a forward pass tells of each MoE layer its position, and the indices and weights its experts receive."""
     family = family_of(decoder_of(model).config)
-    counts = Counts(layout, counted)
 
     def hook(position: int, layer: MoELayer, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-        index, weights = family.routing_of(layer, args, kwargs)
-        counts.add(position, index.to(counted.device), weights.to(counted.device))
+        act(position, *family.routing_of(layer, args, kwargs))
 
     handles = [
         model.get_submodule(layer.experts).register_forward_pre_hook(partial(hook, position, layer), with_kwargs=True)
         for position, layer in enumerate(layout.layers)
     ]
     try:
-        yield counts
+        yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def counting(model: PreTrainedModel, counted: torch.Tensor, layout: MoELayout | None = None) -> Iterator[Counts]:
+    """Inside, a forward pass over rows shaped like `counted` (bool, [rows, length]) adds to the yielded counts."""
+    layout = layout or inspect_model(model)
+    counts = Counts(layout, counted)
+
+    def count(position: int, index: torch.Tensor, weights: torch.Tensor) -> None:
+        counts.add(position, index.to(counted.device), weights.to(counted.device))
+
+    with at_experts(model, layout, count):
+        yield counts
+
+
+@contextmanager
+def choices(model: PreTrainedModel, layout: MoELayout) -> Iterator[list[torch.Tensor]]:
+    """Inside, a forward pass leaves the experts of each token, [tokens, top_k] a layer, rows batch-major. An index of
+    the layer's number of experts is no expert."""
+    left: list[torch.Tensor] = []
+    with at_experts(model, layout, lambda position, index, weights: left.append(index)):
+        yield left
 
 
 class _Enough(Exception):
@@ -106,6 +128,10 @@ def count_routing(
 
     Padding may stand on either side and is never counted, whatever `counted` says of it.
     """
+    checks.a_model(model)
+    checks.token_ids(input_ids, "input_ids", model)
+    checks.mask(attention_mask, "attention_mask", input_ids)
+    checks.mask(counted, "counted", input_ids)
     with adopted(model):
         return run_counting(model, input_ids, attention_mask, counted.bool() & attention_mask.bool()).counts()
 

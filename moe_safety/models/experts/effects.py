@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 import torch
 from transformers import PreTrainedModel
 
+from moe_safety import checks
 from moe_safety.models.adopt import adopted
 from moe_safety.models.experts.margins import Tokens, Trial, margins
 from moe_safety.models.experts.sharing import Way, choose_way, grouped_margins
 from moe_safety.models.experts.weighing import scaled
-from moe_safety.models.layout import MoELayout, inspect_model
+from moe_safety.models.layout import MoELayout, check_experts, inspect_model
 
 MAX_TOKENS = 16384
 """Tokens of one forward pass."""
@@ -33,8 +34,13 @@ def expert_effects(
     The expert is held back on every token of prompt and answer; routing weights of the others stay as they are.
     """
     layout = inspect_model(model)
-    chosen = list(experts) if experts is not None else layout.experts()
-    trials = [Trial(*trial) for trial in zip(prompts, safe, unsafe, strict=True)]
+    chosen = check_experts(layout, experts) if experts is not None else layout.experts()
+    columns = {"prompts": prompts, "safe": safe, "unsafe": unsafe}
+    given = {name: checks.token_lists(column, name, model) for name, column in columns.items()}
+    for name, column in given.items():
+        complaint = f"has {len(column)} rows, and prompts has {len(given['prompts'])}"
+        checks.require(len(column) == len(given["prompts"]), name, complaint)
+    trials = [Trial(*trial) for trial in zip(*given.values(), strict=True)]
     with adopted(model):
         way = way_of(model, trials, layout)
         return torch.stack([measured_effects(model, trial, chosen, layout, way) for trial in trials])

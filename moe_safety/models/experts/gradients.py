@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from transformers import PreTrainedModel
 
+from moe_safety import checks
 from moe_safety.models.adopt import adopted
 from moe_safety.models.answers import IGNORED, Rows, answer_losses
 from moe_safety.models.experts.checkpointing import checkpointed
@@ -58,7 +59,14 @@ def expert_gradients(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) 
 
     `batch` holds `input_ids`, `attention_mask` and `labels`, -100 where nothing is learned.
     """
-    rows = Rows(batch["input_ids"], batch["labels"], batch["attention_mask"])
+    checks.a_model(model)
+    checks.entries(batch, "batch", ("input_ids", "attention_mask", "labels"))
+    ids, labels, mask = batch["input_ids"], batch["labels"], batch["attention_mask"]
+    checks.token_ids(ids, "input_ids", model)
+    checks.mask(mask, "attention_mask", ids)
+    checks.labels(labels, "labels", ids, IGNORED, model)
+    checks.require(not ((labels != IGNORED) & (mask == 0)).any(), "labels", "names tokens that attention_mask hides")
+    rows = Rows(ids, labels, mask)
     with adopted(model):
         return gradient_magnitudes(model, [rows]).scores()
 
@@ -86,8 +94,7 @@ def gradient_magnitudes(
             with ExitStack() as inner:
                 if number == len(micro_batches) - 1:
                     inner.enter_context(_reduced_on_arrival(parameters, found))
-                received = torch.ones_like(rows.input_ids) if rows.attention_mask is None else rows.attention_mask
-                counts = inner.enter_context(counting(model, received.bool(), layout))
+                counts = inner.enter_context(counting(model, rows.real, layout))
                 losses, _ = answer_losses(model, rows)
                 # Counted in the forward pass; checkpointing runs it again in the backward one.
                 found.tokens += counts.counts().sum(dim=0).cpu()

@@ -17,10 +17,10 @@ import torch
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
-from moe_safety.errors import InputError
+from moe_safety import checks
 from moe_safety.models.adopt import adopted
 from moe_safety.models.experts.forward import NAME, TRAINED, Dispatch, grouped_outer, grouped_product
-from moe_safety.models.layout import MoELayer, MoELayout, inspect_model
+from moe_safety.models.layout import MoELayer, MoELayout, check_experts, inspect_model
 
 Pair = tuple[int, int]
 
@@ -180,9 +180,9 @@ class SelectiveExperts:
 
     def set_active(self, experts: Iterable[Pair] | None = None) -> None:
         """The mask of the coming step: only these experts receive a gradient. All of them unless given."""
-        active = self.experts if experts is None else list(dict.fromkeys(experts))
-        if outside := set(active) - set(self.experts):
-            raise InputError(f"experts {sorted(outside)[:3]} are not among those that train")
+        active = self.experts if experts is None else checks.pairs(experts)
+        outside = sorted(set(active) - set(self.experts))
+        checks.require(not outside, "experts", f"{outside[:3]} are not among those that train")
         for index, layer in self._layers.items():
             layer.set_active([expert for of, expert in active if of == index])
 
@@ -214,16 +214,6 @@ class SelectiveExperts:
             del vars(layer.module)[TRAINED]
 
 
-def check_experts(layout: MoELayout, experts: Iterable[Pair]) -> list[Pair]:
-    """Each expert once, in order; all of them must exist."""
-    wanted = sorted({(int(layer), int(expert)) for layer, expert in experts})
-    if unknown := sorted(set(wanted) - set(layout.experts())):
-        raise InputError(f"expert L{unknown[0][0]:02d}_E{unknown[0][1]:02d} does not exist in this model")
-    if not wanted:
-        raise InputError("no expert is selected, so there is nothing to train")
-    return wanted
-
-
 @contextmanager
 def selective_experts(
     model: PreTrainedModel,
@@ -237,6 +227,7 @@ def selective_experts(
     On leaving, the model holds the new weights as a plain model. Where ZeRO-3 spreads parameters over workers, whose
     shapes then say nothing, `gather` makes them whole and `layout` is known from before.
     """
+    checks.a_model(model)
     gather = gather or as_they_are
     with adopted(model), running_our_experts(model), frozen(model):
         layout = layout or inspect_model(model)

@@ -23,6 +23,10 @@ class Engine(Protocol):
         """Changes what trains, and returns the norm of the step's gradient."""
         ...
 
+    def master(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        """What steps change, whole and in float32 or finer; the parameter follows it. Every worker calls it."""
+        ...
+
     def save(self, folder: Path) -> None:
         """Leaves what a later process goes on from; every worker calls it."""
         ...

@@ -34,6 +34,9 @@ class PlainEngine:
         self.optimizer.zero_grad()
         return float(norm)
 
+    def master(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        return self.optimizer.state[parameter].get("master", parameter.detach())
+
     def save(self, folder: Path) -> None:
         if self.world.rank:
             return
