@@ -2,6 +2,7 @@
 
 import shutil
 
+import pyarrow.compute as pc
 import pytest
 
 from moe_safety.config import load_config
@@ -89,4 +90,14 @@ def test_force_that_was_cut_off_is_taken_up_again(again, tmp_path):
     before, other = trained(again), configuration(again, judged_by_a_model(tmp_path))
     evaluate_all(other, RunDir(str(again)), [], force=True)
     compare(other, force=True)
+    assert trained(again) == before
+
+
+def test_a_split_without_attacks_is_refused_before_an_arm_is_trained(again):
+    run, before = RunDir(str(again)), trained(again)
+    prompts = run.read_table("prompts.parquet")
+    attacks = pc.and_(pc.equal(prompts["label"], "unsafe"), pc.equal(prompts["split"], "test"))
+    run.write_table("prompts.parquet", prompts.filter(pc.invert(attacks)))
+    with pytest.raises(InputError, match=r"^data\.test_fraction: no attack is in the test split, so what is trained"):
+        compare(configuration(again), force=True)
     assert trained(again) == before
