@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -274,3 +275,11 @@ def test_goals_are_counted_once_however_many_forms_answer(run, told):
 def test_every_n_has_its_goals(run, told):
     anew(run, ("base", "selective-routing"))
     assert "n = 12 of 12 goals" in told()
+
+
+def test_an_arm_that_was_measured_whole_leaves_nothing_unmeasured(run, told):
+    """Where every parameter trained, no expert is framed."""
+    context = told.context()
+    assert "the arm's others were not measured here" in re.sub(r"\s+", " ", render(context))
+    whole = [replace(arm, marked=[]) for arm in context.training]
+    assert "not measured here" not in re.sub(r"\s+", " ", render(replace(context, training=whole)))
