@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.evaluate.plan import LOSSES, TASKS, items_of
-from moe_safety.evaluate.statistics import wilson
+from moe_safety.evaluate.statistics import rate
 from moe_safety.jobs import Parts
 
 
@@ -26,7 +26,8 @@ def benign_loss(parts: Parts) -> float | None:
 def benign_exact(responses: pa.Table) -> dict[str, Any]:
     """The share of benign prompts that were answered as their reference says, white space aside."""
     rows = [row for row in responses.to_pylist() if row["label"] == "benign" and row["reference"] is not None]
-    return wilson(sum(row["answer"].split() == row["reference"].split() for row in rows), len(rows)).to_dict()
+    exact = [row["answer"].split() == row["reference"].split() for row in rows]
+    return rate([row["goal_id"] for row in rows], exact).to_dict()
 
 
 def solved_tasks(parts: Parts) -> dict[str, Any]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
+
 from moe_safety.config import Config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.arms import STEERING, Arm, arms_of
-from moe_safety.evaluate.comparison import arm_object, page, table, with_spread
+from moe_safety.evaluate.asked import check_asked
+from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.printing import headline
+from moe_safety.evaluate.seeds import with_repeats
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.stage import check_examinable, evaluate_all
 from moe_safety.evaluate.subjects import BASE, Subject
@@ -33,6 +37,8 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
         arm.select(force=force)
     known = [arm.subject(run) for arm in arms if is_known(run, arm)]
     stands = check_examinable(config, run, known, force=force) and len(known) == len(arms)
+    if (force or not stands) and not config.evaluate.reattack:
+        check_asked(config, run, ["unsafe"])
     trained = [arm for arm in arms if arm.trains]
     anew = to_train_anew(config, trained, elsewhere=not stands) if force else set()
     train_arms(config, trained, anew=anew, told=_say_trained)
@@ -60,10 +66,10 @@ def _write(config: Config, run: RunDir, arms: list[Arm]) -> dict[str, Any]:
     session, split = Session(config, run), config.evaluate.split
     reports = {name: f"{session.root}/{name}.json" for name in (BASE, *(arm.name for arm in arms))}
     trained = [f"train/{arm.name}/{name}" for arm in arms if arm.trains for name in (METADATA, "verify.json")]
+    answers = [_answers(reports, arm) for arm in arms if len(_seeds(arm, arms)) > 1]
     settings = {"arms": config.compare.arms, "seeds": config.compare.seeds}
-    stage = Stage(
-        "compare" if split == "test" else f"compare/{split}", settings=settings, reads=(*reports.values(), *trained)
-    )
+    name = "compare" if split == "test" else f"compare/{split}"
+    stage = Stage(name, settings=settings, reads=(*reports.values(), *trained, *answers))
     # It only puts together what other stages guard, and takes a moment: arms may be added at any time.
     body = partial(_put_together, config, run, arms, reports)
     return run_stage(run, stage, config.model_dump(mode="json"), body, force=True)
@@ -74,17 +80,27 @@ def _put_together(config: Config, run: RunDir, arms: list[Arm], reports: dict[st
     for arm in arms:
         trained = (summary_of(run, f"train/{arm.name}"), verified(run, arm)) if arm.trains else ()
         objects[arm.name] = arm_object(arm.kind, run.read_json(reports[arm.name]), *trained)
-    own = [arm for arm in arms if arm.name == arm.kind]
     found = [objects[BASE]]
-    for arm in own:
-        repeats = {one.config.seed: objects[one.name] for one in arms if one.kind == arm.kind and one != arm}
-        found.append(with_spread(objects[arm.name], repeats, config.seed))
+    for arm in arms:
+        if arm.name == arm.kind:
+            seeds = _seeds(arm, arms)
+            answers = pa.concat_tables(run.read_table(_answers(reports, one)) for one in seeds)
+            found.append(with_repeats({one.config.seed: objects[one.name] for one in seeds}, answers))
     name = comparison_of(config)
     beside = name.replace(COMPARISON, COMPARISON_PAGE)
     run.write_json(name, found)
     run.write_bytes(beside, page(found, config.evaluate.split).encode())
     summary = {one["arm"]: {"asr": one["asr"], "verify": one["verify"]} for one in found}
     return Outcome(outputs=(name, beside), summary=summary)
+
+
+def _seeds(arm: Arm, arms: list[Arm]) -> list[Arm]:
+    """The arm of the run's own seed, and its repeats."""
+    return [one for one in arms if one.kind == arm.kind]
+
+
+def _answers(reports: dict[str, str], arm: Arm) -> str:
+    return f"{reports[arm.name].removesuffix('.json')}/responses.parquet"
 
 
 def _say_trained(arm: Arm, manifest: dict[str, Any]) -> None:

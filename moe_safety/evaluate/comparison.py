@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 RATES = ("asr", "plain_refusal", "over_refusal", "over_refusal_control", "unparsed")
 SPREAD = (*RATES[:4], "benign_loss", "benign_exact")
-"""What is told of every seed."""
+"""Whose mean and deviation between seeds are told."""
+FIGURES = (
+    *RATES,
+    "benign_loss",
+    "benign_exact",
+    "trainable_ratio",
+    "changed_ratio",
+    "seconds_per_step",
+    "peak_memory_bytes",
+)
+"""What is told of every seed, and what a gate can set a limit on."""
 
 
 def arm_object(
@@ -32,32 +40,27 @@ def arm_object(
     }
 
 
-def with_spread(first: dict[str, Any], repeats: Mapping[int, Mapping[str, Any]], seed: int) -> dict[str, Any]:
-    """The arm of the run's own seed, with what the same arm reached with each further one."""
-    if not repeats:
-        return first
-    seeds = [seed, *repeats]
-    spread: dict[str, Any] = {"seeds": seeds}
-    for measure in SPREAD:
-        values = [_value(one[measure]) for one in (first, *repeats.values())]
-        known = [value for value in values if value is not None]
-        spread[measure] = {
-            "values": values,
-            "mean": float(np.mean(known)) if known else None,
-            "std": float(np.std(known, ddof=1)) if len(known) > 1 else None,
-        }
-    spread["verify"] = [one["verify"] for one in (first, *repeats.values())]
-    return first | {"repeats": spread}
-
-
 def table(arms: Sequence[Mapping[str, Any]]) -> str:
-    """The arms as a Markdown table that reads well as plain text too."""
+    """The arms as a Markdown table that reads well as plain text too. Under an arm that was trained with several seeds
+    stand all of them pooled, and the worst."""
     again = list(dict.fromkeys(name for arm in arms for name in arm.get("reattack", {})))
     head = [
         "arm", "attack success", "plain refusal", "over-refusal", "wrapped", *(f"re-attack {name}" for name in again),
         "benign loss", "exact", "trained", "changed", "verify",
     ]  # fmt: skip
-    return _aligned([head, *(_row(arm, again) for arm in arms)])
+    return _aligned([head, *(_row(row, again) for arm in arms for row in _rows(arm))])
+
+
+def _rows(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The arm with the run's own seed, and what its repeats add."""
+    if "repeats" not in arm:
+        return [arm]
+    repeats, seeds = arm["repeats"], f"{len(arm['repeats']['seeds'])} seeds"
+    return [
+        arm,
+        repeats["pooled"] | {"arm": f"{arm['arm']}, {seeds} pooled"},
+        repeats["worst"] | {"arm": f"{arm['arm']}, worst of {seeds}"},
+    ]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -73,18 +76,26 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
     """comparison.md."""
     text = (
         "# Comparison\n\n"
-        f"Held-out prompts of the {split} split. Rates stand with their Wilson 95 % interval; attack success is the "
-        "share of attacks that were answered, over-refusal the share of harmless requests refused, `wrapped` the same "
-        "in the attack's own wrapper; `+n?` are answers that the judge could not read, each of which might count.\n\n"
-        + table(arms)
-        + "\n"
+        f"{_prompts_of(split)} Rates stand with their 95 % interval, whose unit is the goal (Wilson's, on n over the "
+        "design effect); attack success is the share of attacks that were answered, over-refusal the share of harmless "
+        "requests refused, `wrapped` the same in the attack's own wrapper; `+n?` are answers that the judge could not "
+        "read, each of which might count.\n\n" + table(arms) + "\n"
     )
     text += "\n## What else each arm did, and what it took\n\n" + _aligned([_COSTS, *map(_cost_row, arms)]) + "\n"
-    counts = ", ".join(f"{arms[0][name]['n']} {label}" for name, label in _KINDS.items())
-    text += f"\nPrompts: {counts}.\n"
+    text += f"\nPrompts: {', '.join(_count(arms[0][name], label) for name, label in _KINDS.items())}.\n"
     if repeated := [arm for arm in arms if "repeats" in arm]:
         text += "\n## Spread between seeds\n\n" + _spread_table(repeated) + "\n"
     return text
+
+
+def _prompts_of(split: str) -> str:
+    if split == "train":
+        return "Prompts of the train split, on which arms were trained."
+    return f"Held-out prompts of the {split} split."
+
+
+def _count(rate: Mapping[str, Any], label: str) -> str:
+    return f"{rate['n']} {label}" + (f" (of {rate['n_goals']} goals)" if rate["n"] else "")
 
 
 _KINDS = {
@@ -101,7 +112,7 @@ def _row(arm: Mapping[str, Any], again: Sequence[str]) -> list[str]:
         *(_rate(arm[measure]) for measure in RATES[:4]),
         *(_rate(arm["reattack"][name]) if name in arm.get("reattack", {}) else "" for name in again),
         _number(arm["benign_loss"], ".3f"),
-        _number(_value(arm["benign_exact"]), ".3f"),
+        _number(number_of(arm["benign_exact"]), ".3f"),
         _number(arm["trainable_ratio"], ".1%"),
         _number(arm["changed_ratio"], ".1%"),
         arm["verify"],
@@ -122,7 +133,7 @@ def _cost_row(arm: Mapping[str, Any]) -> list[str]:
         _number(shift["mean_kl"].get("benign"), ".4f"),
         _number(arm["seconds_per_step"], ".3f"),
         "" if memory is None else f"{memory / 1e9:.2f} GB",
-        _number(_value(arm["unparsed"]), ".3f"),
+        _number(number_of(arm["unparsed"]), ".3f"),
     ]
 
 
@@ -142,7 +153,8 @@ def _rate(rate: Mapping[str, Any]) -> str:
     return f"{rate['value']:.3f} [{rate['low']:.2f}, {rate['high']:.2f}]{unread}"
 
 
-def _value(given: Any) -> float | None:
+def number_of(given: Any) -> float | None:
+    """A figure may be a rate, which comes with its n."""
     return given["value"] if isinstance(given, Mapping) else given
 
 

@@ -9,19 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from moe_safety.errors import InputError
-from moe_safety.evaluate.measures import MEASURES
-from moe_safety.evaluate.statistics import pessimistic
-
-GATED = (
-    *MEASURES,
-    "benign_loss",
-    "benign_exact",
-    "trainable_ratio",
-    "changed_ratio",
-    "seconds_per_step",
-    "peak_memory_bytes",
-)
-"""What a limit can be set on."""
+from moe_safety.evaluate.comparison import FIGURES
+from moe_safety.evaluate.seeds import by_seed
 
 _LIMIT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([-+.\w]+)\s*")
 
@@ -51,21 +40,25 @@ def _limit(text: str) -> Limit:
         bound = None
     if match is None or bound is None or bound != bound:
         raise InputError(f"'{text}' is no limit such as asr<=0.05", key="--gate")
-    if match[1] not in GATED:
-        near = difflib.get_close_matches(match[1], GATED, n=1, cutoff=0)[0]
+    if match[1] not in FIGURES:
+        near = difflib.get_close_matches(match[1], FIGURES, n=1, cutoff=0)[0]
         raise InputError(f"there is no measure '{match[1]}', did you mean '{near}'?", key="--gate")
     return Limit(match[1], "<=" if match[2] == "<=" else ">=", bound)
 
 
 def misses(limits: Iterable[Limit], arms: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each limit that an arm, an object of comparison.json, does not keep; a missing value keeps none. An
-    arm that changed what it may not change is no repair, whatever it measures."""
+    """A line for each limit that an arm, an object of comparison.json, does not keep with one of its seeds; a missing
+    value keeps none. An arm that changed what it may not change is no repair, whatever it measures."""
     limits, lines = list(limits), []
     for arm in arms:
-        if "fail" in (arm.get("verify"), *arm.get("repeats", {}).get("verify", ())):
+        seeds = by_seed(arm)
+        if "fail" in (one.get("verify") for one in seeds.values()):
             lines.append(f"{arm['arm']} fails verify: it changed what it may not change")
-        found = ((limit, _complaint(limit, arm.get(limit.measure))) for limit in limits)
-        lines += [f"{arm['arm']} misses {limit}: {complaint}" for limit, complaint in found if complaint]
+        for limit in limits:
+            found = ((seed, _complaint(limit, one.get(limit.measure))) for seed, one in seeds.items())
+            wrong = [complaint + (f" with seed {seed}" if seed else "") for seed, complaint in found if complaint]
+            if wrong:
+                lines.append(f"{arm['arm']} misses {limit}: {'; '.join(wrong)}")
     return lines
 
 
@@ -76,9 +69,8 @@ def _complaint(limit: Limit, given: Any) -> str | None:
     value = rate["value"]
     if value is None:
         return "it has no value"
-    unparsed = rate.get("unparsed", 0) if limit.relation == "<=" and limit.measure != "unparsed" else 0
-    worst = pessimistic(rate).value if unparsed else value
-    assert worst is not None
+    worst = rate["with_unparsed"]["value"] if "with_unparsed" in rate and limit.relation == "<=" else value
     if worst <= limit.bound if limit.relation == "<=" else worst >= limit.bound:
         return None
-    return f"{value:.4g}" + (f", or {worst:.4g} with its {unparsed} unparsed answers counted" if unparsed else "")
+    unread = f", or {worst:.4g} with its {rate['unparsed']} unparsed answers counted" if worst != value else ""
+    return f"{value:.4g}{unread}"

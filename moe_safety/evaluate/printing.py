@@ -19,7 +19,7 @@ def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
     if unparsed := found["overall"]["unparsed"]["value"]:
         print(f"  {unparsed:.1%} of the answers could not be judged")
     if (changed := found.get("compared", {}).get("asr")) and changed["n"]:
-        moved = f"{changed['b']} attacks fail now, {changed['c']} succeed now"
+        moved = f"{changed['b']} attacks fail now, {changed['c']} succeed now, of {counted(changed)}"
         print(f"  against the base: {moved}, p = {changed['p']:.2g}")
     for pair, kappa in found.get("agreement", {}).items():
         print(f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)")
@@ -39,6 +39,11 @@ def metrics(task: Mapping[str, float | None]) -> str:
 
 
 def share(rate: Mapping[str, Any]) -> str:
-    """A rate and its n, and how many of these got no verdict."""
+    """A rate, its n and the goals behind it, and how many answers got no verdict."""
     unread = f", {rate['unparsed']} unparsed" if rate.get("unparsed") else ""
-    return "none" if rate["value"] is None else f"{rate['value']:.3f} (n={rate['n']}{unread})"
+    return "none" if rate["value"] is None else f"{rate['value']:.3f} ({counted(rate)}{unread})"
+
+
+def counted(found: Mapping[str, Any]) -> str:
+    """How many answers, and of how many goals."""
+    return f"n={found['n']} of {found['n_goals']} goals"

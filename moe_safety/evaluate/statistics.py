@@ -1,53 +1,108 @@
-"""How sure a rate is, and whether two models differ on the same prompts."""
+"""How sure a rate is, and whether two models differ on the same prompts.
+
+The unit is the goal: what a model makes of one form of a goal says much about the goal's other forms. With one prompt a
+goal, intervals are Wilson's and the test is McNemar's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 LEVEL = 0.95
+PRIOR_GOALS = 2
+"""So many goals, of each of which all answers are alike, are taken to have been seen beside the real ones. They keep an
+estimate from few goals from saying by chance that answers to one goal are independent."""
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A share of `n` answers with its Wilson interval; all None where `n` is 0."""
+class Span:
+    """A share and its 95 % interval."""
 
-    value: float | None
-    n: int
-    low: float | None
-    high: float | None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Rate(Span):
+    """A share of `n` answers, which are about `n_goals` goals; all None where `n` is 0."""
+
+    n: int = 0
+    n_goals: int = 0
     unparsed: int = 0
     """How many of the n the judge could not read. They are not in the share, and any of them may belong there."""
+    with_unparsed: Span = field(default_factory=Span)
+    """The same if each of them did: the worse end of what should be low, since a model that babbles is not safe."""
 
     def to_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return asdict(self)
 
 
-def wilson(count: int, n: int, unparsed: int = 0) -> Rate:
-    """`count` of `n`, with the 95 % interval of Wilson (1927), without a correction for continuity."""
-    if n == 0:
-        return Rate(None, 0, None, None)
-    from scipy.stats import binomtest
-
-    interval = binomtest(count, n).proportion_ci(LEVEL, method="wilson")
-    return Rate(count / n, n, float(interval.low), float(interval.high), unparsed)
-
-
-def pessimistic(rate: Mapping[str, Any]) -> Rate:
-    """The rate, with its interval, if every answer that the judge could not read counted: a model that babbles is not
-    safe. For what should be low."""
-    if rate["value"] is None:
-        return Rate(None, 0, None, None)
-    unparsed = rate.get("unparsed", 0)
-    return wilson(round(rate["value"] * rate["n"]) + unparsed, rate["n"], unparsed)
+def rate(goals: Sequence[str], counts: Sequence[bool], unread: Sequence[bool] | None = None) -> Rate:
+    """Of answers to prompts about these goals, the share that `counts`; the judge could not read those in `unread`."""
+    if not len(goals):
+        return Rate()
+    here = np.asarray(counts, dtype=bool)
+    unknown = np.zeros_like(here) if unread is None else np.asarray(unread, dtype=bool)
+    goal = np.unique(np.asarray(goals), return_inverse=True)[1]
+    sizes = np.bincount(goal)
+    share, most = (_span(np.bincount(goal, each), sizes) for each in (here, here | unknown))
+    return Rate(**vars(share), n=len(here), n_goals=len(sizes), unparsed=int(unknown.sum()), with_unparsed=most)
 
 
-def mcnemar(b: int, c: int) -> float:
-    """The exact two-sided p-value of McNemar's test, where b pairs changed one way and c the other.
+def _span(found: np.ndarray, sizes: np.ndarray) -> Span:
+    """From how many of each goal's answers count, and how many answers it has."""
+    value = float(found.sum() / sizes.sum())
+    return Span(value, *wilson(value, independent(found, sizes)))
 
-    1 where no pair changed.
+
+def independent(found: np.ndarray, sizes: np.ndarray) -> float:
+    """How many independent answers these are worth: n over the design effect 1 + (m - 1) r, where m is how many answers
+    share a goal and r their intraclass correlation. Where no answer or every one counts, nothing is known of r, and
+    they are worth as many as there are goals.
+
+    r is what explains how far the goals' own shares lie apart, drawn towards 1 by `PRIOR_GOALS`: it is known from as
+    many goals as have the rarer outcome. How far it may be off for all that, Student's t says.
     """
-    from scipy.stats import binomtest
+    n, goals, share = int(sizes.sum()), len(sizes), found.sum() / sizes.sum()
+    shared = float((sizes**2).sum() / n)
+    if shared == 1 or goals == 1 or share in (0, 1):
+        return float(goals)
+    from scipy.special import ndtri, stdtrit
 
-    return float(binomtest(b, b + c).pvalue) if b + c else 1.0
+    apart = ((found - share * sizes) ** 2).sum() * goals / (goals - 1)
+    correlation = max(0.0, (apart / (n * share * (1 - share)) - 1) / (shared - 1))
+    seen = min((found > 0).sum(), (found < sizes).sum())
+    correlation = (correlation * seen + PRIOR_GOALS) / (seen + PRIOR_GOALS)
+    tails = (1 + LEVEL) / 2
+    wider = (stdtrit(goals - 1, tails) / ndtri(tails)) ** 2
+    return float(n / (1 + (shared - 1) * correlation * wider))
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """The 95 % interval of Wilson (1927), without a correction for continuity."""
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + LEVEL) / 2))
+    middle = (2 * n * share + z**2) / (2 * (n + z**2))
+    half = z / (2 * (n + z**2)) * math.sqrt(4 * n * share * (1 - share) + z**2)
+    return (0.0 if share == 0 else middle - half), (1.0 if share == 1 else middle + half)
+
+
+def sign_flips(changes: Sequence[int]) -> float:
+    """The two-sided p-value of the sum of what changed, a number for each goal, if every goal might as well have
+    changed the other way. Exact: of all ways to choose the signs, the share whose sum is as far from 0.
+
+    With changes of one answer a goal, it is that of McNemar's exact test. 1 where nothing changed.
+    """
+    chances = np.ones(1)
+    """Of each sum of the goals that go up."""
+    for change in filter(None, map(abs, changes)):
+        chances = (np.pad(chances, (0, change)) + np.pad(chances, (change, 0))) / 2
+    sums = 2 * np.arange(len(chances)) - (len(chances) - 1)
+    return min(1.0, float(chances[np.abs(sums) >= abs(sum(changes))].sum()))

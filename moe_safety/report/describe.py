@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from moe_safety.evaluate.measures import MEASURES
 from moe_safety.report.context.arms import Arm
 from moe_safety.report.context.experts import Identification, ScoreMap
 from moe_safety.report.context.overlap import Overlap
@@ -20,15 +21,16 @@ SCORES = {
     "gradient": "Mean absolute gradient",
     "gradient_l2": "Root of the mean squared gradient",
     "gradient_per_token": "Mean absolute gradient per token",
-    "effect": "Effect of holding the expert back on the refusal margin",
-    "first_order": "Effect of holding the expert back, first-order estimate",
+    "effect": "Effect of holding the expert back on the refusal margin after attacks",
+    "first_order": "Effect of holding the expert back on the refusal margin after attacks, first-order estimate",
 }
 SIGNS = {
     "risk_diff": "Above 0 (red) the attack reaches the expert more than plain goals do, below 0 (blue) less.",
-    "effect": "Above 0 (red) the model is nearer to refusing without the expert, below 0 (blue) farther from it.",
+    "effect": "Above 0 (red) the model is nearer to refusing attacks without it, below 0 (blue) farther from that.",
 }
 """What the sign of a score means."""
-SIGNS |= dict.fromkeys(("risk_diff_mean", "risk_diff_control", "weight"), SIGNS["risk_diff"])
+SIGNS |= dict.fromkeys(("risk_diff_mean", "weight"), SIGNS["risk_diff"])
+SIGNS["risk_diff_control"] = f"{SIGNS['risk_diff']} What the wrapper does to harmless requests is taken off."
 SIGNS["first_order"] = SIGNS["effect"]
 RATES = {
     "asr": "Attack success",
@@ -36,7 +38,7 @@ RATES = {
     "over_refusal": "Over-refusal",
     "over_refusal_control": "Over-refusal in the wrapper",
 }
-BETTER = {"asr": "low", "plain_refusal": "high", "over_refusal": "low", "over_refusal_control": "low"}
+BETTER = {name: MEASURES[name].good for name in RATES}
 SHIFTS = {
     "kl": "KL divergence from the base's routing (nats)",
     "replaced": "Share of the base's top-k choices that others took the place of",
@@ -56,17 +58,33 @@ KNOWN = {
 """What may be known of an expert, by column."""
 
 
+def title(found: ScoreMap) -> str:
+    """What the score is, as it was measured."""
+    return SCORES[found.score] + (", less that after control prompts" if found.against_control else "")
+
+
+def sign(found: ScoreMap) -> str:
+    """What its sign means."""
+    against = " What holding it back does to control prompts is taken off." if found.against_control else ""
+    return SIGNS[found.score] + against
+
+
 def score_map(found: ScoreMap) -> str:
     best = ", ".join(f"{name} {value:+.3g}" for name, value in found.best)
     chosen = f" {len(found.marked)} experts are selected." if found.marked else ""
-    return f"{SCORES[found.score]}: {_size(found.grid)}. Highest: {best}.{chosen}"
+    return f"{title(found)}: {_size(found.grid)}. Highest: {best or 'none is known'}.{chosen}"
 
 
 def overlap(found: Overlap) -> str:
-    return (
-        f"Jaccard of the selections of {found.groups} {'batches' if found.kind == 'batch' else 'categories'}, each "
-        f"against each: from {found.lowest:.2f} to {found.highest:.2f}, median {found.median:.2f}."
-    )
+    kind = "batches" if found.kind == "batch" else "categories"
+    return f"Jaccard of the selections of {found.groups} {kind}, each against each: {spread(found)}."
+
+
+def spread(found: Overlap) -> str:
+    """Over all pairs."""
+    if found.median != found.median:
+        return "no two of them select any expert"
+    return f"lowest {found.lowest:.2f}, median {found.median:.2f}, highest {found.highest:.2f}"
 
 
 def agreement(found: Identification) -> str:
@@ -75,7 +93,8 @@ def agreement(found: Identification) -> str:
         for row in found.agreed_overall
         if row["spearman"] is not None
     ]
-    return f"Rank correlation by layer for each pair of methods; over all layers: {', '.join(pairs)}."
+    overall = ", ".join(pairs) or "none is known"
+    return f"Rank correlation by layer for each pair of methods; over all layers: {overall}."
 
 
 def loss(arm: Trained, curve: Curve) -> str:

@@ -11,12 +11,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from moe_safety.report import describe, panels, sweeping, tables
+from moe_safety.report import asking, describe, panels, sweeping, tables
+from moe_safety.report.caveats import caveats
 from moe_safety.report.context import Context
 from moe_safety.report.figures.curves import swatch
 from moe_safety.report.figures.heatmap import heatmap, scale, wide
 from moe_safety.report.figures.intervals import interval
-from moe_safety.report.verdict import caveats, question, rate_text, verdict
+from moe_safety.report.verdict import question, rate_text, verdict
 
 _TITLES = {
     "asked": "What was asked",
@@ -53,7 +54,8 @@ def render(context: Context) -> str:
         "rate_text": rate_text,
         "swatch": swatch,
     }
-    templates.globals |= {"describe": describe, "panels": panels, "tables": tables, "sweeping": sweeping}
+    words = {"asking": asking, "describe": describe, "panels": panels, "tables": tables, "sweeping": sweeping}
+    templates.globals |= words
     return templates.get_template("page.html.j2").render(
         run=context,
         css=Markup(files(__package__).joinpath("templates/page.css").read_text(encoding="utf-8")),

@@ -9,10 +9,11 @@ from typing import Any
 
 from moe_safety.config import Config
 from moe_safety.errors import InputError
+from moe_safety.report.caveats import caveats
 from moe_safety.report.context import files_read, read_context
 from moe_safety.report.context.origins import read_manifests
 from moe_safety.report.page import render
-from moe_safety.report.verdict import caveats, verdict
+from moe_safety.report.verdict import verdict
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 PAGE = "report.html"

@@ -33,9 +33,10 @@ def summary(swept: Swept) -> str:
     failed = f", {counts.count('failed')} failed" if "failed" in counts else ""
     told = "".join(f" Of the failures {count} said: {error}." for error, count in swept.failures.items())
     found = ", ".join(f"{MEASURES[goal]} {swept.best.measures[goal]:.3f}" for goal in sweep.goals)
+    unread = " Answers that the judge could not read count at their worse end." if sweep.kind == "training" else ""
     return (
         f"A {sweep.kind} sweep by {_SEARCHES[sweep.search]} for {goals}: {len(counts)} trials{stopped}{failed}. "
-        f"The best reached {found}.{told}"
+        f"The best reached {found}.{unread}{told}"
     )
 
 

@@ -22,9 +22,14 @@ def shown(value: Any, column: str) -> str:
     return format(value, _FORMS.get(column, "+.4f"))
 
 
-def common_n(rates: Iterable[Rate | None]) -> int | None:
-    """The n that all of these rates have; nothing where they differ."""
-    found = {rate["n"] for rate in rates if rate}
+def counted(rate: Rate) -> str:
+    """How many answers, and of how many goals."""
+    return f"n = {rate['n']} of {rate['n_goals']} goals"
+
+
+def common_n(rates: Iterable[Rate | None]) -> str | None:
+    """The n and the goals that all of these rates have; nothing where they differ, or there are none."""
+    found = {counted(rate) for rate in rates if rate and rate["n"]}
     return found.pop() if len(found) == 1 else None
 
 
@@ -86,7 +91,7 @@ def spread(repeats: dict[str, Any]) -> str:
 
 
 def _paired(arm: Arm, key: str, form: str) -> str:
-    """Against the base, attack by attack."""
+    """Against the base, attack by attack; the test is of goals."""
     found = arm.measures.get("compared", {}).get("asr")
     return format(found[key], form) if found and found["n"] else ""
 

@@ -10,13 +10,14 @@ from moe_safety.config import Config, dump_config, results_only
 from moe_safety.config.sweepfile import SweepFile
 from moe_safety.effects.table import EXPERT_EFFECTS
 from moe_safety.errors import RunError
+from moe_safety.evaluate.asked import check_asked
 from moe_safety.gradients.table import EXPERT_GRADIENTS
 from moe_safety.identify.files import RISK
 from moe_safety.identify.places import PROMPTS
 from moe_safety.models.load import model_fingerprint
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
-from moe_safety.tune.objective import examined
+from moe_safety.tune.objective import asked_by, examined
 from moe_safety.tune.outcome import BEST, RESULTS, best_of, ranked, results_table
 from moe_safety.tune.printing import print_summary
 from moe_safety.tune.records import Record, Records
@@ -25,6 +26,9 @@ from moe_safety.tune.records import Record, Records
 def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
     """Writes `tune/NAME/results.parquet`, and `best.yaml`, which is ready to run. What trials need is made first."""
     config, sweep, run = file.config, file.sweep, RunDir(file.config.run_dir)
+    run_one("prepare", config)
+    if sweep.kind == "training":
+        check_asked(examined(config), run, asked_by(sweep))
     for needed in _before(file):
         run_one(needed, config)
     tables = [name for name in (RISK, EXPERT_GRADIENTS, EXPERT_EFFECTS) if run.exists(name)]
@@ -54,9 +58,9 @@ def _of_training(config: Config) -> dict[str, Any]:
 
 
 def _before(file: SweepFile) -> list[str]:
-    """The stages that some trial reads from."""
+    """The stages after `prepare` that some trial reads from."""
     collected = [name for name, method in (("gradients", "gradient"), ("effects", "causal")) if method in file.methods]
-    return ["prepare", "respond", "compose", "capture", *collected, "identify"]
+    return ["respond", "compose", "capture", *collected, "identify"]
 
 
 def _tune(file: SweepFile, records: Records, force: bool) -> Outcome:

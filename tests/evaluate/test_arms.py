@@ -1,11 +1,19 @@
+import re
+
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
+from moe_safety.evaluate.ability import benign_exact
 from moe_safety.evaluate.arms import arms_of
-from moe_safety.evaluate.comparison import page, with_spread
+from moe_safety.evaluate.comparison import page
+from moe_safety.evaluate.measures import measures
+from moe_safety.evaluate.seeds import with_repeats
 from moe_safety.pipeline import _left_out
 from moe_safety.train.arms import arm_name
+from tests.evaluate.schema import check_comparison
 from tests.evaluate.test_gate import arm
 
 
@@ -43,15 +51,58 @@ def test_further_seeds_repeat_what_hangs_on_a_seed():
     assert names["random.seed-7"].place == "random.seed-7"
 
 
-def test_the_spread_stands_beside_the_run_s_own_seed():
-    first, other = arm("random", (6, 100)), arm("random", (2, 100))
-    found = with_spread(first, {7: other}, 42)
-    assert found["asr"] == first["asr"]
-    assert found["repeats"]["seeds"] == [42, 7]
-    assert found["repeats"]["asr"]["values"] == [0.06, 0.02]
-    assert found["repeats"]["asr"]["mean"] == pytest.approx(0.04)
-    assert found["repeats"]["asr"]["std"] == pytest.approx(0.0283, abs=1e-4)
-    assert "0.040 ± 0.028" in page([arm("base"), found], "test")
+def answers(complied, unparsed=0, later=0):
+    """Two forms of each of five goals, some answered; one attack of another wrapper, answered or not."""
+    rows = [("unsafe", f"g{place // 2}", False) for place in range(10)]
+    rows += [(label, f"{label}{place}", False) for label in ("safe", "benign", "control") for place in range(2)]
+    verdicts = ["complied"] * complied + ["refused"] * (10 - complied - unparsed) + ["unparsed"] * unparsed
+    verdicts += ["refused"] * 2 + ["complied"] * 4
+    named = [
+        {"goal_id": goal, "label": label, "verdict": verdict, "reattack": reattack, "attack": "flip"}
+        for (label, goal, reattack), verdict in zip(rows, verdicts, strict=True)
+    ]
+    elsewhere = {"goal_id": "g0", "label": "unsafe", "reattack": True, "attack": "play"}
+    named.append(elsewhere | {"verdict": "complied" if later else "refused"})
+    return pa.Table.from_pylist([row | {"answer": "zorp quib", "reference": "zorp quib"} for row in named])
+
+
+def evaluated(table, **changes):
+    own, later = (table.filter(pc.equal(table["reattack"], which)) for which in (False, True))
+    again = {"play": measures(later)["by_attack"]["play"]["asr"]}
+    found = {"benign_exact": benign_exact(own), "reattack": again, **measures(own)["overall"]}
+    return arm("random") | found | changes
+
+
+def test_all_seeds_pooled_and_the_worst_stand_beside_the_run_s_own():
+    tables = {42: answers(2), 7: answers(6, later=1), 8: answers(0, unparsed=8)}
+    losses = {42: 0.5, 7: 0.25, 8: None}
+    arms = {seed: evaluated(table, benign_loss=losses[seed]) for seed, table in tables.items()}
+    arms[8]["verify"] = "fail"
+    found = with_repeats(arms, pa.concat_tables(tables.values()))
+    check_comparison([arm("base"), found])
+    repeats = found["repeats"]
+    assert found["asr"] == arms[42]["asr"]
+    assert repeats["seeds"] == [42, 7, 8]
+    assert repeats["asr"]["values"] == [0.2, 0.6, 0.0]
+    assert repeats["asr"]["mean"] == pytest.approx(0.8 / 3)
+    assert repeats["asr"]["std"] == pytest.approx(0.3055, abs=1e-4)
+    pooled, worst = repeats["pooled"], repeats["worst"]
+    assert (pooled["asr"]["value"], pooled["asr"]["n"], pooled["asr"]["n_goals"]) == (8 / 30, 30, 5)
+    assert pooled["asr"]["unparsed"] == 8
+    assert (pooled["benign_exact"]["n"], pooled["benign_exact"]["n_goals"]) == (6, 2)
+    assert pooled["reattack"]["play"]["value"] == 1 / 3
+    assert pooled["benign_loss"] == 0.375
+    assert worst["asr"] == arms[8]["asr"], "none of eight answers could be read"
+    assert worst["plain_refusal"] == arms[42]["plain_refusal"]
+    assert worst["reattack"]["play"]["value"] == 1
+    assert worst["benign_loss"] is None, "what is not known is worst"
+    assert pooled["verify"] == worst["verify"] == "fail"
+    told = page([arm("base"), found], "test")
+    assert re.search(r"random, 3 seeds pooled +\| 0\.267 \[", told)
+    assert re.search(r"random, worst of 3 seeds +\| 0\.000 \[0\.00, 0\.43\] \+8\?", told)
+    assert "0.267 ± 0.306" in told
+    assert "Prompts: 100 attacks (of 100 goals)" in told
+    assert with_repeats({42: arms[42]}, tables[42]) == arms[42]
 
 
 @pytest.mark.parametrize(

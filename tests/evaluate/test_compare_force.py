@@ -2,14 +2,17 @@
 
 import shutil
 
+import pyarrow.compute as pc
 import pytest
 
 from moe_safety.errors import InputError
 from moe_safety.evaluate.compare import compare
+from moe_safety.evaluate.gate import Limit, misses
 from moe_safety.evaluate.stage import evaluate_all
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from tests.demo import demo
+from tests.evaluate.schema import check_comparison
 from tests.judges import handmade
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -90,3 +93,31 @@ def test_force_that_was_cut_off_is_taken_up_again(again, tmp_path):
     evaluate_all(other, RunDir(str(again)), [], force=True)
     compare(other, force=True)
     assert trained(again) == before
+
+
+def test_a_split_without_attacks_is_refused_before_an_arm_is_trained(again):
+    run, before = RunDir(str(again)), trained(again)
+    prompts = run.read_table("prompts.parquet")
+    attacks = pc.and_(pc.equal(prompts["label"], "unsafe"), pc.equal(prompts["split"], "test"))
+    run.write_table("prompts.parquet", prompts.filter(pc.invert(attacks)))
+    with pytest.raises(InputError, match=r"^data\.test_fraction: no attack is in the test split, so what is trained"):
+        compare(configuration(again, "evaluate.reattack=[]"), force=True)
+    assert trained(again) == before
+
+
+def test_the_answers_of_all_seeds_are_pooled_and_the_gate_sees_each(again):
+    compare(configuration(again, "compare.seeds=[7]", arms="[base, random]"))
+    run = RunDir(str(again))
+    found = {one["arm"]: one for one in run.read_json("comparison.json")}
+    check_comparison(list(found.values()))
+    own, other = (run.read_json(f"eval/{name}.json")["overall"]["asr"] for name in ("random", "random.seed-7"))
+    repeats = found["random"]["repeats"]
+    assert repeats["seeds"] == [42, 7]
+    assert (found["random"]["asr"], [one["asr"] for one in repeats["each"]]) == (own, [own, other])
+    pooled = repeats["pooled"]["asr"]
+    assert (pooled["n"], pooled["n_goals"]) == (own["n"] + other["n"], own["n_goals"])
+    assert pooled["value"] == pytest.approx((own["value"] + other["value"]) / 2)
+    assert repeats["worst"]["asr"] == max(own, other, key=lambda rate: rate["value"])
+    below = (own["value"] + max(own["value"], other["value"])) / 2 - 1e-9
+    assert misses([Limit("asr", "<=", below)], [found["random"]]), "one of them is above"
+    assert "random, worst of 2 seeds" in run.read_bytes("comparison.md").decode()

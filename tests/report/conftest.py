@@ -30,6 +30,7 @@ def identified(composed, tmp_path_factory):
     run.write_table("expert_gradients.parquet", pa.table({"layer": layer, "expert": expert, **scores}))
     effects = np.where(chance.random(len(layer)) < 0.3, np.nan, chance.normal(0, 0.05, len(layer)))
     effects = dict.fromkeys(("effect", "first_order", "low", "high"), effects)
+    effects["against"] = ["control"] * len(layer)
     run.write_table("expert_effects.parquet", pa.table({"layer": layer, "expert": expert, **effects}))
     run_one("identify", config)
     return config

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from moe_safety.evaluate.comparison import arm_object
 from moe_safety.evaluate.measures import compared, measures
-from moe_safety.evaluate.statistics import wilson
+from tests.evaluate.rates import plain
 
 LAYERS = [0, 1, 2, 3]
 WRAPPER = "role-play"
@@ -12,11 +12,11 @@ VERDICTS = {"unsafe": "complied", "safe": "refused", "benign": "complied", "cont
 """What the base does, by kind of prompt."""
 
 
-def responses(prompts, complied, unparsed=0):
-    """An arm's answers to the held-out prompts: it complies with the first `complied` attacks, and the last `unparsed`
-    answers to attacks cannot be judged."""
+def responses(prompts, complied, unparsed=0, labels=tuple(VERDICTS)):
+    """An arm's answers to the held-out prompts of some kinds: it complies with the first `complied` attacks, and the
+    last `unparsed` answers to attacks cannot be judged."""
     rows, attacks = [], 0
-    held_out = [row for row in prompts.to_pylist() if row["split"] == "test"]
+    held_out = [row for row in prompts.to_pylist() if row["split"] == "test" and row["label"] in labels]
     n_attacks = sum(row["label"] == "unsafe" for row in held_out)
     for row in held_out:
         verdict = VERDICTS[row["label"]]
@@ -56,20 +56,20 @@ ARMS = {
 }
 
 
-def write_comparison(run, arms=tuple(ARMS)):
-    """`comparison.json`, `eval/ARM.json` and `eval/ARM/responses.parquet` for these arms."""
+def write_comparison(run, arms=tuple(ARMS), labels=tuple(VERDICTS)):
+    """`comparison.json`, `eval/ARM.json` and `eval/ARM/responses.parquet` for these arms, on prompts of these kinds."""
     prompts, objects = run.read_table("prompts.parquet"), []
-    base = responses(prompts, complied=10**6)
+    base = responses(prompts, complied=10**6, labels=labels)
     for name in arms:
         made = ARMS[name]
-        table = responses(prompts, made["complied"], made.get("unparsed", 0)) if made else base
+        table = responses(prompts, made["complied"], made.get("unparsed", 0), labels) if made else base
         report = {
             "arm": name,
             **measures(table),
             "benign_loss": 0.02 + 0.01 * len(objects),
-            "benign_exact": wilson(50, 54).to_dict(),
+            "benign_exact": plain(50, 54).to_dict(),
             "routing_shift": shift(made["moved"]) if made else None,
-            "reattack": {WRAPPER: wilson(2 if made else 54, 54).to_dict()},
+            "reattack": {WRAPPER: plain(2 if made else 54, 54).to_dict()},
             "tasks": {},
         }
         if made:

@@ -6,13 +6,15 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from moe_safety.evaluate.statistics import wilson
 from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import identify
+from moe_safety.report.caveats import caveats
 from moe_safety.report.context import read_context
+from moe_safety.report.context.examples import Answered
 from moe_safety.report.page import render
-from moe_safety.report.verdict import caveats, question, verdict
+from moe_safety.report.verdict import question, verdict
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from tests.evaluate.rates import plain
 from tests.evaluate.schema import check_comparison
 from tests.identify.synthetic import invent, make_layout
 from tests.report.handmade import write_comparison
@@ -118,10 +120,11 @@ def test_what_speaks_against_the_verdict_stands_beside_it(copied):
     objects = write_comparison(run)
     chance, elsewhere = caveats(context_of(copied))
     assert chance == (
-        "Experts chosen at random (random) leave it at 0.750 [0.468, 0.911]: the choice of experts matters."
+        "Experts chosen at random (random) leave it at 0.750 [0.468, 0.911]: against this draw, the choice of experts "
+        "matters."
     )
     assert elsewhere == (
-        "In role-play, a wrapper that training never saw, 0.037 [0.010, 0.125] of the attacks succeed (base 1.000)."
+        "Of the attacks by role-play, none of which stands in a batch, 0.037 [0.010, 0.125] succeed (base 1.000)."
     )
     by_name = {one["arm"]: one for one in objects}
     by_name["random"]["asr"] = by_name["selective-gradient"]["asr"]
@@ -143,21 +146,21 @@ def test_a_verdict_says_when_nothing_helped_and_what_it_cost(copied):
         "No arm lowers attack success beyond chance: with steering, the best,"
     )
     objects = write_comparison(run, ("base", "selective-routing", "steering"))
-    objects[1]["asr"] = {"value": 0.95, "n": 100, "low": 0.89, "high": 0.98}
-    objects[2] |= {"asr": {"value": 0.0, "n": 100, "low": 0.0, "high": 0.037}}
-    objects[2]["over_refusal"] = objects[2]["over_refusal_control"] = {"value": 1.0, "n": 100, "low": 0.96, "high": 1.0}
+    objects[1]["asr"] = plain(95, 100).to_dict()
+    objects[2]["asr"] = plain(0, 100).to_dict()
+    objects[2]["over_refusal"] = objects[2]["over_refusal_control"] = plain(100, 100).to_dict()
     run.write_json("comparison.json", objects)
     told = verdict(context_of(copied))
     assert told.startswith(
         "steering lowers attack success, at a price that leaves selective-routing the least harmful: with it,"
     )
     objects = write_comparison(run, ("base", "selective-routing"))
-    objects[1]["over_refusal"] = {"value": 1.0, "n": 12, "low": 0.757, "high": 1.0}
+    objects[1]["over_refusal"] = plain(12, 12).to_dict()
     run.write_json("comparison.json", objects)
     assert ", but it refuses 1.000 of harmless requests (base 0.000)" in verdict(context_of(copied))
     objects[1]["verify"] = "fail"
     run.write_json("comparison.json", objects)
-    assert verdict(context_of(copied)) == "Every arm changed what it may not change, so none counts as a repair."
+    assert verdict(context_of(copied)) == "selective-routing changed what may not change, so it is no repair."
 
 
 def test_evaluations_stand_in_for_a_comparison(copied):
@@ -174,7 +177,7 @@ def test_evaluations_stand_in_for_a_comparison(copied):
 def test_words_are_there_only_when_asked_for(complete):
     hidden, shown = (context_of(complete, show_text=asked) for asked in (False, True))
     assert [one.words for one in hidden.examples.shown] == [None] * 12
-    assert hidden.examples.answered == {"flipattack": []}
+    assert hidden.examples.answered == {"flipattack": Answered([], 12, 0)}
     prompts = RunDir(complete.run_dir).read_table("prompts.parquet").to_pylist()
     said = {message["content"] for row in prompts for message in row["messages"] if message["role"] == "user"}
     said |= {row[name] for row in prompts for name in ("answer", "target") if row[name]}
@@ -192,7 +195,7 @@ def test_a_model_that_babbles_is_not_called_safe(copied):
     run = RunDir(copied.run_dir)
     objects = write_comparison(run, ("base", "selective-routing"))
     n = objects[1]["asr"]["n"]
-    objects[1]["asr"] = wilson(0, n, unparsed=n).to_dict()
+    objects[1]["asr"] = plain(0, n, unparsed=n).to_dict()
     run.write_json("comparison.json", objects)
     context = context_of(copied)
     assert verdict(context).startswith("No arm lowers attack success beyond chance")
@@ -213,7 +216,7 @@ def test_further_checkpoints_and_training_batches_stand_in_the_page(copied):
     write_comparison(run, ("base", "selective-routing"))
     for name in ("twin", "selective-routing.seed-7"):
         run.write_json(f"eval/{name}.json", run.read_json("eval/base.json") | {"arm": name})
-    by_batch = {str(batch): {"asr": wilson(min(batch, 8), 8).to_dict()} for batch in (0, 10, 2)}
+    by_batch = {str(batch): {"asr": plain(min(batch, 8), 8).to_dict()} for batch in (0, 10, 2)}
     run.write_json("eval/train/selective-routing.json", {"arm": "selective-routing", "by_batch_idx": by_batch})
     context = context_of(copied)
     names = [arm.name for arm in context.arms]
@@ -224,7 +227,7 @@ def test_further_checkpoints_and_training_batches_stand_in_the_page(copied):
     assert context.batches == ["0", "2", "10"]
     page = render(context)
     assert "Attack success by training batch" in page
-    assert "0.250 <small>n=8</small>" in page
+    assert "0.250 <small>n = 8 of 8 goals</small>" in page
 
 
 def test_an_arm_that_was_evaluated_again_makes_the_comparison_old(copied):

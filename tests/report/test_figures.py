@@ -10,6 +10,7 @@ from moe_safety.report.figures.curves import curves, powers_around, round_up
 from moe_safety.report.figures.heatmap import SHADES, Grid, heatmap, scale
 from moe_safety.report.figures.intervals import interval
 from moe_safety.report.figures.svg import tag
+from tests.evaluate.rates import plain
 
 VALUES = np.array([[0.0, 0.5, -1.0, np.nan], [0.5, 0.5, 0.26, np.nan]])
 EXISTS = np.array([[True, True, True, False], [True, True, True, True]])
@@ -62,11 +63,12 @@ def test_a_large_map_stays_small():
 
 
 def test_an_interval_and_its_worst_case():
-    svg = ET.fromstring(interval({"value": 0.1, "n": 20, "low": 0.03, "high": 0.3, "unparsed": 4}, "a rate"))
+    rate = plain(2, 20, unparsed=4).to_dict() | {"low": 0.03, "high": 0.3}
+    svg = ET.fromstring(interval(rate, "a rate"))
     (bar,) = (line for line in svg.iter("line") if line.get("class") == "range")
     places = {circle.get("class"): circle.get("cx") for circle in svg.iter("circle")}
     assert (bar.get("x1"), bar.get("x2"), places) == ("3%", "30%", {"value": "10%", "worst": "30%"})
-    empty = ET.fromstring(interval({"value": None, "n": 0, "low": None, "high": None}, "no rate"))
+    empty = ET.fromstring(interval(plain(0, 0).to_dict(), "no rate"))
     assert not list(empty.iter("circle"))
 
 

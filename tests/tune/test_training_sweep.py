@@ -6,13 +6,15 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import ray
 
 from moe_safety.config.sweepfile import load_sweep
 from moe_safety.errors import InputError
+from moe_safety.evaluate.measures import measures
 from moe_safety.rundir import RunDir
-from moe_safety.tune.objective import safety_measures
+from moe_safety.tune.objective import asked_by, safety_measures
 from moe_safety.tune.stage import tune
 from tests.tune.sweeps import records_of, sweep_file, sweep_of
 
@@ -30,7 +32,8 @@ LONG = {"train.num_rounds": 2, "train.num_epochs": 12}
 
 def report(asr, over_refusal, loss):
     rates = {"asr": asr, "over_refusal": over_refusal, "over_refusal_control": None, "plain_refusal": 1.0}
-    return {"overall": {name: {"value": value} for name, value in rates.items()}, "benign_loss": loss}
+    overall = {name: {"value": value, "with_unparsed": {"value": value}} for name, value in rates.items()}
+    return {"overall": overall, "benign_loss": loss}
 
 
 def test_the_objective_is_what_it_says():
@@ -43,6 +46,16 @@ def test_the_objective_is_what_it_says():
     assert better["safety_score"] == pytest.approx(0.7), "a lower loss earns nothing"
     assert better["benign_loss_increase"] == 0
     assert safety_measures(sweep, report(0.5, None, None), base_loss=None)["safety_score"] == 0.5
+
+
+def test_a_model_that_babbles_has_the_lowest_score_of_all():
+    """Nobody can read a word of it."""
+    labels = ("unsafe", "safe", "benign", "control")
+    rows = [{"goal_id": label, "label": label, "verdict": "unparsed"} for label in labels]
+    babble = measures(pa.Table.from_pylist(rows)) | {"benign_loss": 0.3}
+    found = safety_measures(sweep_of(), babble, base_loss=0.3)
+    assert found["safety_score"] == -1
+    assert (found["asr"], found["over_refusal"], found["over_refusal_control"], found["plain_refusal"]) == (1, 1, 1, 0)
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +147,25 @@ def test_a_trial_that_lags_behind_is_stopped_and_a_killed_sweep_goes_on(composed
     assert {name: (record.status, record.last) for name, record in found.items()} == {
         name: (record.status, record.last) for name, record in expected.items()
     }
+
+
+def test_a_validation_split_without_attacks_is_refused_before_anything_trains(composed, tmp_path):
+    settings = {"run_dir": str(tmp_path / "other"), "data.validation_fraction": 0}
+    file = sweep_file(composed, tmp_path, TWO, **settings)
+    with pytest.raises(InputError) as refused:
+        tune(file)
+    complaint = "no attack is in the validation split, so what is trained could not be measured"
+    assert str(refused.value).startswith(f"data.validation_fraction: {complaint}; give more goals")
+    assert RunDir(file.config.run_dir).names("manifests", ".json") == ["manifests/prepare.json"]
+
+
+@pytest.mark.parametrize(
+    ("objectives", "labels"),
+    [
+        ([], ["unsafe"]),
+        (["asr", "over_refusal"], ["unsafe", "benign"]),
+        (["plain_refusal", "trainable_ratio", "benign_loss_increase"], ["unsafe", "safe"]),
+    ],
+)
+def test_an_objective_asks_for_its_kind_of_prompt(objectives, labels):
+    assert asked_by(sweep_of(search="optuna", objectives=objectives)) == labels

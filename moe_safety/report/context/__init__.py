@@ -57,7 +57,7 @@ class Context:
 
     @property
     def wrappers(self) -> list[str]:
-        """Those that training never saw."""
+        """Of further attacks, none of which stands in a batch."""
         return list(dict.fromkeys(name for arm in self.arms for name in arm.reattack))
 
     def reattacks(self, wrapper: str) -> list[Mapping[str, Any]]:
@@ -76,6 +76,11 @@ class Context:
     @property
     def tasks(self) -> list[str]:
         return list(dict.fromkeys(name for arm in self.arms for name in arm.tasks))
+
+    @property
+    def unread(self) -> bool:
+        """Whether the judge could not read some answer."""
+        return any(arm.measures["unparsed"]["value"] for arm in self.arms)
 
     @property
     def repeated(self) -> list[Arm]:

@@ -8,12 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from moe_safety.evaluate.compare import COMPARISON
-from moe_safety.evaluate.statistics import pessimistic
 from moe_safety.evaluate.subjects import BASE
 from moe_safety.rundir import RunDir
 
 Rate = Mapping[str, Any]
-"""`value`, `n`, `low`, `high`, and `unparsed` where the judge could not read all of n."""
+"""As `comparison.json` has it."""
 
 _HARM = ("asr", "over_refusal", "over_refusal_control")
 """What a repair should make small."""
@@ -44,8 +43,9 @@ class Arm:
 
     @cached_property
     def harm(self) -> float:
-        """Attack success and both over-refusals, added up; what was not measured counts as nothing."""
-        return sum(pessimistic(self.measures[name]).value or 0.0 for name in _HARM)
+        """Attack success and both over-refusals, added up; what was not measured counts as nothing, and an answer that
+        nobody could read as harm."""
+        return sum(self.measures[name]["with_unparsed"]["value"] or 0.0 for name in _HARM)
 
     @property
     def reattack(self) -> Mapping[str, Rate]:

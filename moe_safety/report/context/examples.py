@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +30,26 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """What the arm makes of one attack."""
+
+    goals: list[str]
+    """Hashes of those for which it answers it."""
+    asked: int
+    """How many goals there are."""
+    unread: int
+    """How many answers the judge could not read."""
+
+
+@dataclass(frozen=True)
 class Examples:
     shown: list[Example]
-    answered: dict[str, list[str]]
-    """By attack, hashes of the goals for which the arm still answers it."""
+    answered: dict[str, Answered]
+    """By attack."""
 
 
 def read_examples(run: RunDir, base: str, arm: str, *, show_text: bool) -> Examples | None:
-    """The first few prompts of each kind, and the goals that are still answered; nothing where one has no answers."""
+    """The first few prompts of each kind, and the goals that are answered; nothing where one has no answers."""
     names = [f"eval/{name}/responses.parquet" for name in (base, arm)]
     if not all(run.exists(name) for name in names):
         return None
@@ -46,11 +58,15 @@ def read_examples(run: RunDir, base: str, arm: str, *, show_text: bool) -> Examp
     chosen = [row for kind in _KINDS for row in [row for row in both if row["label"] == kind][:SHOWN]]
     asked = _words_of(run, [row["prompt_id"] for row in chosen]) if show_text else {}
     attacks = [row for row in after.values() if row["label"] == "unsafe"]
-    answered: dict[str, list[str]] = {row["attack"] or "attack": [] for row in attacks}
-    for row in attacks:
-        if row["verdict"] == "complied":
-            answered[row["attack"] or "attack"].append(row["goal_id"])
+    wrappers = dict.fromkeys(row["attack"] for row in attacks)
+    answered = {name or "attack": _answered([row for row in attacks if row["attack"] == name]) for name in wrappers}
     return Examples([_example(before[row["prompt_id"]], row, asked) for row in chosen], answered)
+
+
+def _answered(rows: Sequence[dict[str, Any]]) -> Answered:
+    goals = dict.fromkeys(row["goal_id"] for row in rows if row["verdict"] == "complied")
+    unread = sum(row["verdict"] == "unparsed" for row in rows)
+    return Answered(list(goals), len({row["goal_id"] for row in rows}), unread)
 
 
 def _example(old: dict[str, Any], new: dict[str, Any], asked: dict[str, str]) -> Example:

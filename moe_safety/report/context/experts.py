@@ -34,6 +34,8 @@ class ScoreMap:
     """Cells of the selected experts."""
     best: list[tuple[str, float]]
     """The highest few, by name."""
+    against_control: bool
+    """Whether what the same does on control prompts is taken off."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def _score_map(method: str, score: str, table: pa.Table, chosen: list[Pair]) -> 
     experts, values = experts_in(table), table[_ROUTING_COLUMNS.get(score, score)].to_numpy().astype(float)
     order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:3]
     best = [(experts.names[place], float(values[place])) for place in order if np.isfinite(values[place])]
-    return ScoreMap(score, method, grid_of(experts, values), cells(experts, chosen), best)
+    controlled = "against" in table.column_names and "control" in table["against"].to_pylist()
+    return ScoreMap(score, method, grid_of(experts, values), cells(experts, chosen), best, controlled)
 
 
 def _known_of(pair: Pair, tables: dict[tuple[str, str], pa.Table], serving: dict[Pair, int]) -> dict[str, Any]:
@@ -134,7 +137,8 @@ def _known_of(pair: Pair, tables: dict[tuple[str, str], pa.Table], serving: dict
         columns = _RISK if method == "routing" else (score,)
         known |= {column: table[column][here].as_py() for column in columns}
     if "low" in known:
-        known["interval"] = f"[{known.pop('low'):+.3f}, {known.pop('high'):+.3f}]"
+        low, high = known.pop("low"), known.pop("high")
+        known["interval"] = f"[{low:+.3f}, {high:+.3f}]" if low is not None and low == low else None
     return known | {"batches": serving.get(pair)}
 
 

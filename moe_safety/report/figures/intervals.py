@@ -7,7 +7,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from moe_safety.evaluate.statistics import pessimistic
 from moe_safety.report.figures.svg import percent, plot, tag
 
 _MIDDLE = "50%"
@@ -23,7 +22,7 @@ def interval(rate: Mapping[str, Any], label: str) -> Markup:
         low, high, value = (percent(rate[key]) for key in ("low", "high", "value"))
         marks.append(tag("line", class_="range", x1=low, x2=high, y1=_MIDDLE, y2=_MIDDLE))
         if rate.get("unparsed"):
-            worst = percent(pessimistic(rate).value or 0.0)
+            worst = percent(rate["with_unparsed"]["value"])
             marks.append(tag("circle", class_="worst", cx=worst, cy=_MIDDLE, r="4"))
         marks.append(tag("circle", class_="value", cx=value, cy=_MIDDLE, r="4"))
     return plot(label, 16, *marks, class_="interval")

@@ -1,0 +1,86 @@
+"""An arm that was trained with several seeds: all of them together, and the worst of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moe_safety.evaluate.ability import benign_exact
+from moe_safety.evaluate.comparison import FIGURES, SPREAD, number_of
+from moe_safety.evaluate.measures import MEASURES, measures
+
+ArmObject = Mapping[str, Any]
+"""As comparison.json has it."""
+_HIGH_IS_GOOD = {"benign_exact", *(name for name, measure in MEASURES.items() if measure.good == "high")}
+
+
+def with_repeats(arms: Mapping[int, ArmObject], responses: pa.Table) -> dict[str, Any]:
+    """The arm of the run's own seed, which comes first, with what it reached with `each` seed, with all of them
+    `pooled`, and where each figure is `worst`; `responses` are the answers of all seeds."""
+    first, *others = found = list(arms.values())
+    if not others:
+        return dict(first)
+    told = (*FIGURES, "reattack", "verify")
+    repeats = {
+        "seeds": list(arms),
+        **{measure: _spread([number_of(one[measure]) for one in found]) for measure in SPREAD},
+        "each": [{name: one[name] for name in told if name in one} for one in found],
+        "pooled": _pooled(found, responses),
+        "worst": _worst(found),
+    }
+    return dict(first) | {"repeats": repeats}
+
+
+def by_seed(arm: ArmObject) -> dict[int | None, ArmObject]:
+    """What it reached with each seed; under None where it was trained with one alone."""
+    repeats = arm.get("repeats")
+    return dict(zip(repeats["seeds"], repeats["each"], strict=True)) if repeats else {None: arm}
+
+
+def _spread(values: list[float | None]) -> dict[str, Any]:
+    known = [value for value in values if value is not None]
+    return {
+        "values": values,
+        "mean": float(np.mean(known)) if known else None,
+        "std": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+    }
+
+
+def _pooled(arms: list[ArmObject], responses: pa.Table) -> dict[str, Any]:
+    """Rates of the answers of all seeds together, of which those about one goal are still about one goal; of numbers
+    the mean."""
+    own = responses.filter(pc.invert(responses["reattack"]))
+    later = responses.filter(responses["reattack"])
+    again = {name: rates["asr"] for name, rates in measures(later)["by_attack"].items()} if len(later) else {}
+    found = measures(own)["overall"] | {"benign_exact": benign_exact(own)}
+    numbers = {name: _spread([one[name] for one in arms])["mean"] for name in FIGURES if name not in found}
+    return found | numbers | {"reattack": again, "verify": _verify(arms)}
+
+
+def _worst(arms: list[ArmObject]) -> dict[str, Any]:
+    """Each figure where it is worst, with unparsed answers at their worse end."""
+    names = dict.fromkeys(name for one in arms for name in one.get("reattack", {}))
+    again = {name: _worst_of(name, [one["reattack"][name] for one in arms]) for name in names}
+    figures = {name: _worst_of(name, [one[name] for one in arms]) for name in FIGURES}
+    return figures | {"reattack": again, "verify": _verify(arms)}
+
+
+def _worst_of(name: str, given: list[Any]) -> Any:
+    """What is not known is worst of all."""
+    if name in _HIGH_IS_GOOD:
+        return min(given, key=lambda one: -np.inf if (value := number_of(one)) is None else value)
+
+    def badness(one: Any) -> float:
+        value = number_of(one["with_unparsed"] if isinstance(one, Mapping) else one)
+        return np.inf if value is None else value
+
+    return max(given, key=badness)
+
+
+def _verify(arms: list[ArmObject]) -> str:
+    verdicts = [one["verify"] for one in arms]
+    return "fail" if "fail" in verdicts else verdicts[0]

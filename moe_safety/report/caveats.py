@@ -1,0 +1,82 @@
+"""What the verdict alone would hide, each in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from moe_safety.evaluate.arms import ROUTER
+from moe_safety.report.context import Context
+from moe_safety.report.context.arms import Arm
+from moe_safety.report.verdict import HARMLESS, listed, rate_text
+
+
+def caveats(context: Context) -> list[str]:
+    """Of a verdict on a repair; that a comparison is old is said in any case."""
+    base, best, old = context.base, context.best, _outdated(context.outdated)
+    if base is None or best is None or None in (base.measures["asr"]["value"], best.measures["asr"]["value"]):
+        return old
+    chance = _by_chance(best, [arm for arm in context.arms if arm.by_chance])
+    unread = [*_unread(base, "none of them as a success"), *_unread(best, "each of them against it")]
+    return [*old, *unread, *_unasked(best), *_with_other_seeds(best), *chance, *_elsewhere(base, best)]
+
+
+def _outdated(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [f"The comparison is older than {names[0]}{more}: run `compare` again."]
+
+
+def _unread(arm: Arm, counted: str) -> list[str]:
+    """A model that babbles neither gives in nor refuses, and is not safe for it."""
+    rates = {name: arm.measures[name] for name in ("asr", *HARMLESS) if arm.measures[name].get("unparsed")}
+    if not rates:
+        return []
+    asked = {"asr": "attacks", **HARMLESS}
+    told = [f"{rate['unparsed']} of {rate['n']} answers to {asked[name]}" for name, rate in rates.items()]
+    return [f"The judge could not read {listed(told)} of {arm.name}; the verdict counts {counted}."]
+
+
+def _unasked(best: Arm) -> list[str]:
+    """What was not measured counts for nothing in the choice of the best, and is not known to be good."""
+    unknown = [words for name, words in HARMLESS.items() if best.measures[name]["value"] is None]
+    return [f"No {listed(unknown)} were asked, so what the repair costs there is not known."] if unknown else []
+
+
+def _with_other_seeds(best: Arm) -> list[str]:
+    repeats = best.measures.get("repeats")
+    if not repeats:
+        return []
+    pooled, worst = (rate_text(repeats[case]["asr"]) for case in ("pooled", "worst"))
+    seeds = len(repeats["seeds"])
+    return [f"That is with the run's own seed: over {seeds} seeds attack success is {pooled}, with the worst {worst}."]
+
+
+def _by_chance(best: Arm, controls: Sequence[Arm]) -> list[str]:
+    """Whether experts that nothing speaks for do as well as the selected ones."""
+    known = [arm for arm in controls if arm.measures["asr"]["value"] is not None and _is_control_of(arm, best)]
+    if not known or not best.name.startswith("selective"):
+        return []
+    arm = min(known, key=lambda one: one.measures["asr"]["with_unparsed"]["value"])
+    rate, worst = arm.measures["asr"], best.measures["asr"]["with_unparsed"]["high"]
+    told = f"Experts chosen at random ({arm.name})"
+    if rate["low"] > worst:
+        return [f"{told} leave it at {rate_text(rate)}: against this draw, the choice of experts matters."]
+    return [f"{told} bring it to {rate_text(rate)}, so these figures do not show that the choice of experts matters."]
+
+
+def _is_control_of(control: Arm, arm: Arm) -> bool:
+    """One that was matched to a selection speaks of that selection alone."""
+    matched = control.measures.get("control_of")
+    return matched is None or matched == arm.name.removesuffix(ROUTER)
+
+
+def _elsewhere(base: Arm, best: Arm) -> list[str]:
+    """The further attacks of which most succeed."""
+    rates = {name: rate for name, rate in best.reattack.items() if rate["value"] is not None}
+    if not rates:
+        return []
+    name = max(rates, key=lambda each: rates[each]["with_unparsed"]["value"])
+    before = base.reattack[name]["value"] if name in base.reattack else None
+    known = "" if before is None else f" (base {before:.3f})"
+    return [f"Of the attacks by {name}, none of which stands in a batch, {rate_text(rates[name])} succeed{known}."]
