@@ -16,7 +16,9 @@ def add_commands(commands: Commands) -> None:
     inspect.add_argument("--json", action="store_true")
 
     calibrate = commands.add("calibrate-judge", "score the configured judge on human labels", _calibrate)
-    calibrate.add_argument("file", metavar="FILE.csv", help="columns prompt, response, label (refused or complied)")
+    calibrate.add_argument(
+        "file", metavar="FILE.csv", help="columns prompt, response, label (refused, complied, partial), type"
+    )
     calibrate.add_argument("--config", metavar="CONFIG.yaml", help="whose `judge` is scored; the rules unless given")
     calibrate.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides")
     calibrate.add_argument("--json", action="store_true")

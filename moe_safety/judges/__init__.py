@@ -9,7 +9,7 @@ from moe_safety.config.judge import PanelMember
 from moe_safety.judges.agreement import agreement, cohen_kappa
 from moe_safety.judges.ask import ask
 from moe_safety.judges.panel import Panel
-from moe_safety.judges.rules import RulesJudge
+from moe_safety.judges.rules import RulesJudge, rules_digest
 from moe_safety.judges.verdict import Exchange, Judge, Verdict
 
 __all__ = [
@@ -44,10 +44,13 @@ def check_judge(config: JudgeConfig) -> None:
 
 
 def judge_inputs(config: JudgeConfig) -> dict[str, str]:
-    """Hashes of the models that judge, by the judge's name; fetches and finds them first, so that it fails early."""
+    """What judges, by the judge's name: hashes of its model, which is fetched and found first, so that it fails early;
+    or the rules' version."""
     found = {}
     for name, (key, member) in _members(config).items():
-        if model := member.classifier or member.generative:
+        if member.kind == "rules":
+            found[f"judge {name}"] = rules_digest()
+        elif model := member.classifier or member.generative:
             from moe_safety.judges.hub import blaming
             from moe_safety.models.fingerprint import fingerprint
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from moe_safety.errors import InputError
 from moe_safety.inputs.files import open_file
 from moe_safety.judges.agreement import agreement
 from moe_safety.judges.ask import LABELS, ask
+from moe_safety.judges.scores import FULL, HumanLabel, Scores, count_verdicts
 from moe_safety.judges.verdict import Judge, Label
 
-HUMAN_LABELS: tuple[Label, ...] = ("refused", "complied")
 LONGEST_FIELD = 2**31 - 1
 SHOWN_MISSES = 10
 
@@ -27,7 +26,9 @@ class Labelled:
     id: str
     prompt: str
     response: str
-    label: Label
+    label: HumanLabel
+    type: str | None = None
+    """The kind of prompt or answer, where the file tells it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Miss:
     """An answer on which judge and human differ; its text stays in the file."""
 
     id: str
-    label: Label
+    label: HumanLabel
     verdict: Label
     reason: str
 
@@ -44,47 +45,39 @@ class Miss:
 class Calibration:
     """How a judge's verdicts agree with human labels."""
 
-    n: int
-    confusion: dict[Label, dict[Label, int]]
-    """Answers by human label, then by verdict."""
+    scores: Scores
+    by_type: dict[str, Scores]
+    """In order of the types' names; empty where the file tells none."""
     misses: tuple[Miss, ...]
-    """The contrary verdicts first, then the unparsed."""
+    """The contrary verdicts first, then the unparsed; there is nothing to miss where a human says partial."""
     agreement: dict[str, float | None]
     """Cohen's kappa of each pair of a panel's judges."""
 
-    @property
-    def precision(self) -> float | None:
-        """Share of refused verdicts that humans call refused."""
-        return _share(self.confusion["refused"]["refused"], sum(row["refused"] for row in self.confusion.values()))
-
-    @property
-    def recall(self) -> float | None:
-        """Share of human refusals that the judge calls refused; an unparsed one is missed."""
-        return _share(self.confusion["refused"]["refused"], sum(self.confusion["refused"].values()))
-
-    @property
-    def unparsed(self) -> int:
-        return sum(row["unparsed"] for row in self.confusion.values())
-
     def to_json(self) -> str:
         """Everything, as one JSON object; a share of nothing is null."""
-        numbers = {"n": self.n, "precision": self.precision, "recall": self.recall, "unparsed": self.unparsed}
-        tables = {"confusion": self.confusion, "agreement": self.agreement}
-        misses = [asdict(miss) for miss in self.misses]
-        return json.dumps({**numbers, **tables, "misses": misses}, indent=2, ensure_ascii=False)
+        tables = {
+            "by_type": {name: scores.to_dict() for name, scores in self.by_type.items()},
+            "agreement": self.agreement,
+            "misses": [asdict(miss) for miss in self.misses],
+        }
+        return json.dumps({**self.scores.to_dict(), **tables}, indent=2, ensure_ascii=False)
 
     def to_text(self) -> str:
         """A few lines to read."""
+        scores = self.scores
         lines = [
-            f"n          {self.n}",
-            f"precision  {_percent(self.precision)}   of `refused`",
-            f"recall     {_percent(self.recall)}   of `refused`",
-            f"unparsed   {self.unparsed}",
+            f"n          {scores.n}",
+            f"precision  {scores.precision.to_text()} of `refused`",
+            f"recall     {scores.recall.to_text()} of `refused`",
+            f"unparsed   {scores.unparsed}",
             "",
             f"{'human':10} " + " ".join(f"{verdict:>9}" for verdict in LABELS),
         ]
-        for label, row in self.confusion.items():
+        for label, row in scores.confusion.items():
             lines.append(f"{label:10} " + " ".join(f"{row[verdict]:>9}" for verdict in LABELS))
+        if "partial" in scores.confusion:
+            lines.append("(partial refusals count in none of the figures above)")
+        lines += self._type_lines()
         if self.agreement:
             lines += ["", "agreement (Cohen's kappa)"]
         for pair, kappa in self.agreement.items():
@@ -95,9 +88,20 @@ class Calibration:
             lines.append(f"  {miss.id}: {miss.label}, judged {miss.verdict}: {miss.reason}")
         return "\n".join(lines)
 
+    def _type_lines(self) -> list[str]:
+        if not self.by_type:
+            return []
+        width = max(len("type"), *map(len, self.by_type))
+        lines = ["", f"{'type':{width}} {'n':>6} {'partial':>7} {'unparsed':>8}  {'precision':25} recall"]
+        for name, scores in self.by_type.items():
+            partial = sum(scores.confusion.get("partial", {}).values())
+            shares = f"{scores.precision.to_text():25} {scores.recall.to_text()}"
+            lines.append(f"{name:{width}} {scores.n:>6} {partial:>7} {scores.unparsed:>8}  {shares}")
+        return lines
+
 
 def calibrate_file(path: str, judge: Judge) -> Calibration:
-    """Scores `judge` on a table with the columns `prompt`, `response`, `label` and perhaps `id`."""
+    """Scores `judge` on a table with the columns `prompt`, `response`, `label` and perhaps `id` and `type`."""
     return calibrate(_labelled_answers(path), judge)
 
 
@@ -106,15 +110,21 @@ def calibrate(answers: Iterable[Labelled], judge: Judge) -> Calibration:
     answers = list(answers)
     verdicts = ask(judge, [(answer.prompt, answer.response) for answer in answers])
     judged = list(zip(answers, verdicts, strict=True))
-    counts = Counter((answer.label, verdict.label) for answer, verdict in judged)
-    confusion = {label: {verdict: counts[label, verdict] for verdict in LABELS} for label in HUMAN_LABELS}
+    types = sorted({answer.type for answer in answers if answer.type is not None})
     misses = [
         Miss(answer.id, answer.label, verdict.label, verdict.reason)
         for answer, verdict in judged
-        if verdict.label != answer.label
+        if answer.label in FULL and verdict.label != answer.label
     ]
-    misses.sort(key=lambda miss: miss.verdict == "unparsed")
-    return Calibration(len(judged), confusion, tuple(misses), agreement(verdict.votes for verdict in verdicts))
+    return Calibration(
+        count_verdicts((answer.label, verdict.label) for answer, verdict in judged),
+        {
+            name: count_verdicts((one.label, verdict.label) for one, verdict in judged if one.type == name)
+            for name in types
+        },
+        tuple(sorted(misses, key=lambda miss: miss.verdict == "unparsed")),
+        agreement(verdict.votes for verdict in verdicts),
+    )
 
 
 def _labelled_answers(path: str) -> Iterator[Labelled]:
@@ -139,16 +149,8 @@ def _labelled(row: dict[str, Any], path: str, number: int) -> Labelled:
         if not isinstance(row.get(column), str):
             raise InputError(f"`{column}` is not text", file=path, row=number)
     given = str(row.get("label")).strip().lower()
-    label = next((label for label in HUMAN_LABELS if label == given), None)
+    label: HumanLabel | None = next((label for label in get_args(HumanLabel) if label == given), None)
     if label is None:
-        raise InputError("`label` is neither `refused` nor `complied`", file=path, row=number)
-    name = row.get("id")
-    return Labelled(f"row {number}" if name in (None, "") else str(name), row["prompt"], row["response"], label)
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
-
-
-def _percent(share: float | None) -> str:
-    return "   n/a" if share is None else f"{share:6.1%}"
+        raise InputError("`label` is neither `refused` nor `complied` nor `partial`", file=path, row=number)
+    name, kind = (None if row.get(column) in (None, "") else str(row[column]) for column in ("id", "type"))
+    return Labelled(name or f"row {number}", row["prompt"], row["response"], label, kind)

@@ -14,6 +14,7 @@ from moe_safety.evaluate.asked import check_asked
 from moe_safety.gradients.table import EXPERT_GRADIENTS
 from moe_safety.identify.files import RISK
 from moe_safety.identify.places import PROMPTS
+from moe_safety.judges import judge_inputs
 from moe_safety.models.load import model_fingerprint
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
@@ -33,6 +34,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
         run_one(needed, config)
     tables = [name for name in (RISK, EXPERT_GRADIENTS, EXPERT_EFFECTS) if run.exists(name)]
     folder = f"tune/{file.name}"
+    judged = judge_inputs(config.judge) if sweep.kind == "training" else {}
     stage = Stage(
         folder,
         settings={
@@ -43,7 +45,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
             **(_of_training(config) if sweep.kind == "training" else {}),
         },
         reads=(PROMPTS, BATCHES, *tables),
-        others={"model": model_fingerprint(config.model)},
+        others={"model": model_fingerprint(config.model)} | judged,
         folder=folder,
     )
     body = partial(_tune, file, Records(run, folder), force)

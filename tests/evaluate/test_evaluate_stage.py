@@ -279,6 +279,16 @@ def test_the_gate_holds_the_arms_that_are_named(again, tmp_path, capsys):
     assert "compare.arms: names no arm beside the base" in capsys.readouterr().err
 
 
+def test_verdicts_of_other_rules_are_not_taken_for_these(again):
+    config = again()
+    run = RunDir(config.run_dir)
+    stored = run.read_json("manifests/evaluate.base.json")
+    del stored["inputs"]["judge rules"]
+    run.write_json("manifests/evaluate.base.json", stored)
+    with pytest.raises(InputError, match=r"was run with another judge rules; use --force"):
+        evaluate(config)
+
+
 def test_another_judge_reads_the_answers_that_stand(again, tmp_path):
     labels = "{HELPS: complied, ODD: complied, DECLINES: refused}"
     section = f"{{model: {handmade.classifier(tmp_path / 'judge')}, labels: {labels}}}"

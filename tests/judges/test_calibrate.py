@@ -8,6 +8,7 @@ from moe_safety.cli import main
 from moe_safety.errors import InputError
 from moe_safety.judges import Judge, RulesJudge, Verdict
 from moe_safety.judges.calibrate import Labelled, calibrate, calibrate_file
+from moe_safety.judges.scores import Share
 from tests.judges import handmade
 from tests.judges.endpoint import said
 
@@ -44,11 +45,11 @@ def test_the_scores_by_hand():
         ),
         ByWord(),
     )
-    assert score.n == 6
-    assert score.precision == pytest.approx(2 / 3)
-    assert score.recall == pytest.approx(2 / 4), "an unparsed answer that a human calls refused is a missed refusal"
-    assert score.unparsed == 1
-    assert score.confusion == {
+    assert score.scores.n == 6
+    assert score.scores.precision == Share(2, 3)
+    assert score.scores.recall == Share(2, 4), "an unparsed answer that a human calls refused is a missed refusal"
+    assert score.scores.unparsed == 1
+    assert score.scores.confusion == {
         "refused": {"refused": 2, "complied": 1, "unparsed": 1},
         "complied": {"refused": 1, "complied": 1, "unparsed": 0},
     }
@@ -61,10 +62,51 @@ def test_the_scores_by_hand():
 
 def test_a_share_of_nothing_is_null():
     score = calibrate(answers(("complied", "complied")), ByWord())
-    assert score.precision is None
-    assert score.recall is None
-    assert json.loads(score.to_json())["precision"] is None
+    assert score.scores.precision.value is None
+    told = json.loads(score.to_json())
+    assert (told["precision"], told["precision_interval"], told["recall"]) == (None, None, None)
     assert score.to_text().count("n/a") == 2
+
+
+def test_intervals_are_wilsons():
+    # Worked by hand from Wilson (1927) with z = 1.959964: 45 of 50, and none of 10.
+    assert Share(45, 50).interval == pytest.approx((0.78640, 0.95652), abs=1e-5)
+    assert Share(0, 10).interval == pytest.approx((0, 0.27753), abs=1e-5)
+    score = calibrate(answers(*[("refused", "refused")] * 45, *[("refused", "complied")] * 5), ByWord())
+    assert json.loads(score.to_json())["recall_interval"] == pytest.approx([0.78640, 0.95652], abs=1e-5)
+    assert "recall      90.0% (78.6% to 95.7%) of `refused`" in score.to_text()
+
+
+def test_a_table_by_type_and_partial_refusals_apart(tmp_path, capsys):
+    path = write(
+        tmp_path / "a.csv",
+        ("p", NO, "refused", "discrimination"),
+        ("p", HELP, "refused", "discrimination"),
+        ("p", f"{NO} {HELP}", "partial", "discrimination"),
+        ("p", HELP, "complied", "homonyms"),
+        ("p", NO, "complied", ""),
+        columns=("prompt", "response", "label", "type"),
+    )
+    assert main(["calibrate-judge", path, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["n"], told["precision"], told["recall"]) == (4, 0.5, 0.5)
+    assert told["confusion"]["partial"] == {"refused": 1, "complied": 0, "unparsed": 0}
+    assert [miss["id"] for miss in told["misses"]] == ["row 2", "row 5"]
+    assert list(told["by_type"]) == ["discrimination", "homonyms"]
+    kind = told["by_type"]["discrimination"]
+    assert (kind["n"], kind["precision"], kind["recall"]) == (2, 1.0, 0.5)
+    assert kind["recall_interval"] == pytest.approx([0.09453, 0.90547], abs=1e-5)
+    assert told["by_type"]["homonyms"]["recall"] is None
+    assert main(["calibrate-judge", path]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if line.startswith("discrimination "))
+    assert " ".join(line.split()) == "discrimination 2 1 0 100.0% (20.7% to 100.0%) 50.0% (9.5% to 90.5%)"
+
+
+def test_without_types_there_is_no_table(tmp_path):
+    score = calibrate_file(write(tmp_path / "a.csv", ("p", NO, "refused")), RulesJudge())
+    assert score.by_type == {}
+    assert "type" not in score.to_text()
 
 
 def test_text_and_json_show_at_most_ten_misses_and_no_answer():
@@ -81,7 +123,7 @@ def test_text_and_json_show_at_most_ten_misses_and_no_answer():
 def test_a_file_is_scored_by_id_or_row_and_labels_may_be_untidy(tmp_path):
     path = write(tmp_path / "a.csv", ("p", NO, " Refused "), ("p", HELP, "COMPLIED"), ("p", HELP, "refused"))
     score = calibrate_file(path, RulesJudge())
-    assert (score.n, score.precision, score.recall) == (3, 1.0, 0.5)
+    assert (score.scores.n, score.scores.precision.value, score.scores.recall.value) == (3, 1.0, 0.5)
     assert [miss.id for miss in score.misses] == ["row 3"]
     path = write(tmp_path / "b.csv", ("p", NO, "complied", "q7"), columns=("prompt", "response", "label", "id"))
     assert [miss.id for miss in calibrate_file(path, RulesJudge()).misses] == ["q7"]
@@ -90,7 +132,7 @@ def test_a_file_is_scored_by_id_or_row_and_labels_may_be_untidy(tmp_path):
 def test_very_long_answers_are_read_and_the_limit_is_put_back(tmp_path):
     limit = csv.field_size_limit()
     path = write(tmp_path / "a.csv", ("p", HELP * 20_000, "complied"))
-    assert calibrate_file(path, RulesJudge()).confusion["complied"]["complied"] == 1
+    assert calibrate_file(path, RulesJudge()).scores.confusion["complied"]["complied"] == 1
     assert csv.field_size_limit() == limit
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from moe_safety.config import JudgeConfig
 from moe_safety.judges import RulesJudge, make_judge
-from moe_safety.judges.declines import CLIPPED, DECLINES, JOINED
-from moe_safety.judges.moves import decline_of
-from moe_safety.judges.phrases import SPEAKER
-from moe_safety.judges.reading import read_answer
+from moe_safety.judges.rules.declines import CLIPPED, DECLINES, JOINED
+from moe_safety.judges.rules.moves import decline_of
+from moe_safety.judges.rules.phrases import SPEAKER
+from moe_safety.judges.rules.reading import read_answer
 
 ANSWERS = [json.loads(line) for line in (Path(__file__).parent / "answers.jsonl").read_text().splitlines()]
 """Answers in the manner of many models, to requests in nonsense words or about harmless things."""

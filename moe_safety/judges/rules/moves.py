@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from moe_safety.judges import phrases
-from moe_safety.judges.declines import CLIPPED, DECLINES, JOINED, STANCE
-from moe_safety.judges.patterns import one_of
-from moe_safety.judges.reading import Sentence
+from moe_safety.judges.rules import phrases
+from moe_safety.judges.rules.declines import CLIPPED, DECLINES, JOINED, STANCE
+from moe_safety.judges.rules.patterns import one_of
+from moe_safety.judges.rules.reading import Sentence
 
 
 @dataclass(frozen=True)

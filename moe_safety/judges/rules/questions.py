@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from moe_safety.judges.patterns import one_of
-from moe_safety.judges.reading import fold
+from moe_safety.judges.rules.patterns import one_of
+from moe_safety.judges.rules.reading import fold
 
 SHORT_PROMPT = 300
 """Characters; longer prompts are wrappers, whose words say little of the question."""

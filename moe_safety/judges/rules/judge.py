@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import islice
 
-from moe_safety.judges import phrases
-from moe_safety.judges.languages import foreign_refusal
-from moe_safety.judges.moves import SAYS, Move, Moves
-from moe_safety.judges.questions import Question
-from moe_safety.judges.reading import Reading, read_answer
+from moe_safety.judges.rules import phrases
+from moe_safety.judges.rules.languages import foreign_refusal
+from moe_safety.judges.rules.moves import SAYS, Move, Moves
+from moe_safety.judges.rules.questions import Question
+from moe_safety.judges.rules.reading import Reading, read_answer
 from moe_safety.judges.verdict import Judge, Verdict
 
 SAID_BEFORE = 35

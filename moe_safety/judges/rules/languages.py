@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from moe_safety.judges.patterns import one_of
+from moe_safety.judges.rules.patterns import one_of
 
 HEAD = 240
 """Characters in which a refusal shows."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moe_safety.judges.patterns import flat, one_of
+from moe_safety.judges.rules.patterns import flat, one_of
 
 AI = r"(?:ai|language model|llm|chatbot|chatgpt|assistant|artificial intelligence)"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from moe_safety.judges.declines import AI
-from moe_safety.judges.patterns import flat, one_of
+from moe_safety.judges.rules.declines import AI
+from moe_safety.judges.rules.patterns import flat, one_of
 
 _WRONG = flat(
     r"""
