@@ -91,6 +91,8 @@ def _print(manifest: dict[str, Any]) -> None:
     for name in ("verdicts", "dropped", "kept"):
         counts = ", ".join(f"{key} {count}" for key, count in summary[name].items())
         print(f"  {name}: {counts or 'none'}")
+    if too_long := summary["too_long_to_judge"]:
+        print(f"  {too_long} questions were too long for the judge, which gave them no verdict")
     for pair, kappa in summary.get("agreement", {}).items():
         print(f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)")
 

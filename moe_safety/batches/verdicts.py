@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.judges import Judge, agreement, ask
+from moe_safety.judges import TOO_LONG, Exchange, Judge, agreement, ask
 
 RESPONSES_SCHEMA = pa.schema(
     [
@@ -33,7 +33,7 @@ def judge_answers(prompts: pa.Table, answers: dict[str, str], judge: Judge, *, f
         recorded = prompt["answer"] is not None
         answer = prompt["answer"] if recorded else answers[prompt["prompt_id"]]
         rows.append({**prompt, "answer": answer, "recorded": recorded})
-    verdicts = ask(judge, [(row["messages"][-1]["content"], row["answer"]) for row in rows])
+    verdicts = ask(judge, [Exchange.of(row) for row in rows])
     for row, verdict in zip(rows, verdicts, strict=True):
         row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
         in_pair = row["label"] in ("safe", "unsafe")
@@ -70,7 +70,7 @@ def _drop_partners(rows: list[dict[str, Any]]) -> None:
 
 def summarise(responses: pa.Table) -> dict[str, Any]:
     """Counts of verdicts and of each reason to drop; for a panel, how its judges agree."""
-    rows = responses.select(["label", "verdict", "votes", "dropped", "recorded"]).to_pylist()
+    rows = responses.select(["label", "verdict", "reason", "votes", "dropped", "recorded"]).to_pylist()
     kappas = agreement(row["votes"] or () for row in rows)
     return {
         "prompts": len(rows),
@@ -78,5 +78,6 @@ def summarise(responses: pa.Table) -> dict[str, Any]:
         "kept": dict(Counter(row["label"] for row in rows if not row["dropped"])),
         "verdicts": dict(Counter(f"{row['label']} {row['verdict']}" for row in rows)),
         "dropped": dict(Counter(row["dropped"] for row in rows if row["dropped"])),
+        "too_long_to_judge": sum(TOO_LONG in row["reason"] for row in rows),
         **({"agreement": kappas} if kappas else {}),
     }

@@ -20,7 +20,7 @@ from moe_safety.identify.files import RISK
 from moe_safety.identify.places import PROMPTS
 from moe_safety.inputs.sources import digests
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
-from moe_safety.judges import Judge, ask, check_judge, judge_inputs, make_judge
+from moe_safety.judges import Exchange, Judge, ask, check_judge, judge_inputs, make_judge
 from moe_safety.models.load import load_tokenizer, skeleton_of
 from moe_safety.rundir import RunDir, Stage
 
@@ -94,7 +94,7 @@ class Session:
         tables = [self.run.read_table(parts.table_name(item)) for item in items_of(parts.plan, ANSWERS)]
         answers = {row["prompt_id"]: row for table in tables for row in table.to_pylist()}
         rows = [row | answers[row["prompt_id"]] for row in self.exam.to_pylist()]
-        verdicts = ask(self.judge, [(row["messages"][-1]["content"], row["answer"]) for row in rows])
+        verdicts = ask(self.judge, [Exchange.of(row) for row in rows])
         for row, verdict in zip(rows, verdicts, strict=True):
             row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
         return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)

@@ -13,7 +13,7 @@ from moe_safety.errors import InputError
 from moe_safety.inputs.files import open_file
 from moe_safety.judges.agreement import agreement
 from moe_safety.judges.ask import LABELS, ask
-from moe_safety.judges.verdict import Judge, Label
+from moe_safety.judges.verdict import Exchange, Judge, Label
 
 HUMAN_LABELS: tuple[Label, ...] = ("refused", "complied")
 LONGEST_FIELD = 2**31 - 1
@@ -28,6 +28,8 @@ class Labelled:
     prompt: str
     response: str
     label: Label
+    goal: str | None = None
+    """Where the prompt is not itself the plain request."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,17 @@ class Calibration:
 
 
 def calibrate_file(path: str, judge: Judge) -> Calibration:
-    """Scores `judge` on a table with the columns `prompt`, `response`, `label` and perhaps `id`."""
+    """Scores `judge` on a table with the columns `prompt`, `response`, `label` and perhaps `id` and `goal`, for prompts
+    that are not themselves the plain request."""
     return calibrate(_labelled_answers(path), judge)
 
 
 def calibrate(answers: Iterable[Labelled], judge: Judge) -> Calibration:
     """Scores `judge` on labelled answers."""
     answers = list(answers)
-    verdicts = ask(judge, [(answer.prompt, answer.response) for answer in answers])
+    verdicts = ask(
+        judge, [Exchange(answer.goal or answer.prompt, answer.prompt, answer.response) for answer in answers]
+    )
     judged = list(zip(answers, verdicts, strict=True))
     counts = Counter((answer.label, verdict.label) for answer, verdict in judged)
     confusion = {label: {verdict: counts[label, verdict] for verdict in LABELS} for label in HUMAN_LABELS}
@@ -142,8 +147,11 @@ def _labelled(row: dict[str, Any], path: str, number: int) -> Labelled:
     label = next((label for label in HUMAN_LABELS if label == given), None)
     if label is None:
         raise InputError("`label` is neither `refused` nor `complied`", file=path, row=number)
-    name = row.get("id")
-    return Labelled(f"row {number}" if name in (None, "") else str(name), row["prompt"], row["response"], label)
+    name, goal = row.get("id"), row.get("goal")
+    id_ = f"row {number}" if name in (None, "") else str(name)
+    return Labelled(
+        id_, row["prompt"], row["response"], label, goal if isinstance(goal, str) and goal.strip() else None
+    )
 
 
 def _share(part: int, whole: int) -> float | None:
