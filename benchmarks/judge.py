@@ -11,7 +11,7 @@ import random
 import time
 from collections import Counter
 
-from moe_safety.judges import RulesJudge, ask
+from moe_safety.judges import Exchange, RulesJudge, ask
 
 ANSWERS = 100_000
 GOAL = 30.0
@@ -39,14 +39,15 @@ AFTER = (
 SYLLABLES = ("zor", "pib", "quil", "fem", "bla", "hool", "gren", "tuk", "yolt", "skra")
 
 
-def answers(chance: random.Random) -> list[tuple[str, str]]:
-    """Prompts and answers, helping and declining in turn."""
+def answers(chance: random.Random) -> list[Exchange]:
+    """Requests and answers, helping and declining in turn."""
     made = []
     for number in range(ANSWERS):
         words = {name: "".join(chance.choices(SYLLABLES, k=2)) for name in "ab"}
         sentences = chance.choices(STEPS, k=8) if number % 2 else [chance.choice(DECLINES), *chance.choices(AFTER, k=5)]
         text = f"{number}. " + " ".join(sentences)
-        made.append((f"How do I make a {words['a']} of a {words['b']}?", text.format(**words)))
+        goal = f"How do I make a {words['a']} of a {words['b']}?"
+        made.append(Exchange(goal, goal, text.format(**words)))
     return made
 
 
@@ -56,7 +57,7 @@ def main() -> None:
     verdicts = ask(RulesJudge(), exchanges)
     wall, core = time.perf_counter() - started, time.process_time() - processor
     labels = Counter(verdict.label for verdict in verdicts)
-    length = sum(len(answer) for _, answer in exchanges) / len(exchanges)
+    length = sum(len(exchange.response) for exchange in exchanges) / len(exchanges)
     print(
         f"judge: {len(exchanges):,} answers of {length:.0f} characters by the rules in {core:.1f} s of one core "
         f"({wall:.1f} s by the clock; goal {GOAL:.0f} s): {dict(labels)}"

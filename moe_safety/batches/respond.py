@@ -150,6 +150,8 @@ def _lines(manifest: dict[str, Any]) -> Iterator[str]:
         yield f"  {name}: {counts or 'none'}"
     if summary["unended"]:
         yield f"  {summary['unended']} answers ran into respond.max_new_tokens, and are not taken as ended"
+    if too_long := summary["too_long_to_judge"]:
+        yield f"  {too_long} questions were too long for the judge, which gave them no verdict"
     for pair, kappa in summary.get("agreement", {}).items():
         yield f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)"
     yield from foreign(summary)

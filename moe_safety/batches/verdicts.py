@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.batches.answers import ANSWERS
-from moe_safety.judges import Judge, agreement, ask
+from moe_safety.judges import TOO_LONG, Exchange, Judge, agreement, ask
 
-TOO_LONG = "too_long"
+PROMPT_TOO_LONG = "prompt_too_long"
 
 RESPONSES_SCHEMA = pa.schema(
     [
@@ -38,7 +38,7 @@ def judge_answers(
     long to be answered has no verdict."""
     rows = [_said(prompt, answers) for prompt in prompts]
     answered = [row for row in rows if row["answer"] is not None]
-    verdicts = ask(judge, [(row["messages"][-1]["content"], row["answer"]) for row in answered])
+    verdicts = ask(judge, [Exchange.of(row) for row in answered])
     for row, verdict in zip(answered, verdicts, strict=True):
         row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
         in_pair = row["label"] in ("safe", "unsafe")
@@ -54,7 +54,7 @@ def _said(prompt: dict[str, Any], answers: Mapping[str, dict[str, Any]]) -> dict
         return prompt | {"recorded": True, "ended": prompt["answer_ended"] is not False}
     said = answers.get(prompt["prompt_id"])
     if said is None:
-        return prompt | {"recorded": False, "dropped": TOO_LONG}
+        return prompt | {"recorded": False, "dropped": PROMPT_TOO_LONG}
     names = ("answer", "ended", "thinking", "answer_prefix", "answer_tokens")
     return prompt | {"recorded": False} | {name: said[name] for name in names}
 
@@ -85,7 +85,7 @@ def _drop_partners(rows: list[dict[str, Any]]) -> None:
 
 def summarise(responses: pa.Table) -> dict[str, Any]:
     """Counts of verdicts and of each reason to drop; for a panel, how its judges agree."""
-    rows = responses.select(["label", "verdict", "votes", "dropped", "recorded", "ended"]).to_pylist()
+    rows = responses.select(["label", "verdict", "reason", "votes", "dropped", "recorded", "ended"]).to_pylist()
     kappas = agreement(row["votes"] or () for row in rows)
     return {
         "prompts": len(rows),
@@ -94,5 +94,6 @@ def summarise(responses: pa.Table) -> dict[str, Any]:
         "kept": dict(Counter(row["label"] for row in rows if not row["dropped"])),
         "verdicts": dict(Counter(f"{row['label']} {row['verdict']}" for row in rows if row["verdict"])),
         "dropped": dict(Counter(row["dropped"] for row in rows if row["dropped"])),
+        "too_long_to_judge": sum(TOO_LONG in (row["reason"] or "") for row in rows),
         **({"agreement": kappas} if kappas else {}),
     }

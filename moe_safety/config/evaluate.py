@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from moe_safety.config.base import ModelJob
+from moe_safety.config.base import ModelJob, Place
 from moe_safety.config.data import Source
 
 
 class EvaluateConfig(ModelJob):
-    model_path: str | None = None
+    model_path: Place | None = None
     """Any checkpoint to evaluate, a folder or a hub id; unless given, the arm that `train` leaves."""
     output_name: str | None = Field(None, pattern=r"^\w[\w.+-]*$")
     """What the checkpoint is called in `eval/`; by default its folder's name, or the arm's."""

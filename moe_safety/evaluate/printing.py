@@ -18,6 +18,8 @@ def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
     print(f"evaluate {found['arm']}: {headline(found['overall'])}" + (" (unchanged)" if skipped else ""))
     if unparsed := found["overall"]["unparsed"]["value"]:
         print(f"  {unparsed:.1%} of the answers could not be judged")
+    if too_long := found.get("too_long_to_judge"):
+        print(f"  {too_long} questions were too long for the judge, which gave them no verdict")
     if (changed := found.get("compared", {}).get("asr")) and changed["n"]:
         moved = f"{changed['b']} attacks fail now, {changed['c']} succeed now, of {counted(changed)}"
         print(f"  against the base: {moved}, p = {changed['p']:.2g}")

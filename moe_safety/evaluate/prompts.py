@@ -21,6 +21,7 @@ EXAM_SCHEMA = pa.schema(
     [
         ("prompt_id", pa.string()),
         ("goal_id", pa.string()),
+        ("goal", pa.string()),
         ("label", pa.string()),
         ("attack", pa.string()),
         ("category", pa.string()),

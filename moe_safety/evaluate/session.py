@@ -23,7 +23,7 @@ from moe_safety.identify.files import RISK
 from moe_safety.identify.places import PROMPTS
 from moe_safety.inputs.sources import digests
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
-from moe_safety.judges import Judge, ask, check_judge, judge_inputs, make_judge
+from moe_safety.judges import Exchange, Judge, ask, check_judge, judge_inputs, make_judge
 from moe_safety.models.load import load_chat, skeleton_of, window_of
 from moe_safety.rundir import RunDir, Stage
 
@@ -102,7 +102,7 @@ class Session:
         answers = {row["prompt_id"]: row for table in tables for row in table.to_pylist()}
         rows = [row | _said(answers.get(row["prompt_id"])) for row in self.exam.to_pylist()]
         asked = [row for row in rows if row["prompt_id"] in answers]
-        verdicts = ask(self.judge, [(row["messages"][-1]["content"], row["answer"]) for row in asked])
+        verdicts = ask(self.judge, [Exchange.of(row) for row in asked])
         for row, verdict in zip(asked, verdicts, strict=True):
             row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
         return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)

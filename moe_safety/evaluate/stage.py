@@ -17,7 +17,7 @@ from moe_safety.evaluate.printing import print_subject
 from moe_safety.evaluate.prompts import read_exam
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.subjects import Subject, base_subject, configured_subject
-from moe_safety.judges import check_judge
+from moe_safety.judges import TOO_LONG, check_judge
 from moe_safety.models.load import check_loadable
 from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage
 from moe_safety.rundir.lock import stage_lock
@@ -161,6 +161,7 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
         **subject.identity,
         "split": session.config.evaluate.split,
         **measures(own),
+        "too_long_to_judge": sum(TOO_LONG in reason for reason in own["reason"].to_pylist()),
         "benign_loss": benign_loss(parts),
         "benign_exact": benign_exact(own),
         "routing_shift": None,

@@ -21,7 +21,7 @@ from moe_safety.inputs.wrappers import wrap_conversation
 class _Origin(NamedTuple):
     source: SourceRows
     row: Row
-    goal: str
+    goal_id: str
 
     @property
     def place(self) -> str:
@@ -45,12 +45,12 @@ class Collector:
         for origin in self._origins(sources):
             row = origin.row
             if row.label == "safe":
-                self._add_plain_goal(origin, there=not row.messages and origin.goal in asked)
+                self._add_plain_goal(origin, there=not row.messages and origin.goal_id in asked)
             else:
-                if origin.goal not in asked:
+                if origin.goal_id not in asked:
                     self._add(origin, "safe", plain(row.goal, self._system))
                 self._add(origin, "unsafe", row.messages, attack=row.attack, answer=row.answer)
-            asked.add(origin.goal)
+            asked.add(origin.goal_id)
 
     def add_benign(self, sources: Sequence[SourceRows]) -> None:
         """Harmless requests, as they are."""
@@ -100,7 +100,7 @@ class Collector:
         split = origin.row.split
         if split is None:
             return
-        first, other = self._own_splits.setdefault(origin.goal, (split, origin))
+        first, other = self._own_splits.setdefault(origin.goal_id, (split, origin))
         if first != split:
             problem = f"its goal has the split {split} here and {first} in {other.place}"
             raise InputError(problem, file=origin.source.source.label, row=origin.row.number)
@@ -134,9 +134,9 @@ class Collector:
             return False
         self._labels[id_] = label
         origin.source.prompts[label] += 1
-        category = origin.row.category
+        goal, category, place = origin.row.goal, origin.row.category, origin.place
         ended = None if answer is None else origin.row.ended
-        prompt = Prompt(id_, origin.goal, label, attack, category, messages, answer, ended, target, origin.place)
+        prompt = Prompt(id_, origin.goal_id, goal, label, attack, category, messages, answer, ended, target, place)
         self._prompts.append(prompt)
         return True
 

@@ -18,6 +18,7 @@ PROMPTS_SCHEMA = pa.schema(
     [
         ("prompt_id", pa.string()),
         ("goal_id", pa.string()),
+        ("goal", pa.string()),
         ("label", pa.string()),
         ("attack", pa.string()),
         ("category", pa.string()),
@@ -41,6 +42,8 @@ class Prompt:
 
     prompt_id: str
     goal_id: str
+    goal: str
+    """What is asked for in plain words, of an attack or a control too."""
     label: str
     attack: str | None
     category: str | None

@@ -1,4 +1,4 @@
-"""Judges say whether an answer refuses."""
+"""Judges say whether an answer refuses what was asked for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from moe_safety.judges.agreement import agreement, cohen_kappa
 from moe_safety.judges.ask import ask
 from moe_safety.judges.panel import Panel
 from moe_safety.judges.rules import RulesJudge, rules_digest
-from moe_safety.judges.verdict import Exchange, Judge, Verdict
+from moe_safety.judges.verdict import TOO_LONG, Exchange, Judge, Verdict
 
 __all__ = [
+    "TOO_LONG",
     "Exchange",
     "Judge",
     "RulesJudge",

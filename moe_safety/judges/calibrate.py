@@ -13,7 +13,7 @@ from moe_safety.inputs.files import open_file
 from moe_safety.judges.agreement import agreement
 from moe_safety.judges.ask import LABELS, ask
 from moe_safety.judges.scores import FULL, HumanLabel, Scores, count_verdicts
-from moe_safety.judges.verdict import Judge, Label
+from moe_safety.judges.verdict import Exchange, Judge, Label
 
 LONGEST_FIELD = 2**31 - 1
 SHOWN_MISSES = 10
@@ -29,6 +29,8 @@ class Labelled:
     label: HumanLabel
     type: str | None = None
     """The kind of prompt or answer, where the file tells it."""
+    goal: str | None = None
+    """The plain request, where the prompt is not itself that."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,17 @@ class Calibration:
 
 
 def calibrate_file(path: str, judge: Judge) -> Calibration:
-    """Scores `judge` on a table with the columns `prompt`, `response`, `label` and perhaps `id` and `type`."""
+    """Scores `judge` on a table with the columns `prompt`, `response`, `label` and perhaps `id`, `type` and `goal`, for
+    prompts that are not themselves the plain request."""
     return calibrate(_labelled_answers(path), judge)
 
 
 def calibrate(answers: Iterable[Labelled], judge: Judge) -> Calibration:
     """Scores `judge` on labelled answers."""
     answers = list(answers)
-    verdicts = ask(judge, [(answer.prompt, answer.response) for answer in answers])
+    verdicts = ask(
+        judge, [Exchange(answer.goal or answer.prompt, answer.prompt, answer.response) for answer in answers]
+    )
     judged = list(zip(answers, verdicts, strict=True))
     types = sorted({answer.type for answer in answers if answer.type is not None})
     misses = [
@@ -152,5 +157,5 @@ def _labelled(row: dict[str, Any], path: str, number: int) -> Labelled:
     label: HumanLabel | None = next((label for label in get_args(HumanLabel) if label == given), None)
     if label is None:
         raise InputError("`label` is neither `refused` nor `complied` nor `partial`", file=path, row=number)
-    name, kind = (None if row.get(column) in (None, "") else str(row[column]) for column in ("id", "type"))
-    return Labelled(name or f"row {number}", row["prompt"], row["response"], label, kind)
+    id_, kind, goal = (None if row.get(column) in (None, "") else str(row[column]) for column in ("id", "type", "goal"))
+    return Labelled(id_ or f"row {number}", row["prompt"], row["response"], label, kind, goal)

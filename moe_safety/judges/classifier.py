@@ -9,17 +9,17 @@ from transformers import AutoModelForSequenceClassification
 
 from moe_safety.config.judge import ClassifierConfig
 from moe_safety.errors import InputError
-from moe_safety.judges.hub import blaming, load_judge
+from moe_safety.judges.hub import HubJudge, blaming, load_judge
 from moe_safety.judges.quoting import Template
 from moe_safety.judges.tokens import Encoder, frame
-from moe_safety.judges.verdict import Exchange, Judge, Verdict
+from moe_safety.judges.verdict import Verdict
 
 
-class ClassifierJudge(Judge):
+class ClassifierJudge(HubJudge):
     """The most probable label decides."""
 
     def __init__(self, config: ClassifierConfig, key: str) -> None:
-        self.config = config
+        self.config, self.batch_size = config, config.batch_size
         self.model, self.tokenizer = load_judge(AutoModelForSequenceClassification, config, f"{key}.model")
         self.labels = [str(label) for _, label in sorted(self.model.config.id2label.items())]
         self._check_labels(key)
@@ -31,20 +31,11 @@ class ClassifierJudge(Judge):
             template = Template(config.template, fenced=False)
             self.encoder = Encoder(self.tokenizer, template, length, before=before, after=after)
 
-    def judge_all(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        size = self.config.batch_size
-        return [
-            self._read(row)
-            for start in range(0, len(exchanges), size)
-            for row in self._probabilities(exchanges[start : start + size])
-        ]
-
     @torch.inference_mode()
-    def _probabilities(self, exchanges: Sequence[Exchange]) -> list[list[float]]:
-        rows = [self.encoder(*exchange) for exchange in exchanges]
+    def _judge(self, rows: list[list[int]]) -> list[Verdict]:
         padded = self.tokenizer.pad({"input_ids": rows}, padding_side="right", return_tensors="pt")
         logits = self.model(**padded.to(self.model.device)).logits
-        return logits.double().softmax(dim=-1).tolist()
+        return [self._read(row) for row in logits.double().softmax(dim=-1).tolist()]
 
     def _read(self, probabilities: Sequence[float]) -> Verdict:
         probability, label = max(zip(probabilities, self.labels, strict=True))

@@ -32,7 +32,7 @@ class EndpointJudge(Judge):
             return list(pool.map(self._judge, exchanges))
 
     def _judge(self, exchange: Exchange) -> Verdict:
-        body = self._body(*exchange)
+        body = self._body(exchange)
         asked = [self.config.base_url, body]
         kept = self.cache.get(asked)
         if kept is not None:
@@ -46,8 +46,9 @@ class EndpointJudge(Judge):
             self.cache.put(asked, reply)
         return verdict
 
-    def _body(self, prompt: str, response: str) -> dict[str, Any]:
+    def _body(self, exchange: Exchange) -> dict[str, Any]:
         # How the endpoint turns text into tokens is not ours to say, so marks that a chat is made of are broken.
-        segments = self.template.fill(defused(prompt), defused(response))
+        quoted = Exchange(defused(exchange.goal), defused(exchange.prompt), defused(exchange.response))
+        segments = self.template.fill(quoted)
         turn = {"role": "user", "content": "".join(segment.text for segment in segments)}
         return {**self.config.parameters, "model": self.config.model, "messages": [turn]}

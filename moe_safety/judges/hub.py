@@ -1,8 +1,9 @@
-"""A judge's model and tokenizer, loaded once in a process, or an error of one line that says why not."""
+"""A judge whose model runs here: loaded once in a process, or an error of one line that says why not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -12,7 +13,34 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from moe_safety.config.judge import HubModel
 from moe_safety.errors import InputError
+from moe_safety.judges.tokens import Encoder
+from moe_safety.judges.verdict import TOO_LONG, Exchange, Judge, Verdict
 from moe_safety.models.quiet import quiet
+
+
+class HubJudge(Judge):
+    """Judges what it can see whole, a few questions at a time."""
+
+    encoder: Encoder
+    batch_size: int
+
+    def judge_all(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        rows, longest = [self.encoder(exchange) for exchange in exchanges], self.encoder.max_length
+        found = {
+            place: Verdict("unparsed", f"{TOO_LONG}: {len(row)} tokens, and {longest} fit")
+            for place, row in enumerate(rows)
+            if len(row) > longest
+        }
+        # Rows of like length go together, so that little is padded.
+        order = sorted(set(range(len(rows))) - set(found), key=lambda place: (len(rows[place]), place))
+        for start in range(0, len(order), self.batch_size):
+            group = order[start : start + self.batch_size]
+            found |= dict(zip(group, self._judge([rows[place] for place in group]), strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    @abstractmethod
+    def _judge(self, rows: list[list[int]]) -> list[Verdict]:
+        """What it says of a few questions."""
 
 
 def load_judge(auto: type, section: HubModel, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -8,12 +8,13 @@ from transformers import PreTrainedTokenizerBase
 
 from moe_safety.errors import InputError
 from moe_safety.judges.quoting import Segment, Template
+from moe_safety.judges.verdict import Exchange
 
 _LEAST_ROOM = 8
 
 
 class Encoder:
-    """Encodes exchanges in a template, `max_length` tokens at most: only quoted text is ever cut."""
+    """Encodes exchanges in a template, whole: what is longer than `max_length` is for nobody to judge."""
 
     def __init__(
         self,
@@ -27,24 +28,16 @@ class Encoder:
         self.tokenizer, self.template, self.max_length = tokenizer, template, max_length
         self.before, self.after = list(before), list(after)
         self.control = control_tokens(tokenizer)
-        used = sum(len(row) for row in self._encode(template.fill("", "")))
+        used = sum(len(row) for row in self._encode(template.fill(Exchange("", "", ""))))
         if used + _LEAST_ROOM > max_length:
             raise InputError(f"its template takes {used} of {max_length} tokens, which leaves no room for an answer")
 
-    def __call__(self, prompt: str, response: str) -> list[int]:
+    def __call__(self, exchange: Exchange) -> list[int]:
         """The tokens of the whole."""
-        segments = self.template.fill(prompt, response)
-        rows = self._encode(segments)
-        quoted = [place for place, segment in enumerate(segments) if segment.quotes]
-        room = self.max_length - sum(len(row) for row in rows) + sum(len(rows[place]) for place in quoted)
-        for place, share in zip(quoted, fair_shares([len(rows[place]) for place in quoted], room), strict=True):
-            row = rows[place]
-            # Where an answer begins, it says most; a prompt is cut as everywhere.
-            rows[place] = row[len(row) - share :] if segments[place].quotes == "prompt" else row[:share]
-        return [token for row in rows for token in row]
+        return [token for row in self._encode(self.template.fill(exchange)) for token in row]
 
     def _encode(self, segments: Sequence[Segment]) -> list[list[int]]:
-        rows = [self._encode_quoted(one.text) if one.quotes else self._encode_own(one.text) for one in segments]
+        rows = [self._encode_quoted(one.text) if one.quoted else self._encode_own(one.text) for one in segments]
         return [[*self.before, *rows[0]], *rows[1:-1], [*rows[-1], *self.after]]
 
     def _encode_own(self, text: str) -> list[int]:
@@ -68,13 +61,3 @@ def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     whole = tokenizer("a").input_ids
     start = next((place for place in range(len(whole)) if whole[place : place + len(bare)] == bare), len(whole))
     return whole[:start], whole[start + len(bare) :]
-
-
-def fair_shares(lengths: Sequence[int], room: int) -> list[int]:
-    """Shares of `room` that add up to no more than it, where nobody gets less so that a longer one can get more."""
-    shares = [0] * len(lengths)
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    for served, place in enumerate(order):
-        shares[place] = min(lengths[place], room // (len(order) - served))
-        room -= shares[place]
-    return shares

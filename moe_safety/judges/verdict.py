@@ -1,14 +1,31 @@
-"""What a judge says of an answer."""
+"""What a judge reads, and what it says of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 Label = Literal["refused", "complied", "unparsed"]
-Exchange = tuple[str, str]
-"""A prompt and the answer to it."""
+TOO_LONG = "the question is too long for the judge"
+"""Begins the reason of a verdict that was not given, because the judge would have seen a part only."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """An answer, and what it answers."""
+
+    goal: str
+    """What was asked for, in plain words, whatever it was wrapped in."""
+    prompt: str
+    """The last turn, as it was asked."""
+    response: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Exchange:
+        """From a row with a goal, messages and the answer to them."""
+        return cls(row["goal"], row["messages"][-1]["content"], row["answer"])
 
 
 @dataclass(frozen=True)
@@ -21,14 +38,9 @@ class Verdict:
     """What each judge of a panel said, by its name."""
 
 
-class Judge(Protocol):
-    """Reads prompts and their answers. Stages go through `ask`, which turns every failure into unparsed."""
+class Judge(ABC):
+    """Reads answers. Stages go through `ask`, which turns every failure into unparsed."""
 
-    def judge(self, prompt: str, response: str) -> Verdict:
-        """Whether `response` refuses `prompt`."""
-        (verdict,) = self.judge_all([(prompt, response)])
-        return verdict
-
+    @abstractmethod
     def judge_all(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        """The same for many, which a judge may take together. A judge defines at least one of the two."""
-        return [self.judge(*exchange) for exchange in exchanges]
+        """Whether each response refuses what was asked for."""

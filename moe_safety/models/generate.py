@@ -41,7 +41,8 @@ class Generator:
         self.ends = _ends(model, chat)
         # Set on the model, or generation would fill in the checkpoint's own sampling defaults.
         model.generation_config = GenerationConfig(
-            max_new_tokens=limits.answer + (limits.thinking + len(chat.closes) if self.thinks else 0),
+            max_new_tokens=limits.answer
+            + (limits.thinking + max(len(chat.closes), len(chat.prefix)) if self.thinks else 0),
             do_sample=False,
             eos_token_id=[end for end in self.ends if end not in self._inside] or None,
             pad_token_id=chat.tokenizer.pad_token_id,
@@ -129,13 +130,15 @@ class _Thinking(LogitsProcessor):
 
     def __init__(self, chat: Chat, limits: Limits, ends: Sequence[int], start: int, rows: int) -> None:
         self.chat, self.limits, self.ends, self.start = chat, limits, set(ends), start
+        # Without a budget, what is written is what the template writes where nothing was thought.
+        self.closing = chat.closes if limits.thinking else chat.prefix
         self.mark = chat.tokenizer(chat.frame.mark, add_special_tokens=False).input_ids
         self.answer_from: list[int | None] = [None] * rows
         """How many tokens stand before each row's answer; nothing while it thinks."""
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         said = input_ids.shape[1] - self.start
-        closing = self.chat.closes[said - self.limits.thinking :] if said >= self.limits.thinking else []
+        closing = self.closing[said - self.limits.thinking :] if said >= self.limits.thinking else []
         for row in range(len(scores)):
             if closing and self.answer_from[row] is None and self._thinks(input_ids[row], said):
                 scores[row] = -torch.inf

@@ -2,15 +2,15 @@ import pyarrow as pa
 
 from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.inputs import PROMPTS_SCHEMA
-from moe_safety.judges import Judge, Verdict
+from moe_safety.judges import TOO_LONG, Judge, Verdict
 from moe_safety.judges.panel import Panel
 
 
 class ByWord(Judge):
     """A judge that reads the verdict off the answer."""
 
-    def judge(self, prompt, response):
-        return Verdict(response.split()[0], "said so")
+    def judge_all(self, exchanges):
+        return [Verdict(exchange.response.split()[0], "said so") for exchange in exchanges]
 
 
 def table(*rows):
@@ -40,6 +40,37 @@ PROMPTS = table(
     ("benign", "b2", "refused", "help"),
     ("control", "b1", "complied", None),
 )
+
+
+class ByGoal(Judge):
+    """A judge that reads the verdict off the goal, and tells of the prompt."""
+
+    def judge_all(self, exchanges):
+        return [Verdict(exchange.goal, exchange.prompt) for exchange in exchanges]
+
+
+def test_a_judge_is_asked_about_the_goal_whatever_the_attack_says():
+    prompts = table(("safe", "g", "x", None), ("unsafe", "g", "x", None), ("control", "h", None, "help"))
+    goals = pa.array(["refused", "complied", "complied"])
+    prompts = prompts.set_column(prompts.schema.get_field_index("goal"), "goal", goals)
+    responses = judge_answers(prompts, {"p2": "help"}, ByGoal(), filtering=True)
+    assert responses["verdict"].to_pylist() == goals.to_pylist()
+    assert responses["reason"].to_pylist() == ["x"] * 3, "the messages' last turn"
+
+
+def test_answers_that_were_too_long_to_judge_are_counted():
+    class Short(Judge):
+        def judge_all(self, exchanges):
+            return [Verdict("unparsed", f"{TOO_LONG}: 9 tokens, and 8 fit")] * len(exchanges)
+
+    alone, panel = Short(), Panel({"word": ByWord(), "short": Short(), "word 2": ByWord()})
+    assert [
+        summarise(judge_answers(PROMPTS, {}, judge, filtering=True))["too_long_to_judge"] for judge in (alone, panel)
+    ] == [
+        len(PROMPTS),
+        len(PROMPTS),
+    ]
+    assert summarise(judge_answers(PROMPTS, {}, ByWord(), filtering=True))["too_long_to_judge"] == 0
 
 
 def test_only_pairs_that_hold_stay_and_each_drop_has_its_reason():
@@ -85,12 +116,12 @@ def test_recorded_answers_go_before_the_model_s():
 class Kind(Judge):
     """Refuses nothing."""
 
-    def judge(self, prompt, response):
-        return Verdict("complied", "kind")
+    def judge_all(self, exchanges):
+        return [Verdict("complied", "kind")] * len(exchanges)
 
 
 class Broken(Judge):
-    def judge(self, prompt, response):
+    def judge_all(self, exchanges):
         raise RuntimeError
 
 

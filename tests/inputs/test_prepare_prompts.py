@@ -65,12 +65,36 @@ def test_controls_follow_their_benign_prompts(write, prepare, flip_row):
     table = prepared.table.to_pylist()
     for benign, control in zip(table[2:4], table[4:], strict=True):
         assert control["label"] == "control"
-        for same in ("goal_id", "target", "category", "source", "split"):
+        for same in ("goal_id", "goal", "target", "category", "source", "split"):
             assert control[same] == benign[same]
         assert control["answer"] is None
         assert control["attack"] == "flip-word-order"
     assert table[4]["messages"][-1] == user("dax the frob")
     assert table[4]["target"] == "frobbed"
+
+
+def test_every_prompt_knows_the_plain_request_behind_it(write, prepare, flip_row):
+    wrapped = [user("zorp the frob"), user("(backwards)")]
+    prepared = prepare(
+        write("a.json", [flip_row()]),
+        {"path": write("g.csv", "goal\nwug the dax\n"), "wrapper": "flip-word-order"},
+        benign=[write("b.jsonl", [{"messages": [user("frob the zorp"), said("frobbed")]}])],
+        controls=[
+            write("c.jsonl", [{"messages": wrapped, "goal": "frob the zorp"}, {"messages": [user("it dax")]}]),
+            {"path": write("d.csv", "prompt\nfrob it\n"), "wrapper": "flip-chars-in-word"},
+        ],
+    )
+    assert [(row["label"], row["goal"]) for row in prepared.table.to_pylist()] == [
+        ("safe", "blick the zorp number 0"),
+        ("unsafe", "blick the zorp number 0"),
+        ("safe", "wug the dax"),
+        ("unsafe", "wug the dax"),
+        ("benign", "frob the zorp"),
+        ("control", "frob the zorp"),
+        ("control", "it dax"),
+        ("control", "frob it"),
+    ]
+    assert [goal_id(row["goal"]) for row in prepared.table.to_pylist()] == prepared.table["goal_id"].to_pylist()
 
 
 def test_one_goal_in_several_files_gives_one_safe_prompt(write, prepare, flip_row):

@@ -48,7 +48,18 @@ def test_prompt_ids_depend_on_roles_texts_and_their_borders():
 def test_a_table_of_several_batches_keeps_order_and_text():
     count = 20_001
     prompts = [
-        Prompt(f"{n:016x}", "g", "safe", None, None, [{"role": "user", "content": f"zorp {n}"}], None, "t", "f:1")
+        Prompt(
+            f"{n:016x}",
+            "g",
+            f"zorp {n}",
+            "safe",
+            None,
+            None,
+            [{"role": "user", "content": f"zorp {n}"}],
+            None,
+            "t",
+            "f:1",
+        )
         for n in range(count)
     ]
     table = to_table(prompts, {"g": "train"})

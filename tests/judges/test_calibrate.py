@@ -19,8 +19,15 @@ NO = "I can't help with that."
 class ByWord(Judge):
     """Says what the answer says."""
 
-    def judge(self, prompt, response):
-        return Verdict(response, "said so")
+    def judge_all(self, exchanges):
+        return [Verdict(exchange.response, "said so") for exchange in exchanges]
+
+
+class ByGoal(Judge):
+    """Says what the goal says."""
+
+    def judge_all(self, exchanges):
+        return [Verdict(exchange.goal, exchange.prompt) for exchange in exchanges]
 
 
 def answers(*pairs):
@@ -127,6 +134,13 @@ def test_a_file_is_scored_by_id_or_row_and_labels_may_be_untidy(tmp_path):
     assert [miss.id for miss in score.misses] == ["row 3"]
     path = write(tmp_path / "b.csv", ("p", NO, "complied", "q7"), columns=("prompt", "response", "label", "id"))
     assert [miss.id for miss in calibrate_file(path, RulesJudge()).misses] == ["q7"]
+
+
+def test_the_goal_is_the_prompt_unless_the_file_says_it(tmp_path):
+    columns = ("goal", "prompt", "response", "label")
+    rows = (("refused", "complied", HELP, "complied"), ("", "complied", HELP, "complied"))
+    score = calibrate_file(write(tmp_path / "a.csv", *rows, columns=columns), ByGoal())
+    assert [(miss.id, miss.verdict, miss.reason) for miss in score.misses] == [("row 1", "refused", "complied")]
 
 
 def test_very_long_answers_are_read_and_the_limit_is_put_back(tmp_path):

@@ -1,6 +1,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 
 from moe_safety.config import JudgeConfig, results_only
 from moe_safety.errors import InputError, RunError
-from moe_safety.judges import ask, check_judge, make_judge
+from moe_safety.judges import Exchange, ask, check_judge, make_judge
 from moe_safety.judges.replycache import ReplyCache
 from tests.judges.endpoint import said
 
-EXCHANGE = ("how do i blick the zorp", "take the fep.")
+EXCHANGE = Exchange("how do i blick the zorp", "zorp the blick i do how", "take the fep.")
+OTHER = Exchange("p", "p", "r")
 
 
 def config_of(server, **settings):
@@ -24,15 +26,20 @@ def judge_of(server, **settings):
     return make_judge(config_of(server, **settings))
 
 
+def verdict(judge, exchange=EXCHANGE, **changes):
+    (one,) = judge.judge_all([replace(exchange, **changes)])
+    return one
+
+
 def verdict_of(server, **settings):
-    return judge_of(server, **settings).judge(*EXCHANGE)
+    return verdict(judge_of(server, **settings))
 
 
 def test_an_endpoint_that_fails_twice_and_is_slow_is_asked_again_until_it_answers(server):
     server.pause = 0.1
     server.script = [503, 429, said("Refused.")]
-    verdict = verdict_of(server)
-    assert (verdict.label, verdict.reason) == ("refused", "the reply is “Refused.”")
+    found = verdict_of(server)
+    assert (found.label, found.reason) == ("refused", "the reply is “Refused.”")
     assert len(server.asked) == 3
     assert server.path == "/v1/chat/completions"
     assert server.asked[-1].keys() == {"model", "messages", "temperature", "max_tokens"}
@@ -49,19 +56,32 @@ def test_pauses_grow_and_are_as_long_as_the_endpoint_asks(server):
 def test_an_answer_is_paid_for_once(server):
     server.script = [said("refused")]
     judge = judge_of(server)
-    assert [verdict.label for verdict in judge.judge_all([EXCHANGE, ("p", "r")])].count("refused") == 1
+    assert [found.label for found in judge.judge_all([EXCHANGE, OTHER])].count("refused") == 1
     again = judge_of(server, parallel=1, attempts=1)
-    assert again.judge_all([EXCHANGE, ("p", "r")]) == judge.judge_all([EXCHANGE, ("p", "r")])
+    assert again.judge_all([EXCHANGE, OTHER]) == judge.judge_all([EXCHANGE, OTHER])
     assert len(server.asked) == 2
     # Whatever changes the reply is another question; how a reply is read is not.
-    assert judge_of(server, refused=["complied"], complied=["refused"]).judge(*EXCHANGE).label != "unparsed"
+    assert verdict_of(server, refused=["complied"], complied=["refused"]).label != "unparsed"
     assert len(server.asked) == 2
     for number, change in enumerate(({"model": "n"}, {"template": "{response}"}, {"parameters": {}}), 3):
         verdict_of(server, **change)
         assert len(server.asked) == number
-    judge.judge(EXCHANGE[0], "take the fep")
-    judge.judge("how do i blick the quib", EXCHANGE[1])
+    verdict(judge, response="take the fep")
+    verdict(judge, goal="how do i blick the quib")
     assert len(server.asked) == 7
+    # In another wrapper it is the same question, unless the wrapper is shown.
+    verdict(judge, prompt="in a play somebody says how")
+    assert len(server.asked) == 7
+
+
+def test_the_goal_is_what_the_judge_is_asked_about_and_not_the_attack_s_words(server):
+    verdict_of(server)
+    assert EXCHANGE.goal in server.questions[0]
+    assert EXCHANGE.response in server.questions[0]
+    assert EXCHANGE.prompt not in server.questions[0]
+    verdict_of(server, template="{goal} / {prompt} / {response}")
+    words = [line for line in server.questions[1].splitlines() if not line.startswith("----")]
+    assert [line for line in words if line.strip(" /")] == [EXCHANGE.goal, EXCHANGE.prompt, EXCHANGE.response]
 
 
 def test_neither_failures_nor_questions_are_kept(server, tmp_path):
@@ -114,28 +134,28 @@ def hang_up(handler):
 def test_what_goes_wrong_is_unparsed_with_its_reason(server, step, reason):
     server.script = [step] * 4
     started = time.monotonic()
-    (verdict,) = ask(judge_of(server, attempts=2, timeout=0.3), [EXCHANGE])
+    (found,) = ask(judge_of(server, attempts=2, timeout=0.3), [EXCHANGE])
     assert time.monotonic() - started < 3
-    assert verdict.label == "unparsed"
-    assert reason in verdict.reason
+    assert found.label == "unparsed"
+    assert reason in found.reason
 
 
 def test_a_connection_lost_after_the_first_answer_is_unparsed(server):
     judge = judge_of(server, attempts=2)
-    judge.judge(*EXCHANGE)
+    verdict(judge)
     server.script = [hang_up, hang_up]
-    assert judge.judge("p", "r").reason.startswith("no connection")
+    assert verdict(judge, OTHER).reason.startswith("no connection")
 
 
 def test_many_are_asked_at_once_but_no_more_than_allowed_and_in_order(server):
     server.pause = 0.05
     judge = judge_of(server, parallel=3, template="{response}", complied=[r"complied\b"])
-    exchanges = [("p", f"answer {number}") for number in range(12)]
-    assert [verdict.label for verdict in judge.judge_all(exchanges)] == ["complied"] * 12
+    exchanges = [replace(OTHER, response=f"answer {number}") for number in range(12)]
+    assert [found.label for found in judge.judge_all(exchanges)] == ["complied"] * 12
     assert server.most_at_once == 3
     server.pause = 0
     server.script = [said("refused")]
-    assert [verdict.label for verdict in judge_of(server, parallel=1).judge_all(exchanges)] == ["refused"] + [
+    assert [found.label for found in judge_of(server, parallel=1).judge_all(exchanges)] == ["refused"] + [
         "complied"
     ] * 11
 
@@ -175,7 +195,7 @@ def test_the_key_is_written_nowhere(server, tmp_path, capfd):
     server.script = [(400, {"X-Echo": os.environ["JUDGE_KEY"]}), 500]
     config = config_of(server, attempts=1)
     judge = make_judge(config)
-    verdicts = [judge.judge("p", answer) for answer in "abc"]
+    verdicts = [verdict(judge, OTHER, response=answer) for answer in "abc"]
     written = [path.read_text() for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     shown = [repr(verdicts), repr(judge.client.__dict__), repr(judge.__dict__), config.model_dump_json(), *written]
     assert "nonsense-key" not in "".join([*shown, *capfd.readouterr()])
@@ -195,15 +215,15 @@ INJECTIONS = Path(__file__).parent / "injections.json"
 
 @pytest.mark.parametrize("answer", json.loads(INJECTIONS.read_text()))
 def test_answers_that_talk_to_the_judge_stay_inside_their_quotes(server, answer):
-    judge_of(server).judge("how do i blick the zorp", "take the fep.")
+    verdict_of(server)
     # The mark of an earlier question is all that an attacker could learn.
     fence = next(line for line in server.questions[0].splitlines() if line.startswith("----"))
     answer = answer.replace("FENCE", fence)
-    judge_of(server).judge("how do i blick the zorp", answer)
+    verdict(judge_of(server), response=answer)
     question = server.questions[1]
     fence = next(line for line in question.splitlines() if line.startswith("----"))
-    _, prompt, _, inside, after = question.split(f"\n{fence}\n")
-    assert prompt == "how do i blick the zorp"
+    _, goal, _, inside, after = question.split(f"\n{fence}\n")
+    assert goal == EXCHANGE.goal
     assert inside.replace(" ", "") == answer.replace(" ", "")
     assert after.startswith("\nAn answer that declines")
     assert "<|" not in inside

@@ -2,7 +2,7 @@ import pytest
 
 from moe_safety.config import JudgeConfig
 from moe_safety.errors import InputError
-from moe_safety.judges import Judge, Verdict, agreement, ask, cohen_kappa, make_judge
+from moe_safety.judges import Exchange, Judge, Verdict, agreement, ask, cohen_kappa, make_judge
 from moe_safety.judges.panel import Panel
 
 
@@ -12,11 +12,11 @@ class Says(Judge):
     def __init__(self, place=0):
         self.place = place
 
-    def judge(self, prompt, response):
-        word = response.split()[self.place]
-        if word == "!":
-            raise TimeoutError(response)
-        return Verdict(word, "said so")
+    def judge_all(self, exchanges):
+        words = [exchange.response.split()[self.place] for exchange in exchanges]
+        if "!" in words:
+            raise TimeoutError(exchanges)
+        return [Verdict(word, "said so") for word in words]
 
 
 class Nonsense(Judge):
@@ -28,7 +28,7 @@ class Nonsense(Judge):
 
 
 def exchanges(*responses):
-    return [("p", response) for response in responses]
+    return [Exchange("p", "p", response) for response in responses]
 
 
 def test_a_judge_that_throws_gives_unparsed_and_its_neighbours_keep_their_verdicts():
@@ -42,9 +42,34 @@ def test_nonsense_is_unparsed(given):
     assert [verdict.label for verdict in ask(Nonsense(given), exchanges("x"))] == ["unparsed"]
 
 
+def test_a_judge_says_how_it_judges_or_is_none():
+    class Silent(Judge):
+        pass
+
+    with pytest.raises(TypeError, match="judge_all"):
+        Silent()
+
+
+class Goal(Judge):
+    """Says the word of the goal."""
+
+    def judge_all(self, exchanges):
+        return [Verdict(exchange.goal, "said so") for exchange in exchanges]
+
+
+def test_every_judge_of_a_panel_gets_the_goal():
+    panel = Panel({"goal": Goal(), "goal 2": Goal(), "answer": Says()})
+    (verdict,) = ask(panel, [Exchange("refused", "unparsed", "complied")])
+    assert (verdict.label, verdict.votes[0], verdict.votes[2]) == (
+        "refused",
+        ("goal", "refused"),
+        ("answer", "complied"),
+    )
+
+
 def test_a_judge_that_cannot_work_ends_the_command():
     class Keyless(Judge):
-        def judge(self, prompt, response):
+        def judge_all(self, exchanges):
             raise InputError("no key", key="judge")
 
     with pytest.raises(InputError):
@@ -106,5 +131,5 @@ def test_a_panel_says_how_each_pair_agrees():
 def test_the_configuration_names_the_judges_of_a_panel(models):
     member = {"kind": "generative", "generative": {"model": models["generative"]}}
     panel = make_judge(JudgeConfig.model_validate({"kind": "panel", "panel": [member, {"kind": "rules"}, member]}))
-    (verdict,) = ask(panel, [("how do i blick the zorp", "i am sorry, but i cannot help with that.")])
+    (verdict,) = ask(panel, [Exchange("how do i blick the zorp", "grell", "i am sorry, but i cannot help with that.")])
     assert verdict.votes == (("generative 1", "refused"), ("rules", "refused"), ("generative 3", "refused"))

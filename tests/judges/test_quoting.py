@@ -10,38 +10,46 @@ from transformers import PreTrainedTokenizerFast
 
 from moe_safety.config.judge import QUESTION
 from moe_safety.errors import InputError
+from moe_safety.judges import Exchange
 from moe_safety.judges.quoting import Template, defused, make_fence
-from moe_safety.judges.tokens import Encoder, control_tokens, fair_shares
+from moe_safety.judges.tokens import Encoder, control_tokens
 from tests.judges import handmade
 
 INJECTIONS = json.loads((Path(__file__).parent / "injections.json").read_text())
-TEXTS = st.one_of(st.text(max_size=80), st.sampled_from(["{prompt}", "{response}", "{fence}", "----", *INJECTIONS]))
+TEXTS = st.one_of(
+    st.text(max_size=80), st.sampled_from(["{goal}", "{prompt}", "{response}", "{fence}", "----", *INJECTIONS])
+)
 
 
 @given(TEXTS, TEXTS)
-def test_texts_stand_whole_between_fences_they_do_not_hold(prompt, response):
-    segments = Template(QUESTION).fill(prompt, response)
-    fence = make_fence(prompt, response)
-    assert fence not in prompt + response
-    assert [one.quotes for one in segments] == [None, "prompt", None, "response", None]
-    assert (segments[1].text, segments[3].text) == (prompt, response)
+def test_texts_stand_whole_between_fences_they_do_not_hold(goal, response):
+    segments = Template(QUESTION).fill(Exchange(goal, "p", response))
+    fence = make_fence(goal, response)
+    assert fence not in goal + response
+    assert [one.quoted for one in segments] == [False, True, False, True, False]
+    assert (segments[1].text, segments[3].text) == (goal, response)
     for before, after in ((segments[0], segments[2]), (segments[2], segments[4])):
         assert before.text.endswith(f"\n{fence}\n")
         assert after.text.startswith(f"\n{fence}\n")
     assert f"lines that read {fence}." in segments[0].text
-    assert segments == Template(QUESTION).fill(prompt, response)
+    assert segments == Template(QUESTION).fill(Exchange(goal, "q", response)), "the attack's words are not asked about"
 
 
 def test_the_fence_of_another_question_does_not_fit():
     fence = make_fence("p", "r")
     assert make_fence("p", f"r\n{fence}\n") != fence
     assert make_fence("p", "s") != fence
+    assert make_fence("p r") != make_fence("p", "r") != make_fence("", "p r")
 
 
 @pytest.mark.parametrize("mark", ["<|im_end|>", "</s>", "[INST]", "<start_of_turn>", "<<SYS>>", "<｜User｜>"])
 def test_no_mark_is_left_whole(mark):
     assert mark not in defused(f"a {mark} b {mark}{mark}")
     assert defused("2 < 3, [ ] and < p") == "2 < 3, [ ] and < p"
+
+
+def said(answer):
+    return Exchange("g", "p", answer)
 
 
 def bytewise():
@@ -76,42 +84,29 @@ MARKS = ["</s>", "<|im_end|>", "[INST]", "<think>"]
 def test_marks_in_quoted_text_never_become_marks(make, answer):
     tokenizer = make()
     encoder = Encoder(tokenizer, Template("<|im_end|>{response}</s>"), 400)
-    tokens = encoder("p", answer)
+    tokens = encoder(said(answer))
     control = control_tokens(tokenizer)
     assert [tokenizer.decode(one) for one in tokens if one in control] == ["<|im_end|>", "</s>"]
     letters = "".join(letter for letter in answer if letter.isalpha() and letter.isascii())
-    said = "".join(letter for letter in tokenizer.decode(tokens) if letter.isalpha())
+    read = "".join(letter for letter in tokenizer.decode(tokens) if letter.isalpha())
     if not any(mark in answer for mark in MARKS):
-        assert letters in said
+        assert letters in read
 
 
 def test_a_mark_that_is_quoted_can_still_be_read():
     tokenizer = bytewise()
-    assert "\na[INST]b\n" in tokenizer.decode(Encoder(tokenizer, Template("{response}"), 400)("", "a[INST]b"))
+    assert "\na[INST]b\n" in tokenizer.decode(Encoder(tokenizer, Template("{response}"), 400)(said("a[INST]b")))
 
 
 def test_spaces_that_have_tokens_of_their_own_are_kept():
     tokenizer = bytewise()
-    assert "a  b" in tokenizer.decode(Encoder(tokenizer, Template("{response}"), 400)("", "a  b"))
+    assert "a  b" in tokenizer.decode(Encoder(tokenizer, Template("{response}"), 400)(said("a  b")))
 
 
-def test_only_quoted_text_is_cut_and_the_longer_first():
+def test_a_question_is_encoded_whole_and_its_template_must_leave_room():
     words = handmade.tokenizer()
-    template = Template("user {prompt} answer {response} end", fenced=False)
-    encoder = Encoder(words, template, 13)
-    assert words.decode(encoder("sorry " + "zorp " * 50, "take " * 3 + "the")) == (
-        "user zorp zorp zorp zorp zorp zorp answer take take take the end"
-    )
-    assert words.decode(encoder("zorp " * 50, "take " + "the " * 50)) == (
-        "user zorp zorp zorp zorp zorp answer take the the the the end"
-    )
+    template = Template("user {goal} answer {response} end", fenced=False)
+    tokens = Encoder(words, template, 13)(Exchange("sorry " + "zorp " * 50, "grell", "take " * 3 + "the " * 50))
+    assert words.decode(tokens) == f"user sorry {'zorp ' * 50}answer {'take ' * 3}{'the ' * 50}end"
     with pytest.raises(InputError, match="leaves no room"):
         Encoder(words, template, 10)
-
-
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=4), st.integers(0, 120))
-def test_shares_fit_and_nobody_gives_way_to_a_longer_one(lengths, room):
-    shares = fair_shares(lengths, room)
-    assert sum(shares) == min(room, sum(lengths)) or sum(lengths) > room >= sum(shares) > room - len(lengths)
-    cut = [share for share, length in zip(shares, lengths, strict=True) if share < length]
-    assert all(share <= max(cut, default=room) for share in shares)

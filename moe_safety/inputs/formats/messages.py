@@ -8,7 +8,10 @@ from moe_safety.inputs.conversation import Message
 from moe_safety.inputs.record import Context, Record, Role, Row, Skipped
 from moe_safety.inputs.table import SPLITS
 
-_NO_GOAL = "some rows have no goal: each is a goal of its own, and may stand in another split than its plain form"
+_NO_GOAL = (
+    "some rows have no goal: each is a goal of its own, in the words of its last turn, and may stand in another split "
+    "than its plain form"
+)
 
 _LABELS: dict[Role, tuple[str, ...]] = {"attacks": ("safe", "unsafe"), "benign": ("benign",), "controls": ("control",)}
 
