@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from moe_safety.errors import InputError
+from moe_safety.rundir.formats import check_format, format_of, other_format
 from moe_safety.rundir.lock import stage_lock
 from moe_safety.rundir.storage import Missing, RunDir
 
@@ -67,6 +68,7 @@ def run_stage(
     """
     stage = _plain(stage)
     with nullcontext() if locked else stage_lock(run, stage.name):
+        _check_read(run, stage)
         inputs = _hash_inputs(run, stage)
         stored = _stored(run, stage.name)
         if stored is not None and not force:
@@ -79,6 +81,7 @@ def run_stage(
         run.remove_abandoned()
         manifest = {
             "stage": stage.name,
+            "format": format_of(stage.name),
             "status": "running",
             "settings": stage.settings,
             "inputs": inputs,
@@ -141,8 +144,12 @@ def _left_something(run: RunDir, stage: Stage, stored: dict[str, Any]) -> bool:
 
 
 def is_finished(run: RunDir, stage: str) -> bool:
+    """Whether its work is there; an error where it is of another format."""
     stored = _stored(run, stage)
-    return stored is not None and stored["status"] == "done"
+    if stored is None or stored["status"] != "done":
+        return False
+    check_format(stored, run.uri)
+    return True
 
 
 def summary_of(run: RunDir, stage: str) -> dict[str, Any]:
@@ -150,7 +157,16 @@ def summary_of(run: RunDir, stage: str) -> dict[str, Any]:
     stored = _stored(run, stage)
     if stored is None or stored["status"] != "done":
         raise InputError(f"`{stage}` has not been run yet", file=run.uri)
+    check_format(stored, run.uri)
     return stored["summary"]
+
+
+def _check_read(run: RunDir, stage: Stage) -> None:
+    """What is read has to be of the formats that this version writes."""
+    reads = set(stage.reads)
+    for stored in _manifests(run).values():
+        if reads & stored.get("outputs", {}).keys():
+            check_format(stored, run.uri)
 
 
 def _hash_inputs(run: RunDir, stage: Stage) -> dict[str, str]:
@@ -184,6 +200,8 @@ def _manifests(run: RunDir) -> dict[str, dict[str, Any]]:
 
 def _change(stage: Stage, inputs: dict[str, str], stored: dict[str, Any]) -> str | None:
     """What is not as it was when the stage was last run."""
+    if told := other_format(stored):
+        return told
     changed = _first_difference(stored["settings"], stage.settings)
     if changed:
         key, old, new = changed

@@ -233,3 +233,28 @@ def test_what_a_killed_writer_left_is_deleted_and_what_another_writes_is_not(run
         assert [str(file) for file in (tmp_path / "deep").iterdir()] == [path]
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["other.parquet"]
     assert run.read_bytes("deep/other.parquet") == b"all of it"
+
+
+def test_work_of_another_format_is_refused_by_its_stage_and_by_those_that_read_it(run):
+    def left():
+        run.write_bytes("batches.parquet", b"rows")
+        return Outcome(("batches.parquet",), {"batches": 1})
+
+    made, read = Stage("compose", {}), Stage("capture", {}, reads=("batches.parquet",))
+    run_stage(run, made, {}, left)
+    assert run_stage(run, read, {}, Body(run))["skipped"] is False
+    manifest = run.read_json("manifests/compose.json")
+    assert manifest.pop("format") == 2
+    manifest["versions"]["moe-safety"] = "0.1.0"
+    run.write_json("manifests/compose.json", manifest)
+    told = r"`compose` was run by moe-safety 0\.1\.0, which left format 1 where this one reads 2; .*--force"
+    for of in (made, read):
+        with pytest.raises(InputError, match=told):
+            run_stage(run, of, {}, Body(run))
+    with pytest.raises(InputError, match=told):
+        run_stage(run, read, {}, Body(run), force=True)
+    for look in (is_finished, summary_of):
+        with pytest.raises(InputError, match=told):
+            look(run, "compose")
+    run_stage(run, made, {}, left, force=True)
+    assert run_stage(run, read, {}, Body(run))["skipped"]
