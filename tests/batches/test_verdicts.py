@@ -1,4 +1,5 @@
 import pyarrow as pa
+import pytest
 
 from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.inputs import PROMPTS_SCHEMA
@@ -42,6 +43,9 @@ PROMPTS = table(
 )
 
 
+SAID = {"answer": "complied", "ended": False, "thinking": "hm", "answer_prefix": [1], "answer_tokens": [2, 3]}
+
+
 class ByGoal(Judge):
     """A judge that reads the verdict off the goal, and tells of the prompt."""
 
@@ -53,7 +57,7 @@ def test_a_judge_is_asked_about_the_goal_whatever_the_attack_says():
     prompts = table(("safe", "g", "x", None), ("unsafe", "g", "x", None), ("control", "h", None, "help"))
     goals = pa.array(["refused", "complied", "complied"])
     prompts = prompts.set_column(prompts.schema.get_field_index("goal"), "goal", goals)
-    responses = judge_answers(prompts, {"p2": "help"}, ByGoal(), filtering=True)
+    responses = judge_answers(prompts.to_pylist(), {"p2": SAID | {"answer": "help"}}, ByGoal(), filtering=True)
     assert responses["verdict"].to_pylist() == goals.to_pylist()
     assert responses["reason"].to_pylist() == ["x"] * 3, "the messages' last turn"
 
@@ -65,16 +69,16 @@ def test_answers_that_were_too_long_to_judge_are_counted():
 
     alone, panel = Short(), Panel({"word": ByWord(), "short": Short(), "word 2": ByWord()})
     assert [
-        summarise(judge_answers(PROMPTS, {}, judge, filtering=True))["too_long_to_judge"] for judge in (alone, panel)
+        summarise(judge_answers(PROMPTS.to_pylist(), {}, judge, filtering=True))["too_long_to_judge"] for judge in (alone, panel)
     ] == [
         len(PROMPTS),
         len(PROMPTS),
     ]
-    assert summarise(judge_answers(PROMPTS, {}, ByWord(), filtering=True))["too_long_to_judge"] == 0
+    assert summarise(judge_answers(PROMPTS.to_pylist(), {}, ByWord(), filtering=True))["too_long_to_judge"] == 0
 
 
 def test_only_pairs_that_hold_stay_and_each_drop_has_its_reason():
-    responses = judge_answers(PROMPTS, {}, ByWord(), filtering=True)
+    responses = judge_answers(PROMPTS.to_pylist(), {}, ByWord(), filtering=True)
     assert responses["dropped"].to_pylist() == [
         None,
         None,
@@ -100,7 +104,7 @@ def test_only_pairs_that_hold_stay_and_each_drop_has_its_reason():
 
 
 def test_without_the_filter_pairs_stay_but_nobody_learns_to_refuse_harmless_requests():
-    responses = judge_answers(PROMPTS, {}, ByWord(), filtering=False)
+    responses = judge_answers(PROMPTS.to_pylist(), {}, ByWord(), filtering=False)
     dropped = [reason for reason in responses["dropped"].to_pylist() if reason]
     assert dropped == ["benign_not_answered"], "the benign request without a target of its own"
     assert responses["verdict"].to_pylist()[2] == "complied"
@@ -108,9 +112,27 @@ def test_without_the_filter_pairs_stay_but_nobody_learns_to_refuse_harmless_requ
 
 def test_recorded_answers_go_before_the_model_s():
     prompts = table(("safe", "a", "refused", None), ("unsafe", "a", None, None))
-    responses = judge_answers(prompts, {"p0": "complied", "p1": "complied"}, ByWord(), filtering=True)
+    responses = judge_answers(prompts.to_pylist(), {"p0": SAID, "p1": SAID}, ByWord(), filtering=True)
     assert responses["recorded"].to_pylist() == [True, False]
     assert responses["answer"].to_pylist() == ["refused", "complied"]
+    assert responses["ended"].to_pylist() == [True, False]
+    assert responses["answer_tokens"].to_pylist() == [None, [2, 3]]
+    assert responses["thinking"].to_pylist() == [None, "hm"]
+    assert summarise(responses)["unended"] == 1
+
+
+@pytest.mark.parametrize("filtering", [True, False])
+def test_a_prompt_that_is_too_long_to_be_answered_goes_with_its_pair(filtering):
+    prompts = table(
+        *(("safe", "a", "refused", None), ("unsafe", "a", None, None)),
+        *(("safe", "b", None, None), ("unsafe", "b", "complied", None)),
+        *(("safe", "c", "refused", None), ("unsafe", "c", "complied", None)),
+    )
+    responses = judge_answers(prompts.to_pylist(), {}, ByWord(), filtering=filtering)
+    dropped = ["attack_forms_dropped", "prompt_too_long", "prompt_too_long", "plain_form_dropped", None, None]
+    assert responses["dropped"].to_pylist() == dropped
+    assert responses["verdict"].to_pylist() == ["refused", None, None, "complied", "refused", "complied"]
+    assert summarise(responses)["dropped"]["prompt_too_long"] == 2
 
 
 class Kind(Judge):
@@ -127,7 +149,7 @@ class Broken(Judge):
 
 def test_the_votes_of_a_panel_are_kept_and_their_agreement_told():
     panel = Panel({"word": ByWord(), "kind": Kind(), "word 2": ByWord()})
-    alone, responses = (judge_answers(PROMPTS, {}, judge, filtering=True) for judge in (ByWord(), panel))
+    alone, responses = (judge_answers(PROMPTS.to_pylist(), {}, judge, filtering=True) for judge in (ByWord(), panel))
     assert responses["verdict"] == alone["verdict"]
     assert responses["votes"].to_pylist()[0] == [("word", "refused"), ("kind", "complied"), ("word 2", "refused")]
     assert summarise(responses)["agreement"] == {"word / kind": 0.0, "word / word 2": 1.0, "kind / word 2": 0.0}
@@ -135,6 +157,6 @@ def test_the_votes_of_a_panel_are_kept_and_their_agreement_told():
 
 
 def test_nothing_that_a_broken_judge_reads_is_kept_as_safe():
-    responses = judge_answers(PROMPTS, {}, Broken(), filtering=True)
+    responses = judge_answers(PROMPTS.to_pylist(), {}, Broken(), filtering=True)
     assert set(responses["verdict"].to_pylist()) == {"unparsed"}
     assert [row["label"] for row in responses.to_pylist() if row["kept"]] == ["benign"]
