@@ -159,10 +159,10 @@ class RunDir:
     def writing(self, name: str) -> Iterator[str]:
         """A local file to fill. It becomes `name` when the block ends well, and vanishes when it does not."""
         target = self.path(name)
-        with refusals(target, "; nothing was overwritten"):
-            with half_written(target) if self.is_local else _scratch() as filled:
-                yield filled
-                self._put(filled, target)
+        half = half_written(target) if self.is_local else _scratch()
+        with refusals(target, "; nothing was overwritten"), half as filled:
+            yield filled
+            self._put(filled, target)
 
     def remove_abandoned(self) -> None:
         """Deletes what writers left that were killed."""
