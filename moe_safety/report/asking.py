@@ -36,9 +36,8 @@ def judged(context: Context) -> str:
         for label, counts in pairs.items()
     )
     unread = sum(counts.get("unparsed", 0) for counts in verdicts.values())
-    judge = f"the judge ({settings['judge']['kind']})"
     could = f"; it could not read {unread} answers" if unread else ""
-    return f"{judge[:1].upper()}{judge[1:]} says that {said}{could}." if said else "No pair was judged."
+    return f"The judge ({settings['judge']['kind']}) says that {said}{could}." if said else "No pair was judged."
 
 
 def kept(context: Context) -> str:

@@ -54,21 +54,19 @@ def _with_other_seeds(best: Arm) -> list[str]:
 
 def _by_chance(best: Arm, controls: Sequence[Arm]) -> list[str]:
     """Whether experts that nothing speaks for do as well as the selected ones."""
-    known = [arm for arm in controls if arm.measures["asr"]["value"] is not None and _is_control_of(arm, best)]
+    known = [arm for arm in controls if arm.measures["asr"]["value"] is not None]
     if not known or not best.name.startswith("selective"):
         return []
     arm = min(known, key=lambda one: one.measures["asr"]["with_unparsed"]["value"])
-    rate, worst = arm.measures["asr"], best.measures["asr"]["with_unparsed"]["high"]
-    told = f"Experts chosen at random ({arm.name})"
-    if rate["low"] > worst:
-        return [f"{told} leave it at {rate_text(rate)}: against this draw, the choice of experts matters."]
-    return [f"{told} bring it to {rate_text(rate)}, so these figures do not show that the choice of experts matters."]
-
-
-def _is_control_of(control: Arm, arm: Arm) -> bool:
-    """One that was matched to a selection speaks of that selection alone."""
-    matched = control.measures.get("control_of")
-    return matched is None or matched == arm.name.removesuffix(ROUTER)
+    matched = arm.measures.get("control_of")
+    # A control of another selection is of another size, or stands in other layers.
+    elsewhere = "" if matched in (None, best.name.removesuffix(ROUTER)) else f", matched to {matched}"
+    told, rate = f"Experts chosen at random ({arm.name}{elsewhere})", rate_text(arm.measures["asr"])
+    if arm.measures["asr"]["low"] <= best.measures["asr"]["with_unparsed"]["high"]:
+        end = "so these figures do not show that the choice of experts matters"
+        return [f"{told} bring it to {rate}, {end}."]
+    end = "" if elsewhere else ": against this draw, the choice of experts matters"
+    return [f"{told} leave it at {rate}{end}."]
 
 
 def _elsewhere(base: Arm, best: Arm) -> list[str]:

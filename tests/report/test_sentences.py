@@ -255,10 +255,12 @@ def test_a_control_speaks_of_the_selection_that_it_is_matched_to(run, told):
     objects = anew(run, ("base", "selective-gradient", "random"))
     objects[2]["control_of"] = "selective-routing"
     run.write_json("comparison.json", objects)
-    assert not any("at random" in caveat for caveat in caveats(told.context()))
+    other = "Experts chosen at random (random, matched to selective-routing) leave it at 0.750 [0.468, 0.911]."
+    assert caveats(told.context())[0] == other
     objects[2]["control_of"] = "selective-gradient"
     run.write_json("comparison.json", objects)
     assert caveats(told.context())[0].startswith("Experts chosen at random (random) leave it at 0.750")
+    assert caveats(told.context())[0].endswith(": against this draw, the choice of experts matters.")
 
 
 def test_goals_are_counted_once_however_many_forms_answer(run, told):
