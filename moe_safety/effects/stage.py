@@ -29,12 +29,7 @@ def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
     run = RunDir(config.run_dir)
     stage = Stage(
         "effects",
-        settings={
-            "seed": config.seed,
-            "effects": results_only(config.effects),
-            "max_length": config.batches.max_length,
-            "model": {"dtype": config.model.dtype},
-        },
+        settings=settings_of(config),
         reads=(BATCHES, "prompts.parquet"),
         others={"model": model_fingerprint(config.model)},
         folder="effects/_measured",
@@ -43,6 +38,16 @@ def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
     manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
     _print(manifest["summary"])
     return manifest
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """What decides the effects, beside the batches and the model."""
+    return {
+        "seed": config.seed,
+        "effects": results_only(config.effects),
+        "max_length": config.batches.max_length,
+        "model": {"dtype": config.model.dtype},
+    }
 
 
 def measured_by_prompt(run: RunDir) -> pa.Table:

@@ -6,14 +6,12 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from moe_safety.errors import InputError
 from moe_safety.rundir.lock import stage_lock
 from moe_safety.rundir.storage import RunDir
-
-_PACKAGES = ("moe-safety", "torch", "transformers", "ray", "deepspeed", "datasets", "pandas", "numpy", "pyarrow")
+from moe_safety.rundir.versions import versions, warn_of_other_versions
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,15 @@ def run_stage(
         check()
         if force:
             discard(run, stage)
+        goes_on = stored is not None and stage.folder is not None and bool(run.files(stage.folder))
+        warn_of_other_versions(run, stage.name, versions(), stored if goes_on else None)
         manifest = {
             "stage": stage.name,
             "status": "running",
             "settings": stage.settings,
             "inputs": inputs,
             "config": config,
-            "versions": _versions(),
+            "versions": versions(),
             "started": time.time(),
         }
         run.write_json(manifest_name(stage.name), manifest)
@@ -100,6 +100,14 @@ def check_not_refused(run: RunDir, stage: Stage) -> None:
     stage = _plain(stage)
     if (stored := _stored(run, stage.name)) is not None:
         _refused(run, stage, _hash_inputs(run, stage), stored)
+
+
+def check_settings(run: RunDir, stage: str, settings: dict[str, Any]) -> None:
+    """The error for a later stage that goes on from what `stage` left, where that was run in another way than is
+    configured now: what the later one says of itself would not be so."""
+    stored, given = _stored(run, stage), json.loads(json.dumps(settings))
+    if stored is not None and (change := _other_setting(stage, stored["settings"], given)):
+        raise InputError(f"{change}; run `{stage}` again with --force, or use another run_dir", file=run.uri)
 
 
 def is_changed(run: RunDir, stage: Stage) -> bool:
@@ -154,14 +162,17 @@ def _stored(run: RunDir, stage: str) -> dict[str, Any] | None:
 
 def _change(stage: Stage, inputs: dict[str, str], stored: dict[str, Any]) -> str | None:
     """What is not as it was when the stage was last run."""
-    changed = _first_difference(stored["settings"], stage.settings)
-    if changed:
-        key, old, new = changed
-        return f"`{stage.name}` was run with {key} = {old}, now {new}"
+    if changed := _other_setting(stage.name, stored["settings"], stage.settings):
+        return changed
     for name in sorted(stored["inputs"].keys() | inputs.keys()):
         if stored["inputs"].get(name) != inputs.get(name):
             return f"`{stage.name}` was run with another {name}"
     return None
+
+
+def _other_setting(stage: str, stored: Any, now: Any) -> str | None:
+    changed = _first_difference(stored, now)
+    return changed and "`{}` was run with {} = {}, now {}".format(stage, *changed)
 
 
 def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any] | None:
@@ -210,13 +221,3 @@ def _collect(run: RunDir) -> None:
     """`manifest.json`: all stages in one file, for people; made anew from the stages' own each time."""
     stages = [run.read_json(name) for name in run.names("manifests", ".json")]
     run.write_json("manifest.json", {one["stage"]: one for one in sorted(stages, key=lambda one: one["started"])})
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unpackaged"
-    return found
