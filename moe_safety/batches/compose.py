@@ -15,13 +15,15 @@ from moe_safety.batches.encoded import Encoder
 from moe_safety.batches.files import BATCHES, RESPONSES
 from moe_safety.batches.mixed import Composed, Pair, Row, fill, helpful, make_pairs
 from moe_safety.batches.respond import encode, foreign
+from moe_safety.batches.respond import settings_of as answering
 from moe_safety.batches.targets import REFUSALS
+from moe_safety.batches.verdicts import why_nothing_is_left
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.inputs import check_no_leak
 from moe_safety.models.load import load_chat, model_fingerprint, window_of
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage, summary_of
-from moe_safety.rundir.stage import manifest_name
+from moe_safety.rundir.stage import check_settings, manifest_name
 
 _ANSWERED = manifest_name("respond")
 _NAMED = 20
@@ -31,14 +33,11 @@ _NAMED = 20
 def compose(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `batches.parquet` from the training prompts that `respond` kept."""
     run = RunDir(config.run_dir)
+    _check_configured(config, run)
     responses = (RESPONSES,) if run.exists(RESPONSES) else ()
     stage = Stage(
         "compose",
-        settings={
-            "seed": config.seed,
-            "batches": results_only(config.batches),
-            "model": {"chat_template_kwargs": config.model.chat_template_kwargs},
-        },
+        settings=settings_of(config),
         reads=("prompts.parquet", *responses),
         others={"model": model_fingerprint(config.model)},
     )
@@ -48,11 +47,21 @@ def compose(config: Config, *, force: bool = False) -> dict[str, Any]:
     return manifest
 
 
+def settings_of(config: Config) -> dict[str, Any]:
+    """What decides the batches, beside the prompts, their answers and the tokenizer."""
+    return {
+        "seed": config.seed,
+        "batches": results_only(config.batches),
+        "model": {"chat_template_kwargs": config.model.chat_template_kwargs},
+    }
+
+
 def _compose(config: Config, run: RunDir) -> Outcome:
     prompts = run.read_table("prompts.parquet")
     check_no_leak(prompts)
     _check_current(run)
     rows = _with_answers(prompts.filter(pc.equal(prompts["split"], "train")), run)
+    _check_something_left(config, run, rows)
     encoder = _encoder(config)
     encoded = Fitting(encoder)
     pairs = encoded.pairs(make_pairs(rows, config.seed))
@@ -122,6 +131,32 @@ class Fitting:
         self.too_long[row["label"]] += 1
         if len(self.named) < _NAMED:
             self.named.append(row.get("source") or row["prompt_id"])
+
+
+def _check_configured(config: Config, run: RunDir) -> None:
+    """What `respond` left is what it would leave as configured now; kinds of prompt that are not asked for any more may
+    have been answered too."""
+    if not (run.exists(RESPONSES) and run.exists(_ANSWERED)):
+        return
+    settings, answered = answering(config), run.read_json(_ANSWERED)["settings"]["labels"]
+    if set(settings["labels"]) <= set(answered):
+        settings["labels"] = answered
+    check_settings(run, "respond", settings)
+
+
+def _check_something_left(config: Config, run: RunDir, rows: list[Row]) -> None:
+    """Where verdicts left nothing of a kind, that is said, and not that batches do not fill."""
+    if not run.exists(RESPONSES):
+        return
+    prompts = run.read_table("prompts.parquet", ["prompt_id", "split"])
+    here = prompts.filter(pc.equal(prompts["split"], "train"))["prompt_id"]
+    responses = run.read_table(RESPONSES)
+    responses = responses.filter(pc.is_in(responses["prompt_id"], here))
+    wanted = {"unsafe": 1, "benign": config.batches.benign_per_batch, "control": config.batches.control_per_batch}
+    left = {row["label"] for row in rows}
+    for label in (label for label, count in wanted.items() if count and label not in left):
+        if reason := why_nothing_is_left(responses, label):
+            raise InputError(reason, file=run.path(RESPONSES))
 
 
 def _check_current(run: RunDir) -> None:

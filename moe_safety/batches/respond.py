@@ -33,17 +33,11 @@ def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `responses/`. The test split is left to `evaluate`."""
     run = RunDir(config.run_dir)
     fingerprint = model_fingerprint(config.model)
-    labels = _labels(config)
+    settings = settings_of(config)
+    labels = settings["labels"]
     stage = Stage(
         "respond",
-        settings={
-            "seed": config.seed,
-            "labels": labels,
-            "model": config.model.identity,
-            "max_answer": config.batches.max_answer,
-            "respond": results_only(config.respond),
-            "judge": results_only(config.judge),
-        },
+        settings=settings,
         reads=("prompts.parquet",),
         others={"model": fingerprint} | judge_inputs(config.judge),
         folder=_FOLDER,
@@ -53,6 +47,18 @@ def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
     manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
     _print(manifest)
     return manifest
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """What decides answers and verdicts, beside the prompts and the models."""
+    return {
+        "seed": config.seed,
+        "labels": _labels(config),
+        "model": config.model.identity,
+        "max_answer": config.batches.max_answer,
+        "respond": results_only(config.respond),
+        "judge": results_only(config.judge),
+    }
 
 
 def _labels(config: Config) -> list[str]:

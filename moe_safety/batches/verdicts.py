@@ -83,6 +83,33 @@ def _drop_partners(rows: list[dict[str, Any]]) -> None:
             row["dropped"] = "attack_forms_dropped"
 
 
+def why_nothing_is_left(responses: pa.Table, label: str) -> str | None:
+    """Why no answer to prompts of this kind was kept, in one line with counts; nothing where there was none to keep."""
+    rows = responses.select(["goal_id", "label", "verdict"]).to_pylist()
+    of_kind = [row for row in rows if row["label"] == label]
+    if not of_kind:
+        return None
+    answered = f"{_counted(of_kind, 'complied')} {label} prompts are answered{_unread(of_kind)}"
+    if label != "unsafe":
+        return f"{answered}, and none of the others has a helpful answer in its file"
+    plain = [row for row in rows if row["label"] == "safe"]
+    refused = f"{_counted(plain, 'refused')} goals are refused when asked plainly{_unread(plain)}"
+    if not any(row["verdict"] == "refused" for row in plain):
+        return f"{refused}: is this model aligned? see respond.filter"
+    if not any(row["verdict"] == "complied" for row in of_kind):
+        return f"{answered}: does this attack work on this model? see respond.filter"
+    return f"{refused}, {answered}, and of no goal both; see respond.filter"
+
+
+def _counted(rows: list[dict[str, Any]], verdict: str) -> str:
+    return f"{sum(row['verdict'] == verdict for row in rows)} of {len(rows)}"
+
+
+def _unread(rows: list[dict[str, Any]]) -> str:
+    unparsed = sum(row["verdict"] == "unparsed" for row in rows)
+    return f" ({unparsed} got no verdict)" if unparsed else ""
+
+
 def summarise(responses: pa.Table) -> dict[str, Any]:
     """Counts of verdicts and of each reason to drop; for a panel, how its judges agree."""
     rows = responses.select(["label", "verdict", "reason", "votes", "dropped", "recorded", "ended"]).to_pylist()

@@ -29,11 +29,7 @@ def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
     run = RunDir(config.run_dir)
     stage = Stage(
         "effects",
-        settings={
-            "seed": config.seed,
-            "effects": results_only(config.effects),
-            "model": config.model.identity,
-        },
+        settings=settings_of(config),
         reads=(BATCHES, "prompts.parquet"),
         others={"model": model_fingerprint(config.model)},
         folder="effects/_measured",
@@ -42,6 +38,15 @@ def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
     manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
     _print(manifest["summary"])
     return manifest
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """What decides the effects, beside the batches and the model."""
+    return {
+        "seed": config.seed,
+        "effects": results_only(config.effects),
+        "model": config.model.identity,
+    }
 
 
 def measured_by_prompt(run: RunDir) -> pa.Table:

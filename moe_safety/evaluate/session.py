@@ -21,7 +21,6 @@ from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify
 from moe_safety.evaluate.subjects import Subject, base_subject
 from moe_safety.identify.files import RISK
 from moe_safety.identify.places import PROMPTS
-from moe_safety.inputs.sources import digests
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
 from moe_safety.judges import Exchange, Judge, ask, check_judge, judge_inputs, make_judge
 from moe_safety.models.load import load_chat, skeleton_of, window_of
@@ -75,7 +74,7 @@ class Session:
             self.folder(subject).replace("eval", "evaluate", 1),
             settings=self._settings | (self._identifying if anew else {}),
             reads=(PROMPTS, *batches, *((RISK, self._before) if anew else ()), *reads),
-            others=subject.identity | self._others,
+            others=subject.identity | self._others | self._reattacks,
             folder=self.folder(subject),
             keyed=self._answers(subject),
         )
@@ -141,8 +140,14 @@ class Session:
 
     @cached_property
     def _others(self) -> dict[str, str]:
-        files = {f"reattack {label}": digest for label, digest in digests(self.config.evaluate.reattack).items()}
-        return judge_inputs(self.config.judge) | files | check_harness(self.config.evaluate)
+        return judge_inputs(self.config.judge) | check_harness(self.config.evaluate)
+
+    @cached_property
+    def _reattacks(self) -> dict[str, str]:
+        """A hash of the prompts that further files give, which settings of `data` have a part in."""
+        if not self.config.evaluate.reattack:
+            return {}
+        return {"set of re-attacks": _digest(self.exam.filter(self.exam["reattack"]))}
 
     def _job(self, subject: Subject) -> Job:
         from moe_safety.evaluate.examiner import Examiner
@@ -186,8 +191,11 @@ class Session:
     def _identity(self, subject: Subject) -> str:
         others = {name: digest for name, digest in self._others.items() if name.startswith("task ")}
         settings = [self._settings[name] for name in ("seed", "model", "evaluate")]
-        exam = hashlib.sha256(str(self.exam.to_pylist()).encode()).hexdigest()
-        return f"{subject.identity} {others} {settings} {exam}"
+        return f"{subject.identity} {others} {settings} {_digest(self.exam)}"
+
+
+def _digest(prompts: pa.Table) -> str:
+    return hashlib.sha256(str(prompts.to_pylist()).encode()).hexdigest()
 
 
 def _said(answer: dict[str, Any] | None) -> dict[str, Any]:

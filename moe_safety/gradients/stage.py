@@ -21,7 +21,7 @@ def gradients(config: Config, *, force: bool = False) -> dict[str, Any]:
     run = RunDir(config.run_dir)
     stage = Stage(
         "gradients",
-        settings={"gradients": results_only(config.gradients), "model": config.model.identity},
+        settings=settings_of(config),
         reads=(BATCHES,),
         others={"model": model_fingerprint(config.model)},
         folder=FOLDER,
@@ -33,6 +33,14 @@ def gradients(config: Config, *, force: bool = False) -> dict[str, Any]:
     for batch_idx, notes in summary["notes"].items():
         print(f"  batch {batch_idx}: {notes}")
     return manifest
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """What decides the gradients, beside the batches and the model."""
+    return {
+        "gradients": results_only(config.gradients),
+        "model": config.model.identity,
+    }
 
 
 def _gradients(config: Config, run: RunDir, stage: Stage) -> Outcome:

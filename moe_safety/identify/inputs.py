@@ -9,17 +9,29 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from moe_safety.batches import compose
 from moe_safety.batches.files import BATCHES, prompts_digest
 from moe_safety.config import Config, IdentifyConfig
+from moe_safety.effects import stage as effects
 from moe_safety.errors import InputError
+from moe_safety.gradients import stage as gradients
 from moe_safety.identify.experts import Experts
 from moe_safety.identify.places import BENIGN, CONTROL, LABELS, SAFE, Places, read_places
 from moe_safety.identify.reduce import check_coverage
-from moe_safety.identify.scored import Scored, scores_of
+from moe_safety.identify.scored import SCORED, Scored, scores_of
 from moe_safety.models.load import check_loadable, model_fingerprint
+from moe_safety.routing import capture
 from moe_safety.routing.table import layout_of
 from moe_safety.rundir import RunDir, is_finished, summary_of
-from moe_safety.rundir.stage import manifest_name
+from moe_safety.rundir.stage import check_settings, manifest_name
+
+_SETTINGS = {
+    "compose": compose.settings_of,
+    "capture": capture.settings_of,
+    "gradients": gradients.settings_of,
+    "effects": effects.settings_of,
+}
+"""Of the stages that this one goes on from."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +66,20 @@ def read_inputs(config: Config, run: RunDir) -> Inputs:
     """Reads all but the counts themselves."""
     settings, model = config.identify, model_fingerprint(config.model)
     routed = settings.needs_routing or is_finished(run, "capture")
+    _check_configured(config, run, routed)
     experts = _captured_experts(run, model) if routed else Experts.of_layout(check_loadable(config.model))
     _check_size(settings, experts)
     places = read_places(run)
     _check_labels(settings, places)
     scored = scores_of(run, settings, experts, places.batch_ids, model)
     return Inputs(model, experts, places, scored, _routing(run, places) if routed else None)
+
+
+def _check_configured(config: Config, run: RunDir, routed: bool) -> None:
+    """Batches were made, and what is ranked by was found, in the way that the configuration says."""
+    method = config.identify.method
+    for stage in ["compose", *(["capture"] if routed else []), *([SCORED[method].stage] if method in SCORED else [])]:
+        check_settings(run, stage, _SETTINGS[stage](config))
 
 
 def _captured_experts(run: RunDir, model: str) -> Experts:

@@ -53,10 +53,18 @@ def capture_job(config: Config, run: RunDir, place: str = "") -> Job:
     return Job(plan, Parts(run, place + FOLDER, plan, *beside), build, config.capture)
 
 
+def settings_of(config: Config) -> dict[str, Any]:
+    """What decides the counts, beside the prompts and the model."""
+    return {
+        "capture": results_only(config.capture),
+        "model": config.model.identity,
+    }
+
+
 def _stage(config: Config, run: RunDir) -> Stage:
     return Stage(
         "capture",
-        settings={"capture": results_only(config.capture), "model": config.model.identity},
+        settings=settings_of(config),
         others={"prompts": prompts_digest(run), "model": model_fingerprint(config.model)},
         folder=FOLDER,
     )

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from moe_safety.errors import InputError
@@ -79,6 +78,8 @@ def run_stage(
         if force:
             discard(run, stage)
         run.remove_abandoned()
+        goes_on = stored is not None and stage.folder is not None and bool(run.files(stage.folder))
+        warn_of_other_versions(run, stage.name, versions(), stored if goes_on else None)
         manifest = {
             "stage": stage.name,
             "format": format_of(stage.name),
@@ -86,7 +87,7 @@ def run_stage(
             "settings": stage.settings,
             "inputs": inputs,
             "config": config,
-            "versions": _versions(),
+            "versions": versions(),
             "started": time.time(),
         }
         run.write_json(manifest_name(stage.name), manifest)
@@ -115,6 +116,14 @@ def is_up_to_date(run: RunDir, stage: Stage) -> bool:
     if stored is None or stored["status"] != "done":
         return False
     return _change(stage, _hash_inputs(run, stage), stored) is None and _intact(run, stored["outputs"])
+
+
+def check_settings(run: RunDir, stage: str, settings: dict[str, Any]) -> None:
+    """The error for a later stage that goes on from what `stage` left, where that was run in another way than is
+    configured now: what the later one says of itself would not be so."""
+    stored, given = _stored(run, stage), json.loads(json.dumps(settings))
+    if stored is not None and (change := _other_setting(stage, stored["settings"], given)):
+        raise InputError(f"{change}; run `{stage}` again with --force, or use another run_dir", file=run.uri)
 
 
 def is_changed(run: RunDir, stage: Stage) -> bool:
@@ -202,14 +211,17 @@ def _change(stage: Stage, inputs: dict[str, str], stored: dict[str, Any]) -> str
     """What is not as it was when the stage was last run."""
     if told := other_format(stored):
         return told
-    changed = _first_difference(stored["settings"], stage.settings)
-    if changed:
-        key, old, new = changed
-        return f"`{stage.name}` was run with {key} = {old}, now {new}"
+    if changed := _other_setting(stage.name, stored["settings"], stage.settings):
+        return changed
     for name in sorted(stored["inputs"].keys() | inputs.keys()):
         if stored["inputs"].get(name) != inputs.get(name):
             return f"`{stage.name}` was run with another {name}"
     return None
+
+
+def _other_setting(stage: str, stored: Any, now: Any) -> str | None:
+    changed = _first_difference(stored, now)
+    return changed and "`{}` was run with {} = {}, now {}".format(stage, *changed)
 
 
 def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any] | None:

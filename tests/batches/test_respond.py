@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -89,6 +90,42 @@ def test_answers_to_other_prompts_are_not_composed(answered, tmp_path):
     prepare(fewer, force=True)
     with pytest.raises(InputError, match=r"responses\.parquet: are of other prompts; run `respond` again"):
         compose(fewer, force=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("respond.filter=false", r"`respond` was run with respond\.filter = True, now False; run `respond` again with"),
+        ("judge.kind=endpoint", r"`respond` was run with judge\.kind = rules, now endpoint"),
+    ],
+)
+def test_answers_are_not_composed_as_if_they_were_given_in_another_way(answered, tmp_path, change, told):
+    config, _ = answered
+    shutil.copytree(config.run_dir, tmp_path / "run")
+    flags = [f"run_dir={tmp_path / 'run'}", "data.max_samples=40", "respond.max_tokens_per_forward=1000"]
+    kept = load_config("configs/demo.yaml", flags)
+    compose(kept)
+    changed = load_config("configs/demo.yaml", [*flags, f"judge={JUDGE}" if "judge" in change else change])
+    for force in (False, True):
+        with pytest.raises(InputError, match=told):
+            compose(changed, force=force)
+    fewer = load_config("configs/demo.yaml", [*flags, "batches.benign_per_batch=0"])
+    assert compose(fewer, force=True)["summary"]["rows"] == 3 * 20, "more was answered than is asked for"
+
+
+def test_where_nobody_refused_compose_says_so(answered, tmp_path):
+    config, _ = answered
+    shutil.copytree(config.run_dir, tmp_path / "run")
+    flags = [f"run_dir={tmp_path / 'run'}", "data.max_samples=40", "respond.max_tokens_per_forward=1000"]
+    config, run = load_config("configs/demo.yaml", flags), RunDir(str(tmp_path / "run"))
+    responses = run.read_table("responses/responses.parquet")
+    rows = responses.to_pylist()
+    for row in rows:
+        if row["label"] in ("safe", "unsafe"):
+            row |= {"verdict": "complied", "kept": False, "dropped": "safe_not_refused"}
+    run.write_table("responses/responses.parquet", pa.Table.from_pylist(rows, schema=responses.schema))
+    with pytest.raises(InputError, match=r"0 of 28 goals are refused when asked plainly: is this model aligned\?"):
+        compose(config, force=True)
 
 
 def test_sampled_answers_are_seeded(configured):

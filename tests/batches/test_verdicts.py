@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from moe_safety.batches.verdicts import judge_answers, summarise
+from moe_safety.batches.verdicts import judge_answers, summarise, why_nothing_is_left
 from moe_safety.inputs import PROMPTS_SCHEMA
 from moe_safety.judges import TOO_LONG, Judge, Verdict
 from moe_safety.judges.panel import Panel
@@ -69,7 +69,8 @@ def test_answers_that_were_too_long_to_judge_are_counted():
 
     alone, panel = Short(), Panel({"word": ByWord(), "short": Short(), "word 2": ByWord()})
     assert [
-        summarise(judge_answers(PROMPTS.to_pylist(), {}, judge, filtering=True))["too_long_to_judge"] for judge in (alone, panel)
+        summarise(judge_answers(PROMPTS.to_pylist(), {}, judge, filtering=True))["too_long_to_judge"]
+        for judge in (alone, panel)
     ] == [
         len(PROMPTS),
         len(PROMPTS),
@@ -101,6 +102,42 @@ def test_only_pairs_that_hold_stay_and_each_drop_has_its_reason():
     assert summary["kept"] == {"safe": 3, "unsafe": 2, "benign": 1, "control": 1}
     assert summary["dropped"]["plain_form_dropped"] == 2
     assert summary["verdicts"]["safe refused"] == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "label", "why"),
+    [
+        (
+            [("safe", "a", "complied", None), ("safe", "b", "unparsed", None), ("unsafe", "a", "complied", None)],
+            "unsafe",
+            "0 of 2 goals are refused when asked plainly (1 got no verdict): is this model aligned? see respond.filter",
+        ),
+        (
+            [("safe", "a", "refused", None), ("unsafe", "a", "refused", None)],
+            "unsafe",
+            "0 of 1 unsafe prompts are answered: does this attack work on this model? see respond.filter",
+        ),
+        (
+            [
+                *(("safe", "a", "refused", None), ("unsafe", "a", "refused", None)),
+                *(("safe", "b", "complied", None), ("unsafe", "b", "complied", None)),
+            ],
+            "unsafe",
+            "1 of 2 goals are refused when asked plainly, 1 of 2 unsafe prompts are answered, and of no goal both; "
+            "see respond.filter",
+        ),
+        (
+            [("benign", "a", "refused", None)],
+            "benign",
+            "0 of 1 benign prompts are answered, and none of the others has a helpful answer in its file",
+        ),
+        ([("benign", "a", "refused", None)], "unsafe", None),
+    ],
+)
+def test_a_filter_that_leaves_nothing_is_told_with_its_counts(rows, label, why):
+    responses = judge_answers(table(*rows), {}, ByWord(), filtering=True)
+    assert not any(row["kept"] for row in responses.to_pylist() if row["label"] == label)
+    assert why_nothing_is_left(responses, label) == why
 
 
 def test_without_the_filter_pairs_stay_but_nobody_learns_to_refuse_harmless_requests():

@@ -41,6 +41,14 @@ def test_mistakes_are_one_line_without_any_key(text, complaint):
     assert "secret" not in str(error.value)
 
 
+def test_the_home_folder_may_be_written_short(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/zorp")
+    assert parse("kind: generative, generative: {model: ~/judge}").judge.generative.model == "/home/zorp/judge"
+    assert parse("kind: generative, generative: {model: org/judge}").judge.generative.model == "org/judge"
+    config = parse_config(REST | {"evaluate": {"model_path": "~/tuned"}}, "f.yaml")
+    assert config.evaluate.model_path == "/home/zorp/tuned"
+
+
 def test_no_judge_is_the_rules_and_decides_what_it_did():
     settings = results_only(parse("").judge)
     assert parse("").judge == JudgeConfig()

@@ -1,8 +1,11 @@
-"""What wrappers are called that training never saw."""
+"""What wrappers are called that training never saw, and what decides which prompts they give."""
 
 import json
 
+from moe_safety.config import load_config
 from moe_safety.evaluate.prompts import read_exam
+from moe_safety.evaluate.session import Session
+from moe_safety.evaluate.subjects import base_subject
 from moe_safety.rundir import RunDir
 
 
@@ -29,3 +32,26 @@ def test_each_wrapper_of_a_file_has_its_own_name(configured, tmp_path):
         name: {shown} for name, shown in named.items()
     }
     assert sum(map(len, said.values())) == len(exam)
+
+
+def test_the_prompts_of_re_attacks_decide_and_not_the_settings_that_gave_them(configured):
+    config = configured()
+
+    def others(*flags):
+        changed = load_config("configs/demo.yaml", [f"run_dir={config.run_dir}", "data.max_samples=60", *flags])
+        return Session(changed, RunDir(config.run_dir)).stage(base_subject(changed)).others
+
+    before = others()
+    assert "set of re-attacks" in before
+    assert others("data.max_samples=40") != before, "fewer of them are read"
+    assert others("data.validation_fraction=0.2") == before
+    assert "set of re-attacks" not in others("evaluate.reattack=[]")
+
+
+def test_the_exam_knows_the_goal_of_every_prompt(configured):
+    config = configured()
+    exam = read_exam(config, RunDir(config.run_dir)).to_pylist()
+    plain = {row["goal_id"]: row["messages"][-1]["content"] for row in exam if row["label"] in ("safe", "benign")}
+    assert {row["label"] for row in exam} == {"safe", "unsafe", "benign", "control"}
+    assert any(row["reattack"] for row in exam)
+    assert all(row["goal"] == plain[row["goal_id"]] for row in exam)

@@ -12,6 +12,7 @@ from moe_safety.config import Config
 from moe_safety.inputs.table import PROMPTS_SCHEMA
 from moe_safety.models.layout import MoELayer, MoELayout
 from moe_safety.models.load import model_fingerprint
+from moe_safety.routing.capture import settings_of
 from moe_safety.routing.table import routing_table
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
@@ -98,7 +99,12 @@ class Invented:
                 run.write_table(name, self.routing([self.prompts[row] for row in rows]))
             return Outcome(tuple(names), {"files": names, "layout": self.layout.fingerprint()})
 
-        stage = Stage("capture", {}, (), {"prompts": prompts_digest(run), "model": model_fingerprint(config.model)})
+        stage = Stage(
+            "capture",
+            settings_of(config),
+            (),
+            {"prompts": prompts_digest(run), "model": model_fingerprint(config.model)},
+        )
         run_stage(run, stage, {}, body, force=True)
 
 

@@ -311,6 +311,28 @@ def test_bad_input_is_one_line(tmp_path, spoil, complaint):
     assert not RunDir(config.run_dir).exists("manifests/identify.json")
 
 
+@pytest.mark.parametrize(
+    ("section", "change", "told"),
+    [
+        (
+            "capture",
+            {"tokens": "all"},
+            r"`capture` was run with capture.tokens = response, now all; run `capture` again",
+        ),
+        ("model", {"dtype": "bfloat16"}, r"`capture` was run with model.dtype = auto, now bfloat16"),
+        ("batches", {"max_length": 100}, r"`capture` was run with max_length = \d+, now 100"),
+    ],
+)
+def test_counts_that_were_taken_in_another_way_are_not_said_to_be_taken_in_this(made, tmp_path, section, change, told):
+    config = made.write(tmp_path)
+    other = config.model_copy(update={section: getattr(config, section).model_copy(update=change)})
+    with pytest.raises(InputError, match=told):
+        identify(other)
+    identify(config)
+    with pytest.raises(InputError, match=told):
+        identify(other)
+
+
 @pytest.mark.parametrize("method", ["routing", "random_layer_matched"])
 def test_no_safe_prompt_to_compare_with(tmp_path, method):
     made = invent(LAYOUT, goals=8)

@@ -5,7 +5,9 @@ import pyarrow as pa
 import pytest
 from transformers import OlmoeConfig
 
+from moe_safety.effects import stage as effects
 from moe_safety.errors import InputError
+from moe_safety.gradients import stage as gradients
 from moe_safety.identify import pictures
 from moe_safety.identify.heatmaps import heatmap
 from moe_safety.identify.scored import SCORED
@@ -44,7 +46,9 @@ def score(config, method):
         )
         return Outcome((scored.table,), {})
 
-    run_stage(run, Stage(scored.stage, {}, ("batches.parquet",), {"model": model_fingerprint(config.model)}), {}, body)
+    settings = {"gradients": gradients, "effects": effects}[scored.stage].settings_of(config)
+    others = {"model": model_fingerprint(config.model)}
+    run_stage(run, Stage(scored.stage, settings, ("batches.parquet",), others), {}, body)
     return config
 
 

@@ -10,6 +10,7 @@ from moe_safety.batches.files import prompts_digest
 from moe_safety.config import load_config
 from moe_safety.models.load import check_loadable, model_fingerprint
 from moe_safety.pipeline import run_one
+from moe_safety.routing.capture import settings_of
 from moe_safety.routing.table import routing_table
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 from tests.report.handmade import write_comparison
@@ -61,5 +62,6 @@ def _capture(run, config, layout, chance):
         run.write_table(name, routing_table(layout, prompts, tokens, counts, counts * np.float32(0.25)))
         return Outcome((name,), {"files": [name], "layout": layout.fingerprint()})
 
-    stage = Stage("capture", {}, (), {"prompts": prompts_digest(run), "model": model_fingerprint(config.model)})
+    inputs = {"prompts": prompts_digest(run), "model": model_fingerprint(config.model)}
+    stage = Stage("capture", settings_of(config), (), inputs)
     run_stage(run, stage, config.model_dump(mode="json"), body)

@@ -150,6 +150,44 @@ def test_the_manifest_records_config_inputs_and_versions(run):
     assert manifest["versions"]["torch"].startswith("2.")
 
 
+def of_version(run, stage, **versions):
+    name = f"manifests/{stage}.json"
+    stored = run.read_json(name)
+    run.write_json(name, stored | {"versions": stored["versions"] | versions})
+
+
+def test_work_of_other_versions_is_gone_on_with_after_one_line(run, capsys):
+    for name in ("one", "two"):
+        run_stage(run, Stage(name, {}), {}, Body(run))
+    assert capsys.readouterr().err == ""
+    of_version(run, "one", torch="1.0.0", numpy="1.0.0")
+    of_version(run, "two", torch="1.0.0", transformers="4.0.0")
+    assert run_stage(run, Stage("two", {}), {}, Body(run))["skipped"]
+    assert capsys.readouterr().err == "", "nothing is done"
+    run_stage(run, Stage("three", {}), {}, Body(run))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {run.uri}: `three` runs with torch 2.")
+    assert line.endswith("beside work of torch 1.0.0 (one, two); transformers 4.0.0 (two): figures may differ")
+
+
+def test_a_stage_that_is_resumed_with_another_version_says_so(run, capsys):
+    def broken():
+        run.write_bytes("parts/one", b"work of hours")
+        raise ZeroDivisionError
+
+    stage = Stage("one", settings={}, folder="parts")
+    with pytest.raises(ZeroDivisionError):
+        run_stage(run, stage, {}, broken)
+    of_version(run, "one", torch="1.0.0")
+    run_stage(run, stage, {}, Body(run), force=True)
+    assert capsys.readouterr().err == "", "all of it is done again"
+    with pytest.raises(ZeroDivisionError):
+        run_stage(run, stage, {}, broken, force=True)
+    of_version(run, "one", torch="1.0.0")
+    run_stage(run, stage, {}, Body(run))
+    assert "beside work of torch 1.0.0 (one): figures may differ" in capsys.readouterr().err
+
+
 def _hold(uri, started, release):
     with stage_lock(RunDir(uri), "one"):
         started.set()
