@@ -9,14 +9,15 @@ import pandas as pd
 
 from moe_safety.config import IdentifyConfig
 from moe_safety.identify.experts import Experts, Pair
-from moe_safety.identify.places import BENIGN, CONTROL, Places
+from moe_safety.identify.places import BENIGN, CONTROL, SAFE, UNSAFE, Places
 from moe_safety.identify.reduce import Reduction
 from moe_safety.identify.risk import control_adjusted, difference, frame, pooled_columns, risk_columns
 from moe_safety.identify.rules import Rule
 from moe_safety.identify.scored import Scored
 from moe_safety.identify.select import select, select_by_scores
-from moe_safety.identify.statistics import interval, q_values, split_half_correlation
+from moe_safety.identify.statistics import q_values, split_half_correlation, standard_error
 from moe_safety.identify.sums import Sums
+from moe_safety.intervals import interval
 
 
 @dataclass(frozen=True)
@@ -134,17 +135,25 @@ def _risk(
 def _aggregated(rounds: int, places: Places, counts: Reduction, weights: Reduction | None) -> dict[str, np.ndarray]:
     """The columns of the aggregated table; `selected_share` has its place, and waits for the selection."""
     pooled, resampled = counts.batches.pooled(), counts.resamples[:rounds]
-    columns, n_goals = pooled_columns(counts.batches), int(places.attacked.sum())
+    columns, goals = pooled_columns(counts.batches), places.fewest_goals(SAFE, UNSAFE)
     by_round = difference(resampled)
-    columns["low"], columns["high"] = interval(by_round, n_goals)
-    columns["q_value"] = q_values(columns["risk_diff"].reshape(-1), by_round, n_goals)
+    columns["low"], columns["high"] = _interval(columns["risk_diff"], by_round, goals)
+    columns["q_value"] = q_values(pooled, by_round, goals)
     columns["selected_share"] = np.full(len(columns["q_value"]), np.nan)
     columns["risk_diff_control"] = control_adjusted(pooled)
-    columns["low_control"], columns["high_control"] = interval(control_adjusted(resampled), n_goals)
+    columns["low_control"], columns["high_control"] = _interval(
+        columns["risk_diff_control"], control_adjusted(resampled), places.fewest_goals(SAFE, UNSAFE, BENIGN, CONTROL)
+    )
     if weights:
         columns["risk_diff_weight"] = difference(weights.batches.pooled())
-        columns["low_weight"], columns["high_weight"] = interval(difference(weights.resamples[:rounds]), n_goals)
+        columns["low_weight"], columns["high_weight"] = _interval(
+            columns["risk_diff_weight"], difference(weights.resamples[:rounds]), goals
+        )
     return columns
+
+
+def _interval(estimate: np.ndarray, by_round: np.ndarray, goals: int) -> tuple[np.ndarray, np.ndarray]:
+    return interval(estimate, standard_error(by_round, goals), goals)
 
 
 def _with_harmless(categories: Sums, batches: Sums) -> Sums:
