@@ -14,7 +14,7 @@ from moe_safety.identify.reduce import Reduction
 from moe_safety.identify.risk import control_adjusted, difference, frame, pooled_columns, risk_columns
 from moe_safety.identify.rules import Rule
 from moe_safety.identify.scored import Scored
-from moe_safety.identify.select import select, select_by_scores
+from moe_safety.identify.select import select
 from moe_safety.identify.statistics import q_values, split_half_correlation, standard_error
 from moe_safety.identify.sums import Sums
 from moe_safety.intervals import interval
@@ -65,6 +65,10 @@ class Risk:
         """By one of the routing's scores, an entry per expert."""
         return self.table["risk_diff_weight" if score == "weight" else score].to_numpy()
 
+    def scored(self, score: str) -> Scored:
+        """The same, with each batch's own."""
+        return Scored(self.scores(score), self.batches.scores(score))
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -95,21 +99,11 @@ def analyse(
 ) -> Analysis:
     """Everything that follows from the sums. `weights` are needed where `score` is `weight`."""
     risk = _risk(settings, experts, places, counts, weights) if counts else None
-    if scored:
-        selected, per_batch = select_by_scores(settings, experts, places.batch_ids, scored)
-    else:
-        scores, batch_scores = _routing_scores(settings.routing_score, risk, experts, places)
-        selected, per_batch = select(settings, experts, places.batch_ids, scores, batch_scores, seed)
+    routed = risk.scored(settings.routing_score) if risk and settings.needs_routing else None
+    selected, per_batch = select(settings, experts, places.batch_ids, scored or routed, seed)
     if risk:
         risk.table["selected_share"] = experts.members(list(per_batch.values())).mean(axis=0)
     return Analysis(experts, places, selected, per_batch, scored, risk)
-
-
-def _routing_scores(score: str, risk: Risk | None, experts: Experts, places: Places) -> tuple[np.ndarray, np.ndarray]:
-    """Of every expert, overall and by batch; undefined where no routing was captured."""
-    if risk:
-        return risk.scores(score), risk.batches.scores(score)
-    return np.full(len(experts), np.nan), np.full((len(places.batch_ids), len(experts)), np.nan)
 
 
 def _risk(

@@ -50,15 +50,16 @@ class Inputs:
         return {"routing": self.routing.digest} if self.routing else {}
 
 
-def read_inputs(config: Config, run: RunDir) -> Inputs:
-    """Reads all but the counts themselves."""
+def read_inputs(config: Config, run: RunDir, *, ranked: bool = True) -> Inputs:
+    """Reads all but the counts themselves, and no scores where nothing is to be `ranked`."""
     settings, model = config.identify, model_fingerprint(config.model)
-    routed = settings.needs_routing or is_finished(run, "capture")
+    routed = (ranked and settings.needs_routing) or is_finished(run, "capture")
     experts = _captured_experts(run, model) if routed else Experts.of_layout(check_loadable(config.model))
     _check_size(settings, experts)
     places = read_places(run)
-    _check_labels(settings, places)
-    scored = scores_of(run, settings, experts, places.batch_ids, model)
+    if ranked:
+        _check_labels(settings, places)
+    scored = scores_of(run, settings, experts, places.batch_ids, model) if ranked else None
     return Inputs(model, experts, places, scored, _routing(run, places) if routed else None)
 
 

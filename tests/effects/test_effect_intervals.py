@@ -33,7 +33,7 @@ def test_without_controls(prompts):
 
 @pytest.mark.parametrize(("unsafe", "control"), [(2, 2), (3, 3), (5, 5), (10, 10), (30, 30), (30, 3), (2, 30)])
 def test_against_controls_with_the_smaller_side_s_number(unsafe, control):
-    """Two sides have between one side's degrees of freedom and both sides': the smaller number errs on the safe side."""
+    """Two sides have more degrees of freedom than the smaller one: its number errs on the safe side."""
     assert coverage(TRUTH, unsafe=unsafe, control=control) > 0.94
 
 

@@ -316,7 +316,7 @@ def test_no_safe_prompt_to_compare_with(tmp_path, method):
     made = invent(LAYOUT, goals=8)
     made.places = [place for place in made.places if place[1] == "unsafe"]
     with pytest.raises(InputError, match=r"batches.safe_ratio: no safe prompt stands in the batches"):
-        identify(made.write(tmp_path, method=method))
+        identify(made.write(tmp_path, method=method, matches="routing"))
 
 
 def test_control_without_benign_prompts(tmp_path):
