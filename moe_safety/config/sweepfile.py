@@ -51,8 +51,8 @@ class SweepFile:
 
     @property
     def methods(self) -> set[str]:
-        """Every `identify.method` that some trial may use."""
-        return {config.identify.method for config in self.tried}
+        """Every method of `identify` whose scores some trial may need."""
+        return {ranking for config in self.tried if (ranking := config.identify.ranking)}
 
 
 def load_sweep(path: str | Path, overrides: list[str] | None = None) -> SweepFile:

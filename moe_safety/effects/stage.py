@@ -43,7 +43,6 @@ def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
 def settings_of(config: Config) -> dict[str, Any]:
     """What decides the effects, beside the batches and the model."""
     return {
-        "seed": config.seed,
         "effects": results_only(config.effects),
         "model": config.model.identity,
     }
@@ -77,7 +76,7 @@ def _effects(config: Config, run: RunDir, stage: Stage) -> Outcome:
     report = run_job(Job(plan, parts, build, config.effects))
     measured = merge(pa.concat_tables(parts.tables()), layout)
     run.write_table(EFFECTS, measured)
-    run.write_table(EXPERT_EFFECTS, per_expert(measured, foreseen, layout, config.seed))
+    run.write_table(EXPERT_EFFECTS, per_expert(measured, foreseen, layout))
     labels = measured["label"].to_pylist()
     summary = {
         "prompts": {label: labels.count(label) for label in ("unsafe", "control")},

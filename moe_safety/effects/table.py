@@ -7,11 +7,10 @@ import json
 import numpy as np
 import pyarrow as pa
 
+from moe_safety.intervals import interval
 from moe_safety.models.layout import MoELayout
 
 EXPERT_EFFECTS = "expert_effects.parquet"
-ROUNDS = 1000
-"""Resamplings of prompts, each of a goal of its own, behind an interval."""
 
 
 def effects_schema(layout: MoELayout) -> pa.Schema:
@@ -58,13 +57,13 @@ def merge(pieces: pa.Table, layout: MoELayout) -> pa.Table:
     )
 
 
-def per_expert(effects: pa.Table, first_order: pa.Table, layout: MoELayout, seed: int) -> pa.Table:
+def per_expert(effects: pa.Table, first_order: pa.Table, layout: MoELayout) -> pa.Table:
     """The mean effect on unsafe prompts, less that on control prompts where there are any; `against` says which."""
     controlled = "control" in effects["label"].to_pylist()
-    exact, low, high = _difference(effects, seed)
-    estimate, _, _ = _difference(first_order, seed)
+    effect = against_control(effects)
+    low, high = _interval(effects, effect)
     places = [layout.position(layer) * layout.max_experts + expert for layer, expert in layout.experts()]
-    columns = {"effect": exact, "first_order": estimate, "low": low, "high": high}
+    columns = {"effect": effect, "first_order": against_control(first_order), "low": low, "high": high}
     return pa.table(
         {
             "layer": pa.array([layer for layer, _ in layout.experts()], pa.int32()),
@@ -80,16 +79,13 @@ def against_control(table: pa.Table) -> np.ndarray:
     return sum((sign * rows.mean(axis=0) for sign, rows in _sides(table)), np.zeros(by_prompt(table).shape[1]))
 
 
-def _difference(table: pa.Table, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same with a 95 % bootstrap interval."""
-    chance = np.random.default_rng(seed)
-    middle = against_control(table)
-    drawn: np.ndarray = np.zeros((ROUNDS, len(middle)))
-    for sign, rows in _sides(table):
-        times = chance.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=ROUNDS)
-        drawn = drawn + sign * (times @ rows) / len(rows)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    return middle, low, high
+def _interval(table: pa.Table, effect: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts are of different goals, so each counts as one."""
+    sides = [rows for _, rows in _sides(table)]
+    fewest = min(len(rows) for rows in sides)
+    if fewest < 2:
+        return interval(effect, np.full_like(effect, np.nan), fewest)
+    return interval(effect, np.sqrt(sum(rows.var(axis=0, ddof=1) / len(rows) for rows in sides)), fewest)
 
 
 def _sides(table: pa.Table) -> list[tuple[int, np.ndarray]]:

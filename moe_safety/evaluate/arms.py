@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from moe_safety.config import Config
 from moe_safety.evaluate.subjects import BASE, Subject, arm_subject
-from moe_safety.identify.methods import select_by
+from moe_safety.identify.methods import draw_control, select_by
 from moe_safety.identify.selection import SELECTION, read_selection
 from moe_safety.rundir import RunDir
+from moe_safety.train.arms import repairs_by
 
 STEERING = "steering"
 BASELINE = "baseline"
@@ -27,6 +28,8 @@ class Arm:
     """What it trains with."""
     place: str | None
     """Where in `selections/` its selection is; the run's own `selection.json` without one."""
+    control_of: str | None = None
+    """The arm that this one, drawn by chance, is as large as."""
 
     @property
     def trains(self) -> bool:
@@ -37,9 +40,10 @@ class Arm:
         return f"selections/{self.place}/{SELECTION}" if self.place else SELECTION
 
     def select(self, *, force: bool = False) -> None:
-        """Makes its selection; `identify` made that of the run's own method."""
+        """Makes its selection; `identify` made that of the run's own method, which controls are matched to."""
         if self.place:
-            select_by(self.config, self.place, force=force)
+            make = draw_control if self.config.identify.by_chance else select_by
+            make(self.config, self.place, force=force)
 
     def subject(self, run: RunDir) -> Subject:
         """What is evaluated of it."""
@@ -65,11 +69,25 @@ def _arm(config: Config, kind: str, seed: int | None) -> Arm:
         return Arm(kind, name, seeded, None)
     method = _method(kind)
     own = method == config.identify.method
-    # Another method ranks by its own first choice of scores.
-    ranked = config.identify if own else config.identify.model_copy(update={"method": method, "score": None})
-    by_chance = seed is not None and method.startswith("random")
-    place = f"{method}.seed-{seed}" if by_chance else None if own else method
-    return Arm(kind, name, seeded.model_copy(update={"identify": ranked}), place)
+    # Another method ranks by its own first choice of scores, which have units of their own.
+    others = {"method": method, "score": None, "min_score": None}
+    ranked = config.identify if own else config.identify.model_copy(update=others | _matched(config, method))
+    drawn_again = seed is not None and ranked.by_chance
+    place = f"{method}.seed-{seed}" if drawn_again else None if own else method
+    control_of = _control_of(config, method) if ranked.by_chance else None
+    return Arm(kind, name, seeded.model_copy(update={"identify": ranked}), place, control_of)
+
+
+def _matched(config: Config, method: str) -> dict[str, object]:
+    return {"matches": config.identify.method} if method == "random_layer_matched" else {}
+
+
+def _control_of(config: Config, method: str) -> str | None:
+    """The run's own arm; where that is the control itself, the arm of the method that it is matched to, if any."""
+    own = config.identify
+    if method != own.method:
+        return repairs_by(own.method)
+    return repairs_by(own.ranking) if own.ranking else None
 
 
 def _method(kind: str) -> str:

@@ -80,6 +80,8 @@ def _put_together(config: Config, run: RunDir, arms: list[Arm], reports: dict[st
     for arm in arms:
         trained = (summary_of(run, f"train/{arm.name}"), verified(run, arm)) if arm.trains else ()
         objects[arm.name] = arm_object(arm.kind, run.read_json(reports[arm.name]), *trained)
+        if arm.control_of:
+            objects[arm.name]["control_of"] = arm.control_of
     found = [objects[BASE]]
     for arm in arms:
         if arm.name == arm.kind:

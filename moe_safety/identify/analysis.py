@@ -9,14 +9,15 @@ import pandas as pd
 
 from moe_safety.config import IdentifyConfig
 from moe_safety.identify.experts import Experts, Pair
-from moe_safety.identify.places import BENIGN, CONTROL, Places
+from moe_safety.identify.places import BENIGN, CONTROL, SAFE, UNSAFE, Places
 from moe_safety.identify.reduce import Reduction
 from moe_safety.identify.risk import control_adjusted, difference, frame, pooled_columns, risk_columns
 from moe_safety.identify.rules import Rule
 from moe_safety.identify.scored import Scored
-from moe_safety.identify.select import select, select_by_scores
-from moe_safety.identify.statistics import interval, q_values, split_half_correlation
+from moe_safety.identify.select import select
+from moe_safety.identify.statistics import q_values, split_half_correlation, standard_error
 from moe_safety.identify.sums import Sums
+from moe_safety.intervals import interval
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ class Risk:
         """By one of the routing's scores, an entry per expert."""
         return self.table["risk_diff_weight" if score == "weight" else score].to_numpy()
 
+    def scored(self, score: str) -> Scored:
+        """The same, with each batch's own."""
+        return Scored(self.scores(score), self.batches.scores(score))
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -94,21 +99,11 @@ def analyse(
 ) -> Analysis:
     """Everything that follows from the sums. `weights` are needed where `score` is `weight`."""
     risk = _risk(settings, experts, places, counts, weights) if counts else None
-    if scored:
-        selected, per_batch = select_by_scores(settings, experts, places.batch_ids, scored)
-    else:
-        scores, batch_scores = _routing_scores(settings.routing_score, risk, experts, places)
-        selected, per_batch = select(settings, experts, places.batch_ids, scores, batch_scores, seed)
+    routed = risk.scored(settings.routing_score) if risk and settings.needs_routing else None
+    selected, per_batch = select(settings, experts, places.batch_ids, scored or routed, seed)
     if risk:
         risk.table["selected_share"] = experts.members(list(per_batch.values())).mean(axis=0)
     return Analysis(experts, places, selected, per_batch, scored, risk)
-
-
-def _routing_scores(score: str, risk: Risk | None, experts: Experts, places: Places) -> tuple[np.ndarray, np.ndarray]:
-    """Of every expert, overall and by batch; undefined where no routing was captured."""
-    if risk:
-        return risk.scores(score), risk.batches.scores(score)
-    return np.full(len(experts), np.nan), np.full((len(places.batch_ids), len(experts)), np.nan)
 
 
 def _risk(
@@ -134,17 +129,25 @@ def _risk(
 def _aggregated(rounds: int, places: Places, counts: Reduction, weights: Reduction | None) -> dict[str, np.ndarray]:
     """The columns of the aggregated table; `selected_share` has its place, and waits for the selection."""
     pooled, resampled = counts.batches.pooled(), counts.resamples[:rounds]
-    columns, n_goals = pooled_columns(counts.batches), int(places.attacked.sum())
+    columns, goals = pooled_columns(counts.batches), places.fewest_goals(SAFE, UNSAFE)
     by_round = difference(resampled)
-    columns["low"], columns["high"] = interval(by_round, n_goals)
-    columns["q_value"] = q_values(columns["risk_diff"].reshape(-1), by_round, n_goals)
+    columns["low"], columns["high"] = _interval(columns["risk_diff"], by_round, goals)
+    columns["q_value"] = q_values(pooled, by_round, goals)
     columns["selected_share"] = np.full(len(columns["q_value"]), np.nan)
     columns["risk_diff_control"] = control_adjusted(pooled)
-    columns["low_control"], columns["high_control"] = interval(control_adjusted(resampled), n_goals)
+    columns["low_control"], columns["high_control"] = _interval(
+        columns["risk_diff_control"], control_adjusted(resampled), places.fewest_goals(SAFE, UNSAFE, BENIGN, CONTROL)
+    )
     if weights:
         columns["risk_diff_weight"] = difference(weights.batches.pooled())
-        columns["low_weight"], columns["high_weight"] = interval(difference(weights.resamples[:rounds]), n_goals)
+        columns["low_weight"], columns["high_weight"] = _interval(
+            columns["risk_diff_weight"], difference(weights.resamples[:rounds]), goals
+        )
     return columns
+
+
+def _interval(estimate: np.ndarray, by_round: np.ndarray, goals: int) -> tuple[np.ndarray, np.ndarray]:
+    return interval(estimate, standard_error(by_round, goals), goals)
 
 
 def _with_harmless(categories: Sums, batches: Sums) -> Sums:

@@ -62,23 +62,25 @@ class Inputs:
         return {"routing": self.routing.digest} if self.routing else {}
 
 
-def read_inputs(config: Config, run: RunDir) -> Inputs:
-    """Reads all but the counts themselves."""
+def read_inputs(config: Config, run: RunDir, *, ranked: bool = True) -> Inputs:
+    """Reads all but the counts themselves, and no scores where nothing is to be `ranked`."""
     settings, model = config.identify, model_fingerprint(config.model)
-    routed = settings.needs_routing or is_finished(run, "capture")
-    _check_configured(config, run, routed)
+    routed = (ranked and settings.needs_routing) or is_finished(run, "capture")
+    _check_configured(config, run, routed, ranked)
     experts = _captured_experts(run, model) if routed else Experts.of_layout(check_loadable(config.model))
     _check_size(settings, experts)
     places = read_places(run)
-    _check_labels(settings, places)
-    scored = scores_of(run, settings, experts, places.batch_ids, model)
+    if ranked:
+        _check_labels(settings, places)
+    scored = scores_of(run, settings, experts, places.batch_ids, model) if ranked else None
     return Inputs(model, experts, places, scored, _routing(run, places) if routed else None)
 
 
-def _check_configured(config: Config, run: RunDir, routed: bool) -> None:
+def _check_configured(config: Config, run: RunDir, routed: bool, ranked: bool) -> None:
     """Batches were made, and what is ranked by was found, in the way that the configuration says."""
     method = config.identify.method
-    for stage in ["compose", *(["capture"] if routed else []), *([SCORED[method].stage] if method in SCORED else [])]:
+    scored = [SCORED[method].stage] if ranked and method in SCORED else []
+    for stage in ["compose", *(["capture"] if routed else []), *scored]:
         check_settings(run, stage, _SETTINGS[stage](config))
 
 

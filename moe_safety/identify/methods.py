@@ -16,9 +16,9 @@ from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.files import BATCH_MASKS, BATCH_RISK, MASK, RISK, write_mask
 from moe_safety.identify.inputs import Inputs, read_inputs
 from moe_safety.identify.places import PROMPTS
-from moe_safety.identify.scored import SCORED
-from moe_safety.identify.select import Choice, select, select_by_scores
-from moe_safety.identify.selection import SELECTION, Selection
+from moe_safety.identify.scored import SCORED, Scored
+from moe_safety.identify.select import Choice, draw_like, select
+from moe_safety.identify.selection import SELECTION, Selection, read_selection
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 
@@ -33,6 +33,26 @@ def select_by(config: Config, name: str, *, force: bool = False) -> str:
         others={"model": inputs.model, **inputs.counts_hash},
     )
     run_stage(run, stage, config.model_dump(mode="json"), partial(_select, config, run, inputs, folder), force=force)
+    return f"{folder}/{SELECTION}"
+
+
+def draw_control(config: Config, name: str, *, force: bool = False) -> str:
+    """Draws a control of the run's own selection, as `select_by` selects: by the configuration's method and seed."""
+    run, folder = RunDir(config.run_dir), f"selections/{name}"
+    inputs = read_inputs(config, run, ranked=False)
+    stage = Stage(
+        f"identify/{name}",
+        settings={"seed": config.seed, "identify": rule(config.identify)},
+        reads=(PROMPTS, BATCHES, SELECTION),
+        others={"model": inputs.model},
+    )
+
+    def draw() -> Outcome:
+        like, batch_ids = read_selection(run).experts, inputs.places.batch_ids
+        choice = draw_like(like, config.identify.method, inputs.experts, batch_ids, config.seed)
+        return _write(config, run, inputs, folder, choice)
+
+    run_stage(run, stage, config.model_dump(mode="json"), draw, force=force)
     return f"{folder}/{SELECTION}"
 
 
@@ -51,31 +71,34 @@ def selection_of(
 
 def rule(settings: IdentifyConfig) -> dict[str, Any]:
     """What a selection says of how it was made."""
-    ranked = settings.method != "random"
     return {
         "method": settings.method,
-        "score": settings.ranked_by if ranked else None,
-        "threshold": settings.min_score if settings.method in SCORED else settings.threshold if ranked else None,
+        "score": None if settings.by_chance else settings.ranked_by,
+        "threshold": None if settings.by_chance else settings.lowest,
         "top_k": settings.top_k,
         "top_p": settings.top_p,
+        "matches": settings.matches if settings.method == "random_layer_matched" else None,
     }
 
 
 def _settings(config: Config) -> dict[str, object]:
     """The seed counts where chance decides."""
-    seed = {"seed": config.seed} if config.identify.method.startswith("random") else {}
+    seed = {"seed": config.seed} if config.identify.by_chance else {}
     return {**seed, "identify": results_only(config.identify)}
 
 
 def _tables(settings: IdentifyConfig) -> tuple[str, ...]:
-    if settings.method in SCORED:
-        return (SCORED[settings.method].table,)
+    if settings.ranking in SCORED:
+        return (SCORED[settings.ranking].table,)
     return (RISK, BATCH_RISK) if settings.needs_routing else ()
 
 
 def _select(config: Config, run: RunDir, inputs: Inputs, folder: str) -> Outcome:
-    experts = inputs.experts
-    chosen, per_batch = _chosen(config, run, inputs)
+    return _write(config, run, inputs, folder, _chosen(config, run, inputs))
+
+
+def _write(config: Config, run: RunDir, inputs: Inputs, folder: str, choice: Choice) -> Outcome:
+    experts, (chosen, per_batch) = inputs.experts, choice
     run.write_json(f"{folder}/{SELECTION}", selection_of(config, run, inputs, chosen, per_batch).to_json())
     write_mask(run, f"{folder}/{MASK}", experts.matrix(experts.members([chosen])[0], False))
     write_mask(run, f"{folder}/{BATCH_MASKS}", experts.matrix(experts.members(list(per_batch.values())), False))
@@ -84,16 +107,13 @@ def _select(config: Config, run: RunDir, inputs: Inputs, folder: str) -> Outcome
 
 
 def _chosen(config: Config, run: RunDir, inputs: Inputs) -> Choice:
-    settings, experts, batch_ids = config.identify, inputs.experts, inputs.places.batch_ids
-    if inputs.scored:
-        return select_by_scores(settings, experts, batch_ids, inputs.scored)
-    scores, batch_scores = np.full(len(experts), np.nan), np.full((len(batch_ids), len(experts)), np.nan)
+    settings, experts, scored = config.identify, inputs.experts, inputs.scored
     if settings.needs_routing:
-        scores = _read(run, RISK, settings.routing_score, experts)[0]
         # A batch has no mean over batches: it ranks by its own difference.
         own = "risk_diff" if settings.routing_score == "risk_diff_mean" else settings.routing_score
-        batch_scores = _read(run, BATCH_RISK, own, experts)
-    return select(settings, experts, batch_ids, scores, batch_scores, config.seed)
+        (scores,) = _read(run, RISK, settings.routing_score, experts)
+        scored = Scored(scores, _read(run, BATCH_RISK, own, experts))
+    return select(settings, experts, inputs.places.batch_ids, scored, config.seed)
 
 
 def _read(run: RunDir, table: str, score: str, experts: Experts) -> np.ndarray:

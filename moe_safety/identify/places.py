@@ -48,6 +48,10 @@ class Places:
         """Which goals have an attack or plain form, and are not those of harmless requests."""
         return np.bincount(self.goal, self.label < BENIGN, self.n_goals) > 0
 
+    def fewest_goals(self, *labels: int) -> int:
+        """How many goals the label has that has fewest of them."""
+        return min(len(np.unique(self.goal[self.label == label])) for label in labels)
+
     def has(self, label: int) -> bool:
         return bool((self.label == label).any())
 

@@ -16,7 +16,10 @@ def print_summary(manifest: Figures) -> None:
     figures, rule = manifest["summary"], manifest["settings"]["identify"]
     unchanged = " (unchanged)" if manifest["skipped"] else ""
     print(f"identify: {figures['batches']} batches, {figures['experts']} experts{_counted(figures)}{unchanged}")
-    print(f"  {figures['selected']} experts selected by {_method(rule, figures['score'])}")
+    print(f"  {figures['selected']} experts selected by {_method(rule, figures)}")
+    if figures["ranking"] and not rule["top_p"] and figures["selected"] < rule["top_k"]:
+        above = "" if figures["lowest"] is None else f" above {figures['lowest']}"
+        print(f"  fewer than top_k {rule['top_k']}: no other expert has this score{above}")
     sizes = figures["per_batch"]
     print(
         f"  per batch: min {sizes['min']}, max {sizes['max']}, mean {sizes['mean']:.1f}, in any batch {sizes['union']}"
@@ -45,12 +48,13 @@ def _print_risk(figures: Figures) -> None:
     _print_groups("category", figures["category_top"], len(figures["category_top"]), figures["category_selected"])
 
 
-def _method(rule: Figures, score: str) -> str:
+def _method(rule: Figures, figures: Figures) -> str:
     size = f"top_p {rule['top_p']}" if rule["top_p"] else f"top_k {rule['top_k']}"
-    if rule["method"] == "random":
+    if not figures["ranking"]:
         return f"random, {size}"
-    lowest = rule["min_score"] if rule["method"] in ("gradient", "causal") else rule["threshold"]
-    return f"{rule['method']}: {score}{'' if lowest is None else f' > {lowest}'}, {size}"
+    lowest = "" if figures["lowest"] is None else f" > {figures['lowest']}"
+    ranked = f"{figures['ranking']}: {figures['score']}{lowest}, {size}"
+    return ranked if rule["method"] == figures["ranking"] else f"{rule['method']}, as many as by {ranked}"
 
 
 def _print_undefined(figures: Figures) -> None:

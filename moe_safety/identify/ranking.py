@@ -31,7 +31,7 @@ def ranking(analysis: Analysis, risk: Risk, settings: IdentifyConfig, title: str
     figure = Figure(figsize=(11, max(3.5, 1.2 + 0.17 * len(names))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     _draw_all(left, values, low, high, chosen)
-    if settings.method != "random":
+    if settings.needs_routing:
         left.axhline(settings.threshold, color=_OTHER, linewidth=0.9, linestyle="--", label="threshold")
     left.set(xlabel="rank", ylabel=title, title="All experts")
     left.legend(fontsize=8, frameon=False)

@@ -43,12 +43,14 @@ class Scored:
 def scores_of(
     run: RunDir, settings: IdentifyConfig, experts: Experts, batch_ids: np.ndarray, model: str
 ) -> Scored | None:
-    """The scores of the configured method; nothing for the routing's own and for chance."""
-    if settings.method not in SCORED:
+    """The scores by which the configured method ranks, or what it draws is matched to; nothing for the routing's own
+    and for chance alone."""
+    method = settings.ranking
+    if method not in SCORED:
         return None
-    scores = read_scores(run, settings.method, settings.ranked_by, experts)
-    _check_origin(run, SCORED[settings.method], model)
-    if settings.method == "gradient" and settings.gradient_masks == "per_batch":
+    scores = read_scores(run, method, settings.ranked_by, experts)
+    _check_origin(run, SCORED[method], model)
+    if method == "gradient" and settings.gradient_masks == "per_batch":
         return Scored(scores, read_batch_gradients(run, batch_ids, settings.ranked_by, experts.flat))
     return Scored(scores)
 

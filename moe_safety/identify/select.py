@@ -1,8 +1,8 @@
-"""Who is selected: by the routing's own score, by chance as a control, or by another method's table of scores."""
+"""Who is selected: the best by score, or by chance as a control."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -16,38 +16,31 @@ Choice = tuple[list[Pair], dict[int, list[Pair]]]
 
 
 def select(
-    settings: IdentifyConfig,
-    experts: Experts,
-    batch_ids: Iterable[int],
-    scores: np.ndarray,
-    batch_scores: np.ndarray,
-    seed: int,
+    settings: IdentifyConfig, experts: Experts, batch_ids: Iterable[int], scored: Scored | None, seed: int
 ) -> Choice:
-    """The selection of the configured method. `routing` gives each batch the best of its own scores; for a control
-    drawn by chance each batch's selection is the global one."""
-    rule = Rule(settings.threshold, settings.top_k, settings.top_p)
-    (routed,) = rule.choose(scores[None])
-    if settings.method == "routing":
-        per_batch = zip(batch_ids, rule.choose(batch_scores), strict=True)
-        return experts.pairs(routed), {int(batch): experts.pairs(columns) for batch, columns in per_batch}
-    generator = np.random.default_rng([seed, *settings.method.encode()])
-    if settings.method == "random":
-        # A share of the scores fixes no number of its own.
-        size = settings.top_k if settings.top_p is None else len(routed)
-        drawn = generator.choice(len(experts), size, replace=False)
+    """The selection of the configured method: the best by its scores, or as many by chance as it is matched to; without
+    scores `top_k` by chance."""
+    if scored is None:
+        drawn = _generator(settings.method, seed).choice(len(experts), settings.top_k, replace=False)
+        return _everywhere(experts.pairs(np.sort(drawn)), batch_ids)
+    best = _best(settings, experts, batch_ids, scored)
+    return draw_like(best[0], settings.method, experts, batch_ids, seed) if settings.by_chance else best
+
+
+def draw_like(like: Sequence[Pair], method: str, experts: Experts, batch_ids: Iterable[int], seed: int) -> Choice:
+    """A control of a selection, drawn from all experts, those included: as many as it has, for `random_layer_matched`
+    in each layer. Each batch's selection is the global one."""
+    generator = _generator(method, seed)
+    if method == "random":
+        drawn = generator.choice(len(experts), len(like), replace=False)
     else:
-        drawn = _layer_matched(experts, routed, generator)
+        drawn = _layer_matched(experts, experts.find(like), generator)
     return _everywhere(experts.pairs(np.sort(drawn)), batch_ids)
 
 
-def select_by_scores(
-    settings: IdentifyConfig,
-    experts: Experts,
-    batch_ids: Iterable[int],
-    scored: Scored,
-) -> Choice:
-    """The best by another method's scores, the same for each batch unless batches have scores of their own."""
-    rule = Rule(settings.min_score, settings.top_k, settings.top_p)
+def _best(settings: IdentifyConfig, experts: Experts, batch_ids: Iterable[int], scored: Scored) -> Choice:
+    """The best by score, the same for each batch unless batches have scores of their own."""
+    rule = Rule(settings.lowest, settings.top_k, settings.top_p)
     chosen = experts.pairs(rule.choose(scored.scores[None])[0])
     if scored.by_batch is None:
         return _everywhere(chosen, batch_ids)
@@ -55,9 +48,12 @@ def select_by_scores(
     return chosen, {int(batch): experts.pairs(columns) for batch, columns in per_batch}
 
 
-def _layer_matched(experts: Experts, routed: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """As many experts of each layer as the routing selects there, drawn from all of the layer's, those included."""
-    layers, sizes = np.unique(experts.layer[routed], return_counts=True)
+def _generator(method: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *method.encode()])
+
+
+def _layer_matched(experts: Experts, like: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    layers, sizes = np.unique(experts.layer[like], return_counts=True)
     drawn = [
         generator.choice(np.flatnonzero(experts.layer == layer), size, replace=False)
         for layer, size in zip(layers, sizes, strict=True)

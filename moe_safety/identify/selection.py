@@ -29,6 +29,8 @@ class Selection:
     """Globally, best first; `global` in the file."""
     per_batch: Mapping[int, list[Pair]]
     """By `batch_idx`, each best first."""
+    matches: str | None = None
+    """The method whose selection a draw has the layers of."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Hashes of what it was made from."""
 

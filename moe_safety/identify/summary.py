@@ -26,6 +26,8 @@ def summarise(analysis: Analysis, settings: IdentifyConfig, uncounted: int) -> d
     figures = {
         "method": settings.method,
         "score": settings.ranked_by,
+        "ranking": settings.ranking,
+        "lowest": settings.lowest,
         "best": [f"L{layer:02d}_E{expert:02d}" for layer, expert in analysis.selected[:TOP]],
         "experts": len(analysis.experts),
         "batches": len(sizes),

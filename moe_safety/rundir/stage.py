@@ -13,8 +13,7 @@ from moe_safety.errors import InputError
 from moe_safety.rundir.formats import check_format, format_of, other_format
 from moe_safety.rundir.lock import stage_lock
 from moe_safety.rundir.storage import Missing, RunDir
-
-_PACKAGES = ("moe-safety", "torch", "transformers", "ray", "deepspeed", "datasets", "pandas", "numpy", "pyarrow")
+from moe_safety.rundir.versions import versions, warn_of_other_versions
 
 
 @dataclass(frozen=True)
@@ -272,13 +271,3 @@ def _collect(run: RunDir) -> None:
     """`manifest.json`: all stages in one file, for people; made anew from the stages' own each time."""
     stages = sorted(_manifests(run).values(), key=lambda one: one["started"])
     run.write_json("manifest.json", {one["stage"]: one for one in stages})
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unpackaged"
-    return found

@@ -7,11 +7,16 @@ from moe_safety.config import Config
 
 def arm_name(config: Config) -> str:
     """The arm that `train` runs with this configuration."""
-    train, method = config.train, config.identify.method
+    train = config.train
     if train.mode == "baseline":
         return "baseline"
-    name = method.replace("_", "-") if method.startswith("random") else f"selective-{method}"
+    name = repairs_by(config.identify.method)
     return f"{name}+router" if train.router.enabled else name
+
+
+def repairs_by(method: str) -> str:
+    """The arm that repairs what a method of `identify` selects."""
+    return method.replace("_", "-") if method.startswith("random") else f"selective-{method}"
 
 
 def training_mode(config: Config) -> str:

@@ -58,8 +58,10 @@ class Plan:
 
     @property
     def identifies_anew(self) -> bool:
-        """From the second round on. Scores of the model itself are always taken from the model at hand."""
-        return self.config.train.reidentify or self.config.identify.method in ("gradient", "causal")
+        """From the second round on. Scores of the model itself are always taken from the model at hand; chance reads
+        none, and a control stays what it was drawn as."""
+        identify = self.config.identify
+        return not identify.by_chance and (self.config.train.reidentify or identify.method in ("gradient", "causal"))
 
 
 def run_rounds(plan: Plan) -> Iterator[Round]:
@@ -110,7 +112,7 @@ def _identify_anew(plan: Plan, folder: str, model: ModelConfig) -> Selection:
     for name in (PROMPTS, BATCHES):
         plan.run.write_bytes(f"{folder}/{name}", plan.run.read_bytes(name))
     config = plan.config.model_copy(update={"run_dir": plan.run.uri_of(folder), "model": model})
-    for stage in filter(None, (_STAGES.get(config.identify.method, "capture"), "identify")):
+    for stage in (_STAGES[config.identify.method], "identify"):
         run_one(stage, config)
     return read_selection(plan.run, f"{folder}/{SELECTION}")
 

@@ -41,6 +41,25 @@ def test_a_score_belongs_to_the_method_it_was_set_for():
     assert gradient.config.identify.ranked_by == "gradient"
 
 
+def test_a_least_score_belongs_to_the_method_it_was_set_for():
+    arms = arms_of(config("identify.method=causal", "identify.min_score=0.5"))
+    lowest = {each.kind: each.config.identify.lowest for each in arms}
+    assert lowest["selective-causal"] == 0.5
+    assert lowest["selective-gradient"] is None
+
+
+def test_controls_are_matched_to_the_runs_own_selection():
+    def controls(*flags):
+        return {each.kind: each.control_of for each in arms_of(config(*flags)) if each.control_of}
+
+    both = ("random", "random-layer-matched")
+    for method in ("routing", "gradient", "causal"):
+        assert controls(f"identify.method={method}") == dict.fromkeys(both, f"selective-{method}")
+    assert controls("identify.method=random") == {"random-layer-matched": "random"}
+    matched = ["identify.method=random_layer_matched", "identify.matches=gradient"]
+    assert controls(*matched) == {"random": "random-layer-matched", "random-layer-matched": "selective-gradient"}
+
+
 def test_further_seeds_repeat_what_hangs_on_a_seed():
     flags = ["compare.seeds=[42, 7]", "compare.arms=[base, selective-causal, random, steering]"]
     names = {each.name: each for each in arms_of(config(*flags))}

@@ -243,6 +243,7 @@ def test_a_second_run_does_nothing_and_another_arm_costs_only_itself(again, caps
     assert {name: after[name] for name in before} == before
     assert {name.split("/")[0] for name in after.keys() - before.keys()} == {"identify", "train", "verify", "evaluate"}
     assert objects(more)["random-layer-matched"]["verify"] == "pass"
+    assert objects(more)["random-layer-matched"]["control_of"] == "selective-routing"
 
 
 SECOND_RUN = """
@@ -335,15 +336,21 @@ def test_the_train_split_is_told_by_batch_in_a_folder_of_its_own(again):
     assert session.folder(Subject("x", session.config.model)) == "eval/train/x"
 
 
-def test_a_method_selects_from_the_tables_what_identify_would_select(again):
-    config = again(arms=["random-layer-matched"])
-    (found,) = arms_of(config)
-    found.select()
+def test_a_control_has_the_layers_of_the_run_s_own_selection_and_is_what_identify_would_draw(again):
+    config = again("identify.top_k=5", arms=["random", "random-layer-matched"])
     run = RunDir(config.run_dir)
-    ranked = read_selection(run, found.selection)
-    flags = flags_of(config.run_dir, "identify.method=random_layer_matched")
-    identify(load_config("configs/demo.yaml", flags), force=True)
-    assert read_selection(run) == ranked
+    identify(config, force=True)
+    own = read_selection(run).experts
+    scattered, matched = arms_of(config)
+    for each in (scattered, matched):
+        each.select()
+    assert len(read_selection(run, scattered.selection).experts) == len(own) == 5
+    drawn = read_selection(run, matched.selection)
+    assert sorted(layer for layer, _ in drawn.experts) == sorted(layer for layer, _ in own)
+    flags = ["identify.top_k=5", "identify.method=random_layer_matched", "identify.matches=routing"]
+    identify(load_config("configs/demo.yaml", flags_of(config.run_dir, *flags)), force=True)
+    again_drawn = read_selection(run)
+    assert (again_drawn.experts, again_drawn.per_batch) == (drawn.experts, drawn.per_batch)
 
 
 def test_routing_ranked_again_from_its_tables_is_what_identify_selected(again):

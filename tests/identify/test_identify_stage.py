@@ -172,6 +172,22 @@ def test_the_control_adjusted_difference_of_a_category_uses_all_harmless_prompts
     assert not np.allclose(harmless, 0)
 
 
+def test_intervals_are_as_wide_as_the_smallest_group_makes_them(tmp_path):
+    """Many attacked goals do not make up for two harmless ones, and one harmless goal gives no interval."""
+
+    def widths(harmless):
+        made = invent(LAYOUT, goals=24, per_batch=24, harmless=harmless, categories=())
+        config = made.write(tmp_path / str(harmless), bootstrap_rounds=400)
+        identify(config, pictures=False)
+        table = tables(config)["risk_diff"]
+        return table["high"] - table["low"], table["high_control"] - table["low_control"]
+
+    plain, none = widths(1)
+    assert (plain > 0).all()
+    assert none.isna().all()
+    assert (widths(2)[1] > 8 * widths(12)[1]).mean() > 0.5
+
+
 def test_a_batch_without_counted_tokens_of_a_label_has_nulls_and_says_so(tmp_path, capsys):
     made = invent(LAYOUT, goals=8, per_batch=4)
     for goal in range(4):
@@ -338,7 +354,7 @@ def test_no_safe_prompt_to_compare_with(tmp_path, method):
     made = invent(LAYOUT, goals=8)
     made.places = [place for place in made.places if place[1] == "unsafe"]
     with pytest.raises(InputError, match=r"batches.safe_ratio: no safe prompt stands in the batches"):
-        identify(made.write(tmp_path, method=method))
+        identify(made.write(tmp_path, method=method, matches="routing"))
 
 
 def test_control_without_benign_prompts(tmp_path):

@@ -7,8 +7,9 @@ from moe_safety.identify.experts import Experts
 from moe_safety.identify.places import Places
 from moe_safety.identify.resample import HALVES, resampled_goals
 from moe_safety.identify.risk import control_adjusted, difference
-from moe_safety.identify.statistics import interval, q_values, split_half_correlation
+from moe_safety.identify.statistics import q_values, split_half_correlation, standard_error
 from moe_safety.identify.sums import Reducer, Sums
+from moe_safety.intervals import interval
 from moe_safety.routing.table import routing_table
 from tests.identify.synthetic import make_layout
 
@@ -29,6 +30,10 @@ def sums_of(label, goal, tokens, counts, rounds=200, seed=0):
     return groups[:1], groups[1 : 1 + rounds], groups[1 + rounds :]
 
 
+def interval_of(whole, rounds, goals):
+    return interval(difference(whole)[0], standard_error(difference(rounds), goals), goals)
+
+
 def test_two_goals_by_hand():
     # Differences: the first goal alone 9/10 - 1/10, the second alone 2/20 - 4/40, both 11/30 - 5/50.
     label, goal = [0, 1, 0, 1], [0, 0, 1, 1]
@@ -37,9 +42,12 @@ def test_two_goals_by_hand():
     possible = {0.8: 0.25, 0.0: 0.25, 11 / 30 - 0.1: 0.5}
     for value, share in possible.items():
         assert np.isclose(found, value).mean() == pytest.approx(share, abs=0.1)
-    low, high = interval(difference(rounds), 2)
-    assert (low[0], high[0]) == (pytest.approx(0), pytest.approx(0.8))
-    assert difference(whole)[0, 0] == pytest.approx(11 / 30 - 0.1)
+    estimate = 11 / 30 - 0.1
+    assert difference(whole)[0, 0] == pytest.approx(estimate)
+    # Student's t of one degree of freedom reaches 12.7 errors, and an error from two goals is the root of 2 larger.
+    low, high = interval_of(whole, rounds, 2)
+    reach = 12.7062 * found.std(ddof=1) * np.sqrt(2)
+    assert (low[0], high[0]) == (pytest.approx(estimate - reach, rel=1e-4), pytest.approx(estimate + reach, rel=1e-4))
 
 
 def test_rounds_draw_as_many_goals_as_there_are_and_halves_half():
@@ -65,15 +73,15 @@ def simulated(generator, goals, experts, truth, spread=0.15):
     return label, goal, tokens, generator.binomial(tokens[:, None], rates)
 
 
-@pytest.mark.parametrize("goals", [15, 60])
+@pytest.mark.parametrize("goals", [2, 3, 5, 15, 60])
 def test_intervals_cover_the_truth(goals):
     generator = np.random.default_rng(0)
     covered = []
     for trial in range(60):
-        _, rounds, _ = sums_of(*simulated(generator, goals, 40, truth=0.1), rounds=500, seed=trial)
-        low, high = interval(difference(rounds), goals)
+        whole, rounds, _ = sums_of(*simulated(generator, goals, 40, truth=0.1), rounds=500, seed=trial)
+        low, high = interval_of(whole, rounds, goals)
         covered.append((low <= 0.1) & (high >= 0.1))
-    assert 0.93 < np.mean(covered) < 0.965
+    assert 0.93 < np.mean(covered) < 0.98
 
 
 def test_more_prompts_of_the_same_goals_do_not_shrink_the_interval():
@@ -82,7 +90,7 @@ def test_more_prompts_of_the_same_goals_do_not_shrink_the_interval():
     more = [np.repeat(values, copies, axis=0) for values in (label, goal, tokens, counts)]
 
     def width(*data):
-        low, high = interval(difference(sums_of(*data, rounds=400)[1]), 30)
+        low, high = interval_of(*sums_of(*data, rounds=400)[:2], 30)
         return (high - low).mean()
 
     alone = width(label, goal, tokens, counts)
@@ -92,24 +100,26 @@ def test_more_prompts_of_the_same_goals_do_not_shrink_the_interval():
     assert width(more[0], strangers, *more[2:]) == pytest.approx(alone / np.sqrt(copies), rel=0.15)
 
 
-def test_q_values_are_benjamini_hochberg_of_the_z_statistic():
-    generator = np.random.default_rng(2)
-    rounds = generator.normal([0.0, 0.02, 0.1, 0.3], 0.05, (5000, 4))
-    estimate = np.array([0.0, 0.02, 0.1, 0.3])
-    p = 2 * stats.norm.sf(np.abs(estimate) / rounds.std(axis=0, ddof=1))
-    ranked = np.sort(p) * 4 / np.arange(1, 5)
+def test_q_values_are_benjamini_hochberg_of_student_s_t():
+    label, goal, tokens, counts = simulated(np.random.default_rng(2), 12, 40, truth=np.linspace(0, 0.4, 40))
+    whole, rounds, _ = sums_of(label, goal, tokens, counts, rounds=500)
+    n, rate = [tokens[label == side].sum() for side in (0, 1)], counts.sum(axis=0) / tokens.sum()
+    error = difference(rounds).std(axis=0, ddof=1) * np.sqrt(12 / 11)
+    error = np.maximum(error, np.sqrt(rate * (1 - rate) * (1 / n[0] + 1 / n[1])))
+    t = np.abs(difference(whole)[0]) / error
+    p = np.maximum(2 * stats.t.sf(t, 1 / (1 / 11 + 1 / 499)), 2.0**-11)
+    ranked = np.sort(p) * 40 / np.arange(1, 41)
     by_hand = np.minimum.accumulate(ranked[::-1])[::-1]
-    found = q_values(estimate, rounds, n_goals=200)
+    found = q_values(whole, difference(rounds), 12)
     assert np.allclose(found, by_hand[np.argsort(np.argsort(p))])
-    assert found[3] < 1e-7 < found[1]
-    assert found[0] == 1
+    assert found[-1] < 0.01 < found[0]
 
 
 def test_thousands_of_experts_reach_small_q_values():
     label, goal, tokens, counts = simulated(np.random.default_rng(3), 100, 6144, truth=0)
     counts[label == 1, 0] = tokens[label == 1]
     whole, rounds, _ = sums_of(label, goal, tokens, counts, rounds=200)
-    q = q_values(difference(whole)[0], difference(rounds), n_goals=100)
+    q = q_values(whole, difference(rounds), n_goals=100)
     assert q[0] < 1e-6
     assert (q[1:] < 0.05).mean() < 0.001
 
@@ -119,7 +129,7 @@ def test_without_spread_the_number_of_goals_decides():
         label, goal = np.tile([0, 1], goals), np.repeat(np.arange(goals), 2)
         counts = np.where(label[:, None] == 1, [10, 3, 0], [0, 3, 0])
         whole, rounds, _ = sums_of(label, goal, np.full(2 * goals, 10), counts)
-        return q_values(difference(whole)[0], difference(rounds), goals)
+        return q_values(whole, difference(rounds), goals)
 
     assert q(1).tolist() == [1, 1, 1]
     assert q(40)[0] < 1e-10
@@ -127,23 +137,23 @@ def test_without_spread_the_number_of_goals_decides():
 
 
 def test_one_goal_has_no_interval():
-    _, rounds, _ = sums_of([0, 1], [0, 0], [10, 10], [[1], [9]])
-    assert np.isnan(interval(difference(rounds), 1)).all()
+    whole, rounds, _ = sums_of([0, 1], [0, 0], [10, 10], [[1], [9]])
+    assert np.isnan(interval_of(whole, rounds, 1)).all()
 
 
 def test_a_label_without_tokens_gives_no_statistics():
     whole, rounds, halves = sums_of([1, 1, 0], [0, 1, 0], [10, 20, 0], [[3, 4], [5, 6], [0, 0]])
-    assert np.isnan(interval(difference(rounds), 2)).all()
-    assert np.isnan(q_values(difference(whole)[0], difference(rounds), 2)).all()
+    assert np.isnan(interval_of(whole, rounds, 2)).all()
+    assert np.isnan(q_values(whole, difference(rounds), 2)).all()
     assert split_half_correlation(whole, halves) is None
 
 
 def test_rounds_that_miss_a_label_are_left_out():
     # Only the first of five goals has safe tokens; a third of the rounds do not draw it.
     label, goal = [0, 1, 1, 1, 1, 1], [0, 0, 1, 2, 3, 4]
-    _, rounds, _ = sums_of(label, goal, [10] * 6, [[2], [4], [5], [6], [7], [8]])
+    whole, rounds, _ = sums_of(label, goal, [10] * 6, [[2], [4], [5], [6], [7], [8]])
     assert np.isnan(difference(rounds)).any()
-    assert np.isfinite(interval(difference(rounds), 5)).all()
+    assert np.isfinite(interval_of(whole, rounds, 5)).all()
 
 
 def test_split_halves_agree_on_structure_and_not_on_noise():

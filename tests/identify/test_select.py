@@ -10,7 +10,7 @@ from moe_safety.identify.experts import Experts
 from moe_safety.identify.overlap import overlap_table, serving_table
 from moe_safety.identify.rules import Rule
 from moe_safety.identify.scored import Scored
-from moe_safety.identify.select import select, select_by_scores
+from moe_safety.identify.select import draw_like, select
 from moe_safety.identify.selection import Selection, read_selection
 from moe_safety.rundir import RunDir
 from tests.identify.synthetic import make_layout
@@ -21,7 +21,8 @@ BATCH_SCORES = np.stack([SCORES, -SCORES])
 
 
 def chosen(seed=0, batch_scores=BATCH_SCORES, **settings):
-    return select(IdentifyConfig(**{"method": "routing"} | settings), EXPERTS, [0, 5], SCORES, batch_scores, seed)
+    given = IdentifyConfig(**{"method": "routing", "matches": "routing"} | settings)
+    return select(given, EXPERTS, [0, 5], Scored(SCORES, batch_scores) if given.ranking else None, seed)
 
 
 @given(
@@ -79,6 +80,30 @@ def test_layer_matched_has_the_routing_selection_s_number_in_each_layer():
     assert chosen(method="random_layer_matched", threshold=0.9, top_k=24)[0] == []
 
 
+@pytest.mark.parametrize("scores", [SCORES, -SCORES])
+def test_a_control_is_as_large_as_what_it_controls(scores):
+    """Whatever the rule of the selection was: in each layer, or as a whole."""
+    like = EXPERTS.pairs(np.argsort(scores)[:7])
+    matched, per_batch = draw_like(like, "random_layer_matched", EXPERTS, [0, 5], 3)
+    assert sorted(layer for layer, _ in matched) == sorted(layer for layer, _ in like)
+    assert per_batch == {0: matched, 5: matched}
+    assert set(matched) != set(like)
+    assert len(set(draw_like(like, "random", EXPERTS, [0, 5], 3)[0])) == 7
+
+
+def test_causal_selects_the_guilty_sign_alone():
+    scored = Scored(np.array([0.4, -0.7, 0.0, 0.1, np.nan]))
+
+    def best(**options):
+        return select(IdentifyConfig(**options), Experts.of_shape(1, 5), [0], scored, 0)[0]
+
+    assert best(method="causal", top_k=4) == best(top_k=4) == [(0, 0), (0, 3)]
+    assert best(method="causal", top_k=4, min_score=-1.0) == [(0, 0), (0, 3), (0, 2), (0, 1)]
+    assert best(method="causal", top_k=4, min_score=0.2) == [(0, 0)]
+    assert best(method="gradient", top_k=4) == [(0, 0), (0, 3), (0, 2), (0, 1)]
+    assert len(best(method="random_layer_matched", top_k=4)) == 2, "as many as causal"
+
+
 def test_random_has_top_k_experts_and_with_top_p_as_many_as_the_routing():
     assert len(chosen(method="random", threshold=0.9, top_k=7)[0]) == 7
     routed = chosen(top_p=0.4, threshold=0.0)[0]
@@ -90,7 +115,7 @@ def test_another_methods_table_is_global_for_each_batch():
     experts, scored = Experts.of_shape(2, 2), Scored(np.array([-5.0, 9.0, np.nan, 2.0]))
 
     def best(**options):
-        return select_by_scores(IdentifyConfig(method="gradient", **options), experts, [0, 1], scored)
+        return select(IdentifyConfig(method="gradient", **options), experts, [0, 1], scored, 0)
 
     assert best(top_k=2) == ([(0, 1), (1, 1)], {0: [(0, 1), (1, 1)], 1: [(0, 1), (1, 1)]})
     assert best(top_k=4)[0] == [(0, 1), (1, 1), (0, 0)], "what was not measured is never chosen"
@@ -101,7 +126,7 @@ def test_batches_with_scores_of_their_own_have_selections_of_their_own():
     experts = Experts.of_shape(1, 3)
     scored = Scored(np.array([3.0, 2.0, 1.0]), np.array([[0.0, 0.0, 1.0], [5.0, 0.0, 1.0]]))
     settings = IdentifyConfig(method="gradient", top_k=1)
-    assert select_by_scores(settings, experts, [7, 9], scored) == ([(0, 0)], {7: [(0, 2)], 9: [(0, 0)]})
+    assert select(settings, experts, [7, 9], scored, 0) == ([(0, 0)], {7: [(0, 2)], 9: [(0, 0)]})
 
 
 def test_agreement_against_hand_values():

@@ -35,14 +35,14 @@ def prepared(folder, labels=("safe", "unsafe"), **settings):
     return config
 
 
-def score(config, method):
+def score(config, method, scores=SCORES):
     """As the method's stage leaves it."""
     run, scored = RunDir(config.run_dir), SCORED[method]
 
     def body():
         layers, experts = np.divmod(np.arange(16), 8)
         run.write_table(
-            scored.table, pa.table({"layer": layers, "expert": experts, **dict.fromkeys(COLUMNS[method], SCORES)})
+            scored.table, pa.table({"layer": layers, "expert": experts, **dict.fromkeys(COLUMNS[method], scores)})
         )
         return Outcome((scored.table,), {})
 
@@ -69,6 +69,27 @@ def test_another_method_selects_and_says_that_routing_is_missing(tmp_path, capsy
     assert identify(config)["skipped"]
 
 
+def test_a_layer_matched_draw_follows_the_effects_unless_told_otherwise(tmp_path, capsys):
+    config = prepared(tmp_path, method="random_layer_matched")
+    with pytest.raises(InputError, match=r"`causal` needs expert_effects.parquet; run `effects` first"):
+        identify(config)
+    identify(score(config, "causal"))
+    drawn = read_selection(RunDir(config.run_dir))
+    assert sorted(layer for layer, _ in drawn.experts) == sorted(layer for layer, _ in BEST)
+    assert (drawn.matches, drawn.score) == ("causal", None)
+    assert "selected by random_layer_matched, as many as by causal: effect > 0.0, top_k 3" in capsys.readouterr().out
+
+
+def test_fewer_than_were_asked_for_is_said(tmp_path, capsys):
+    """Half of the effects are negative: these experts carry the refusal."""
+    config = score(prepared(tmp_path, method="causal", top_k=12), "causal", SCORES - 0.5)
+    identify(config)
+    assert len(read_selection(RunDir(config.run_dir)).experts) == 7
+    printed = capsys.readouterr().out
+    assert "7 experts selected by causal: effect > 0.0, top_k 12" in printed
+    assert "fewer than top_k 12: no other expert has this score above 0.0" in printed
+
+
 def test_chance_needs_no_scores(tmp_path, capsys):
     config = prepared(tmp_path, method="random")
     assert identify(config)["outputs"].keys() == ALWAYS | {"agreement.parquet"}
@@ -77,7 +98,12 @@ def test_chance_needs_no_scores(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"method": "routing"}, {"method": "random_layer_matched"}, {"method": "random", "top_p": 0.5}]
+    "settings",
+    [
+        {"method": "routing"},
+        {"method": "random_layer_matched", "matches": "routing"},
+        {"method": "random", "matches": "routing", "top_p": 0.5},
+    ],
 )
 def test_what_follows_from_routing_needs_capture(tmp_path, settings):
     with pytest.raises(InputError, match="`capture` has not been run yet"):

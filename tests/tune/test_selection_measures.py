@@ -55,7 +55,7 @@ def test_effects_of_one_half_alone_are_no_ground_for_stability():
     assert np.isnan(effect_of(table.slice(2))).all(), "no attack, so nothing to learn"
     assert np.isnan(effect_of(table.slice(3))).all()
     whole, nothing = [0.3, 0.1, 0.0, 0.0], [np.nan] * 4
-    with pytest.raises(InputError, match=r"identify\.score: nothing in a half of the batches tells risk_diff"):
+    with pytest.raises(InputError, match=r"identify\.score: nothing in a half of the goals tells risk_diff"):
         ground_of(whole, whole, nothing).measure(IdentifyConfig(method="routing", threshold=0.0), 0)
 
 
