@@ -19,14 +19,17 @@ from collections.abc import Callable
 import ray
 import torch
 
+from moe_safety.batches.encoded import Encoder
+from moe_safety.batches.files import write_batches
 from moe_safety.batches.mixed import BATCHES_SCHEMA
-from moe_safety.config import Config, load_config
+from moe_safety.config import Config, ModelConfig, load_config
 from moe_safety.inputs import prompt_id
 from moe_safety.jobs import Plan
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.demo import language
 from moe_safety.models.encode import pad_right
 from moe_safety.models.experts import run_counting
+from moe_safety.models.load import load_chat
 from moe_safety.routing.capture import capture
 from moe_safety.routing.reader import build_reader
 from moe_safety.rundir import RunDir
@@ -34,11 +37,11 @@ from moe_safety.rundir import RunDir
 PACKING = 8192
 
 
-def write_batches(run: RunDir, count: int) -> None:
+def compose_batches(run: RunDir, count: int) -> None:
     """Prompts of three to nine requests each, all different."""
     import pyarrow as pa
 
-    chooser = random.Random(0)
+    chooser, encoder = random.Random(0), Encoder(load_chat(ModelConfig(name="demo")), 256, 128)
     requests = language.requests(True) + language.requests(False)
     rows: dict[str, dict] = {}
     while len(rows) < count:
@@ -46,9 +49,13 @@ def write_batches(run: RunDir, count: int) -> None:
         messages = [{"role": "user", "content": " ".join(request.text for request in asked)}]
         key = prompt_id(messages)
         answer = " ".join(request.answer for request in asked[:2])
-        rows[key] = {"prompt_id": key, "label": "unsafe", "messages": messages, "answer": answer, "target": answer}
-    table = [row | {"batch_idx": n // 16, "in_batch_idx": n % 16} for n, row in enumerate(rows.values())]
-    run.write_table("batches.parquet", pa.Table.from_pylist(table, schema=BATCHES_SCHEMA))
+        row = {"prompt_id": key, "label": "unsafe", "messages": messages, "answer": answer, "target": answer}
+        rows[key] = row | encoder(row)
+    table = [
+        dict.fromkeys(BATCHES_SCHEMA.names) | row | {"batch_idx": n // 16, "in_batch_idx": n % 16}
+        for n, row in enumerate(rows.values())
+    ]
+    write_batches(run, pa.Table.from_pylist(table, schema=BATCHES_SCHEMA), encoder)
 
 
 def configured(folder: str, replicas: int) -> Config:
@@ -59,7 +66,7 @@ def configured(folder: str, replicas: int) -> Config:
 def job(count: int, replicas: int) -> tuple[float, str]:
     """Tokens per second of the whole job, once actors are up."""
     folder = tempfile.mkdtemp()
-    write_batches(RunDir(folder), count)
+    compose_batches(RunDir(folder), count)
     return capture(configured(folder, replicas), force=True)["summary"]["tokens_per_second"], folder
 
 

@@ -28,12 +28,11 @@ from transformers import OlmoeConfig, OlmoeForCausalLM, PreTrainedModel
 from moe_safety.config import ModelConfig, load_config
 from moe_safety.models.answers import answer_losses, make_rows
 from moe_safety.models.demo import language
-from moe_safety.models.encode import answer_tokens, prompt_tokens
 from moe_safety.models.experts import gradient_magnitudes, use_our_experts
 from moe_safety.models.experts.effects import measured_effects, way_of
 from moe_safety.models.experts.margins import Trial, margins
 from moe_safety.models.layout import inspect_model
-from moe_safety.models.load import load_model, load_tokenizer
+from moe_safety.models.load import load_chat, load_model
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 
@@ -113,14 +112,14 @@ def effects() -> None:
     """Each prompt both ways, one after the other; the ratio is the median over prompts."""
     torch.set_num_threads(1)
     config = ModelConfig(name="demo")
-    model, tokenizer = load_model(config), load_tokenizer(config)
+    model, chat = load_model(config), load_chat(config)
     layout = inspect_model(model)
     requests = language.requests(True)[-12:]
     trials = [
         Trial(
-            prompt_tokens(tokenizer, language.word_reversed(request)),
-            answer_tokens(tokenizer, language.REFUSAL),
-            answer_tokens(tokenizer, request.answer)[:16],
+            chat.prompt(language.word_reversed(request)),
+            [*chat.answer(language.REFUSAL)[1], chat.end],
+            [*chat.answer(request.answer)[1], chat.end][:16],
         )
         for request in requests
     ]

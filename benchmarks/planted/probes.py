@@ -9,7 +9,6 @@ from moe_safety.identify.places import LABELS
 from moe_safety.models.answers import Rows, make_rows
 from moe_safety.models.demo.language import REFUSAL, Request, requests
 from moe_safety.models.demo.train import Pupil
-from moe_safety.models.encode import answer_tokens
 from moe_safety.models.experts.effects import Trial
 
 BATCH = 8
@@ -56,4 +55,5 @@ def rows_of(trials: list[Trial], answer: str) -> Rows:
 
 
 def _trial(pupil: Pupil, request: Request, prompt: list[int]) -> Trial:
-    return Trial(prompt, *(answer_tokens(pupil.tokenizer, text) for text in (REFUSAL, request.answer)))
+    chat = pupil.chat
+    return Trial(prompt, *([*chat.answer(text)[1], chat.end] for text in (REFUSAL, request.answer)))

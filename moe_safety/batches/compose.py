@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -12,11 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moe_safety.batches.encoded import Encoder
-from moe_safety.batches.files import BATCHES, RESPONSES
+from moe_safety.batches.files import BATCHES, RESPONSES, write_batches
 from moe_safety.batches.mixed import Composed, Pair, Row, fill, helpful, make_pairs
 from moe_safety.batches.respond import encode, foreign
 from moe_safety.batches.respond import settings_of as answering
-from moe_safety.batches.targets import REFUSALS
 from moe_safety.batches.verdicts import why_nothing_is_left
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
@@ -67,8 +65,7 @@ def _compose(config: Config, run: RunDir) -> Outcome:
     pairs = encoded.pairs(make_pairs(rows, config.seed))
     harmless = {label: encoded.rows(helpful(rows, label)) for label in _on_top(config)}
     composed = fill(pairs, harmless.get("benign", []), harmless.get("control", []), config.batches)
-    note = {"tokenizer": encoder.digest, "refusal": encoder.span(REFUSALS[0])}
-    run.write_table(BATCHES, composed.table().replace_schema_metadata({"encoding": json.dumps(note)}))
+    write_batches(run, composed.table(), encoder)
     summary = {
         "batches": len(composed.batches),
         "partial": composed.partial,

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.models.chat import Chat
-from moe_safety.models.encode import answer_span
+from moe_safety.models.encode import Limits, answer_span
 
 TOKENS = pa.list_(pa.int32())
 
@@ -72,6 +72,13 @@ class Encoder:
     def digest(self) -> str:
         """A hash of the tokenizer and its template: rows of another one mean nothing to a model."""
         return tokenizer_digest(self.chat)
+
+
+def prompt_room(chat: Chat, max_length: int, window: int | None, said: Limits) -> int:
+    """The longest prompt that leaves a model room for all that it may say."""
+    if window is None:
+        return max_length
+    return min(max_length, window - said.answer - (said.thinking if chat.frame.mark else 0))
 
 
 def tokenizer_digest(chat: Chat) -> str:

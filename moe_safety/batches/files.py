@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moe_safety.batches.encoded import tokenizer_digest
+from moe_safety.batches.encoded import Encoder, tokenizer_digest
+from moe_safety.batches.targets import REFUSALS
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.models.load import load_chat
@@ -46,6 +47,12 @@ def _rows(piece: pa.RecordBatch) -> Iterator[bytes]:
         yield b"|".join([prompt_id.encode(), *(f"{len(part)}:".encode() + part for part in parts)])
 
 
+def write_batches(run: RunDir, table: pa.Table, encoder: Encoder) -> None:
+    """The batches, with a note of what encoded them and the tokens of a refusal for rows that need none."""
+    note = {"tokenizer": encoder.digest, "refusal": encoder.span(REFUSALS[0])}
+    run.write_table(BATCHES, table.replace_schema_metadata({"encoding": json.dumps(note)}))
+
+
 def check_encoding(run: RunDir, model: ModelConfig) -> None:
     """Batches hold tokens, which mean nothing to a model with another tokenizer or template."""
     with run.open_parquet(BATCHES) as batches:
@@ -58,5 +65,5 @@ def check_encoding(run: RunDir, model: ModelConfig) -> None:
 
 
 def encoding_of(batches: pq.ParquetFile) -> dict[str, Any]:
-    """What `compose` noted of its tokens: the digest of its tokenizer, and the tokens of the first refusal template."""
+    """What was noted of the tokens: the digest of their tokenizer, and those of a refusal."""
     return json.loads((batches.schema_arrow.metadata or {}).get(b"encoding", b'{"tokenizer": null, "refusal": []}'))

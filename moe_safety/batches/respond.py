@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.batches.encoded import Encoder
+from moe_safety.batches.encoded import Encoder, prompt_room
 from moe_safety.batches.files import RESPONSES
-from moe_safety.batches.responding import Responder, write_plan
+from moe_safety.batches.responding import Responder, limits_of, write_plan
 from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
@@ -81,10 +81,9 @@ def _respond(config: Config, run: RunDir, labels: list[str], fingerprint: str) -
 
 def _encoder(config: Config) -> Encoder:
     """Leaves room for what the model may say."""
-    settings, window = config.respond, window_of(config.model)
-    said = settings.max_new_tokens
-    room = settings.max_length if window is None else min(settings.max_length, window - said)
-    return Encoder(load_chat(config.model), room, config.batches.max_answer)
+    settings, chat = config.respond, load_chat(config.model)
+    room = prompt_room(chat, settings.max_length, window_of(config.model), limits_of(settings))
+    return Encoder(chat, room, config.batches.max_answer)
 
 
 def _with_thinking(prompt: dict[str, Any], encoder: Encoder, recorded: bool) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from moe_safety.batches.answers import ANSWERS, answers_table, pack_prompts, prompt_seed
 from moe_safety.batches.encoded import TOKENS, Encoder
-from moe_safety.config import ModelConfig, RespondConfig
+from moe_safety.config import EvaluateConfig, ModelConfig, RespondConfig
 from moe_safety.jobs import Plan
+from moe_safety.models.encode import Limits, answer_span
 
 ANSWER, RECORDED = "answer", "recorded"
 """The kinds of item: prompts to answer, and attacks whose recorded answers are weighed beside the model's own."""
@@ -67,6 +68,11 @@ def write_plan(
     plan.write(items, PLAN_SCHEMA, identity)
 
 
+def limits_of(settings: RespondConfig | EvaluateConfig) -> Limits:
+    """How much a model may say."""
+    return Limits(settings.max_new_tokens, settings.max_thinking_tokens)
+
+
 @dataclass
 class Responder:
     """Handles one item: a group of prompts that are answered together."""
@@ -77,10 +83,10 @@ class Responder:
     divisible: bool = True
 
     def __post_init__(self) -> None:
-        from moe_safety.models.generate import Generator, Limits
+        from moe_safety.models.generate import Generator
         from moe_safety.models.load import load_chat, load_model
 
-        limits = Limits(self.settings.max_new_tokens, self.settings.max_thinking_tokens)
+        limits = limits_of(self.settings)
         self.generator = Generator(
             load_model(self.model, self.settings.gpus_per_replica), load_chat(self.model), limits
         )
@@ -99,8 +105,6 @@ class Responder:
         return pa.table(columns, schema=PARTS_SCHEMA)
 
     def _span(self, answer: Any) -> list[int]:
-        from moe_safety.models.encode import answer_span
-
         end = self.generator.chat.end
         return answer_span(answer.tokens, ended=answer.ended, end=end, at_most=self.max_answer)
 

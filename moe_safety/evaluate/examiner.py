@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_safety.batches.answers import answers_table
+from moe_safety.batches.responding import limits_of
 from moe_safety.config import EvaluateConfig
 from moe_safety.evaluate.plan import ANSWERS, LOSSES, ROUTING, TASKS
 from moe_safety.evaluate.shift import read_routing
@@ -19,7 +20,7 @@ from moe_safety.evaluate.subjects import Subject
 from moe_safety.models.answers import answer_losses, make_rows
 from moe_safety.models.chat import Chat
 from moe_safety.models.choosing import avoiding
-from moe_safety.models.generate import Generator, Limits
+from moe_safety.models.generate import Generator
 from moe_safety.models.layout import MoELayout, inspect_model
 from moe_safety.models.load import load_chat, load_model
 
@@ -60,8 +61,7 @@ class Examiner:
         return given + (len(rows) * self.settings.max_new_tokens if rows["kind"][0].as_py() == ANSWERS else 0)
 
     def _answer(self, rows: pa.Table) -> pa.Table:
-        limits = Limits(self.settings.max_new_tokens, self.settings.max_thinking_tokens)
-        generator = Generator(self.model, self.chat, limits)
+        generator = Generator(self.model, self.chat, limits_of(self.settings))
         temperatures = [self.settings.temperature] * len(rows)
         answers = generator.answer(rows["tokens"].to_pylist(), temperatures, rows["seed"].to_pylist())
         return answers_table(generator, rows["prompt_id"].to_pylist(), answers)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.batches.encoded import Encoder, tokenizer_digest
+from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
 from moe_safety.batches.files import BATCHES
 from moe_safety.batches.respond import encode
+from moe_safety.batches.responding import limits_of
 from moe_safety.config import Config, results_only
 from moe_safety.evaluate.harness import check_harness
 from moe_safety.evaluate.plan import ANSWERS, items_of, write_exam
@@ -174,7 +175,7 @@ class Session:
             return known
         settings = self.config.evaluate
         encoder = Encoder(chat, min(settings.max_length, window or settings.max_length), self.config.batches.max_answer)
-        room = settings.max_length if window is None else min(settings.max_length, window - settings.max_new_tokens)
+        room = prompt_room(chat, settings.max_length, window, limits_of(settings))
         rows = []
         for row in self.exam.to_pylist():
             encoded = encode(encoder, row | {"target": row["reference"]})

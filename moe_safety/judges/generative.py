@@ -11,7 +11,8 @@ from moe_safety.judges.replies import ReplyReader
 from moe_safety.judges.tokens import Encoder, frame
 from moe_safety.judges.verdict import Verdict
 from moe_safety.models.chat import Chat
-from moe_safety.models.generate import Generator, Limits
+from moe_safety.models.encode import Limits
+from moe_safety.models.generate import Generator
 
 
 class GenerativeJudge(HubJudge):

@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     import torch
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How many tokens a model may say. Thinking is not counted as part of the answer."""
+
+    answer: int
+    thinking: int = 0
+
+
 def answer_span(tokens: Sequence[int], *, ended: bool, end: int, at_most: int) -> list[int]:
     """What is counted of an answer, and learned of a target: its first tokens and, where it ended there, the
     end-of-turn token."""

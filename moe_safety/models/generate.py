@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, StoppingCriteria
 
 from moe_safety.models.chat import Chat
-from moe_safety.models.encode import pad_left
+from moe_safety.models.encode import Limits, pad_left
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,6 @@ class Answer:
     """The answer, without the end-of-turn token."""
     ended: bool
     """Whether the model ended it; else it ran into a limit."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How many tokens a model may say. Thinking is not counted as part of the answer."""
-
-    answer: int
-    thinking: int = 0
 
 
 class Generator:

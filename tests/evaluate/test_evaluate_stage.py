@@ -28,9 +28,8 @@ from moe_safety.evaluate.subjects import Subject
 from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import identify
 from moe_safety.models.choosing import divergence, probabilities
-from moe_safety.models.encode import prompt_and_answer
 from moe_safety.models.layout import inspect_model
-from moe_safety.models.load import load_model, load_tokenizer, model_fingerprint, model_folder
+from moe_safety.models.load import load_chat, load_model, model_fingerprint, model_folder
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from tests.demo import demo_flags
@@ -124,9 +123,8 @@ def test_routing_shift_is_that_of_the_two_models_side_by_side(compared):
     report = run.read_json("eval/random.json")["routing_shift"]
     exam = {row["prompt_id"]: row for row in Session(compared, run).exam.to_pylist() if row["label"] == "control"}
     read = [exam[prompt] for prompt in sorted(exam)[:4]]
-    tokenizer = load_tokenizer(compared.model)
-    pairs = [prompt_and_answer(tokenizer, row["messages"], row["reference"], 512) for row in read]
-    tokens = [[*prompt, *answer] for prompt, answer in pairs]
+    chat = load_chat(compared.model)
+    tokens = [[*chat.prompt(row["messages"]), *chat.answer(row["reference"])[1], chat.end] for row in read]
 
     def likely(config):
         model = load_model(config)
@@ -202,7 +200,8 @@ def test_identification_looks_at_the_hardened_model(compared):
     (file, *_) = nested.read_json("manifests/capture.json")["summary"]["files"]
     row = nested.read_table(file).to_pylist()[0]
     prompt = next(one for one in run.read_table("batches.parquet").to_pylist() if one["prompt_id"] == row["prompt_id"])
-    asked, answer = prompt_and_answer(load_tokenizer(tuned), prompt["messages"], prompt["answer"], 512)
+    chat = load_chat(tuned)
+    asked, answer = chat.prompt(prompt["messages"]), [*chat.answer(prompt["answer"])[1], chat.end]
     ids = torch.tensor([[*asked, *answer]])
     counted = torch.zeros_like(ids, dtype=torch.bool)
     counted[0, len(asked) :] = True

@@ -336,7 +336,7 @@ def test_bad_input_is_one_line(tmp_path, spoil, complaint):
             r"`capture` was run with capture.tokens = response, now all; run `capture` again",
         ),
         ("model", {"dtype": "bfloat16"}, r"`capture` was run with model.dtype = auto, now bfloat16"),
-        ("batches", {"max_length": 100}, r"`capture` was run with max_length = \d+, now 100"),
+        ("batches", {"max_length": 100}, r"`compose` was run with batches\.max_length = \d+, now 100"),
     ],
 )
 def test_counts_that_were_taken_in_another_way_are_not_said_to_be_taken_in_this(made, tmp_path, section, change, told):

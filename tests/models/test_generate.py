@@ -3,8 +3,9 @@ import torch
 
 from moe_safety.config import ModelConfig
 from moe_safety.models.demo import language
+from moe_safety.models.encode import Limits
 from moe_safety.models.experts.forward import NAME
-from moe_safety.models.generate import Answer, Generator, Limits, SeededSampling
+from moe_safety.models.generate import Answer, Generator, SeededSampling
 from moe_safety.models.load import load_chat, load_model
 from tests.templates import CHANNELS, OPENED, PLAIN, THINKS, template_tokenizer
 

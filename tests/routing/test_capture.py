@@ -90,12 +90,11 @@ def test_which_tokens_are_counted(packed, reference, tokens):
 
 
 def read_prompt_lengths(config):
-    from moe_safety.models.encode import prompt_tokens
-    from moe_safety.models.load import load_tokenizer
+    from moe_safety.models.load import load_chat
 
-    tokenizer = load_tokenizer(config.model)
+    chat = load_chat(config.model)
     rows = {row["prompt_id"]: row for row in RunDir(config.run_dir).read_table("batches.parquet").to_pylist()}
-    return pa.array([len(prompt_tokens(tokenizer, rows[key]["messages"])) for key in sorted(rows)]).to_numpy()
+    return pa.array([len(chat.prompt(rows[key]["messages"])) for key in sorted(rows)]).to_numpy()
 
 
 @pytest.mark.parametrize("deed", ["kill", "memory"])
@@ -188,7 +187,7 @@ def test_prompts_without_an_answer_are_kept_and_count_nothing(packed, capsys):
     table = run.read_table("batches.parquet")
     rows = table.to_pylist()
     for row in rows[:2]:
-        row["answer"] = None
+        row["answer_tokens"] = []
     run.write_table("batches.parquet", pa.Table.from_pylist(rows, schema=table.schema))
     assert capture(config)["summary"]["uncounted"] == 2
     assert "2 prompts have no counted token" in capsys.readouterr().out
