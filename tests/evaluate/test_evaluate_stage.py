@@ -342,7 +342,7 @@ def test_a_control_has_the_layers_of_the_run_s_own_selection_and_is_what_identif
     own = read_selection(run).experts
     scattered, matched = arms_of(config)
     for each in (scattered, matched):
-        each.select()
+        each.select(force=True)
     assert len(read_selection(run, scattered.selection).experts) == len(own) == 5
     drawn = read_selection(run, matched.selection)
     assert sorted(layer for layer, _ in drawn.experts) == sorted(layer for layer, _ in own)
