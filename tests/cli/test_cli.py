@@ -212,12 +212,10 @@ def test_inspect_prints_and_gives_json(capsys):
     assert "16 experts, top 4" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["respond", "CONFIG", "--dry-run"]])
-def test_whoever_stops_reading_is_left_without_a_word(config_file, argv):
-    argv = [str(config_file) if argument == "CONFIG" else argument for argument in argv]
+def test_whoever_stops_reading_is_left_without_a_word(config_file):
     reader, writer = os.pipe()
     os.close(reader)  # As `| head` does once it has seen enough.
-    command = [sys.executable, "-m", "moe_safety", *argv]
+    command = [sys.executable, "-m", "moe_safety", "respond", str(config_file), "--dry-run"]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
