@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -27,7 +29,9 @@ def connect() -> None:
         # Quiet where nothing is wrong, and no usage report to anyone.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        if "RAY_ADDRESS" not in os.environ and not read_ray_address():
+        if address := os.environ.get("RAY_ADDRESS") or read_ray_address():
+            _wait_for(address)
+        else:
             # Ray listens on every interface, and whoever it lets in can run code: it asks for a token, which would go
             # into the home folder if this one, of this process and its children alone, did not stand there already.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -35,9 +39,7 @@ def connect() -> None:
             with _no_stderr(), own_handlers():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except ConnectionError as error:
-            # `ray start` leaves a note of its cluster, which outlives one that was killed.
-            noted = os.environ.get("RAY_ADDRESS") or f"{read_ray_address()} any more (`ray stop` forgets it)"
-            raise RunError(f"no Ray cluster at {noted}: {error}") from None
+            raise _no_cluster(address or "this machine", error) from None
         except Exception as error:
             # Ray has no class of its own for a start that fails, as on a machine that is too busy.
             raise RunError(f"Ray did not start: {' '.join(str(error).split())}") from error
@@ -47,6 +49,36 @@ def connect() -> None:
     # Nothing may be dropped in silence: the first item that fails ends the job.
     context.max_errored_blocks = 0
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+_PATIENCE = 30.0
+"""Seconds in which a cluster answers, or is given up: Ray itself would wait for minutes, and not say for what."""
+_SILENCE = 3.0
+"""Seconds after which it is said what is waited for."""
+
+
+def _wait_for(address: str) -> None:
+    """Returns when somebody listens there. Words such as `auto` are left to Ray."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    begun, told = time.monotonic(), False
+    while port.isdigit():
+        left = begun + _PATIENCE - time.monotonic()
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), min(_SILENCE, max(left, 0.1))).close()
+            return
+        except (OSError, OverflowError) as error:
+            if left <= 0:
+                raise _no_cluster(address, error) from None
+        if not told and time.monotonic() > begun + _SILENCE / 2:
+            print(f"waiting for the Ray cluster at {address}", file=sys.stderr, flush=True)
+            told = True
+        time.sleep(0.5)
+
+
+def _no_cluster(address: str, error: Exception) -> RunError:
+    # `ray start` leaves a note of its cluster, which outlives one that was killed.
+    noted = "" if "RAY_ADDRESS" in os.environ else " any more (`ray stop` forgets it)"
+    return RunError(f"no Ray cluster at {address}{noted}: {error}")
 
 
 def most(resource: Literal["CPU", "GPU"]) -> int:

@@ -38,8 +38,31 @@ def local_folder(name: str, revision: str | None) -> Path:
     try:
         patterns = [f"*{suffix}" for suffix in _SUFFIXES]
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except LocalEntryNotFoundError:
+        raise _unreachable(name) from None
     except OSError as error:
         raise InputError(f"cannot be fetched: {error}".splitlines()[0], file=name, key="model.name") from None
+
+
+def check_reachable(name: str, revision: str | None) -> None:
+    """Refuses a hub repository that is neither in the cache nor to be had, at once: transformers asks six times."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if Path(name).exists():
+        return
+    try:
+        if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+            HfApi().model_info(name, revision=revision, timeout=10)
+    except (HfHubHTTPError, HFValidationError):  # There was an answer, or nothing to ask; the loader says what.
+        return
+    except Exception:  # Each version of the library has other classes for a network that fails.
+        raise _unreachable(name) from None
+
+
+def _unreachable(name: str) -> InputError:
+    told = "is no folder and not in the hub's cache, and the hub cannot be reached"
+    return InputError(told, file=name, key="model.name")
 
 
 def cache_folder() -> Path:

@@ -20,6 +20,7 @@ from transformers import (
 
 from moe_safety.errors import InputError
 from moe_safety.models.families import REFUSED
+from moe_safety.models.fingerprint import check_reachable
 
 
 def build_skeleton(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -49,6 +50,7 @@ def read_config(name: str, *, revision: str | None = None, trust_remote_code: bo
     """The config of folder or hub repository `name`."""
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
         raise InputError("no config.json", file=name)
+    check_reachable(name, revision)
     with _blame_config(name):
         data, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
         kind = data.get("model_type")

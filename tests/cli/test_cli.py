@@ -1,7 +1,8 @@
 import json
+import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,11 @@ def failure(capsys, *argv):
 
 
 def test_help_needs_less_than_a_second():
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-m", "moe_safety", "--help"], capture_output=True, text=True, check=True)
-    assert time.monotonic() - started < 1.0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Of a processor, since other tests may run beside this one.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
     tools = ("inspect", "calibrate-judge", "verify", "delta", "export")
     for command in ("prepare", "respond", "compose", "run", "demo", *tools):
         assert command in done.stdout
@@ -207,3 +210,12 @@ def test_inspect_prints_and_gives_json(capsys):
     assert found["layout"]["layers"][0]["num_experts"] == 16
     assert main(["inspect", "demo"]) == 0
     assert "16 experts, top 4" in capsys.readouterr().out
+
+
+def test_whoever_stops_reading_is_left_without_a_word(config_file):
+    reader, writer = os.pipe()
+    os.close(reader)  # As `| head` does once it has seen enough.
+    command = [sys.executable, "-m", "moe_safety", "respond", str(config_file), "--dry-run"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -2,13 +2,14 @@
 
 import os
 import secrets
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from moe_safety.config import ModelJob
-from moe_safety.errors import InputError
+from moe_safety.errors import InputError, RunError
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -48,3 +49,22 @@ def test_gpus_that_the_autoscaler_may_bring_count(here, later, gpus, monkeypatch
     there = f"a GPU each, and the cluster has {gpus}" if gpus else "a CPU each, and the cluster has 2"
     with pytest.raises(InputError, match=f"asks for 17 workers with {there}"):
         cluster.gpus_of_workers(17)
+
+
+def test_a_cluster_that_does_not_answer_is_named_soon_and_given_up(monkeypatch, capsys):
+    """Nothing listens on the port; where packets go nowhere, each try has an end of its own."""
+    from moe_safety.jobs import cluster
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+        monkeypatch.setattr(cluster, "_PATIENCE", 2.0)
+        with pytest.raises(RunError, match=f"no Ray cluster at {address}: .*refused"):
+            cluster.connect()
+        assert capsys.readouterr().err == f"waiting for the Ray cluster at {address}\n"
+        taken.listen()
+        cluster._wait_for(address)
+        cluster._wait_for(f"ray://{address}")
+        cluster._wait_for("auto")

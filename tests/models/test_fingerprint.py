@@ -1,6 +1,10 @@
 import os
+import time
 
-from moe_safety.models.fingerprint import fingerprint
+import pytest
+
+from moe_safety.errors import InputError
+from moe_safety.models.fingerprint import check_reachable, fingerprint, local_folder
 
 
 def test_a_file_of_the_same_size_and_time_is_another_model(tmp_path, monkeypatch):
@@ -14,3 +18,14 @@ def test_a_file_of_the_same_size_and_time_is_another_model(tmp_path, monkeypatch
     file.write_bytes(b"2" * (2 << 20))
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert fingerprint(str(model), None) != first
+
+
+@pytest.mark.parametrize("ask", [local_folder, check_reachable])
+def test_a_hub_that_cannot_be_reached_is_said_at_once(tmp_path, monkeypatch, ask):
+    """Of an unknown repository: one try, where transformers would make six."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"nobody/zorp, model\.name: .*not in the hub's cache, and the hub cannot be"):
+        ask("nobody/zorp", None)
+    assert time.monotonic() - started < 15

@@ -68,7 +68,9 @@ def test_names_that_are_nowhere():
     offline = os.environ | {"HF_HUB_OFFLINE": "1"}  # read once, when the hub's library is imported
     run = subprocess.run([sys.executable, "-c", _INSPECT_ALL, *names], env=offline, capture_output=True, text=True)
     assert run.stdout.splitlines() == [
-        f"{name}: not a folder, and not found on the hub or in its cache" for name in names
+        "./no/such/folder: not a folder, and not found on the hub or in its cache",
+        "no-such-org/no-such-model, model.name: is no folder and not in the hub's cache, and the hub cannot be reached",
+        "a/b/c: not a folder, and not found on the hub or in its cache",
     ]
 
 
