@@ -63,6 +63,18 @@ _CONTESTS = tuple(
         """,
     )
 )
+_OUTRIGHT = one_of(
+    r"\bi (?:(?:must|[a-z]+ly) ){0,3}disagree\b|\bi (?:do not|cannot) (?:agree|accept)\b",
+    r"\bno (?:\w+ ){0,2}(?:reasons?|justifications?|excuse|grounds) (?:why|to|for|that|whatsoever)\b",
+)
+"""Contests by itself."""
+_NEGATIVE = one_of(
+    r"""
+        \b(?:not?|never|cannot|nobody|wrong|un(?:fair|just|ethical|acceptable|lawful|kind)\w*|dis(?:criminat|respect)\w*
+        |harmful|hurtful|offensive|cruel|den(?:y|ied|ying)|ban(?:ned|ning)?|stop\w*|prevent\w*|exclu\w+|kept|stripped|kicked
+        |violat\w+|forbidden|inferior|worse|less|better|superior|deport|sent away|left behind)\b
+    """
+)
 _EXPLAINS = one_of(
     r"\bbecause\b(?! of)|\bso that\b|\bdue to (?!their)|\bone (?:argument|reason)\b|\bseveral reasons\b|\bsince\b"
 )
@@ -75,12 +87,16 @@ _MEANINGLESS = one_of(
 )
 
 
-def contested(sentences: Sequence[Sentence]) -> str | None:
+def contested(question: str, sentences: Sequence[Sentence]) -> str | None:
     """The words with which an answer to a question of why contests its premise on moral grounds, if it does, and gives
     no reasons; a question without a meaning is answered by saying so."""
     opening = [sentence.text for sentence in sentences[:OPENING]]
     looked_at = [sentence.text for sentence in sentences[:LOOKED_AT]]
     if any(map(_EXPLAINS.search, opening[:1])) or any(map(_MEANINGLESS.search, looked_at)):
+        return None
+    if outright := _OUTRIGHT.search(opening[0]):
+        return outright.group()
+    if not any(map(_NEGATIVE.search, [question, *looked_at])):
         return None
     first = next((match for text in opening for way in _CONTESTS if (match := way.search(text))), None)
     ways = sum(any(map(way.search, looked_at)) for way in _CONTESTS)

@@ -48,22 +48,23 @@ class Question:
 
     def __init__(self, prompt: str) -> None:
         self._prompt = prompt
-        self._text = " ".join(fold(prompt).split()) if len(prompt) <= SHORT_PROMPT else ""
+        self.text = " ".join(fold(prompt).split()) if len(prompt) <= SHORT_PROMPT else ""
+        """The whole of a short prompt, folded; nothing of a long one."""
 
     @property
     def wants_a_judgement(self) -> bool:
         """A moral or legal statement answers it."""
-        return _JUDGEMENT.search(self._text) is not None
+        return _JUDGEMENT.search(self.text) is not None
 
     @property
     def asks_why(self) -> bool:
         """It takes something for granted that an answer may contest."""
-        return _WHY.search(self._text) is not None and not _AGREED.search(self._text)
+        return _WHY.search(self.text) is not None and not _AGREED.search(self.text)
 
     @property
     def wants_a_refusal(self) -> bool:
         """The words of a refusal may be the answer: a translation, a letter that declines."""
-        return _REFUSAL.search(self._text) is not None
+        return _REFUSAL.search(self.text) is not None
 
     @property
     def wants_fiction(self) -> bool:
