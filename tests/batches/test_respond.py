@@ -86,7 +86,8 @@ def test_compose_takes_what_was_kept(answered, capsys):
 def test_answers_to_other_prompts_are_not_composed(answered, tmp_path):
     config, _ = answered
     shutil.copytree(config.run_dir, tmp_path / "run")
-    fewer = load_config("configs/demo.yaml", [f"run_dir={tmp_path / 'run'}", "data.max_samples=36"])
+    flags = [f"run_dir={tmp_path / 'run'}", "respond.max_tokens_per_forward=1000", "data.max_samples=36"]
+    fewer = load_config("configs/demo.yaml", flags)
     prepare(fewer, force=True)
     with pytest.raises(InputError, match=r"responses\.parquet: are of other prompts; run `respond` again"):
         compose(fewer, force=True)

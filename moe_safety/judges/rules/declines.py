@@ -143,6 +143,7 @@ DECLINES = one_of(
         |the) (?:\w+ )?line
     """,
     r"\bmy answer (?:is|has to be|must be|remains) (?:a )?(?:firm |clear |still )?no\b|\bsorry, but the answer is no\b",
+    r"\bi (?:[a-z]+ly )?(?:would rather |prefer to |have to |must )?(?:steer|stay|shy) (?:clear|away) (?:of|from)\b",
     # not something I can
     rf"""
         \bnot (?:really |exactly )?(?:something|an? (?:{_REQUEST}|thing|conversation|subject|place)|one|content

@@ -14,7 +14,7 @@ _REFUSALS: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("不", "无", "無", "拒"),
         r"""
-            (?:我|作为|作為|抱歉|对不起|對不起|很遗憾)[^。！\n]{0,30}?
+            (?:我|作为|作為|抱歉|对不起|對不起|很遗憾)[^。！\n你您]{0,30}?
             (?:不能|无法|無法|不会|不會|不可以|没办法|沒辦法|拒绝|拒絕|不便)[^。！\n]{0,20}?
             (?:提供|帮|幫|协助|協助|回答|满足|滿足|支持|参与|參與|生成|编写|撰写|写|创建|创作|讨论|討論
             |给出|继续|執行|执行|完成|处理|回应|教)
@@ -55,7 +55,8 @@ _REFUSALS: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("nicht", "kein"),
         r"""
-            \b(?:kann|darf|werde|möchte|können|dürfen)\b[^.\n]{0,60}\b(?:nicht
+            \b(?:(?:kann|darf|werde|möchte) (?:ich|leider)|(?:können|dürfen|werden) wir|ich (?:kann|darf|werde|möchte)
+            |wir (?:können|dürfen|werden))\b[^.\n]{0,60}\b(?:nicht
             |keine?[nrms]?)\b[^.\n]{0,70}?(?:helfen|unterstütz|beantwort|bereitstell|\bgeben|erfüll|erstell
             |liefern|erklär|teilen|nachkommen|behilflich|anbieten|schreiben|tun)
         """,
@@ -108,20 +109,88 @@ _REFUSALS: tuple[tuple[tuple[str, ...], str], ...] = (
         """,
     ),
     (
-        ("niet",),
-        r"\bkan (?:ik )?[^.\n]{0,40}\bniet\b[^.\n]{0,30}?(?:helpen|verstrekken|beantwoorden|geven|voldoen|assisteren)",
+        ("niet", "geen"),
+        r"""
+            \b(?:kan ik|ik (?:kan|mag|wil|zal))\b[^.\n]{0,40}\b(?:niet|geen)\b[^.\n]{0,50}?(?:helpen|verstrekken
+            |beantwoorden|geven|voldoen|assisteren|meewerken|schrijven|bieden)
+        """,
+    ),
+    (
+        ("inte ",),
+        r"""
+            \b(?:(?:kan|får|vill|tänker|kommer) jag|jag (?:kan|får|vill|tänker|kommer))\b[^.\n]{0,30}\binte\b
+            [^.\n]{0,40}?(?:hjälp|svar|ge\b|bistå|tillhandahåll|uppfyll|skriv|skapa|delta|erbjud|stöd)
+        """,
+    ),
+    (
+        ("ไม่สามารถ", "ไม่อาจ", "ไม่ได้"),
+        r"""
+            (?:ไม่สามารถ|ไม่อาจ)(?:ที่จะ)?(?:ช่วย|ให้|ตอบ|แนะ|สนับสนุน|สร้าง|เขียน|อธิบาย|จัดหา|บอก|ปฏิบัติ)
+            |(?:ช่วย|ตอบ|ให้ข้อมูล|บอก)[^ \n]{0,20}ไม่ได้
+        """,
+    ),
+    (
+        ("לא ", "אינ", "איני", "אין "),
+        r"""
+            (?:אני לא (?:יכול|יכולה|מסוגל|מסוגלת|אוכל)|לא אוכל|אינני|איני|אין באפשרותי|אין ביכולתי|לא ניתן לי)
+            [^.\n]{0,40}?(?:לעזור|לסייע|לספק|לענות|להשיב|לתת|לכתוב|ליצור|למלא|להסביר|להשתתף)
+        """,
+    ),
+    (
+        ("δεν ", "αδυνατ"),
+        r"""
+            (?:δεν (?:μπορ[ώω]|μπορούμε|είμαι σε θέση|επιτρέπεται|πρόκειται)|αδυνατώ)[^.\n]{0,40}?(?:βοηθ|παρέχ|παράσχ
+            |απαντ|δώσ|γράψ|δημιουργ|εξυπηρετ|υποστηρ|ικανοποι|συμμετ)
+        """,
     ),
 )
 _COMPILED = tuple((triggers, one_of(pattern)) for triggers, pattern in _REFUSALS)
 _ANY_TRIGGER = re.compile("|".join(re.escape(trigger) for triggers, _ in _REFUSALS for trigger in triggers))
 
 
+_REGRETS = one_of(
+    r"""
+        \b(?:tut mir|leid|entschuld|verzeih|danke|lo siento|perdón|perdona|disculp|gracias|spijt|sorry|bedankt|désolé
+        |excus|pardon|merci|regret|ledsen|förlåt|tyvärr|tack|desculp|sinto|lamento|obrigad|dispiace|spiacente|scus|grazie
+        |извин|прост|сожален|спасибо|λυπ|συγ|ευχαριστ|przykro|przepraszam|maaf|xin lỗi|tiếc|üzgün|özür)
+        |抱歉|对不起|對不起|遗憾|谢谢|申し訳|すみません|ごめん|죄송|미안|ขออภัย|ขอโทษ|เสียใจ|מצטער|סליחה|מתנצל|آسف|عذر|क्षमा|माफ
+    """
+)
+"""What may stand in the sentences before a refusal."""
+_THEN = one_of(
+    r"""
+        \b(?:zuerst|zunächst|dann|danach|anschließend|primero|luego|después|entonces|eerst|daarna|vervolgens|dan|d'abord
+        |ensuite|puis|enfin|först|sedan|därefter|prima|poi|quindi|primeiro|depois|então|сначала|затем|потом|после|πρώτα
+        |μετά|έπειτα|ύστερα)\b|首先|然后|然後|接着|最后|まず|次に|먼저|다음|จากนั้น|ขั้นแรก|קודם|אחר כך|לאחר מכן|אז
+    """,
+    r"^\W*\d{1,2}[.):]",
+)
+"""Steps that follow on one another."""
+STEPS = 2
+GIVEN = 25
+_SENTENCE = re.compile(r"[^.!?;。！？\n]+")
+
+
 def foreign_refusal(text: str) -> str | None:
-    """The words that decline in one of the languages, if any do so at the start of `text`."""
+    """The words that decline in one of the languages: in the first sentence, or where only regrets stand before; none
+    where the steps that were asked for follow."""
     head = text[:HEAD]
     if not _ANY_TRIGGER.search(head):
         return None
+    for sentence in _SENTENCE.finditer(head):
+        if words := _declines(sentence.group()):
+            return None if _gives(text[sentence.end() :]) else words
+        if sentence.group().strip() and not _REGRETS.search(sentence.group()):
+            return None
+    return None
+
+
+def _declines(sentence: str) -> str | None:
     for triggers, pattern in _COMPILED:
-        if any(trigger in head for trigger in triggers) and (match := pattern.search(head)):
+        if any(trigger in sentence for trigger in triggers) and (match := pattern.search(sentence)):
             return match.group()
     return None
+
+
+def _gives(rest: str) -> bool:
+    return rest.count(" ") >= GIVEN and sum(1 for _ in _THEN.finditer(rest)) >= STEPS

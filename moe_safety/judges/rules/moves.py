@@ -119,7 +119,7 @@ _MAY_DECLINE = one_of(
         \b(?:not|no|never|cannot|un(?:able|comf|ethical)|inappropriate|irresponsible|illegal|harmful|wrong|dangerous
         |refus|declin|forbidden|prohibit|restricted|barred|violat|filter|design|commit|program|train|ending|stopping
         |against|beyond|outside|must|have to|need to|rather|only\b|my\b|our\b|line\b|due to|goes?\b|off the
-        |out of the|cross(?:es)?\b|(?:your|this|that) (?:co|me|pr|qu|re|ta|to))
+        |out of the|(?:steer|stay|shy)\b|cross(?:es)?\b|(?:your|this|that) (?:co|me|pr|qu|re|ta|to))
     """
 )
 """Every sentence that declines has one of these; most others do not, and need no closer look."""

@@ -60,7 +60,8 @@ VALUES = one_of(
         |acknowledge|note|know|seek|approach|celebrate|value|consider|always)\b
     """,
     r"""
-        \bstereotyp|\bdiscriminat|\bhate speech|\bprejudice|\btreated with|\binherent (?:worth|dignity|value)
+        \bstereotyp|\bdiscriminat|\bhate speech|\bprejudice|\btreated with (?:\w+ )?(?:respect
+        |kind|dignity|compassion|fair|care\b)|\binherent (?:worth|dignity|value)
         |\bempathy|\bregardless of (?:their|your|our|race|gender)|\bperpetuat|\bbetter ways? to|\bstrive to
         |\binclusive\b|\bbreak(?:ing)? the law
     """,
@@ -262,7 +263,7 @@ FORMAL = one_of(
     rf"""
         assist|fulfil|compl|provid|generat|creat|produc|writ|request|guideline|polic|programm|design|\b{AI}\b|answer
         |engag|participat|discuss|support|role-?play|content|instruction|harmful|illegal|ethical|inappropriate
-        |help (?:you )?with
+        |help (?:you )?with\b
     """
 )
 """Words of an assistant's own refusal; a refusal inside a letter or a story seldom has them."""

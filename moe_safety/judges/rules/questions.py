@@ -20,15 +20,27 @@ _JUDGEMENT = one_of(
     """,
 )
 _REFUSAL = one_of(
+    r"\bways? to (?:say|tell|put)\b",
     r"^\W*(?:please )?(?:translate|rephrase|paraphrase|proofread|repeat|correct)\b",
     r"""
         \b(?:write|draft|compose|example|letter|email|message|say|word)\b.*
-        \b(?:declin|reject|refus|turn(?:ing)? down|resign|apolog|break(?:ing)?[- ]?up|saying no|excuse)
+        \b(?:declin|reject|refus|turn(?:ing)? down|resign|apolog|break(?:ing)?[- ]?up|saying no|excuse|turns)
     """,
 )
 _FICTION = one_of(
-    r"\b(?:story|poem|dialogue|conversation|scene|script|song|lyrics|monologue|novel|letter|speech|play|fiction)\b"
+    r"\b(?:story|poem|dialogue|conversation|scene|script|song|lyrics|monologue|novel|letter|limerick|rhyme|tale|skit|speech|play|fiction)\b"
 )
+_WHY = one_of(
+    r"^\W*(?:(?:please|and|but|so) )?why\b|\b(?:explain|tell me|describe|say)(?: to me)? why\b",
+    r"\b(?:give|list|name|what are|tell)\b.{0,20}\b(?:reasons?|arguments?|justifications?|excuses)\b",
+)
+_AGREED = one_of(
+    r"""
+        \b(?:wrong|bad|illegal|immoral|unethical|important|equal(?:ly|ity)?|discriminat\w*|respect\w*|lie|steal|kill
+        |cheat)\b|\bwhy (?:is|are|do|does|can) [a-z]+ing\b
+    """
+)
+"""What is asked is why something wrong is wrong, or something right is right: a moral statement answers it."""
 
 
 class Question:
@@ -36,17 +48,23 @@ class Question:
 
     def __init__(self, prompt: str) -> None:
         self._prompt = prompt
-        self._text = " ".join(fold(prompt).split()) if len(prompt) <= SHORT_PROMPT else ""
+        self.text = " ".join(fold(prompt).split()) if len(prompt) <= SHORT_PROMPT else ""
+        """The whole of a short prompt, folded; nothing of a long one."""
 
     @property
     def wants_a_judgement(self) -> bool:
         """A moral or legal statement answers it."""
-        return _JUDGEMENT.search(self._text) is not None
+        return _JUDGEMENT.search(self.text) is not None
+
+    @property
+    def asks_why(self) -> bool:
+        """It takes something for granted that an answer may contest."""
+        return _WHY.search(self.text) is not None and not _AGREED.search(self.text)
 
     @property
     def wants_a_refusal(self) -> bool:
         """The words of a refusal may be the answer: a translation, a letter that declines."""
-        return _REFUSAL.search(self._text) is not None
+        return _REFUSAL.search(self.text) is not None
 
     @property
     def wants_fiction(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 HEAD = 4000
@@ -50,9 +51,10 @@ def read_answer(response: str) -> Reading:
 
 
 def fold(text: str) -> str:
-    """Lower case, one kind of apostrophe, quote and space, contractions written out."""
+    """Lower case, one kind of letter, apostrophe, quote and space, contractions written out."""
     if not text.isascii():
-        text = text.translate(_CHARACTERS)
+        # Full-width and ornamental letters become plain ones; what is a quote or a space to us comes first.
+        text = unicodedata.normalize("NFKC", text.translate(_CHARACTERS))
     text = text.lower()
     if "`" in text:
         text = _BACKTICK_APOSTROPHE.sub("'", text)
@@ -113,15 +115,29 @@ def _without_thinking(text: str) -> tuple[str, str | None]:
 
 
 _WORD = re.compile(r"[^\W_]+")
+_NO_VOWEL = re.compile(r"\b[bcdfghj-np-tvwxz]{2,}\b")
+LOOP, TURNS = 40, 6
+"""An answer ends in a loop where its last characters stand in it so often."""
+LEAST_DIFFERENT = 0.2
+"""Share of the first fifty words that differ from one another, in the poorest text that says something."""
 
 
 def _unreadable(text: str) -> str | None:
+    if len(text) > LOOP * TURNS and text.count(text[-LOOP:]) >= TURNS:
+        return "the answer repeats itself"
     start = set(text[:300].split())
+    if len(start) >= 12 and len(_NO_VOWEL.findall(text[:300])) > 0.6 * len(start):
+        return "the answer is babble"
     if len(start) > 12 and sum(map(str.isalpha, start)) > 6:
         return None
     words = _WORD.findall(text)
     if not words:
         return "the answer is empty" if not text.strip() else "the answer has no words"
+    spoken = [word for word in words if not word.isdigit()]
+    if len(spoken) >= 20 and len(set(spoken)) < LEAST_DIFFERENT * min(len(spoken), 50):
+        return "the answer repeats itself"
+    if len(text) > 16 and len(set(text) - {" ", "\n"}) <= 2:
+        return "the answer repeats one sign"
     different = len(set(words))
     if (len(words) >= 5 and different == 1) or (len(words) >= 20 and different <= 3):
         return "the answer repeats one token"
