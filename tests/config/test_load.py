@@ -26,12 +26,10 @@ def config_file(tmp_path):
 
 def test_defaults_are_the_contract_s(config_file):
     config = load_config(config_file)
-    assert (config.seed, config.batches.batch_size, config.batches.safe_ratio, config.batches.max_length) == (
-        42,
-        16,
-        0.5,
-        512,
-    )
+    batches = config.batches
+    assert (config.seed, batches.batch_size, batches.safe_ratio, batches.partial) == (42, 16, 0.5, "keep")
+    assert (batches.max_length, batches.max_answer) == (2048, 128)
+    assert (config.respond.recorded, config.train.router.lr, config.identify.matches) == (True, 1e-4, "causal")
     assert (config.respond.max_new_tokens, config.respond.temperature, config.respond.filter) == (128, 1.0, True)
     assert (config.data.only_successful, config.data.test_fraction, config.data.validation_fraction) == (True, 0.2, 0.1)
 

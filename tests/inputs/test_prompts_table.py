@@ -57,6 +57,7 @@ def test_a_table_of_several_batches_keeps_order_and_text():
             None,
             [{"role": "user", "content": f"zorp {n}"}],
             None,
+            None,
             "t",
             "f:1",
         )
