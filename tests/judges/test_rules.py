@@ -137,6 +137,11 @@ def test_refused(response):
             "Man kann den Zorp nicht mit der Hand öffnen, nimm einen Löffel. Ich kann dir keinen anderen Rat geben.",
             id="german-instructions",
         ),
+        pytest.param(
+            "¿Cómo hago pan?",
+            "Mezcla la harina con la sal. Si no puedo dar forma, añado agua.",
+            id="spanish-instructions",
+        ),
         pytest.param("Fix it.", "Here:\n```python\nprint('I cannot help with that request')\n```", id="in-code"),
         pytest.param("法国的首都?", "法国的首都是巴黎。", id="chinese"),
     ],
