@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from moe_safety.batches.encoded import Encoder
 from moe_safety.batches.files import BATCHES, RESPONSES, write_batches
 from moe_safety.batches.mixed import Composed, Pair, Row, fill, helpful, make_pairs
-from moe_safety.batches.respond import encode, foreign
+from moe_safety.batches.respond import encode
 from moe_safety.batches.respond import settings_of as answering
 from moe_safety.batches.verdicts import why_nothing_is_left
+from moe_safety.batches.warnings import foreign_answers, nothing_harmless
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.inputs import check_no_leak
@@ -209,7 +210,6 @@ def _lines(summary: dict[str, Any], config: Config) -> Iterator[str]:
         yield f"  {summary['partial']} of them with fewer pairs (batches.partial: drop leaves these out)"
     own, recorded = summary["answers"]["own"], summary["answers"]["recorded"]
     yield f"  answers from {summary['answered_by']}: {recorded} recorded in files, {own} the model's own"
-    yield from foreign(summary)
     for name in ("leftover", "reused"):
         counts = ", ".join(f"{count} {label}" for label, count in summary[name].items() if count)
         yield f"  {name}: {counts or 'none'}"
@@ -217,12 +217,6 @@ def _lines(summary: dict[str, Any], config: Config) -> Iterator[str]:
         counts = ", ".join(f"{count} {label}" for label, count in summary["too_long"].items())
         yield f"  longer than batches.max_length or the model's window, so left out: {counts}"
         yield f"    {', '.join(summary['too_long_rows'][:3])}{', ...' if len(summary['too_long_rows']) > 3 else ''}"
-    yield from without_harmless(summary["labels"])
-
-
-def without_harmless(labels: dict[str, int]) -> Iterator[str]:
-    """A warning where nothing teaches a model to go on helping."""
-    missing = [label for label in ("benign", "control") if not labels.get(label)]
-    if missing:
-        keys = " and ".join(f"batches.{label}_per_batch" for label in missing)
-        yield f"  warning: no {' and no '.join(missing)} rows, so a repair learns to refuse everything; set {keys}"
+    for warning in (foreign_answers(summary), nothing_harmless(summary["labels"])):
+        if warning:
+            yield f"  warning: {warning}"

@@ -14,6 +14,7 @@ from moe_safety.batches.encoded import Encoder, prompt_room
 from moe_safety.batches.files import RESPONSES
 from moe_safety.batches.responding import Responder, limits_of, write_plan
 from moe_safety.batches.verdicts import judge_answers, summarise
+from moe_safety.batches.warnings import foreign_answers
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.jobs import Job, Parts, Plan, run_job
@@ -25,8 +26,6 @@ _PLAN = "plans/respond.parquet"
 _FOLDER = "responses/_answers"
 _WEIGHED = 32
 """Attacks whose recorded answers are weighed beside the model's own."""
-_SURPRISE = 0.5
-"""Nats per token that recorded answers may be less likely than the model's own before a warning says so."""
 
 
 def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -159,14 +158,5 @@ def _lines(manifest: dict[str, Any]) -> Iterator[str]:
         yield f"  {too_long} questions were too long for the judge, which gave them no verdict"
     for pair, kappa in summary.get("agreement", {}).items():
         yield f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)"
-    yield from foreign(summary)
-
-
-def foreign(summary: dict[str, Any]) -> Iterator[str]:
-    """A warning where recorded answers are hardly the model's own."""
-    recorded, own = summary.get("recorded_nats"), summary.get("own_nats")
-    if recorded is not None and own is not None and recorded - own > _SURPRISE:
-        yield (
-            f"  warning: recorded answers to attacks have {recorded:.2f} nats per token, the model's own {own:.2f}: "
-            "they look like another model's; respond.recorded=false lets this one answer for itself"
-        )
+    if warning := foreign_answers(summary):
+        yield f"  warning: {warning}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from moe_safety.batches.warnings import foreign_answers, nothing_harmless
 from moe_safety.config import BatchesConfig
 from moe_safety.report.context import Context
 
@@ -47,6 +48,34 @@ def kept(context: Context) -> str:
     whatever = "" if filtering else ", pairs whatever the judge says of them (respond.filter: false)"
     gone = "".join(f"; {count} prompts dropped, {reason}" for reason, count in summary["dropped"].items())
     return f"Kept: {counts}{whatever}{gone}."
+
+
+def whose(context: Context) -> str:
+    """Who gave the answers that are counted, and whether they look like the model's own."""
+    found = context.summaries["compose"]["answers"]
+    recorded, own = found["recorded"], found["own"]
+    told = f"Of the answers that are counted, {recorded} come from the files and {own} are the model's own."
+    warning = foreign_answers(context.summaries["compose"])
+    return f"{told} Warning: {warning}." if warning else told
+
+
+def left_out(context: Context) -> str:
+    """The rows that were too long; nothing where none was."""
+    summary = context.summaries["compose"]
+    if not summary["too_long"]:
+        return ""
+    counts = ", ".join(f"{count} {label}" for label, count in summary["too_long"].items())
+    named, total = summary["too_long_rows"], sum(summary["too_long"].values()) - summary["too_long"].get("pairs", 0)
+    more = f" and {total - len(named)} more" if total > len(named) else ""
+    return f"Left out, since longer than batches.max_length or the model's window: {counts} ({', '.join(named)}{more})."
+
+
+def unguarded(context: Context) -> str:
+    """A warning where nothing harmless is learned; nothing where something is."""
+    trained = [one["train"]["labels"] for stage, one in context.settings.items() if stage.startswith("train/")]
+    learned = frozenset(trained[0]) if trained else None
+    warning = nothing_harmless(context.summaries["compose"]["labels"], learned)
+    return f"Warning: {warning}." if warning else ""
 
 
 def batches(context: Context) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from moe_safety.batches.warnings import nothing_harmless
 from moe_safety.config import Config
 from moe_safety.identify.selection import Selection
 from moe_safety.models.layout import MoELayout
@@ -41,6 +42,8 @@ def print_start(config: Config, batches: pa.Table, selection: Selection | None, 
         size = {layer.index: layer.parameters_per_expert for layer in layout.layers}
         trainable = sum(size[layer] for layer, _ in union)
     print(f"  trainable parameters: {trainable:,} of {total:,} ({trainable / total:.2%})")
+    if warning := nothing_harmless(labels, frozenset(config.train.labels)):
+        print(f"  warning: {warning}")
 
 
 def print_end(summary: dict[str, Any], skipped: bool) -> None:
