@@ -148,6 +148,8 @@ def test_every_prompt_reaches_every_stage_whole(tmp_path):
     # What the model thought before its own answers is seen, and not counted.
     own = [row for row in run.read_table("responses/responses.parquet").to_pylist() if not row["recorded"]]
     assert own
+    summary = run.read_json("manifests/compose.json")["summary"]["answers"]
+    assert summary["own"] > 0
     batches = {row["prompt_id"]: row for row in run.read_table("batches.parquet").to_pylist()}
     for row in own:
         if row["prompt_id"] in batches:
@@ -173,4 +175,5 @@ def test_every_prompt_reaches_every_stage_whole(tmp_path):
         whole = expected.before if row["answer"] else expected.prompt
         assert row["tokens"] == whole(row["prompt_id"])
     assert {row["kind"] for row in examined} == {ANSWERS, LOSSES, ROUTING}
-    assert "the model's own" in run.read_bytes("report.html").decode()
+    told = f"{summary['recorded']} come from the files and {summary['own']} are the model&#39;s own"
+    assert told in run.read_bytes("report.html").decode()
