@@ -35,7 +35,7 @@ def ray_here():
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory):
+def made_once(tmp_path_factory):
     """Makes a folder that the suite needs once: the worker that asks first fills it, the others wait for that."""
     base = tmp_path_factory.getbasetemp()
     root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
@@ -54,7 +54,7 @@ def once(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def composed(once):
+def composed(made_once):
     """A run directory of the demo up to `compose`, for tests to copy."""
     from moe_safety.pipeline import run_one
 
@@ -62,7 +62,7 @@ def composed(once):
         for stage in ("prepare", "respond", "compose"):
             run_one(stage, demo(folder))
 
-    return once("composed", fill)
+    return made_once("composed", fill)
 
 
 @pytest.fixture

@@ -7,10 +7,15 @@ REPLICAS = {f"{stage}.replicas": 1 for stage in ("respond", "capture", "gradient
 
 
 def demo(folder, *flags):
-    """Sixty requests of each kind, in that folder."""
+    """Sixty requests of each kind, in that folder, and five whole batches of them."""
     return load_config("configs/demo.yaml", [*demo_flags(folder), *flags])
 
 
 def demo_flags(folder):
     """What `--set` takes for that."""
-    return [f"run_dir={folder}", "data.max_samples=60", *(f"{key}={count}" for key, count in REPLICAS.items())]
+    return [
+        f"run_dir={folder}",
+        "data.max_samples=60",
+        "batches.partial=drop",
+        *(f"{key}={count}" for key, count in REPLICAS.items()),
+    ]

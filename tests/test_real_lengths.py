@@ -66,8 +66,9 @@ class Expected:
         return self.tokenizer(self.text(prompt_id), add_special_tokens=False).input_ids
 
     def before(self, prompt_id):
-        """The prompt and what the template writes before an answer."""
-        return self.prompt(prompt_id) + self.tokenizer(self.chat.frame.prefix, add_special_tokens=False).input_ids
+        """The prompt and what the template writes before an answer, as it stands before one."""
+        whole = self.text(prompt_id) + self.chat.frame.prefix + "x"
+        return self.tokenizer(whole, add_special_tokens=False).input_ids[:-1]
 
     def span(self, text):
         tokens = self.tokenizer(text, add_special_tokens=False).input_ids
@@ -147,6 +148,8 @@ def test_every_prompt_reaches_every_stage_whole(tmp_path):
     # What the model thought before its own answers is seen, and not counted.
     own = [row for row in run.read_table("responses/responses.parquet").to_pylist() if not row["recorded"]]
     assert own
+    summary = run.read_json("manifests/compose.json")["summary"]["answers"]
+    assert summary["own"] > 0
     batches = {row["prompt_id"]: row for row in run.read_table("batches.parquet").to_pylist()}
     for row in own:
         if row["prompt_id"] in batches:
@@ -169,7 +172,8 @@ def test_every_prompt_reaches_every_stage_whole(tmp_path):
     examined = planned("eval.base")
     assert {row["prompt_id"] for row in examined if row["kind"] == ANSWERS} == held_out
     for row in examined:
-        whole = expected.prompt if row["kind"] == ANSWERS else expected.before
+        whole = expected.before if row["answer"] else expected.prompt
         assert row["tokens"] == whole(row["prompt_id"])
     assert {row["kind"] for row in examined} == {ANSWERS, LOSSES, ROUTING}
-    assert "the model's own" in run.read_bytes("report.html").decode()
+    told = f"{summary['recorded']} come from the files and {summary['own']} are the model&#39;s own"
+    assert told in run.read_bytes("report.html").decode()

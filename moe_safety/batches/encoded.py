@@ -60,7 +60,9 @@ class Encoder:
     def _said(self, row: Row, name: str) -> tuple[list[int], list[int]]:
         text, said = row.get(name), row.get(f"{name}_said")
         if said:
-            prefix, tokens = said["prefix"], said["tokens"]
+            # What the model thought belongs to what it said; what it shall say stands behind an empty thought.
+            empty = self.chat.prefix if self.chat.frame.mark else []
+            prefix, tokens = said["prefix"] if name == "answer" else empty, said["tokens"]
         elif text:
             prefix, tokens = self.chat.answer(text)
         else:

@@ -88,8 +88,8 @@ def _evaluate_all(
 
     def body(subject: Subject) -> Outcome:
         # Whoever comes first takes along all that wait. What was read of the base's routing is needed every time.
-        together = dict.fromkeys([base, subject, *waiting])
-        session.examine(list(together))
+        together = {one.name: one for one in (base, subject, *waiting)}
+        session.examine(list(together.values()))
         waiting.clear()
         return _results_of(session, subject, base)
 

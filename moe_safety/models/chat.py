@@ -57,17 +57,19 @@ class Chat:
 
     def answer(self, text: str) -> tuple[list[int], list[int]]:
         """The tokens that stand before an answer, and those of its text, without the end of the turn."""
-        whole = self._after_prompt(self.frame.prefix + text)
-        shared = 0
-        # A space before an answer may belong to the answer's first token.
-        while shared < min(len(self.prefix), len(whole)) and whole[shared] == self.prefix[shared]:
-            shared += 1
-        return whole[:shared], whole[shared:]
+        whole, prefix, before = self._after_prompt(self.frame.prefix + text), self.frame.prefix, 0
+        for place in range(1, len(whole) + 1):
+            words = self._words(whole[:place])
+            if len(words) > len(prefix):
+                # A space before an answer may belong to the answer's first token.
+                break
+            before = place if prefix.startswith(words) else before
+        return whole[:before], whole[before:]
 
     @cached_property
     def prefix(self) -> list[int]:
         """The tokens that stand between the prompt and an answer that was not thought about."""
-        return self._after_prompt(self.frame.prefix)
+        return self.answer(_ANSWER)[0]
 
     @cached_property
     def closes(self) -> list[int]:

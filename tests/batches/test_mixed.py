@@ -70,7 +70,7 @@ def test_batches_are_what_the_contract_says(goals, batch_size, ratio, group, cat
     whole = [batch for batch in composed.batches if len(batch) == batch_size + benign]
     assert len(composed.batches) - len(whole) == composed.partial
     if partial == "keep":
-        assert len(unsafe) >= goals if ratio <= 0.5 else unsafe
+        assert len(unsafe) == goals if config.unsafe_per_batch >= config.safe_per_batch else unsafe
         assert composed.leftover["pairs"] == 0
     else:
         assert composed.partial == 0

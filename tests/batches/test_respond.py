@@ -75,12 +75,13 @@ def test_a_second_run_does_nothing_and_lost_answers_are_given_again(answered):
 def test_compose_takes_what_was_kept(answered, capsys):
     config, _ = answered
     summary = compose(config)["summary"]
-    assert (summary["batches"], summary["rows"], summary["leftover"]["pairs"]) == (3, 72, 4)
+    assert (summary["batches"], summary["rows"], summary["leftover"]["pairs"]) == (4, 88, 0)
+    assert summary["partial"] == 1
     rows = RunDir(config.run_dir).read_table("batches.parquet").to_pylist()
     assert [row["label"] for row in rows[:24]] == ["safe"] * 8 + ["unsafe"] * 8 + ["benign"] * 4 + ["control"] * 4
     assert {row["target"] for row in rows if row["label"] in ("safe", "unsafe")} == {REFUSAL}
     assert all(row["target"].startswith("sure") for row in rows if row["label"] in ("benign", "control"))
-    assert "answers from respond" in capsys.readouterr().out
+    assert "answers from respond: 44 recorded in files, 44 the model's own" in capsys.readouterr().out
 
 
 def test_answers_to_other_prompts_are_not_composed(answered, tmp_path):
@@ -111,7 +112,7 @@ def test_answers_are_not_composed_as_if_they_were_given_in_another_way(answered,
         with pytest.raises(InputError, match=told):
             compose(changed, force=force)
     fewer = load_config("configs/demo.yaml", [*flags, "batches.benign_per_batch=0"])
-    assert compose(fewer, force=True)["summary"]["rows"] == 3 * 20, "more was answered than is asked for"
+    assert compose(fewer, force=True)["summary"]["rows"] == 3 * 20 + 12, "more was answered than is asked for"
 
 
 def test_where_nobody_refused_compose_says_so(answered, tmp_path):

@@ -135,7 +135,7 @@ def test_only_pairs_that_hold_stay_and_each_drop_has_its_reason():
     ],
 )
 def test_a_filter_that_leaves_nothing_is_told_with_its_counts(rows, label, why):
-    responses = judge_answers(table(*rows), {}, ByWord(), filtering=True)
+    responses = judge_answers(table(*rows).to_pylist(), {}, ByWord(), filtering=True)
     assert not any(row["kept"] for row in responses.to_pylist() if row["label"] == label)
     assert why_nothing_is_left(responses, label) == why
 

@@ -90,6 +90,8 @@ class Case:
     replay: bool = False
     fused: bool = False
     """As on a GPU, in compiled code."""
+    labels: tuple[str, ...] | None = None
+    """The kinds of row that are learned; all of them unless given."""
     micro: int | None = None
     dtype: torch.dtype = torch.float32
     stop_after: int | None = None
@@ -149,6 +151,7 @@ def _phase(case, model, layout, selective, masks, stack):
         masks=masks,
         masking=case.masking,
         replay=case.replay,
+        labels=case.labels,
         micro_batch_tokens=case.micro,
     )
 

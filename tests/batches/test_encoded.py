@@ -1,0 +1,100 @@
+import pyarrow as pa
+import pytest
+
+from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
+from moe_safety.batches.files import BATCHES, check_encoding, encoding_of, prompts_digest, write_batches
+from moe_safety.batches.mixed import BATCHES_SCHEMA
+from moe_safety.config import ModelConfig
+from moe_safety.errors import InputError
+from moe_safety.models.chat import Chat
+from moe_safety.models.encode import Limits
+from moe_safety.models.load import load_chat
+from moe_safety.rundir import RunDir
+from tests.templates import PLAIN, THINKS, template_tokenizer
+
+MESSAGES = [{"role": "user", "content": "tell me"}]
+
+
+@pytest.fixture(scope="module")
+def chat():
+    return Chat(template_tokenizer(THINKS, ["sure", "so", "no"]))
+
+
+def test_texts_of_files_stand_behind_the_template_s_prefix(chat):
+    row = Encoder(chat, 500, 128)({"messages": MESSAGES, "answer": "sure so", "target": "no"})
+    words = chat.tokenizer.decode
+    assert words(row["answer_prefix"]) == words(row["target_prefix"]) == "<think>\n\n</think>\n\n"
+    assert words(row["answer_tokens"]) == "sure so<|im_end|>"
+    assert words(row["target_tokens"]) == "no<|im_end|>"
+
+
+def test_what_the_model_said_is_taken_as_it_said_it(chat):
+    """Its thinking is seen before its answer; a target that it said stands behind an empty thought."""
+    said = {"prefix": chat.tokenizer("<think>\nso\n</think>\n\n").input_ids, "tokens": [7, 8, 9]}
+    row = {"messages": MESSAGES, "answer": "x", "answer_said": said, "answer_ended": False}
+    row |= {"target": "x", "target_said": said, "target_ended": True}
+    encoded = Encoder(chat, 500, 128)(row)
+    assert (encoded["answer_prefix"], encoded["answer_tokens"]) == (said["prefix"], [7, 8, 9])
+    assert (encoded["target_prefix"], encoded["target_tokens"]) == (chat.prefix, [7, 8, 9, chat.end])
+
+
+def test_an_answer_counts_by_its_first_tokens_and_a_row_fits_as_a_whole(chat):
+    encoder = Encoder(chat, 40, 3)
+    row = encoder({"messages": MESSAGES, "answer": "sure " * 30, "target": "no"})
+    assert len(row["answer_tokens"]) == 3, "it did not end there"
+    assert row["target_tokens"][-1] == chat.end
+    whole = len(row["prompt_tokens"]) + len(row["answer_prefix"]) + 3
+    assert Encoder(chat, whole, 3).fits(row)
+    assert not Encoder(chat, whole - 1, 3).fits(row)
+    assert encoder({"messages": MESSAGES, "answer": None, "target": None})["answer_tokens"] == []
+
+
+def test_a_prompt_leaves_room_for_what_may_be_said(chat):
+    said = Limits(answer=20, thinking=50)
+    assert prompt_room(chat, 100, None, said) == 100
+    assert prompt_room(chat, 100, 120, said) == 50
+    assert prompt_room(Chat(template_tokenizer(PLAIN)), 100, 110, said) == 90
+
+
+def test_tokens_of_another_tokenizer_or_template_are_refused(tmp_path):
+    run, model = RunDir(str(tmp_path)), ModelConfig(name="demo")
+    own = load_chat(model)
+    table = pa.Table.from_pylist([], schema=BATCHES_SCHEMA)
+    write_batches(run, table, Encoder(own, 256, 128))
+    check_encoding(run, model)
+    with run.open_parquet(BATCHES) as batches:
+        assert own.tokenizer.decode(encoding_of(batches)["refusal"]).startswith("i am sorry")
+    others = [
+        Chat(own.tokenizer, {"enable_thinking": False}),
+        Chat(template_tokenizer(own.tokenizer.chat_template)),
+    ]
+    for other in others:
+        assert tokenizer_digest(other) != tokenizer_digest(own)
+        write_batches(run, table, Encoder(other, 256, 128))
+        with pytest.raises(
+            InputError, match=r"another tokenizer or chat template than that of demo; run `compose` again"
+        ):
+            check_encoding(run, model)
+
+
+def test_what_a_model_sees_decides_whether_counts_still_belong_to_it(tmp_path):
+    def digest(*rows):
+        run = RunDir(str(tmp_path))
+        whole = [
+            dict.fromkeys(BATCHES_SCHEMA.names)
+            | {"prompt_id": name, "prompt_tokens": prompt, "answer_prefix": [], **rest}
+            for name, prompt, rest in rows
+        ]
+        run.write_table(BATCHES, pa.Table.from_pylist(whole, schema=BATCHES_SCHEMA))
+        return prompts_digest(run)
+
+    one, other = ("a", [1, 2], {"answer_tokens": [3]}), ("b", [4], {"answer_tokens": []})
+    whole = digest(one, other)
+    assert digest(other, one) == digest(one, other, one) == whole, "neither order nor repetition matters"
+    assert digest((*one[:2], {"answer_tokens": [3], "batch_idx": 7, "target_tokens": [9]}), other) == whole
+    changed = [
+        ("a", [1], {"answer_tokens": [2, 3]}),
+        ("a", [1, 2], {"answer_tokens": [5]}),
+        ("a", [1, 2], {"answer_tokens": [], "answer_prefix": [3]}),
+    ]
+    assert len({digest(row, other) for row in changed} | {whole}) == 4
