@@ -32,10 +32,10 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
     run, arms = RunDir(config.run_dir), arms_of(config)
     if not config.compare.arms:
         raise InputError("names no arm, so there is nothing to compare", key="compare.arms")
-    _check_steering(config, run, arms)
+    _check_steering(config, run, arms, again=force)
     for arm in {arm.selection: arm for arm in arms}.values():
         arm.select(force=force)
-    known = [arm.subject(run) for arm in arms if is_known(run, arm)]
+    known = [arm.subject(run) for arm in arms if is_known(run, arm, again=force)]
     stands = check_examinable(config, run, known, force=force) and len(known) == len(arms)
     if (force or not stands) and not config.evaluate.reattack:
         check_asked(config, run, ["unsafe"])
@@ -54,9 +54,9 @@ def comparison_of(config: Config) -> str:
     return COMPARISON if split == "test" else f"eval/{split}/{COMPARISON}"
 
 
-def _check_steering(config: Config, run: RunDir, arms: list[Arm]) -> None:
+def _check_steering(config: Config, run: RunDir, arms: list[Arm], *, again: bool) -> None:
     """Before anything is trained: not every family can be steered."""
-    if any(arm.kind == STEERING and not is_finished(run, f"evaluate/{arm.name}") for arm in arms):
+    if any(arm.kind == STEERING and not is_finished(run, f"evaluate/{arm.name}", again=again) for arm in arms):
         from moe_safety.models.choosing import rule_of
 
         rule_of(skeleton_of(config.model))

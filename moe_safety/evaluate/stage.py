@@ -111,7 +111,7 @@ def check_examinable(config: Config, run: RunDir, subjects: Sequence[Subject], *
         for stage in known:
             check_not_refused(run, stage)
     stands = len(known) == len(stages) and all(
-        is_finished(run, stage.name) and not is_changed(run, stage) for stage in known
+        is_finished(run, stage.name, again=force) and not is_changed(run, stage) for stage in known
     )
     if force or not stands:
         check_judge(config.judge)

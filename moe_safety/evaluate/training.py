@@ -52,12 +52,12 @@ def verified(run: RunDir, arm: Arm) -> dict[str, Any]:
     return run.read_json(f"train/{arm.name}/verify.json")
 
 
-def is_known(run: RunDir, arm: Arm) -> bool:
-    """Whether what is to be evaluated of it is there."""
+def is_known(run: RunDir, arm: Arm, *, again: bool = False) -> bool:
+    """Whether what is to be evaluated of it is there; work of another format is not, where it may be done `again`."""
     if not arm.trains:
         return True
     stage = f"train/{arm.name}"
-    return is_finished(run, stage) and all(map(run.exists, run.read_json(manifest_name(stage))["outputs"]))
+    return is_finished(run, stage, again=again) and all(map(run.exists, run.read_json(manifest_name(stage))["outputs"]))
 
 
 def _stands(run: RunDir, arm: Arm) -> bool:

@@ -151,10 +151,11 @@ def _left_something(run: RunDir, stage: Stage, stored: dict[str, Any]) -> bool:
     return stored["status"] == "done" or bool(stage.folder and run.files(stage.folder))
 
 
-def is_finished(run: RunDir, stage: str) -> bool:
-    """Whether its work is there; an error where it is of another format."""
+def is_finished(run: RunDir, stage: str, *, again: bool = False) -> bool:
+    """Whether its work is there; an error where it is of another format. Where it may be done `again`, such work is not
+    there."""
     stored = _stored(run, stage)
-    if stored is None or stored["status"] != "done":
+    if stored is None or stored["status"] != "done" or (again and other_format(stored)):
         return False
     check_format(stored, run.uri)
     return True

@@ -121,3 +121,16 @@ def test_the_answers_of_all_seeds_are_pooled_and_the_gate_sees_each(again):
     below = (own["value"] + max(own["value"], other["value"])) / 2 - 1e-9
     assert misses([Limit("asr", "<=", below)], [found["random"]]), "one of them is above"
     assert "random, worst of 2 seeds" in run.read_bytes("comparison.md").decode()
+
+
+def test_arms_of_another_format_are_refused_and_with_force_made_again(again):
+    run, before = RunDir(str(again)), trained(again)
+    for name in run.names("manifests", ".json"):
+        manifest = run.read_json(name)
+        if manifest["stage"].partition("/")[0] in ("train", "evaluate", "compare"):
+            run.write_json(name, {key: value for key, value in manifest.items() if key != "format"})
+    with pytest.raises(InputError, match="left format 1 where this one reads 2; run it again with --force"):
+        compare(configuration(again))
+    assert trained(again) == before
+    compare(configuration(again), force=True)
+    assert not set(trained(again).values()) & set(before.values())
