@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.batches import compose
 from moe_safety.batches.files import prompts_digest
 from moe_safety.batches.mixed import BATCHES_SCHEMA
 from moe_safety.config import Config
@@ -100,7 +99,6 @@ class Invented:
                 run.write_table(name, self.routing([self.prompts[row] for row in rows]))
             return Outcome(tuple(names), {"files": names, "layout": self.layout.fingerprint()})
 
-        run_stage(run, Stage("compose", compose.settings_of(config)), {}, lambda: Outcome((), {}), force=True)
         stage = Stage(
             "capture",
             settings_of(config),

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from moe_safety.batches.compose import settings_of
 from moe_safety.batches.files import prompts_digest
 from moe_safety.errors import InputError
 from moe_safety.identify.risk import (
@@ -16,7 +17,7 @@ from moe_safety.identify.risk import (
 )
 from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import identify
-from moe_safety.rundir import RunDir
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 from tests.identify.synthetic import Invented, invent, make_layout, with_settings
 
 LAYOUT = make_layout((4, 6), first=1)
@@ -341,6 +342,7 @@ def test_bad_input_is_one_line(tmp_path, spoil, complaint):
 )
 def test_counts_that_were_taken_in_another_way_are_not_said_to_be_taken_in_this(made, tmp_path, section, change, told):
     config = made.write(tmp_path)
+    run_stage(RunDir(config.run_dir), Stage("compose", settings_of(config)), {}, lambda: Outcome((), {}))
     other = config.model_copy(update={section: getattr(config, section).model_copy(update=change)})
     with pytest.raises(InputError, match=told):
         identify(other)
