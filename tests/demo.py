@@ -7,7 +7,7 @@ REPLICAS = {f"{stage}.replicas": 1 for stage in ("respond", "capture", "gradient
 
 
 def demo(folder, *flags):
-    """Sixty requests of each kind, in that folder, and five whole batches of them."""
+    """Sixty requests of each kind, in that folder: five whole batches of them, and one of two pairs."""
     return load_config("configs/demo.yaml", [*demo_flags(folder), *flags])
 
 
@@ -16,6 +16,5 @@ def demo_flags(folder):
     return [
         f"run_dir={folder}",
         "data.max_samples=60",
-        "batches.partial=drop",
         *(f"{key}={count}" for key, count in REPLICAS.items()),
     ]

@@ -9,9 +9,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from moe_safety.batches import compose
 from moe_safety.batches.files import BATCHES, prompts_digest
-from moe_safety.config import Config, IdentifyConfig
+from moe_safety.config import Config, IdentifyConfig, results_only
 from moe_safety.effects import stage as effects
 from moe_safety.errors import InputError
 from moe_safety.gradients import stage as gradients
@@ -26,7 +25,7 @@ from moe_safety.rundir import RunDir, is_finished, summary_of
 from moe_safety.rundir.stage import check_settings, manifest_name
 
 _SETTINGS = {
-    "compose": compose.settings_of,
+    "compose": lambda config: {"batches": results_only(config.batches)},
     "capture": capture.settings_of,
     "gradients": gradients.settings_of,
     "effects": effects.settings_of,

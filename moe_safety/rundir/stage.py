@@ -119,9 +119,10 @@ def is_up_to_date(run: RunDir, stage: Stage) -> bool:
 
 def check_settings(run: RunDir, stage: str, settings: dict[str, Any]) -> None:
     """The error for a later stage that goes on from what `stage` left, where that was run in another way than is
-    configured now: what the later one says of itself would not be so."""
+    configured now: what the later one says of itself would not be so. Only the given settings are compared."""
     stored, given = _stored(run, stage), json.loads(json.dumps(settings))
-    if stored is not None and (change := _other_setting(stage, stored["settings"], given)):
+    then = {name: value for name, value in (stored["settings"] if stored else {}).items() if name in given}
+    if stored is not None and (change := _other_setting(stage, then, given)):
         raise InputError(f"{change}; run `{stage}` again with --force, or use another run_dir", file=run.uri)
 
 

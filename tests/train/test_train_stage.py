@@ -93,8 +93,8 @@ def test_what_trained_is_what_the_metadata_say(arm, capsys):
     assert not train(config)["skipped"]
     told = capsys.readouterr().out
     assert "SELECTIVE EXPERT training" in told
-    assert "5 batches x 24 examples" in told
-    assert "(8 safe, 8 unsafe)" in told
+    assert "6 batches x 12/24 examples" in told
+    assert "12/24 found, 24 expected (7 safe, 7 unsafe)" in told
     run, described = RunDir(config.run_dir), metadata(config, "selective-routing")
     selection, layout = read_selection(run), check_loadable(config.model)
     report = verify(
@@ -112,9 +112,9 @@ def test_what_trained_is_what_the_metadata_say(arm, capsys):
     assert described["batch_unsafe_experts_summary"] == by_batch[:3]
     assert described["identified_experts_per_round"]["1"]["experts"] == [list(pair) for pair in selection.experts]
     told = [described[key] for key in ("model_name", "batch_size", "safe_ratio", "num_batches")]
-    assert told == [config.model.name, 16, 0.5, 5]
-    assert [row["batch_idx"] for row in described["training_logs"]] != [[0], [1], [2], [3], [4]], "shuffled"
-    assert sorted(row["batch_idx"][0] for row in described["training_logs"]) == [0, 1, 2, 3, 4]
+    assert told == [config.model.name, 16, 0.5, 6]
+    assert [row["batch_idx"] for row in described["training_logs"]] != [[0], [1], [2], [3], [4], [5]], "shuffled"
+    assert sorted(row["batch_idx"][0] for row in described["training_logs"]) == [0, 1, 2, 3, 4, 5]
     assert np.load(run.path("train/selective-routing/expert_mask.npy")).sum() == len(selection.union())
 
     again = run.path("applied")
@@ -142,7 +142,7 @@ def test_bad_selections_are_told_apart(arm):
     whole = run.read_json(SELECTION)
     cases = {
         "was made for another model": {"model": "another"},
-        "has masks for 4 batches, and there are 5": {"per_batch": dict(list(whole["per_batch"].items())[:4])},
+        "has masks for 4 batches, and there are 6": {"per_batch": dict(list(whole["per_batch"].items())[:4])},
         "names L09_E00": {"per_batch": whole["per_batch"] | {"0": [[9, 0]]}},
         "was made from another batches.parquet": {"inputs": whole["inputs"] | {"batches.parquet": "0" * 64}},
         "was made with method = gradient, now routing": {"method": "gradient"},
@@ -185,7 +185,7 @@ def test_three_rounds_killed_in_the_second_end_as_if_nothing_had_been(arm, name,
     assert logs[0] == logs[1]
     phases = ["experts", "router"] if "+router" in name else ["experts"]
     assert [row[:3] for row in logs[0]] == [
-        (n, phase, step) for n in (1, 2, 3) for phase in phases for step in range(5)
+        (n, phase, step) for n in (1, 2, 3) for phase in phases for step in range(6)
     ]
 
     run, folders = RunDir(whole.run_dir), [f"train/{name}/round_{number}" for number in (1, 2, 3)]
