@@ -101,14 +101,14 @@ def test_prepare_and_compose_without_answers(config_file, capsys, tmp_path):
     assert "answers from the files alone" in printed
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert list(manifest) == ["prepare", "compose"]
-    assert manifest["compose"]["inputs"].keys() == {"prompts.parquet"}
+    assert manifest["compose"]["inputs"].keys() == {"prompts.parquet", "model"}
 
 
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
         (["batches.num_batches=99"], "batches.num_batches: 99 batches are asked for"),
-        (["batches.batch_size=64"], "batches.batch_size: 14 pairs do not fill one batch"),
+        (["batches.batch_size=64", "batches.partial=drop"], "batches.batch_size: 14 pairs do not fill one batch"),
         (["batches.safe_ratio=1.5"], "batches.safe_ratio"),
         (["batches.safe_ratio=0.9"], "leaves no unsafe row"),
         (["batches.batch_size=1"], "batches.batch_size"),
