@@ -40,7 +40,7 @@ gradients: {{replicas: 1}}
 effects: {{replicas: 1, candidates: 4, prompts: 3}}
 identify: {{top_k: 2, method: routing, threshold: -1.0, bootstrap_rounds: 20}}
 train: {{num_epochs: 1, launch: process}}
-evaluate: {{replicas: 1, max_new_tokens: 8, max_thinking_tokens: 6, routing_prompts: 4}}
+evaluate: {{replicas: 1, max_length: 410, max_new_tokens: 8, max_thinking_tokens: 6, routing_prompts: 4}}
 compare: {{arms: [base, selective-routing]}}
 """
     )
@@ -170,7 +170,17 @@ def test_every_prompt_reaches_every_stage_whole(tmp_path):
             break
     held_out = {key for key, row in expected.rows.items() if row["split"] == "test"}
     examined = planned("eval.base")
-    assert {row["prompt_id"] for row in examined if row["kind"] == ANSWERS} == held_out
+    too_long = {key for key in held_out if len(expected.prompt(key)) > config.evaluate.max_length}
+    assert 0 < len(too_long) < 6
+    assert {row["prompt_id"] for row in examined if row["kind"] == ANSWERS} == held_out - too_long
+    said = {row["prompt_id"]: row for row in run.read_table("eval/base/responses.parquet").to_pylist()}
+    assert said.keys() == held_out, "the longest attacks do not vanish"
+    for key in too_long:
+        assert (said[key]["verdict"], said[key]["answer"]) == ("unparsed", "")
+        assert "longer than evaluate.max_length" in said[key]["reason"]
+    rate = run.read_json("eval/base.json")["overall"]["asr"]
+    assert rate["n"] == sum(row["label"] == "unsafe" for row in said.values())
+    assert rate["unparsed"] >= len(too_long)
     for row in examined:
         whole = expected.before if row["answer"] else expected.prompt
         assert row["tokens"] == whole(row["prompt_id"])

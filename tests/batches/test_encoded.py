@@ -4,13 +4,14 @@ import pytest
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
 from moe_safety.batches.files import BATCHES, check_encoding, encoding_of, prompts_digest, write_batches
 from moe_safety.batches.mixed import BATCHES_SCHEMA
+from moe_safety.batches.respond import encode
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.models.chat import Chat
 from moe_safety.models.encode import Limits
 from moe_safety.models.load import load_chat
 from moe_safety.rundir import RunDir
-from tests.templates import PLAIN, THINKS, template_tokenizer
+from tests.templates import NO_SYSTEM, PLAIN, THINKS, template_tokenizer
 
 MESSAGES = [{"role": "user", "content": "tell me"}]
 
@@ -47,6 +48,17 @@ def test_an_answer_counts_by_its_first_tokens_and_a_row_fits_as_a_whole(chat):
     assert Encoder(chat, whole, 3).fits(row)
     assert not Encoder(chat, whole - 1, 3).fits(row)
     assert encoder({"messages": MESSAGES, "answer": None, "target": None})["answer_tokens"] == []
+
+
+def test_a_template_that_fails_on_a_row_names_it():
+    encoder = Encoder(Chat(template_tokenizer(NO_SYSTEM)), 100, 10)
+    alone = [{"role": "system", "content": "you are a wizard"}]
+    row = {"messages": alone, "answer": None, "target": None, "source": "runs/attacks.json:12"}
+    with pytest.raises(
+        InputError, match=r"^runs/attacks\.json, row 12: .*its chat template fails: System role"
+    ) as error:
+        encode(encoder, row)
+    assert error.value.exit_code == 2
 
 
 def test_a_prompt_leaves_room_for_what_may_be_said(chat):
