@@ -86,7 +86,7 @@ def test_what_changed_is_measured_where_the_arm_may_change(complete):
     moved = {(int(row), int(column)) for row, column in np.argwhere(np.nan_to_num(arm.change.values) > 0)}
     assert moved == set(chosen)
     assert np.isnan(arm.change.values).sum() == 64 - len(chosen)
-    assert [(curve.phase, len(curve.loss)) for curve in arm.curves] == [("experts", 5), ("router", 5)]
+    assert [(curve.phase, len(curve.loss)) for curve in arm.curves] == [("experts", 6), ("router", 6)]
 
 
 def test_another_base_model_leaves_change_unmeasured(complete, tmp_path):

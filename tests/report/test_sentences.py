@@ -97,6 +97,9 @@ def test_whose_answers_they_were_is_not_guessed(run, told):
 
 def test_batches_are_told_as_they_were_filled(run, told):
     found = run.read_json("manifests/compose.json")["summary"]
+    assert f"{found['batches']} batches, each of at most 8 safe, 8 unsafe, 4 benign, 4 control prompts." in told()
+    whole = found["batches"] * 24
+    change(run, "compose", {"rows": whole}, batches={"benign_per_batch": 4})
     assert f"{found['batches']} batches, each of 8 safe, 8 unsafe, 4 benign, 4 control prompts." in told()
     change(run, "compose", {"rows": found["rows"] - 5}, batches={"benign_per_batch": 4})
     assert f"{found['batches']} batches, each of at most 8 safe, 8 unsafe" in told()
