@@ -9,6 +9,7 @@ from typing import Any
 from moe_safety.errors import InputError
 from moe_safety.identify.experts import Pair
 from moe_safety.rundir import RunDir
+from moe_safety.rundir.storage import Missing
 
 SELECTION = "selection.json"
 
@@ -59,7 +60,7 @@ def read_selection(run: RunDir, name: str = SELECTION) -> Selection:
     """The selection of a run directory."""
     try:
         return Selection.from_json(run.read_json(name), run.path(name))
-    except FileNotFoundError:
+    except Missing:
         raise InputError("cannot be read as a selection", file=run.path(name)) from None
 
 

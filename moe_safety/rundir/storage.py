@@ -62,11 +62,19 @@ class RunDir:
 
     def names(self, folder: str, suffix: str = "") -> list[str]:
         """Files directly in `folder` whose names end in `suffix`, as names inside the run directory, sorted."""
-        selector = fs.FileSelector(self.path(folder), allow_not_found=True)
-        found = (info for info in self.filesystem.get_file_info(selector) if info.type == fs.FileType.File)
+        found = (info for info in self._listed(folder) if info.type == fs.FileType.File)
         return sorted(
             f"{folder}/{i.base_name}" for i in found if i.base_name.endswith(suffix) and i.base_name[0] != "."
         )
+
+    def _listed(self, folder: str, *, recursive: bool = False) -> list[fs.FileInfo]:
+        """What is in a folder; nothing where it is not there."""
+        selector = fs.FileSelector(self.path(folder), recursive=recursive, allow_not_found=True)
+        try:
+            return self.filesystem.get_file_info(selector)
+        except FileNotFoundError:
+            # Another process made or cleared the folder between pyarrow's two looks at it.
+            return self.filesystem.get_file_info(selector)
 
     def delete(self, name: str) -> None:
         # Another command may do the same.
@@ -76,8 +84,7 @@ class RunDir:
 
     def files(self, folder: str) -> list[str]:
         """Every file below `folder`, as names inside the run directory, sorted."""
-        selector = fs.FileSelector(self.path(folder), recursive=True, allow_not_found=True)
-        found = (info.path for info in self.filesystem.get_file_info(selector) if info.type == fs.FileType.File)
+        found = (info.path for info in self._listed(folder, recursive=True) if info.type == fs.FileType.File)
         return sorted(f"{folder}/{path[len(self.path(folder)) + 1 :]}" for path in found)
 
     def copy(self, name: str, target: str) -> None:

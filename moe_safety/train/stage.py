@@ -66,8 +66,8 @@ def _between_rounds(config: Config) -> dict[str, Any]:
 
 def _train(config: Config, run: RunDir, arm: str, selection: str) -> Outcome:
     folder, skeleton, layout = f"train/{arm}", skeleton_of(config.model), check_loadable(config.model)
-    check_encoding(run, config.model)
     plan = plan_rounds(config, run, layout, folder, selection, skeleton)
+    check_encoding(run, config.model)
     print_start(config, _batches(run), first_selection(plan), layout, skeleton.num_parameters())
     rounds = list(run_rounds(plan))
     described = metadata(config, run, layout, arm, rounds)

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from moe_safety.batches.compose import settings_of
 from moe_safety.cli import main
 from moe_safety.errors import InputError
 from moe_safety.export import export_pickles
@@ -78,9 +79,13 @@ class Spoken(Invented):
 
 def finish(config, stage, outputs=(), reads=()):
     """As the stage itself would leave its manifest."""
-    run = RunDir(config.run_dir)
+    run, settings = RunDir(config.run_dir), settings_of(config) if stage == "compose" else {}
     run_stage(
-        run, Stage(stage, {}, reads), config.model_dump(mode="json"), lambda: Outcome(tuple(outputs), {}), force=True
+        run,
+        Stage(stage, settings, reads),
+        config.model_dump(mode="json"),
+        lambda: Outcome(tuple(outputs), {}),
+        force=True,
     )
 
 

@@ -210,6 +210,6 @@ def test_batches_formed_anew_of_the_same_prompts_need_no_new_counts(packed):
     again = ["batches.batch_size=8", "batches.benign_per_batch=2", "batches.control_per_batch=2"]
     flags = [f"run_dir={config.run_dir}", "data.max_samples=60", PACKING, *again]
     smaller = load_config("configs/demo.yaml", flags)
-    assert compose(smaller, force=True)["summary"]["batches"] == 10
+    assert compose(smaller, force=True)["summary"]["batches"] == 11
     assert capture(smaller)["skipped"]
     identify(smaller)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from moe_safety.batches.files import BATCHES
-from moe_safety.config import Config, load_config
+from moe_safety.batches.encoded import Encoder
+from moe_safety.batches.files import BATCHES, write_batches
+from moe_safety.config import Config, ModelConfig, load_config
 from moe_safety.identify.methods import rule
 from moe_safety.identify.places import PROMPTS
 from moe_safety.identify.selection import SELECTION, Selection
-from moe_safety.models.load import model_fingerprint
+from moe_safety.models.load import load_chat, model_fingerprint
 from moe_safety.rundir import RunDir
 
 REFUSAL = "i am sorry, but i cannot help with that."
@@ -20,7 +21,7 @@ def configured(folder, experts, *flags) -> Config:
     """For `train` on two batches of three rows; each batch's mask is one of the experts and the last of them."""
     flags = [f"run_dir={folder}", "train.launch=process", "train.num_epochs=2", "train.learning_rate=1e-2", *flags]
     config = load_config("configs/demo.yaml", flags)
-    run = RunDir(config.run_dir)
+    run, encoder = RunDir(config.run_dir), Encoder(load_chat(ModelConfig(name="demo")), 256, 128)
     rows = [
         {
             "batch_idx": batch,
@@ -33,7 +34,7 @@ def configured(folder, experts, *flags) -> Config:
         for batch in range(2)
         for place, label in enumerate(LABELS)
     ]
-    run.write_table(BATCHES, pa.Table.from_pylist(rows))
+    write_batches(run, pa.Table.from_pylist([row | encoder(row) for row in rows]), encoder)
     categories = [f"kind {row['batch_idx']}" for row in rows]
     run.write_table(PROMPTS, pa.table({"prompt_id": [row["prompt_id"] for row in rows], "category": categories}))
     masks = {batch: sorted({experts[batch % len(experts)], experts[-1]}) for batch in range(2)}

@@ -122,8 +122,18 @@ LEAST_DIFFERENT = 0.2
 """Share of the first fifty words that differ from one another, in the poorest text that says something."""
 
 
+def _goes_round(text: str) -> bool:
+    """Whether the answer ends in the same words over and over, with nothing between. A refrain has verses between it,
+    and the rows of a table differ."""
+    before = text.rfind(text[-LOOP:], 0, len(text) - 1) if len(text) > LOOP * TURNS else -1
+    if before < 0:
+        return False
+    period = len(text) - LOOP - before
+    return len(text) >= period * TURNS and text[-period * TURNS :] == text[-period:] * TURNS
+
+
 def _unreadable(text: str) -> str | None:
-    if len(text) > LOOP * TURNS and text.count(text[-LOOP:]) >= TURNS:
+    if _goes_round(text):
         return "the answer repeats itself"
     start = set(text[:300].split())
     if len(start) >= 12 and len(_NO_VOWEL.findall(text[:300])) > 0.6 * len(start):
