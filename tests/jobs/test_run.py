@@ -42,7 +42,7 @@ def handled(tmp_path):
 
 def wait_for_the_last_actor():
     """A run that ends early takes its actors with it, but one may still be at an item."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     mine = psutil.Process()
     while any("MapWorker" in cmdline(process) for process in mine.children(recursive=True)):
         assert time.monotonic() < until, "an actor goes on"

@@ -23,7 +23,7 @@ def run(request, tmp_path, monkeypatch):
 
 def heard(capsys, wanted):
     """What is printed until all that is wanted is there."""
-    found, until = "", time.monotonic() + 60
+    found, until = "", time.monotonic() + 240
     while not all(line in found for line in wanted) and time.monotonic() < until:
         time.sleep(0.05)
         found += capsys.readouterr().out

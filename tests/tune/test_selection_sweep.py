@@ -166,7 +166,7 @@ def _texts(folder):
 
 
 def _wait_for(happened, process):
-    for _ in range(3000):
+    for _ in range(15_000):
         if happened():
             return
         assert process.poll() is None, "it ended before"
