@@ -84,7 +84,7 @@ def end_session(leader):
 
 
 def wait_until(ready, log):
-    for _ in range(30):
+    for _ in range(120):
         if ready():
             return
         time.sleep(2)
