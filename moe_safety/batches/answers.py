@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from moe_safety.batches.encoded import TOKENS
+from moe_safety.config import EvaluateConfig, RespondConfig
+from moe_safety.models.encode import Limits
 
 if TYPE_CHECKING:
     from moe_safety.models.generate import Answer, Generator
@@ -26,6 +28,11 @@ ANSWERS = [
 of both."""
 
 PROMPTS_PER_ITEM = 64
+
+
+def limits_of(settings: RespondConfig | EvaluateConfig) -> Limits:
+    """How much a model may say."""
+    return Limits(settings.max_new_tokens, settings.max_thinking_tokens)
 
 
 def answers_table(generator: Generator, prompt_ids: Sequence[str], answers: Sequence[Answer]) -> pa.Table:

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from moe_safety.batches.encoded import Encoder
 from moe_safety.batches.files import BATCHES, RESPONSES, write_batches
 from moe_safety.batches.mixed import Composed, Pair, Row, fill, helpful, make_pairs
-from moe_safety.batches.respond import encode
 from moe_safety.batches.respond import settings_of as answering
 from moe_safety.batches.verdicts import why_nothing_is_left
 from moe_safety.batches.warnings import foreign_answers, nothing_harmless
@@ -64,7 +63,7 @@ def _compose(config: Config, run: RunDir) -> Outcome:
     encoder = _encoder(config)
     encoded = Fitting(encoder)
     pairs = encoded.pairs(make_pairs(rows, config.seed))
-    harmless = {label: encoded.rows(helpful(rows, label)) for label in _on_top(config)}
+    harmless = {label: encoded.rows(helpful(rows, label)) for label in config.batches.harmless}
     composed = fill(pairs, harmless.get("benign", []), harmless.get("control", []), config.batches)
     write_batches(run, composed.table(), encoder)
     summary = {
@@ -86,12 +85,6 @@ def _encoder(config: Config) -> Encoder:
     settings, window = config.batches, window_of(config.model)
     longest = settings.max_length if window is None else min(settings.max_length, window)
     return Encoder(load_chat(config.model), longest, settings.max_answer)
-
-
-def _on_top(config: Config) -> list[str]:
-    """The kinds of harmless rows that batches hold."""
-    counts = {"benign": config.batches.benign_per_batch, "control": config.batches.control_per_batch}
-    return [label for label, count in counts.items() if count]
 
 
 class Fitting:
@@ -118,7 +111,7 @@ class Fitting:
     def _row(self, row: Row) -> Row | None:
         # A plain form may stand in several pairs.
         if row["prompt_id"] not in self._known:
-            whole = {**row, **encode(self.encoder, dict(row))}
+            whole = {**row, **self.encoder(row)}
             fits = self.encoder.fits(whole)
             self._known[row["prompt_id"]] = whole if fits else None
             if not fits:
@@ -150,9 +143,8 @@ def _check_something_left(config: Config, run: RunDir, rows: list[Row]) -> None:
     here = prompts.filter(pc.equal(prompts["split"], "train"))["prompt_id"]
     responses = run.read_table(RESPONSES)
     responses = responses.filter(pc.is_in(responses["prompt_id"], here))
-    wanted = {"unsafe": 1, "benign": config.batches.benign_per_batch, "control": config.batches.control_per_batch}
     left = {row["label"] for row in rows}
-    for label in (label for label, count in wanted.items() if count and label not in left):
+    for label in (label for label in ("unsafe", *config.batches.harmless) if label not in left):
         if reason := why_nothing_is_left(responses, label):
             raise InputError(reason, file=run.path(RESPONSES))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from moe_safety.errors import InputError
 from moe_safety.models.chat import Chat
 from moe_safety.models.encode import Limits, answer_span
 
@@ -41,8 +42,13 @@ class Encoder:
 
     def __call__(self, row: Row) -> dict[str, list[int]]:
         """The row has `messages`, and what is known of `answer` and `target`: their text, whether they ended
-        (`answer_ended`), and their tokens where the model itself said them (`answer_said`)."""
-        found = {"prompt_tokens": self.chat.prompt(row["messages"])}
+        (`answer_ended`), and their tokens where the model itself said them (`answer_said`). A template that fails on it
+        says on which, by its `source`."""
+        try:
+            found = {"prompt_tokens": self.chat.prompt(row["messages"])}
+        except InputError as error:
+            file, _, number = (row.get("source") or "").rpartition(":")
+            raise InputError(str(error), file=file or None, row=int(number) if number.isdigit() else None) from None
         for name in ("answer", "target"):
             prefix, tokens = self._said(row, name)
             found |= {f"{name}_prefix": prefix, f"{name}_tokens": tokens}
@@ -80,7 +86,11 @@ def prompt_room(chat: Chat, max_length: int, window: int | None, said: Limits) -
     """The longest prompt that leaves a model room for all that it may say."""
     if window is None:
         return max_length
-    return min(max_length, window - said.answer - (said.thinking if chat.frame.mark else 0))
+    room = window - said.answer - (said.thinking if chat.frame.mark else 0)
+    if room < 1:
+        told = "max_new_tokens and max_thinking_tokens leave no room for a prompt"
+        raise InputError(f"{told} in its window of {window} tokens", file=chat.tokenizer.name_or_path)
+    return min(max_length, room)
 
 
 def tokenizer_digest(chat: Chat) -> str:

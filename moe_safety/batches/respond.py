@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moe_safety.batches.answers import limits_of
 from moe_safety.batches.encoded import Encoder, prompt_room
 from moe_safety.batches.files import RESPONSES
-from moe_safety.batches.responding import Responder, limits_of, write_plan
+from moe_safety.batches.responding import Responder, write_plan
 from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.batches.warnings import foreign_answers
 from moe_safety.config import Config, results_only
-from moe_safety.errors import InputError
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.judges import check_judge, judge_inputs, make_judge
 from moe_safety.models.load import check_loadable, load_chat, model_fingerprint, window_of
@@ -52,18 +52,12 @@ def settings_of(config: Config) -> dict[str, Any]:
     """What decides answers and verdicts, beside the prompts and the models."""
     return {
         "seed": config.seed,
-        "labels": _labels(config),
+        "labels": ["safe", "unsafe", *config.batches.harmless],
         "model": config.model.identity,
         "max_answer": config.batches.max_answer,
         "respond": results_only(config.respond),
         "judge": results_only(config.judge),
     }
-
-
-def _labels(config: Config) -> list[str]:
-    """The kinds of prompt that batches will hold."""
-    counts = {"benign": config.batches.benign_per_batch, "control": config.batches.control_per_batch}
-    return ["safe", "unsafe", *(label for label, count in counts.items() if count)]
 
 
 def _respond(config: Config, run: RunDir, labels: list[str], fingerprint: str) -> Outcome:
@@ -117,22 +111,13 @@ def _answer(
 def _asked(prompts: list[dict[str, Any]], encoder: Encoder) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The prompts to answer, and the attacks whose recorded answers are weighed, drawn by their ids; of either those
     that fit."""
-    encoded = [row | encode(encoder, row) for row in prompts if row["answer"] is None]
+    encoded = [row | encoder(row) for row in prompts if row["answer"] is None]
     recorded = [row for row in prompts if row["answer"] and row["label"] == "unsafe"]
     drawn = sorted(recorded, key=lambda row: row["prompt_id"])[:_WEIGHED]
-    weighed = [row | encode(encoder, row) for row in drawn]
+    weighed = [row | encoder(row) for row in drawn]
     return [row for row in encoded if len(row["prompt_tokens"]) <= encoder.max_length], [
         row for row in weighed if encoder.fits(row)
     ]
-
-
-def encode(encoder: Encoder, row: dict[str, Any]) -> dict[str, list[int]]:
-    """The row's tokens; a template that fails on it says on which."""
-    try:
-        return encoder(row)
-    except InputError as error:
-        source, _, number = (row.get("source") or "").rpartition(":")
-        raise InputError(str(error), file=source or None, row=int(number) if number.isdigit() else None) from None
 
 
 def _median(rows: list[dict[str, Any]], name: str) -> float | None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.batches.answers import ANSWERS, answers_table, pack_prompts, prompt_seed
+from moe_safety.batches.answers import ANSWERS, answers_table, limits_of, pack_prompts, prompt_seed
 from moe_safety.batches.encoded import TOKENS, Encoder
-from moe_safety.config import EvaluateConfig, ModelConfig, RespondConfig
+from moe_safety.config import ModelConfig, RespondConfig
 from moe_safety.jobs import Plan
-from moe_safety.models.encode import Limits, answer_span
+from moe_safety.models.encode import answer_span
 
 ANSWER, RECORDED = "answer", "recorded"
 """The kinds of item: prompts to answer, and attacks whose recorded answers are weighed beside the model's own."""
@@ -66,11 +66,6 @@ def write_plan(
             for group in pack_prompts(sizes, settings.max_tokens_per_forward)
         ]
     plan.write(items, PLAN_SCHEMA, identity)
-
-
-def limits_of(settings: RespondConfig | EvaluateConfig) -> Limits:
-    """How much a model may say."""
-    return Limits(settings.max_new_tokens, settings.max_thinking_tokens)
 
 
 @dataclass

@@ -39,6 +39,12 @@ class BatchesConfig(Section):
     def unsafe_per_batch(self) -> int:
         return self.batch_size - self.safe_per_batch
 
+    @property
+    def harmless(self) -> list[str]:
+        """The kinds of harmless rows that a batch has on top."""
+        counts = {"benign": self.benign_per_batch, "control": self.control_per_batch}
+        return [label for label, count in counts.items() if count]
+
     @model_validator(mode="after")
     def _some_unsafe(self) -> BatchesConfig:
         if self.unsafe_per_batch == 0:

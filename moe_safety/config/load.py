@@ -78,12 +78,6 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads `5e-5` as text; here it is the number its writer meant. `2024-01-31` is text. A key given twice is
     an error."""
 
-    # No setting is a date.
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def get_single_node(self) -> yaml.Node | None:
         # Checked before anything is constructed: merging with `<<` writes aliases out already.
         node = super().get_single_node()
@@ -121,6 +115,11 @@ def _check_aliases(node: yaml.Node, sizes: dict[int, int | None]) -> int:
     return size
 
 
+# No setting is a date.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),

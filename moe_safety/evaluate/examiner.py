@@ -11,8 +11,7 @@ import pyarrow as pa
 import torch
 from transformers import PreTrainedModel
 
-from moe_safety.batches.answers import answers_table
-from moe_safety.batches.responding import limits_of
+from moe_safety.batches.answers import answers_table, limits_of
 from moe_safety.config import EvaluateConfig
 from moe_safety.evaluate.plan import ANSWERS, LOSSES, ROUTING, TASKS
 from moe_safety.evaluate.shift import read_routing

@@ -10,10 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from moe_safety.batches.answers import limits_of
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
 from moe_safety.batches.files import BATCHES
-from moe_safety.batches.respond import encode
-from moe_safety.batches.responding import limits_of
 from moe_safety.config import Config, results_only
 from moe_safety.evaluate.harness import check_harness
 from moe_safety.evaluate.plan import ANSWERS, items_of, write_exam
@@ -178,7 +177,7 @@ class Session:
         room = prompt_room(chat, settings.max_length, window, limits_of(settings))
         rows = []
         for row in self.exam.to_pylist():
-            encoded = encode(encoder, row | {"target": row["reference"]})
+            encoded = encoder(row | {"target": row["reference"]})
             fits = {"fits": encoder.fits(encoded), "prompt_fits": len(encoded["prompt_tokens"]) <= room}
             rows.append(row | encoded | fits)
         self._exams[digest] = rows

@@ -131,30 +131,34 @@ class _Thinking(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         said = input_ids.shape[1] - self.start
         closing = self.closing[said - self.limits.thinking :] if said >= self.limits.thinking else []
-        for row in range(len(scores)):
-            if closing and self.answer_from[row] is None and self._thinks(input_ids[row], said):
-                scores[row] = -torch.inf
-                scores[row, closing[0]] = 0.0
+        if closing:
+            first = input_ids[:, self.start].tolist() if said else [self.chat.opening] * len(scores)
+            for row, token in enumerate(first):
+                if self.answer_from[row] is None and self._thinks(token):
+                    scores[row] = -torch.inf
+                    scores[row, closing[0]] = 0.0
         return scores
 
     def follow(self, input_ids: torch.LongTensor) -> torch.Tensor:
         """Which rows are done: as long as they may be, or ended by a mark that could also stand in thinking."""
         said, done = input_ids.shape[1] - self.start, []
-        for row, tokens in enumerate(input_ids[:, self.start :].tolist()):
+        # All that is looked at of a step, brought from the device at once.
+        seen = torch.cat([input_ids[:, self.start, None], input_ids[:, -min(said, len(self.mark)) :]], dim=1).tolist()
+        for row, (first, *last) in enumerate(seen):
             if self.answer_from[row] is None:
-                if not self._thinks(input_ids[row], said):
+                if not self._thinks(first):
                     self.answer_from[row] = 0
-                elif tokens[-len(self.mark) :] == self.mark:
+                elif last == self.mark:
                     self.answer_from[row] = said
             begun = self.answer_from[row]
-            answered = begun is not None and said > begun
-            ended = answered and tokens[-1] in self.ends
+            ended = begun is not None and said > begun and last[-1] in self.ends
             # Blanks behind the mark are no part of the answer, so a little more is said than is kept.
             done.append(ended or (begun is not None and said - begun >= self.limits.answer + _BLANKS))
         return torch.tensor(done, device=input_ids.device)
 
-    def _thinks(self, tokens: torch.Tensor, said: int) -> bool:
-        return self.chat.opening is None or said == 0 or int(tokens[self.start]) == self.chat.opening
+    def _thinks(self, first: int | None) -> bool:
+        """Whether a row that begins so is not yet its answer."""
+        return self.chat.opening in (None, first)
 
 
 _BLANKS = 2

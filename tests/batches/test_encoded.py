@@ -4,7 +4,6 @@ import pytest
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
 from moe_safety.batches.files import BATCHES, check_encoding, encoding_of, prompts_digest, write_batches
 from moe_safety.batches.mixed import BATCHES_SCHEMA
-from moe_safety.batches.respond import encode
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.models.chat import Chat
@@ -57,7 +56,7 @@ def test_a_template_that_fails_on_a_row_names_it():
     with pytest.raises(
         InputError, match=r"^runs/attacks\.json, row 12: .*its chat template fails: System role"
     ) as error:
-        encode(encoder, row)
+        encoder(row)
     assert error.value.exit_code == 2
 
 
@@ -66,6 +65,8 @@ def test_a_prompt_leaves_room_for_what_may_be_said(chat):
     assert prompt_room(chat, 100, None, said) == 100
     assert prompt_room(chat, 100, 120, said) == 50
     assert prompt_room(Chat(template_tokenizer(PLAIN)), 100, 110, said) == 90
+    with pytest.raises(InputError, match="leave no room for a prompt in its window of 70 tokens"):
+        prompt_room(chat, 100, 70, said)
 
 
 def test_tokens_of_another_tokenizer_or_template_are_refused(tmp_path):

@@ -48,6 +48,13 @@ def complete(identified, tmp_path_factory):
     return config
 
 
+@pytest.fixture
+def copied(complete, tmp_path):
+    """A copy of the complete run, to change."""
+    shutil.copytree(complete.run_dir, tmp_path / "run")
+    return complete.model_copy(update={"run_dir": str(tmp_path / "run")})
+
+
 def _config(folder):
     flags = ["data.max_samples=60", "train.launch=process", "train.num_epochs=1", "train.router.enabled=true"]
     return load_config("configs/demo.yaml", [f"run_dir={folder}", *flags])

@@ -1,7 +1,5 @@
 """What the page knows of a run, read without drawing anything."""
 
-import shutil
-
 import numpy as np
 import pyarrow.compute as pc
 import pytest
@@ -27,13 +25,6 @@ def ragged(tmp_path):
     config = invent(make_layout((4, 6), first=1), goals=24, lift=lift).write(tmp_path)
     identify(config)
     return config
-
-
-@pytest.fixture
-def copied(complete, tmp_path):
-    """A copy of the complete run, to change."""
-    shutil.copytree(complete.run_dir, tmp_path / "run")
-    return complete.model_copy(update={"run_dir": str(tmp_path / "run")})
 
 
 def context_of(config, **options):

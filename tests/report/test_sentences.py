@@ -16,16 +16,15 @@ from moe_safety.report.verdict import question, verdict
 from moe_safety.rundir import RunDir
 from tests.evaluate.rates import plain
 from tests.report.handmade import responses, write_comparison
-from tests.report.test_context import copied  # noqa: F401
 
 
 @pytest.fixture
-def run(copied):  # noqa: F811
+def run(copied):
     return RunDir(copied.run_dir)
 
 
 @pytest.fixture
-def told(copied, run):  # noqa: F811
+def told(copied, run):
     """The whole page as words, in one line."""
 
     def read():

@@ -80,3 +80,20 @@ def test_the_kernel_s_own_refusal_to_write(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert run.read_bytes("x") == b"old"
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_folder_that_is_made_while_it_is_listed_is_listed_again(run, monkeypatch):
+    """pyarrow looks twice, and says that it is not there if it came in between."""
+    run.write_bytes("parts/one.json", b"{}")
+    real, looks = run.filesystem, []
+
+    class Late:
+        def get_file_info(self, selector):
+            looks.append(selector)
+            if len(looks) == 1:
+                raise FileNotFoundError("Cannot list directory")
+            return real.get_file_info(selector)
+
+    monkeypatch.setattr(run, "filesystem", Late())
+    assert run.names("parts") == ["parts/one.json"]
+    assert len(looks) == 2
