@@ -16,7 +16,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from moe_safety.cli.stages import DEMO_CONFIG
-from moe_safety.config import load_config
+from moe_safety.everything import load_config
 from moe_safety.pipeline import run_all
 from moe_safety.rundir import RunDir
 

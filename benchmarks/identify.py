@@ -25,7 +25,8 @@ import torch
 from capture import write_batches
 from transformers import OlmoeConfig, OlmoeForCausalLM, PreTrainedModel
 
-from moe_safety.config import ModelConfig, load_config
+from moe_safety.config import ModelConfig
+from moe_safety.everything import load_config
 from moe_safety.models.answers import answer_losses, make_rows
 from moe_safety.models.demo import language
 from moe_safety.models.experts import gradient_magnitudes, use_our_experts

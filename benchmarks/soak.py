@@ -29,8 +29,8 @@ import psutil
 from capture import write_batches
 from safetensors.torch import load_file
 
-from moe_safety.config import load_config
 from moe_safety.errors import MoeSafetyError
+from moe_safety.everything import load_config
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 

@@ -10,6 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 from hypothesis import HealthCheck, settings
 
+import moe_safety.everything  # noqa: F401 - declares every name that a configuration may hold
 from tests.demo import demo
 
 # A busy machine is slow; that proves nothing about the code.

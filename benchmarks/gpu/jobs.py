@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from moe_safety.config import Config, load_config
+from moe_safety.config import Config
+from moe_safety.everything import load_config
 from moe_safety.pipeline import run_one
 from moe_safety.routing.table import matrix
 from moe_safety.rundir import RunDir

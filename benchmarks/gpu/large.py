@@ -22,7 +22,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, OlmoeConfig
 
 from moe_safety.checkpoints import verify
-from moe_safety.config import load_config
+from moe_safety.everything import load_config
 from moe_safety.identify.selection import read_selection
 from moe_safety.models.load import model_folder
 from moe_safety.pipeline import run_one

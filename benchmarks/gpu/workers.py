@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from moe_safety.checkpoints import verify
-from moe_safety.config import Config, load_config
+from moe_safety.config import Config
+from moe_safety.everything import load_config
 from moe_safety.identify.selection import read_selection
 from moe_safety.models.load import model_folder
 from moe_safety.pipeline import run_one

@@ -51,7 +51,8 @@ def _add_config_arguments(command: argparse.ArgumentParser, metavar: str = "CONF
 
 def _configured(args: argparse.Namespace) -> Config | None:
     """The configuration, or nothing where it was only to be shown."""
-    from moe_safety.config import dump_config, load_config
+    from moe_safety.config import dump_config
+    from moe_safety.everything import load_config
 
     config = load_config(args.config, args.overrides)
     if args.dry_run:
@@ -101,6 +102,7 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _tune(args: argparse.Namespace) -> None:
+    import moe_safety.everything  # noqa: F401 - a sweep names what it declares
     from moe_safety.config.sweepfile import dump_sweep, load_sweep
 
     file = load_sweep(args.config, args.overrides)
@@ -122,7 +124,7 @@ def _run_all(args: argparse.Namespace) -> None:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from moe_safety.config import load_config
+    from moe_safety.everything import load_config
     from moe_safety.pipeline import run_all
 
     run_all(load_config(DEMO_CONFIG, [f"run_dir={json.dumps(args.out)}"]))

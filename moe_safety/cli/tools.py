@@ -41,8 +41,9 @@ def _inspect(args: argparse.Namespace) -> None:
 
 
 def _calibrate(args: argparse.Namespace) -> None:
-    from moe_safety.config import JudgeConfig, load_config
+    from moe_safety.config import JudgeConfig
     from moe_safety.errors import InputError
+    from moe_safety.everything import load_config
     from moe_safety.judges import make_judge
     from moe_safety.judges.calibrate import calibrate_file
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
@@ -17,6 +18,8 @@ from moe_safety.config.gradients import GradientsConfig
 from moe_safety.config.identify import IdentifyConfig
 from moe_safety.config.judge import JudgeConfig
 from moe_safety.config.model import ModelConfig
+from moe_safety.config.names import ARMS, ENGINES, SCORES
+from moe_safety.config.registry import SectionsOf
 from moe_safety.config.respond import RespondConfig
 from moe_safety.config.train import TrainConfig
 
@@ -38,6 +41,12 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     compare: CompareConfig = CompareConfig()
+    scores: Annotated[dict[str, Any], SectionsOf(SCORES)] = Field(default_factory=dict)
+    """Settings of scores that take some, by their names."""
+    arms: Annotated[dict[str, Any], SectionsOf(ARMS)] = Field(default_factory=dict)
+    """The same for arms."""
+    engines: Annotated[dict[str, Any], SectionsOf(ENGINES)] = Field(default_factory=dict)
+    """The same for engines."""
 
     @field_validator("run_dir")
     @classmethod

@@ -247,7 +247,7 @@ def test_a_second_run_does_nothing_and_another_arm_costs_only_itself(again, caps
 
 SECOND_RUN = """
 import sys
-from moe_safety.config import load_config
+from moe_safety.everything import load_config
 from moe_safety.pipeline import run_one
 
 config = load_config("configs/demo.yaml", sys.argv[1:])

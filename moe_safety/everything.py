@@ -1,0 +1,8 @@
+"""Every declaration that ships with the program, imported, so that a configuration may name it. The command line, which
+is the last room, imports this before it parses; scripts and notebooks take `load_config` from here."""
+
+from __future__ import annotations
+
+from moe_safety.config import load_config
+
+__all__ = ["load_config"]
