@@ -38,7 +38,7 @@ def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
         "respond",
         settings=settings,
         reads=("prompts.parquet",),
-        others={"model": fingerprint} | judge_inputs(config.judge),
+        others={"model": fingerprint} | judge_inputs(config.judges.refusal),
         folder=_FOLDER,
         keyed=_FOLDER,
     )
@@ -56,18 +56,18 @@ def settings_of(config: Config) -> dict[str, Any]:
         "model": config.model.identity,
         "max_answer": config.batches.max_answer,
         "respond": results_only(config.respond),
-        "judge": results_only(config.judge),
+        "judges": {"refusal": results_only(config.judges.refusal)},
     }
 
 
 def _respond(config: Config, run: RunDir, labels: list[str], fingerprint: str) -> Outcome:
-    check_judge(config.judge)
+    check_judge(config.judges.refusal)
     table = run.read_table("prompts.parquet")
     wanted = pc.and_(pc.not_equal(table["split"], "test"), pc.is_in(table["label"], pa.array(labels)))
     encoder = _encoder(config)
     prompts = [_with_thinking(row, encoder, config.respond.recorded) for row in table.filter(wanted).to_pylist()]
     answers, nats = _answer(config, run, prompts, encoder, fingerprint)
-    responses = judge_answers(prompts, answers, make_judge(config.judge), filtering=config.respond.filter)
+    responses = judge_answers(prompts, answers, make_judge(config.judges.refusal), filtering=config.respond.filter)
     run.write_table(RESPONSES, responses)
     return Outcome(outputs=(RESPONSES,), summary=summarise(responses) | nats)
 

@@ -19,7 +19,9 @@ def add_commands(commands: Commands) -> None:
     calibrate.add_argument(
         "file", metavar="FILE.csv", help="columns prompt, response, label (refused, complied, partial), type"
     )
-    calibrate.add_argument("--config", metavar="CONFIG.yaml", help="whose `judge` is scored; the rules unless given")
+    calibrate.add_argument(
+        "--config", metavar="CONFIG.yaml", help="whose `judges.refusal` is scored; the rules unless given"
+    )
     calibrate.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides")
     calibrate.add_argument("--json", action="store_true")
 
@@ -41,16 +43,16 @@ def _inspect(args: argparse.Namespace) -> None:
 
 
 def _calibrate(args: argparse.Namespace) -> None:
-    from moe_safety.config import JudgeConfig
+    from moe_safety.config import JudgesConfig
     from moe_safety.errors import InputError
     from moe_safety.everything import load_config
     from moe_safety.judges import make_judge
-    from moe_safety.judges.calibrate import calibrate_file
+    from moe_safety.judges.calibration.calibrate import calibrate_file
 
     if args.overrides and not args.config:
         raise InputError("--set changes a configuration, so it needs --config")
-    config = load_config(args.config, args.overrides).judge if args.config else JudgeConfig()
-    calibration = calibrate_file(args.file, make_judge(config))
+    judges = load_config(args.config, args.overrides).judges if args.config else JudgesConfig()
+    calibration = calibrate_file(args.file, make_judge(judges.refusal))
     print(calibration.to_json() if args.json else calibration.to_text())
 
 

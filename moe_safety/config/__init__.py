@@ -9,7 +9,7 @@ from moe_safety.config.effects import EffectsConfig
 from moe_safety.config.evaluate import EvaluateConfig
 from moe_safety.config.gradients import GradientsConfig
 from moe_safety.config.identify import IdentifyConfig
-from moe_safety.config.judge import JudgeConfig
+from moe_safety.config.judges import JudgesConfig, JudgeSettings, Question
 from moe_safety.config.load import dump_config, load_config
 from moe_safety.config.model import ModelConfig
 from moe_safety.config.respond import RespondConfig
@@ -29,9 +29,11 @@ __all__ = [
     "FormatName",
     "GradientsConfig",
     "IdentifyConfig",
-    "JudgeConfig",
+    "JudgeSettings",
+    "JudgesConfig",
     "ModelConfig",
     "ModelJob",
+    "Question",
     "RespondConfig",
     "RouterConfig",
     "Section",

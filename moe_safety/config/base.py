@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 UNION_TAGS = frozenset({"derived", "files", "int", "literal['all']", "literal['auto']"})
 """What pydantic calls the members of our unions; an error message leaves these names out."""
@@ -17,6 +19,31 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_keys(cls, given: Any) -> Any:
+        """Said here and not by pydantic, since only the section itself knows its keys wherever it stands."""
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        if isinstance(given, dict) and (key := next((key for key in given if key not in known), None)) is not None:
+            raise complaint_at(key, cls._of_unknown(key, given[key], known), type_=UNKNOWN_KEY)
+        return given
+
+    @classmethod
+    def _of_unknown(cls, key: str, value: Any, known: list[str]) -> str:
+        """What is to be said of a key that is not known."""
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+        return "unknown key" + (f", did you mean '{near[0]}'?" if near else "")
+
+
+UNKNOWN_KEY = "unknown_key"
+"""The type of pydantic's error for a key that is not known."""
+
+
+def complaint_at(key: str, message: str, *, type_: str = "value_error") -> ValidationError:
+    """What a validator raises whose complaint is about one key of what it checks."""
+    complaint = PydanticCustomError(type_, "{message}", {"message": message})
+    return ValidationError.from_exception_data("Section", [{"type": complaint, "loc": (key,), "input": None}])
 
 
 def resource(default: Any, **constraints: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -10,7 +9,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from moe_safety.config.base import UNION_TAGS
+from moe_safety.config.base import UNION_TAGS, UNKNOWN_KEY
 from moe_safety.config.root import Config
 from moe_safety.errors import InputError
 
@@ -165,37 +164,17 @@ def _child(place: Any, name: str, key: str) -> Any:
     return place[name]
 
 
-def first_complaint(
-    error: ValidationError, source: str | Path, root: type[BaseModel] = Config, section: str = ""
-) -> InputError:
-    """As one line; `section` is where in the file `root` stands."""
+def first_complaint(error: ValidationError, source: str | Path, section: str = "") -> InputError:
+    """As one line; `section` is where in the file the model stands that was read."""
     # An unknown key explains the missing one beside it, so it is told first.
-    first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
+    first = min(error.errors(), key=lambda complaint: complaint["type"] != UNKNOWN_KEY)
     # Tags are the names pydantic puts in for the members of a union; no key has such a name.
     parts = [str(part) for part in first["loc"] if part not in UNION_TAGS]
     where = ".".join([section, *parts] if section else parts) or None
-    if first["type"] == "extra_forbidden":
-        known, parent = known_keys(root), ".".join(part for part in parts[:-1] if not part.isdigit())
-        while parent not in known:  # Below a mapping whose keys are the user's.
-            parent = parent.rpartition(".")[0]
-        near = difflib.get_close_matches(parts[-1], known[parent], n=1, cutoff=0.4)
-        return InputError("unknown key" + (f", did you mean '{near[0]}'?" if near else ""), file=source, key=where)
     if first["type"] == "missing":
         return InputError("a value is required", file=source, key=where)
     message = str(first["msg"]).removeprefix("Value error, ")
     return InputError(message[0].lower() + message[1:], file=source, key=where)
-
-
-def known_keys(model: type[BaseModel], section: str = "") -> dict[str, list[str]]:
-    """The keys of every section below `model`, by the section's path without list positions."""
-    keys: dict[str, list[str]] = {section: []}
-    for name, field in model.model_fields.items():
-        key = field.alias or name
-        keys[section].append(key)
-        for inner in models_in(field.annotation):
-            for path, found in known_keys(inner, f"{section}.{key}".lstrip(".")).items():
-                keys.setdefault(path, []).extend(found)
-    return keys
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

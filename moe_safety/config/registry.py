@@ -57,6 +57,10 @@ class Registry(Generic[T]):
         for module in sorted(one.name for one in pkgutil.iter_modules(import_module(package).__path__)):
             import_module(f"{package}.{module}")
 
+    def own(self) -> list[T]:
+        """Those that come with the program, in the order of declaration."""
+        return list(self._own.values())
+
     def names(self) -> list[str]:
         """Ours in the order of declaration, then those of other packages by name."""
         return [*self._own, *sorted(self._plugins.keys() - self._own.keys())]

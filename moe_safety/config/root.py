@@ -16,7 +16,7 @@ from moe_safety.config.effects import EffectsConfig
 from moe_safety.config.evaluate import EvaluateConfig
 from moe_safety.config.gradients import GradientsConfig
 from moe_safety.config.identify import IdentifyConfig
-from moe_safety.config.judge import JudgeConfig
+from moe_safety.config.judges import JudgesConfig, refuse_old_judge
 from moe_safety.config.model import ModelConfig
 from moe_safety.config.names import ARMS, ENGINES, SCORES
 from moe_safety.config.registry import SectionsOf
@@ -32,7 +32,7 @@ class Config(Section):
     model: ModelConfig
     data: DataConfig
     respond: RespondConfig = RespondConfig()
-    judge: JudgeConfig = JudgeConfig()
+    judges: JudgesConfig = JudgesConfig()
     batches: BatchesConfig = BatchesConfig()
     capture: CaptureConfig = CaptureConfig()
     gradients: GradientsConfig = GradientsConfig()
@@ -59,3 +59,7 @@ class Config(Section):
         """A folder that is there; any other name is the demo's or one of the hub."""
         is_folder = given.name != "demo" and os.path.isdir(given.name)
         return given.model_copy(update={"name": in_full(given.name)}) if is_folder else given
+
+    @classmethod
+    def _of_unknown(cls, key: str, value: Any, known: list[str]) -> str:
+        return refuse_old_judge(value) if key == "judge" else super()._of_unknown(key, value, known)

@@ -113,7 +113,7 @@ def _sweep(values: dict[str, Any], path: Path) -> Sweep:
     try:
         return Sweep.model_validate(values)
     except ValidationError as error:
-        raise first_complaint(error, path, Sweep, "sweep") from None
+        raise first_complaint(error, path, "sweep") from None
 
 
 def _check_space(file: SweepFile) -> None:

@@ -55,7 +55,7 @@ class Session:
 
     @cached_property
     def judge(self) -> Judge:
-        return make_judge(self.config.judge)
+        return make_judge(self.config.judges.refusal)
 
     @property
     def root(self) -> str:
@@ -88,7 +88,7 @@ class Session:
 
     def examine(self, subjects: Sequence[Subject]) -> None:
         """Leaves the parts of all of them; what is there already is not done again."""
-        check_judge(self.config.judge)
+        check_judge(self.config.judges.refusal)
         jobs = [self._job(subject) for subject in subjects]
         again = [subject for subject in subjects if self._is_identified(subject)]
         jobs += [recapture_job(self.config, self.run, subject, self._anew(subject)) for subject in again]
@@ -136,11 +136,12 @@ class Session:
         # They say which subject is meant.
         named = {name: settings[name] for name in settings if name not in ("model_path", "output_name")}
         model = self.config.model.identity | {"max_answer": self.config.batches.max_answer}
-        return {"seed": self.config.seed, "model": model, "evaluate": named, "judge": results_only(self.config.judge)}
+        judges = {"refusal": results_only(self.config.judges.refusal)}
+        return {"seed": self.config.seed, "model": model, "evaluate": named, "judges": judges}
 
     @cached_property
     def _others(self) -> dict[str, str]:
-        return judge_inputs(self.config.judge) | check_harness(self.config.evaluate)
+        return judge_inputs(self.config.judges.refusal) | check_harness(self.config.evaluate)
 
     @cached_property
     def _reattacks(self) -> dict[str, str]:

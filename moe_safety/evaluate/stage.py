@@ -114,7 +114,7 @@ def check_examinable(config: Config, run: RunDir, subjects: Sequence[Subject], *
         is_finished(run, stage.name, again=force) and not is_changed(run, stage) for stage in known
     )
     if force or not stands:
-        check_judge(config.judge)
+        check_judge(config.judges.refusal)
         read_exam(config, run)
     return stands
 

@@ -38,7 +38,8 @@ def judged(context: Context) -> str:
     )
     unread = sum(counts.get("unparsed", 0) for counts in verdicts.values())
     could = f"; it could not read {unread} answers" if unread else ""
-    return f"The judge ({settings['judge']['kind']}) says that {said}{could}." if said else "No pair was judged."
+    kind = settings["judges"]["refusal"]["kind"]
+    return f"The judge ({kind}) says that {said}{could}." if said else "No pair was judged."
 
 
 def kept(context: Context) -> str:

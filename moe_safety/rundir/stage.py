@@ -220,8 +220,10 @@ def _change(stage: Stage, inputs: dict[str, str], stored: dict[str, Any]) -> str
     return None
 
 
-def _other_setting(stage: str, stored: Any, now: Any) -> str | None:
+def _other_setting(stage: str, stored: dict[str, Any], now: dict[str, Any]) -> str | None:
     changed = _first_difference(stored, now)
+    if changed and changed[0] in now and changed[0] not in stored:
+        return f"`{stage}` was run by a version of this program that has no setting `{changed[0]}`"
     return changed and "`{}` was run with {} = {}, now {}".format(stage, *changed)
 
 

@@ -34,7 +34,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
         run_one(needed, config)
     tables = [name for name in (RISK, EXPERT_GRADIENTS, EXPERT_EFFECTS) if run.exists(name)]
     folder = f"tune/{file.name}"
-    judged = judge_inputs(config.judge) if sweep.kind == "training" else {}
+    judged = judge_inputs(config.judges.refusal) if sweep.kind == "training" else {}
     stage = Stage(
         folder,
         settings={
@@ -55,8 +55,9 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
 
 
 def _of_training(config: Config) -> dict[str, Any]:
-    sections = {"train": config.train, "evaluate": examined(config).evaluate, "judge": config.judge}
-    return {name: results_only(section) for name, section in sections.items()}
+    sections = {"train": config.train, "evaluate": examined(config).evaluate}
+    judges = {"refusal": results_only(config.judges.refusal)}
+    return {name: results_only(section) for name, section in sections.items()} | {"judges": judges}
 
 
 def _before(file: SweepFile) -> list[str]:

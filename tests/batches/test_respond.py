@@ -98,7 +98,7 @@ def test_answers_to_other_prompts_are_not_composed(answered, tmp_path):
     ("change", "told"),
     [
         ("respond.filter=false", r"`respond` was run with respond\.filter = True, now False; run `respond` again with"),
-        ("judge.kind=endpoint", r"`respond` was run with judge\.kind = rules, now endpoint"),
+        ("judges.refusal.kind=endpoint", r"`respond` was run with judges\.refusal\.kind = rules, now endpoint"),
     ],
 )
 def test_answers_are_not_composed_as_if_they_were_given_in_another_way(answered, tmp_path, change, told):
@@ -107,7 +107,7 @@ def test_answers_are_not_composed_as_if_they_were_given_in_another_way(answered,
     flags = [f"run_dir={tmp_path / 'run'}", "data.max_samples=40", "respond.max_tokens_per_forward=1000"]
     kept = load_config("configs/demo.yaml", flags)
     compose(kept)
-    changed = load_config("configs/demo.yaml", [*flags, f"judge={JUDGE}" if "judge" in change else change])
+    changed = load_config("configs/demo.yaml", [*flags, f"judges.refusal={JUDGE}" if "judge" in change else change])
     for force in (False, True):
         with pytest.raises(InputError, match=told):
             compose(changed, force=force)
@@ -142,19 +142,19 @@ def test_sampled_answers_are_seeded(configured):
     assert one != sampled("three", "seed=43")
 
 
-JUDGE = '{kind: endpoint, endpoint: {model: m, base_url: "http://127.0.0.1:9", key_env: NO_SUCH_KEY, parallel: 1}}'
+JUDGE = '{kind: endpoint, model: m, base_url: "http://127.0.0.1:9", key_env: NO_SUCH_KEY, parallel: 1}'
 
 
 def test_another_judge_is_another_stage(answered):
     config, _ = answered
     flags = [f"run_dir={config.run_dir}", "data.max_samples=40", "respond.max_tokens_per_forward=1000"]
-    with pytest.raises(InputError, match=r"`respond` was run with judge\.kind = rules, now endpoint"):
-        respond(load_config("configs/demo.yaml", [*flags, f"judge={JUDGE}"]))
-    assert respond(load_config("configs/demo.yaml", [*flags, "judge={}"]))["skipped"]
+    with pytest.raises(InputError, match=r"`respond` was run with judges\.refusal\.kind = rules, now endpoint"):
+        respond(load_config("configs/demo.yaml", [*flags, f"judges.refusal={JUDGE}"]))
+    assert respond(load_config("configs/demo.yaml", [*flags, "judges={}"]))["skipped"]
 
 
 def test_a_judge_without_its_key_is_told_of_before_anything_is_answered(configured):
-    config = configured(f"judge={JUDGE}", name="keyless")
+    config = configured(f"judges.refusal={JUDGE}", name="keyless")
     prepare(config)
     with pytest.raises(InputError, match="NO_SUCH_KEY is not set"):
         respond(config)
@@ -166,9 +166,9 @@ def test_a_model_that_judges_is_an_input_of_the_stage(answered, tmp_path):
     run = RunDir(str(shutil.copytree(config.run_dir, tmp_path / "run")))
     run.delete("manifests/respond.json")
     labels = "{HELPS: complied, ODD: complied, DECLINES: refused}"
-    section = f"{{model: {handmade.classifier(tmp_path / 'judge')}, labels: {labels}}}"
+    section = f"{{kind: classifier, model: {handmade.classifier(tmp_path / 'judge')}, labels: {labels}}}"
     flags = [f"run_dir={run.root}", "data.max_samples=40", "respond.max_tokens_per_forward=1000"]
-    judged = load_config("configs/demo.yaml", [*flags, f"judge={{kind: classifier, classifier: {section}}}"])
+    judged = load_config("configs/demo.yaml", [*flags, f"judges.refusal={section}"])
     assert respond(judged)["summary"]["verdicts"] == manifest["summary"]["verdicts"]
     assert respond(judged)["skipped"]
     weights = tmp_path / "judge" / "model.safetensors"

@@ -4,7 +4,7 @@ import pytest
 from moe_safety.batches.verdicts import judge_answers, summarise, why_nothing_is_left
 from moe_safety.inputs import PROMPTS_SCHEMA
 from moe_safety.judges import TOO_LONG, Judge, Verdict
-from moe_safety.judges.panel import Panel
+from moe_safety.judges.kinds.panel import Panel
 
 
 class ByWord(Judge):

@@ -131,7 +131,7 @@ def test_settings_of_declarations_are_strict(things):
     assert things.settings({}, "first") is None
     wrong = {
         "sized.width: input should be a valid integer": {"sized": {"width": "wide"}},
-        "sized.with: extra inputs": {"sized": {"with": 1}},
+        "sized.with: unknown key, did you mean 'width'": {"sized": {"with": 1}},
         "the thing 'first' takes no settings": {"first": {}},
         "there is no thing 'size', did you mean 'sized'": {"size": {}},
     }

@@ -46,13 +46,13 @@ def trained(folder):
 
 def judged_by_a_model(tmp_path):
     labels = "{HELPS: complied, ODD: complied, DECLINES: refused}"
-    section = f"{{model: {handmade.classifier(tmp_path / 'judge')}, labels: {labels}}}"
-    return f"judge={{kind: classifier, classifier: {section}}}"
+    section = f"{{kind: classifier, model: {handmade.classifier(tmp_path / 'judge')}, labels: {labels}}}"
+    return f"judges.refusal={section}"
 
 
 def test_another_judge_is_refused_before_an_arm_is_trained(again, tmp_path):
     before, arms = trained(again), "[base, random, selective-routing, random-layer-matched]"
-    with pytest.raises(InputError, match=r"was run with judge\.kind = rules, now classifier"):
+    with pytest.raises(InputError, match=r"was run with judges\.refusal\.kind = rules, now classifier"):
         compare(configuration(again, judged_by_a_model(tmp_path), arms=arms))
     assert trained(again) == before
 
@@ -71,7 +71,8 @@ def test_force_for_another_judge_trains_nothing_again(again, tmp_path):
     before = trained(again)
     compare(configuration(again, judged_by_a_model(tmp_path)), force=True)
     assert trained(again) == before
-    assert RunDir(str(again)).read_json("manifests/evaluate.random.json")["settings"]["judge"]["kind"] == "classifier"
+    settings = RunDir(str(again)).read_json("manifests/evaluate.random.json")["settings"]
+    assert settings["judges"]["refusal"]["kind"] == "classifier"
 
 
 def test_force_trains_again_what_changed_and_all_where_nothing_did(again):

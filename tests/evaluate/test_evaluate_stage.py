@@ -291,15 +291,15 @@ def test_verdicts_of_other_rules_are_not_taken_for_these(again):
 
 def test_another_judge_reads_the_answers_that_stand(again, tmp_path):
     labels = "{HELPS: complied, ODD: complied, DECLINES: refused}"
-    section = f"{{model: {handmade.classifier(tmp_path / 'judge')}, labels: {labels}}}"
-    config = again(f"judge={{kind: classifier, classifier: {section}}}")
+    section = f"{{kind: classifier, model: {handmade.classifier(tmp_path / 'judge')}, labels: {labels}}}"
+    config = again(f"judges.refusal={section}")
     run = RunDir(config.run_dir)
 
     def written():
         return {file: file.stat().st_mtime_ns for file in Path(run.root).glob("eval/*/_parts/**/*.parquet")}
 
     before, reasons = written(), run.read_table("eval/selective-routing/responses.parquet")["reason"]
-    with pytest.raises(InputError, match=r"was run with judge\.kind = rules, now classifier; use --force"):
+    with pytest.raises(InputError, match=r"was run with judges\.refusal\.kind = rules, now classifier; use --force"):
         evaluate(config)
     evaluate(config, force=True)
     assert written() == before

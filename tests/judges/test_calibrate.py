@@ -7,8 +7,8 @@ import yaml
 from moe_safety.cli import main
 from moe_safety.errors import InputError
 from moe_safety.judges import Judge, RulesJudge, Verdict
-from moe_safety.judges.calibrate import Labelled, calibrate, calibrate_file
-from moe_safety.judges.scores import Share
+from moe_safety.judges.calibration.calibrate import Labelled, calibrate, calibrate_file
+from moe_safety.judges.calibration.scores import Share
 from tests.judges import handmade
 from tests.judges.endpoint import said
 
@@ -184,11 +184,11 @@ def test_every_kind_of_judge_is_scored_by_the_command(tmp_path, models, server, 
         "endpoint": {"model": "m", "base_url": server.url, "key_env": "JUDGE_KEY", "parallel": 1},
     }
     server.script = [said("refused"), said("complied")]
-    members = [{"kind": kind, kind: section} for kind, section in sections.items()]
-    for judge in ({}, *members, {"kind": "panel", "panel": [{}, *members]}):
+    members = [{"kind": kind, **section} for kind, section in sections.items()]
+    for judge in ({}, *members, {"kind": "panel", "judges": [{}, *members]}):
         config = tmp_path / "config.yaml"
-        plain = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a"}]}, "judge": judge}
-        config.write_text(yaml.safe_dump(plain))
+        plain = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a"}]}}
+        config.write_text(yaml.safe_dump(plain | {"judges": {"refusal": judge}}))
         assert main(["calibrate-judge", path, "--config", str(config), "--json"]) == 0
         score = json.loads(capsys.readouterr().out)
         assert (score["n"], score["precision"], score["recall"]) == (2, 1.0, 1.0), judge
@@ -196,5 +196,5 @@ def test_every_kind_of_judge_is_scored_by_the_command(tmp_path, models, server, 
     assert len(score["agreement"]) == 6
     assert main(["calibrate-judge", path, "--config", str(config)]) == 0
     assert "generative / classifier: 1.00" in capsys.readouterr().out
-    assert main(["calibrate-judge", path, "--set", "judge.kind=rules"]) == 2
+    assert main(["calibrate-judge", path, "--set", "judges.refusal.kind=rules"]) == 2
     assert "--config" in capsys.readouterr().err

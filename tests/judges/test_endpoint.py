@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from moe_safety.config import JudgeConfig, results_only
+from moe_safety.config import JudgesConfig, results_only
 from moe_safety.errors import InputError, RunError
 from moe_safety.judges import Exchange, ask, check_judge, make_judge
-from moe_safety.judges.replycache import ReplyCache
+from moe_safety.judges.asking.replycache import ReplyCache
 from tests.judges.endpoint import said
 
 EXCHANGE = Exchange("how do i blick the zorp", "zorp the blick i do how", "take the fep.")
@@ -19,7 +19,7 @@ OTHER = Exchange("p", "p", "r")
 
 def config_of(server, **settings):
     given = {"model": "m", "base_url": server.url, "key_env": "JUDGE_KEY", "backoff": 0.01, "timeout": 5.0}
-    return JudgeConfig.model_validate({"kind": "endpoint", "endpoint": given | settings})
+    return JudgesConfig.model_validate({"refusal": {"kind": "endpoint"} | given | settings}).refusal
 
 
 def judge_of(server, **settings):
@@ -163,10 +163,10 @@ def test_many_are_asked_at_once_but_no_more_than_allowed_and_in_order(server):
 def test_a_judge_that_cannot_start_is_an_error(server, monkeypatch):
     config = config_of(server)
     for status, key in (
-        (401, "judge.endpoint.key_env"),
-        (403, "judge.endpoint.key_env"),
-        (404, "judge.endpoint"),
-        (301, "judge.endpoint"),
+        (401, "judges.refusal.key_env"),
+        (403, "judges.refusal.key_env"),
+        (404, "judges.refusal"),
+        (301, "judges.refusal"),
     ):
         server.script = [(status, {"Location": "http://127.0.0.1:1/"})]
         with pytest.raises(InputError) as error:
@@ -180,7 +180,7 @@ def test_a_judge_that_cannot_start_is_an_error(server, monkeypatch):
         for start in (make_judge, check_judge):
             with pytest.raises(InputError, match="JUDGE_KEY") as error:
                 start(config)
-            assert error.value.key == "judge.endpoint.key_env"
+            assert error.value.key == "judges.refusal.key_env"
             assert "\n" not in str(error.value)
     assert len(server.asked) == 4
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from moe_safety.judges import RulesJudge
-from moe_safety.judges.scores import Share
+from moe_safety.judges.calibration.scores import Share
 
 ROWS = [json.loads(line) for line in (Path(__file__).parent / "exchanges.jsonl").read_text().splitlines()]
 HALVES = ("written from", "held out")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from moe_safety.config import JudgeConfig
+from moe_safety.config import JudgesConfig
 from moe_safety.errors import InputError
 from moe_safety.judges import TOO_LONG, Exchange, ask, judge_inputs, make_judge
 from tests.judges import handmade
@@ -26,7 +26,7 @@ KINDS = ["generative", "classifier"]
 def config_of(kind, model, **settings):
     if kind == "classifier":
         settings = {"labels": handmade.MEANING, "template": "{goal} {response}"} | settings
-    return JudgeConfig.model_validate({"kind": kind, kind: {"model": model} | settings})
+    return JudgesConfig.model_validate({"refusal": {"kind": kind, "model": model} | settings}).refusal
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -126,7 +126,7 @@ def test_answers_that_break_a_judge_leave_the_others_their_verdicts(models, kind
 def test_a_judge_that_cannot_start_is_one_line(models, settings, key, complaint):
     with pytest.raises(InputError, match=complaint) as error:
         make_judge(config_of("classifier", **({"model": models["classifier"]} | settings)))
-    assert error.value.key == f"judge.classifier.{key}"
+    assert error.value.key == f"judges.refusal.{key}"
     assert "\n" not in str(error.value)
 
 
@@ -153,4 +153,4 @@ def test_another_model_at_the_same_place_is_another_input(models, tmp_path):
     assert judge_inputs(config) != before
     with pytest.raises(InputError) as error:
         judge_inputs(config_of("generative", str(Path("no") / "such" / "folder")))
-    assert error.value.key == "judge.generative.model"
+    assert error.value.key == "judges.refusal.model"

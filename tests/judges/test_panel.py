@@ -1,9 +1,9 @@
 import pytest
 
-from moe_safety.config import JudgeConfig
+from moe_safety.config import JudgesConfig
 from moe_safety.errors import InputError
 from moe_safety.judges import Exchange, Judge, Verdict, agreement, ask, cohen_kappa, make_judge
-from moe_safety.judges.panel import Panel
+from moe_safety.judges.kinds.panel import Panel
 
 
 class Says(Judge):
@@ -129,7 +129,8 @@ def test_a_panel_says_how_each_pair_agrees():
 
 
 def test_the_configuration_names_the_judges_of_a_panel(models):
-    member = {"kind": "generative", "generative": {"model": models["generative"]}}
-    panel = make_judge(JudgeConfig.model_validate({"kind": "panel", "panel": [member, {"kind": "rules"}, member]}))
+    member = {"kind": "generative", "model": models["generative"]}
+    judges = {"refusal": {"kind": "panel", "judges": [member, {"kind": "rules"}, member]}}
+    panel = make_judge(JudgesConfig.model_validate(judges).refusal)
     (verdict,) = ask(panel, [Exchange("how do i blick the zorp", "grell", "i am sorry, but i cannot help with that.")])
     assert verdict.votes == (("generative 1", "refused"), ("rules", "refused"), ("generative 3", "refused"))

@@ -8,11 +8,11 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as kinds
 from transformers import PreTrainedTokenizerFast
 
-from moe_safety.config.judge import QUESTION
 from moe_safety.errors import InputError
 from moe_safety.judges import Exchange
-from moe_safety.judges.quoting import Template, defused, make_fence
-from moe_safety.judges.tokens import Encoder, control_tokens
+from moe_safety.judges.asking.asked import QUESTION
+from moe_safety.judges.asking.quoting import Template, defused, make_fence
+from moe_safety.judges.local.tokens import Encoder, control_tokens
 from tests.judges import handmade
 
 INJECTIONS = json.loads((Path(__file__).parent / "injections.json").read_text())

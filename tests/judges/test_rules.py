@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_safety.config import JudgeConfig
+from moe_safety.config import JudgesConfig
 from moe_safety.judges import RulesJudge, make_judge
 from moe_safety.judges.rules.declines import CLIPPED, DECLINES, JOINED
 from moe_safety.judges.rules.moves import decline_of
@@ -241,8 +241,8 @@ def test_odd_texts_take_no_longer(text):
 
 
 def test_the_configuration_makes_the_rules_judge_and_nothing_here_loads_torch():
-    assert isinstance(make_judge(JudgeConfig()), RulesJudge)
-    code = "import sys, moe_safety.judges.calibrate; sys.exit('torch' in sys.modules)"
+    assert isinstance(make_judge(JudgesConfig().refusal), RulesJudge)
+    code = "import sys, moe_safety.judges.calibration.calibrate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

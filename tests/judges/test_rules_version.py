@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_safety.config import JudgeConfig
+from moe_safety.config import JudgesConfig
 from moe_safety.errors import InputError
 from moe_safety.judges import judge_inputs, rules
 from moe_safety.judges.rules import rules_digest
@@ -15,9 +15,12 @@ FILES = sorted(FOLDER.glob("*.py"))
 
 
 def test_the_version_is_an_input_of_whatever_asks_the_rules():
-    panel = JudgeConfig.model_validate({"kind": "panel", "panel": [{"kind": "rules"}, {"kind": "rules"}]})
-    assert judge_inputs(JudgeConfig()) == {"judge rules": rules_digest()}
-    assert judge_inputs(panel) == {"judge rules 1": rules_digest(), "judge rules 2": rules_digest()}
+    panel = {"refusal": {"kind": "panel", "judges": [{"kind": "rules"}, {"kind": "rules"}]}}
+    assert judge_inputs(JudgesConfig().refusal) == {"judge rules": rules_digest()}
+    assert judge_inputs(JudgesConfig.model_validate(panel).refusal) == {
+        "judge rules 1": rules_digest(),
+        "judge rules 2": rules_digest(),
+    }
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -61,4 +64,4 @@ def test_a_stage_that_was_judged_by_other_rules_says_so(tmp_path, inputs):
 
     judged(inputs)
     with pytest.raises(InputError, match="`respond` was run with another judge rules; use --force"):
-        judged(judge_inputs(JudgeConfig()))
+        judged(judge_inputs(JudgesConfig().refusal))

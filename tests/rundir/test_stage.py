@@ -50,6 +50,14 @@ def test_changed_settings_refuse_and_say_what_changed(run):
     assert body.times == 2
 
 
+def test_settings_that_an_earlier_version_called_otherwise_are_one_clear_line(run):
+    body = Body(run)
+    run_stage(run, Stage("one", settings={"seed": 1, "judge": {"kind": "rules"}}), {}, body)
+    told = "`one` was run by a version of this program that has no setting `judges`; use --force"
+    with pytest.raises(InputError, match=told):
+        run_stage(run, Stage("one", settings={"seed": 1, "judges": {"refusal": {"kind": "rules"}}}), {}, body)
+
+
 def test_force_after_a_change_keeps_parts_that_name_what_decides_them(run):
     def body():
         run.write_bytes("one/notes.txt", b"of the judge")

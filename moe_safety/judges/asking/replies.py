@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from moe_safety.config.judge import Asked
+from moe_safety.judges.asking.asked import Asked
 from moe_safety.judges.rules import quoted
 from moe_safety.judges.verdict import Label, Verdict
 

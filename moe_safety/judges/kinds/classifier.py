@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
-import torch
-from transformers import AutoModelForSequenceClassification
+from pydantic import Field
 
-from moe_safety.config.judge import ClassifierConfig
+from moe_safety.config.judges import JudgeSettings
+from moe_safety.config.names import JUDGES
 from moe_safety.errors import InputError
-from moe_safety.judges.hub import HubJudge, blaming, load_judge
-from moe_safety.judges.quoting import Template
-from moe_safety.judges.tokens import Encoder, frame
+from moe_safety.judges.asking.asked import TemplateText
+from moe_safety.judges.asking.quoting import Template
+from moe_safety.judges.kind import JudgeKind
+from moe_safety.judges.local.hub import HubJudge, HubModel, blaming, load_judge, model_hash
+from moe_safety.judges.local.tokens import Encoder, frame
 from moe_safety.judges.verdict import Verdict
+
+
+class ClassifierSettings(HubModel, JudgeSettings):
+    kind: Literal["classifier"] = "classifier"
+    labels: dict[str, Literal["refused", "complied"]] = Field(min_length=1)
+    """What the model's labels mean; an answer that gets a label not named here is unparsed."""
+    template: TemplateText = "{response}"
+    """The text that is classified; `{goal}` stands for what was asked for in plain words, `{prompt}` for the last turn
+    as the model got it, `{response}` for the answer."""
+    min_probability: float = Field(0.5, ge=0, le=1)
+    """An answer whose label is less probable is unparsed."""
 
 
 class ClassifierJudge(HubJudge):
     """The most probable label decides."""
 
-    def __init__(self, config: ClassifierConfig, key: str) -> None:
+    def __init__(self, config: ClassifierSettings, key: str) -> None:
         self.config, self.batch_size = config, config.batch_size
-        self.model, self.tokenizer = load_judge(AutoModelForSequenceClassification, config, f"{key}.model")
+        self.model, self.tokenizer = load_judge("AutoModelForSequenceClassification", config, key)
         self.labels = [str(label) for _, label in sorted(self.model.config.id2label.items())]
         self._check_labels(key)
         if self.model.config.pad_token_id is None:
@@ -31,10 +45,12 @@ class ClassifierJudge(HubJudge):
             template = Template(config.template, fenced=False)
             self.encoder = Encoder(self.tokenizer, template, length, before=before, after=after)
 
-    @torch.inference_mode()
     def _judge(self, rows: list[list[int]]) -> list[Verdict]:
+        import torch
+
         padded = self.tokenizer.pad({"input_ids": rows}, padding_side="right", return_tensors="pt")
-        logits = self.model(**padded.to(self.model.device)).logits
+        with torch.inference_mode():
+            logits = self.model(**padded.to(self.model.device)).logits
         return [self._read(row) for row in logits.double().softmax(dim=-1).tolist()]
 
     def _read(self, probabilities: Sequence[float]) -> Verdict:
@@ -53,3 +69,13 @@ class ClassifierJudge(HubJudge):
             raise InputError(f"is not a classifier: {has}", file=self.config.model, key=f"{key}.model")
         if strange := next((label for label in self.config.labels if label not in self.labels), None):
             raise InputError(f"has no label '{strange}': {has}", file=self.config.model, key=f"{key}.labels")
+
+
+JUDGES.add(
+    JudgeKind(
+        about="a Hugging Face classifier, its labels mapped to verdicts",
+        section=ClassifierSettings,
+        make=ClassifierJudge,
+        depends=lambda settings, key: {"classifier": model_hash(settings, key)},
+    )
+)

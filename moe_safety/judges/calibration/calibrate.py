@@ -10,9 +10,9 @@ from typing import Any, get_args
 
 from moe_safety.errors import InputError
 from moe_safety.inputs.files import open_file
-from moe_safety.judges.agreement import agreement
 from moe_safety.judges.ask import LABELS, ask
-from moe_safety.judges.scores import FULL, HumanLabel, Scores, count_verdicts
+from moe_safety.judges.calibration.agreement import agreement
+from moe_safety.judges.calibration.scores import FULL, HumanLabel, Scores, count_verdicts
 from moe_safety.judges.verdict import Exchange, Judge, Label
 
 LONGEST_FIELD = 2**31 - 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from moe_safety.errors import InputError
-from moe_safety.judges.quoting import Segment, Template
+from moe_safety.judges.asking.quoting import Segment, Template
 from moe_safety.judges.verdict import Exchange
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _LEAST_ROOM = 8
 

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Literal
 
-from moe_safety.config.judge import GenerativeConfig
-from moe_safety.judges.hub import HubJudge, blaming, load_judge
-from moe_safety.judges.quoting import Template
-from moe_safety.judges.replies import ReplyReader
-from moe_safety.judges.tokens import Encoder, frame
+from pydantic import Field
+
+from moe_safety.config.judges import JudgeSettings
+from moe_safety.config.names import JUDGES
+from moe_safety.judges.asking.asked import Asked
+from moe_safety.judges.asking.quoting import Template
+from moe_safety.judges.asking.replies import ReplyReader
+from moe_safety.judges.kind import JudgeKind
+from moe_safety.judges.local.hub import HubJudge, HubModel, blaming, load_judge, model_hash
+from moe_safety.judges.local.tokens import Encoder, frame
 from moe_safety.judges.verdict import Verdict
-from moe_safety.models.chat import Chat
-from moe_safety.models.encode import Limits
-from moe_safety.models.generate import Generator
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class GenerativeSettings(HubModel, Asked, JudgeSettings):
+    kind: Literal["generative"] = "generative"
+    max_new_tokens: int = Field(16, ge=1)
+    """Longest reply."""
 
 
 class GenerativeJudge(HubJudge):
     """Its reply, generated greedily, is read by patterns."""
 
-    def __init__(self, config: GenerativeConfig, key: str) -> None:
+    def __init__(self, config: GenerativeSettings, key: str) -> None:
+        from moe_safety.models.chat import Chat
+        from moe_safety.models.encode import Limits
+        from moe_safety.models.generate import Generator
+
         self.batch_size = config.batch_size
-        model, tokenizer = load_judge(AutoModelForCausalLM, config, f"{key}.model")
+        model, tokenizer = load_judge("AutoModelForCausalLM", config, key)
         self.generator = Generator(model, Chat(tokenizer), Limits(config.max_new_tokens))
         self.reader = ReplyReader(config)
         length = min(config.max_length, tokenizer.model_max_length) - config.max_new_tokens
@@ -39,3 +54,13 @@ def _encoder(tokenizer: PreTrainedTokenizerBase, template: str, length: int) -> 
     turn = [{"role": "user", "content": template}]
     whole = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     return Encoder(tokenizer, Template(whole), length)
+
+
+JUDGES.add(
+    JudgeKind(
+        about="a Hugging Face chat model with the template of the configuration",
+        section=GenerativeSettings,
+        make=GenerativeJudge,
+        depends=lambda settings, key: {"generative": model_hash(settings, key)},
+    )
+)

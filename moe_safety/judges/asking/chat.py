@@ -7,17 +7,46 @@ import os
 import time
 from http.client import HTTPException, HTTPResponse
 from itertools import count
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from moe_safety.config.judge import EndpointConfig
+from pydantic import AfterValidator, Field
+
+from moe_safety.config import Section
+from moe_safety.config.base import resource
 from moe_safety.errors import InputError, RunError
 
 LONGEST_WAIT = 60
 """Seconds; an endpoint that asks for a longer pause is tried again after this."""
 _LONGEST_REPLY = 1 << 22
 _PIECE = 1 << 16
+
+
+def _plain_address(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("should begin with http:// or https:// and name a host")
+    # What stands in a configuration is written into manifests.
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("should hold no user name, key or query: the key comes from the environment")
+    return url.rstrip("/")
+
+
+class ChatSettings(Section):
+    """Where an endpoint is, and how it is called."""
+
+    base_url: Annotated[str, AfterValidator(_plain_address)] = "https://api.openai.com/v1"
+    """Where the endpoint is; `/chat/completions` is added."""
+    key_env: Annotated[str, Field(pattern="^[A-Z_][A-Z0-9_]*$")] | None = resource("OPENAI_API_KEY")
+    """The environment variable that holds the key; null where none is needed. The key itself is written nowhere."""
+    timeout: float = Field(60.0, gt=0)
+    """Seconds that one call may take."""
+    attempts: int = Field(5, ge=1)
+    """Calls for one answer: time-outs, lost connections, 429 and 5xx are tried again."""
+    backoff: float = resource(1.0, ge=0)
+    """Seconds before the second attempt, doubled before each further one, and longer where the endpoint asks for it."""
 
 
 class CallFailed(Exception):
@@ -36,7 +65,7 @@ class _Lost(_TryAgain):
     """There was no connection."""
 
 
-def read_key(config: EndpointConfig, key: str) -> str | None:
+def read_key(config: ChatSettings, key: str) -> str | None:
     """The endpoint's key, from the environment: read where it is needed and kept nowhere. `key` is the section's."""
     if config.key_env is None:
         return None
@@ -51,7 +80,7 @@ def read_key(config: EndpointConfig, key: str) -> str | None:
 class ChatClient:
     """Asks one endpoint, from several threads at once."""
 
-    def __init__(self, config: EndpointConfig, key: str) -> None:
+    def __init__(self, config: ChatSettings, key: str) -> None:
         self.config, self.key = config, key
         # A redirect would carry the key to another host.
         self.opener = build_opener(_NoRedirects)

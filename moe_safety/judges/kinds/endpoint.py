@@ -5,20 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
-from moe_safety.config.judge import EndpointConfig
-from moe_safety.judges.chat import CallFailed, ChatClient, read_key
-from moe_safety.judges.quoting import Template, defused
-from moe_safety.judges.replies import ReplyReader
-from moe_safety.judges.replycache import ReplyCache
+from pydantic import Field, model_validator
+
+from moe_safety.config.base import resource
+from moe_safety.config.judges import JudgeSettings
+from moe_safety.config.names import JUDGES
+from moe_safety.judges.asking.asked import Asked
+from moe_safety.judges.asking.chat import CallFailed, ChatClient, ChatSettings, read_key
+from moe_safety.judges.asking.quoting import Template, defused
+from moe_safety.judges.asking.replies import ReplyReader
+from moe_safety.judges.asking.replycache import ReplyCache
+from moe_safety.judges.kind import JudgeKind
 from moe_safety.judges.verdict import Exchange, Judge, Verdict
+
+_OURS = ("messages", "model", "n", "stream")
+
+
+class EndpointSettings(ChatSettings, Asked, JudgeSettings):
+    kind: Literal["endpoint"] = "endpoint"
+    model: str
+    """As the endpoint calls it."""
+    parameters: dict[str, Any] = Field(default_factory=lambda: {"temperature": 0, "max_tokens": 16})
+    """Sent along with every question."""
+    parallel: int = resource(8, ge=1)
+    """Calls under way at once."""
+
+    @model_validator(mode="after")
+    def _parameters_are_the_user_s(self) -> EndpointSettings:
+        if taken := next((name for name in _OURS if name in self.parameters), None):
+            raise ValueError(f"parameters cannot set `{taken}`")
+        return self
 
 
 class EndpointJudge(Judge):
     """Its replies are read by patterns, and kept, so that no question is paid for twice."""
 
-    def __init__(self, config: EndpointConfig, key: str) -> None:
+    def __init__(self, config: EndpointSettings, key: str) -> None:
         read_key(config, key)
         self.config, self.key = config, key
         self.template, self.reader, self.cache = Template(config.template), ReplyReader(config), ReplyCache()
@@ -52,3 +76,15 @@ class EndpointJudge(Judge):
         segments = self.template.fill(quoted)
         turn = {"role": "user", "content": "".join(segment.text for segment in segments)}
         return {**self.config.parameters, "model": self.config.model, "messages": [turn]}
+
+
+JUDGES.add(
+    JudgeKind(
+        about="any OpenAI-compatible server: retries, a time limit, replies kept on disk, the key from the environment "
+        "alone",
+        section=EndpointSettings,
+        make=EndpointJudge,
+        check=read_key,
+        network=True,
+    )
+)

@@ -6,16 +6,34 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from pydantic import Field
 
-from moe_safety.config.judge import HubModel
+from moe_safety.config import Section
+from moe_safety.config.base import Place
 from moe_safety.errors import InputError
-from moe_safety.judges.tokens import Encoder
+from moe_safety.judges.local.tokens import Encoder
 from moe_safety.judges.verdict import TOO_LONG, Exchange, Judge, Verdict
-from moe_safety.models.quiet import quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class HubModel(Section):
+    """A judge's model."""
+
+    model: Place
+    """A folder or a hub id, with weights in safetensors and no Python code of its own."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """The type weights are loaded in; `auto` keeps the checkpoint's own."""
+    max_length: int = Field(4096, ge=16)
+    """Longest question in tokens, its reply included, or what its tokenizer allows if that is less. Nothing is cut: an
+    answer whose question is longer is unparsed, and their number is said."""
+    batch_size: int = Field(8, ge=1)
+    """Answers judged in one forward pass."""
 
 
 class HubJudge(Judge):
@@ -43,10 +61,18 @@ class HubJudge(Judge):
         """What it says of a few questions."""
 
 
-def load_judge(auto: type, section: HubModel, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_judge(auto: str, section: HubModel, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model, by transformers' class `auto`, in `eval()` on a GPU where there is one, and its tokenizer."""
-    with blaming(section.model, key):
+    with blaming(section.model, f"{key}.model"):
         return _load(auto, section.model, section.revision, section.dtype)
+
+
+def model_hash(section: HubModel, key: str) -> str:
+    """The fingerprint of the model, which is fetched if it is not there."""
+    from moe_safety.models.fingerprint import fingerprint
+
+    with blaming(section.model, f"{key}.model"):
+        return fingerprint(section.model, section.revision)
 
 
 @contextmanager
@@ -64,12 +90,17 @@ def _first_line(error: Exception) -> str:
 
 
 @cache
-def _load(auto: Any, name: str, revision: str | None, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load(auto: str, name: str, revision: str | None, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    import torch
+    import transformers
+
+    from moe_safety.models.quiet import quiet
+
     quiet()
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model, found = auto.from_pretrained(
+    model, found = getattr(transformers, auto).from_pretrained(
         name,
         revision=revision,
         dtype=dtype if dtype == "auto" else getattr(torch, dtype),

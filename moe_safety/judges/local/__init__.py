@@ -1,0 +1,1 @@
+"""What judges share whose model runs here."""
