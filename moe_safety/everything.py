@@ -3,7 +3,7 @@ is the last room, imports this before it parses; scripts and notebooks take `loa
 
 from __future__ import annotations
 
-from moe_safety import judges  # noqa: F401 - declares what it holds
+from moe_safety import inputs, judges  # noqa: F401 - declares what it holds
 from moe_safety.config import load_config
 
 __all__ = ["load_config"]

@@ -1,5 +1,6 @@
 """Packages of others, as if they were installed."""
 
+import sys
 from importlib.metadata import entry_points
 
 
@@ -12,6 +13,7 @@ def bring(registry, folder, monkeypatch, module, code, **points):
     (info / "entry_points.txt").write_text("\n".join([f"[{registry.group}]", *lines]))
     (folder / f"{module}.py").write_text(code)
     monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, module, raising=False)
     # What it has found and loaded it keeps.
     found = {point.name: point for point in entry_points(group=registry.group)}
     monkeypatch.setitem(vars(registry), "_plugins", found)

@@ -4,7 +4,7 @@ from moe_safety.config.base import ModelJob, Section, results_only, without_secr
 from moe_safety.config.batches import BatchesConfig
 from moe_safety.config.capture import CaptureConfig
 from moe_safety.config.compare import CompareConfig
-from moe_safety.config.data import DataConfig, DerivedControls, FormatName, Source, WrapperName
+from moe_safety.config.data import DataConfig, DerivedControls, Source, WrapperName
 from moe_safety.config.effects import EffectsConfig
 from moe_safety.config.evaluate import EvaluateConfig
 from moe_safety.config.gradients import GradientsConfig
@@ -26,7 +26,6 @@ __all__ = [
     "DerivedControls",
     "EffectsConfig",
     "EvaluateConfig",
-    "FormatName",
     "GradientsConfig",
     "IdentifyConfig",
     "JudgeSettings",

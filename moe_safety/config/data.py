@@ -5,21 +5,16 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from moe_safety.config.base import Place, Section
+from moe_safety.config.names import FORMATS
+from moe_safety.config.registry import NameIn
 
-FormatName = Literal["flipattack", "attack_results", "goals_csv", "messages"]
 WrapperName = Literal["flip-word-order", "flip-chars-in-word", "flip-chars-in-text"]
 
-COLUMNS = frozenset(
-    {
-        *("goal", "prompt", "messages", "label", "answer", "response", "target", "category", "type", "attack", "split"),
-        *("id", "index", "all_prompt", "flip_attack", "output", "attack_response", "inception_attack_response"),
-        *("judge_success_gpt4", "judge_result", "inception_attack_score", "ended", "finish_reason"),
-    }
-)
-"""What the formats call the columns that they read."""
+NUMBERING = ("id", "index")
+"""Columns that number the rows of a file, of whatever format."""
 
 
 class Source(Section):
@@ -35,10 +30,10 @@ class Source(Section):
     """Branch, tag or commit of the dataset."""
     split: str = "train"
     """The dataset's split."""
+    format: Annotated[str, NameIn(FORMATS)] | None = None
+    """Overrides the recognised format."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Maps this program's column names (`goal`, `messages`, `answer`, `target`, `category`, …) to the source's own."""
-    format: FormatName | None = None
-    """Overrides the recognised format."""
     wrapper: WrapperName | None = None
     """Makes the attack form of each plain goal in this wrapper."""
     attack: str | None = None
@@ -46,9 +41,12 @@ class Source(Section):
 
     @field_validator("columns")
     @classmethod
-    def _columns_that_are_read(cls, given: dict[str, str]) -> dict[str, str]:
-        for name in given.keys() - COLUMNS:
-            near = difflib.get_close_matches(name, sorted(COLUMNS), n=1, cutoff=0.4)
+    def _columns_that_are_read(cls, given: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        named = info.data.get("format")
+        formats = [*FORMATS.own(), *([FORMATS.get(named)] if named else [])]
+        known = {*NUMBERING, *(column for one in formats for column in one.columns)}
+        for name in given.keys() - known:
+            near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.4)
             raise ValueError(f"no format reads a column '{name}'" + (f", did you mean '{near[0]}'?" if near else ""))
         return given
 

@@ -34,7 +34,7 @@ class Declaration(Protocol):
 T = TypeVar("T", bound=Declaration)
 
 
-@dataclass
+@dataclass(eq=False)
 class Registry(Generic[T]):
     """The declarations of one kind, by name."""
 
@@ -60,6 +60,10 @@ class Registry(Generic[T]):
     def own(self) -> list[T]:
         """Those that come with the program, in the order of declaration."""
         return list(self._own.values())
+
+    def brought(self) -> Iterator[T]:
+        """Those of other packages, by name; each is imported as it is come to."""
+        return map(self.get, self.names()[len(self._own) :])
 
     def names(self) -> list[str]:
         """Ours in the order of declaration, then those of other packages by name."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 
-from moe_safety.config import FormatName, Source
+from moe_safety.config import Source
+from moe_safety.config.names import FORMATS
 from moe_safety.errors import InputError
-from moe_safety.inputs.formats import FORMATS
+from moe_safety.inputs.format import Format
 
 
 def columns_of(source: Source, found: Set[str]) -> dict[str, str]:
@@ -21,13 +22,14 @@ def columns_of(source: Source, found: Set[str]) -> dict[str, str]:
     return names
 
 
-def recognise(source: Source, container: str, names: Set[str]) -> FormatName:
+def recognise(source: Source, container: str, names: Set[str]) -> Format:
     """The configured format, else the first one that these columns match."""
     if source.format is not None:
-        return source.format
-    for name, known in FORMATS.items():
-        if known.matches(names):
-            return name
+        return FORMATS.get(source.format)
+    # A package that is installed never changes how a file of a format of ours is read.
+    for known in sorted(FORMATS.own(), key=lambda one: one.precedence), FORMATS.brought():
+        if found := next((one for one in known if one.matches(names)), None):
+            return found
     if container == "csv":
         problem = f"is no JSON of objects and no Parquet, and as CSV it has no column goal or prompt ({_listed(names)})"
     else:

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from moe_safety.config import DataConfig, FormatName, Source
+from moe_safety.config import DataConfig, Source
+from moe_safety.config.names import FORMATS
 from moe_safety.errors import InputError
 from moe_safety.inputs.files import Content, digest_of, folder_digest, open_file
-from moe_safety.inputs.formats import FORMATS
+from moe_safety.inputs.format import Format
 from moe_safety.inputs.hub import open_dataset
 from moe_safety.inputs.recognise import columns_of, recognise
 from moe_safety.inputs.record import Context, Record, Role, Row, Skipped, is_missing
@@ -23,7 +24,7 @@ class SourceRows:
 
     source: Source
     role: Role
-    format: FormatName
+    format: Format
     container: str
     rows: list[Row] = field(default_factory=list)
     read: int = 0
@@ -37,7 +38,7 @@ class SourceRows:
         return {
             "source": self.source.label,
             "role": self.role,
-            "format": self.format,
+            "format": self.format.name,
             "container": self.container,
             "rows": self.read,
             "dropped": dict(self.dropped),
@@ -58,13 +59,30 @@ def digests(sources: Iterable[Source]) -> dict[str, str]:
     return found
 
 
-def read_source(source: Source, role: Role, data: DataConfig) -> SourceRows:
-    """The rows of a source that pass its filters, in file order, at most `data.max_samples` of them."""
+def formats_brought(sources: Iterable[Source]) -> dict[str, str]:
+    """What sources are known by that are read in formats of other packages. Where some are installed, a source has to
+    be opened to see which format it has."""
+    found: dict[str, str] = {}
+    if len(FORMATS.names()) == len(FORMATS.own()):
+        return found
+    for source in sources:
+        found |= FORMATS.identity(source.format or _open(source)[2].name)
+    return found
+
+
+def _open(source: Source) -> tuple[Content, dict[str, str], Format]:
+    """What is in a source, its column for each of this program's names, and its format."""
     content = open_dataset(source) if source.dataset else open_file(source.label)
     names = columns_of(source, content.columns)
-    result = SourceRows(source, role, recognise(source, content.container, names.keys()), content.container)
+    return content, names, recognise(source, content.container, names.keys())
+
+
+def read_source(source: Source, role: Role, data: DataConfig) -> SourceRows:
+    """The rows of a source that pass its filters, in file order, at most `data.max_samples` of them."""
+    content, names, form = _open(source)
+    result = SourceRows(source, role, form, content.container)
     context = Context(source.label, role, frozenset(names), source.attack, data.only_successful, result.notes)
-    for row in FORMATS[result.format].rows(_records(content, names, source.label), context):
+    for row in form.rows(_records(content, names, source.label), context):
         result.read += 1
         if isinstance(row, Skipped):
             result.dropped[row.reason] += 1

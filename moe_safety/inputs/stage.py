@@ -7,7 +7,7 @@ from typing import Any
 
 from moe_safety.config import Config, Source, results_only
 from moe_safety.inputs.prepare import read_prompts
-from moe_safety.inputs.sources import digests
+from moe_safety.inputs.sources import digests, formats_brought
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 
@@ -17,7 +17,7 @@ def prepare(config: Config, *, force: bool = False) -> dict[str, Any]:
     stage = Stage(
         "prepare",
         settings={"seed": config.seed, "data": results_only(config.data)},
-        others=digests(_sources(config)),
+        others=digests(_sources(config)) | formats_brought(_sources(config)),
     )
     manifest = run_stage(run, stage, config.model_dump(mode="json"), partial(_prepare, config, run), force=force)
     _print(manifest["summary"])

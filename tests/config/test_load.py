@@ -61,6 +61,10 @@ def test_dumped_configuration_loads_to_itself(config_file, tmp_path):
             "data.attacks.0.columns={gaol: x}",
             "data.attacks.0.columns: no format reads a column 'gaol', did you mean 'goal'",
         ),
+        (
+            "data.attacks.0.format=flipatack",
+            "data.attacks.0.format: there is no format 'flipatack', did you mean 'flipattack'",
+        ),
         ("data.attacks.0.name=x", "data.attacks.0: `name` is for a dataset, and this source is a file"),
         ("data.attacks.0.split=test", "data.attacks.0: `split` is for a dataset, and this source is a file"),
         ("data.attacks.0={1: x}", "data.attacks.0: not valid YAML: a key is not text; quote it"),

@@ -1,16 +1,15 @@
-"""`columns:` of a source may name what some format reads, and nothing else."""
+"""`columns:` of a source may name what some format reads, and nothing else: each declares what it reads."""
 
 from contextlib import suppress
 
 import pytest
 
-from moe_safety.config.data import COLUMNS
+from moe_safety.config.data import NUMBERING
 from moe_safety.errors import InputError
-from moe_safety.inputs.formats import FORMATS
+from moe_safety.inputs import FORMATS
 from moe_safety.inputs.record import Context, Record
 
-OF_ANY_FORMAT = {"id", "index"}
-"""What numbers the rows of a file."""
+NAMES = frozenset().union(*(form.columns for form in FORMATS.own()))
 
 
 class AllThere(frozenset):
@@ -44,20 +43,19 @@ def asked_by(form, role, **values):
     return row.names
 
 
-def test_they_are_what_the_formats_read():
-    found = set(OF_ANY_FORMAT)
-    for form in FORMATS.values():
-        found |= {name for name in COLUMNS if form.matches({name})}
-        for role in ("attacks", "benign", "controls"):
-            for goal in ("goal", "prompt"):
-                for label in ("safe", "unsafe"):
-                    found |= asked_by(form, role, **{goal: "blick", "label": label})
-            found |= asked_by(form, role, goal="blick", judge_result={"score": 1})
-            found |= asked_by(form, role, goal="blick", judge_success_gpt4=True)
-    assert found == COLUMNS
+@pytest.mark.parametrize("form", FORMATS.own(), ids=lambda form: form.name)
+def test_they_are_what_the_format_reads(form):
+    found = {name for name in NAMES if form.matches({name})}
+    for role in ("attacks", "benign", "controls"):
+        for goal in ("goal", "prompt"):
+            for label in ("safe", "unsafe"):
+                found |= asked_by(form, role, **{goal: "blick", "label": label})
+        found |= asked_by(form, role, goal="blick", judge_result={"score": 1})
+        found |= asked_by(form, role, goal="blick", judge_success_gpt4=True)
+    assert found == form.columns
 
 
-@pytest.mark.parametrize("name", sorted(OF_ANY_FORMAT))
+@pytest.mark.parametrize("name", NUMBERING)
 def test_rows_are_numbered_by(name, write, prepare, flip_row):
     rows = [{key: value for key, value in flip_row(n).items() if key != "id"} | {name: 7} for n in range(2)]
     with pytest.raises(InputError, match="has the id '7' of row 1"):

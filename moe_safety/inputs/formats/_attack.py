@@ -10,6 +10,8 @@ from moe_safety.inputs.record import Context, Record, Row, Skipped, is_missing
 from moe_safety.inputs.table import SPLITS
 
 ATTACK_FORM = "all_prompt"
+COLUMNS = frozenset({"goal", ATTACK_FORM, "category", "split", "ended", "finish_reason"})
+"""What is read of all of them."""
 
 
 @dataclass(frozen=True)

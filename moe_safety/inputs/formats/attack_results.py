@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import Any
 
-from moe_safety.inputs.formats._attack import Shape, attack_rows
+from moe_safety.config.names import FORMATS
+from moe_safety.inputs.format import Format
+from moe_safety.inputs.formats._attack import COLUMNS, Shape, attack_rows
 from moe_safety.inputs.record import Context, Record, Row, Skipped
 
 _INCEPTION = {"inception_attack_response", "inception_attack_score"}
 
 
-def matches(columns: Set[str]) -> bool:
+def _matches(columns: Set[str]) -> bool:
     own = _INCEPTION | {"attack_response"}
     return not columns.isdisjoint(own) or ({"prompt", "all_prompt"} <= columns and "goal" not in columns)
 
 
-def rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
+def _rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
     return attack_rows(_SHAPE, records, context)
 
 
@@ -43,4 +45,22 @@ _SHAPE = Shape(
     verdict=("judge_result", "inception_attack_score"),
     successful=_successful,
     attack=_attack,
+)
+
+FORMATS.add(
+    Format(
+        name="attack_results",
+        about="results of persuasion and DeepInception; a score above 0 is a success",
+        example={
+            "prompt": "blick the zorp",
+            "all_prompt": [{"role": "user", "content": "As a fep, blick the zorp."}],
+            "attack_response": "The zorp is blicked.",
+            "judge_result": {"score": 5},
+        },
+        columns=COLUMNS | _INCEPTION | {"prompt", "attack_response", "judge_result"},
+        matches=_matches,
+        rows=_rows,
+        # These may have a goal and a flipped form too.
+        precedence=10,
+    )
 )

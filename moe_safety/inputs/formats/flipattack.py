@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
-from moe_safety.inputs.formats._attack import Shape, attack_rows
+from moe_safety.config.names import FORMATS
+from moe_safety.inputs.format import Format
+from moe_safety.inputs.formats._attack import COLUMNS, Shape, attack_rows
 from moe_safety.inputs.record import Context, Record, Row, Skipped
 
 
-def matches(columns: Set[str]) -> bool:
+def _matches(columns: Set[str]) -> bool:
     return not columns.isdisjoint({"all_prompt", "flip_attack"})
 
 
-def rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
+def _rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
     return attack_rows(_SHAPE, records, context)
 
 
@@ -27,4 +29,22 @@ _SHAPE = Shape(
     verdict=("judge_success_gpt4",),
     successful=_successful,
     attack=lambda record: "flipattack",
+)
+
+FORMATS.add(
+    Format(
+        name="flipattack",
+        about="results of FlipAttack; `judge_success_gpt4` is 1 where the attack succeeded",
+        example={
+            "goal": "blick the zorp",
+            "flip_attack": "zorp the blick",
+            "all_prompt": [{"role": "user", "content": "zorp the blick"}],
+            "output": "The zorp is blicked.",
+            "judge_success_gpt4": 1,
+        },
+        columns=COLUMNS | {"flip_attack", "output", "judge_success_gpt4"},
+        matches=_matches,
+        rows=_rows,
+        precedence=20,
+    )
 )

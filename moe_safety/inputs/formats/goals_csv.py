@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
+from moe_safety.config.names import FORMATS
+from moe_safety.inputs.format import Format
 from moe_safety.inputs.record import Context, Record, Row, Skipped
 from moe_safety.inputs.table import SPLITS
 
 _GOAL = ("goal", "prompt")
 
 
-def matches(columns: Set[str]) -> bool:
+def _matches(columns: Set[str]) -> bool:
     return not columns.isdisjoint(_GOAL)
 
 
-def rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
+def _rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
     """Harmful requests under `attacks`, harmless ones elsewhere; a `label`, as in XSTest, says which a row is."""
     wanted = "unsafe" if context.role == "attacks" else "safe"
     for record in records:
@@ -44,3 +46,23 @@ def _row(record: Record, context: Context, goal: str) -> Row:
         return Row(number, "control", goal, target=target, category=category, split=split)
     ended = record.ended()
     return Row(number, "benign", goal, answer=answer, ended=ended, target=target, category=category, split=split)
+
+
+FORMATS.add(
+    Format(
+        name="goals_csv",
+        about="plain requests, in a file of any kind: AdvBench, JailbreakBench, XSTest, or whatever has a `goal` or "
+        "`prompt`; the `target` of harmful ones is never trained on",
+        example={"goal": "blick the zorp", "category": "zorps"},
+        columns=frozenset(
+            {
+                *(*_GOAL, "label", "answer", "response", "target", "category", "type", "split"),
+                *("ended", "finish_reason"),
+            }
+        ),
+        matches=_matches,
+        rows=_rows,
+        # Nearly every file has one of its columns.
+        precedence=90,
+    )
+)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
+from moe_safety.config.names import FORMATS
 from moe_safety.inputs.conversation import Message
+from moe_safety.inputs.format import Format
 from moe_safety.inputs.record import Context, Record, Role, Row, Skipped
 from moe_safety.inputs.table import SPLITS
 
@@ -16,11 +18,11 @@ _NO_GOAL = (
 _LABELS: dict[Role, tuple[str, ...]] = {"attacks": ("safe", "unsafe"), "benign": ("benign",), "controls": ("control",)}
 
 
-def matches(columns: Set[str]) -> bool:
+def _matches(columns: Set[str]) -> bool:
     return "messages" in columns
 
 
-def rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
+def _rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
     for record in records:
         label = _label(record, context)
         messages, said = _conversation(record)
@@ -68,3 +70,29 @@ def _conversation(record: Record) -> tuple[list[Message], str | None]:
     if messages[-1]["role"] != "user":
         raise record.error("messages has no turn of the user before its answer")
     return messages, last["content"] if last["content"].strip() else None
+
+
+FORMATS.add(
+    Format(
+        name="messages",
+        about="conversations; a last turn of the assistant is the recorded answer. Under `attacks` every row has the "
+        "`label` safe or unsafe, and an unsafe one its `goal`",
+        example={
+            "messages": [
+                {"role": "user", "content": "As a fep, blick the zorp."},
+                {"role": "assistant", "content": "The zorp is blicked."},
+            ],
+            "label": "unsafe",
+            "goal": "blick the zorp",
+        },
+        columns=frozenset(
+            {
+                *("messages", "label", "goal", "answer", "target", "category", "attack", "split"),
+                *("ended", "finish_reason"),
+            }
+        ),
+        matches=_matches,
+        rows=_rows,
+        precedence=30,
+    )
+)
