@@ -79,11 +79,12 @@ class Responder:
 
     def __post_init__(self) -> None:
         from moe_safety.models.generate import Generator
-        from moe_safety.models.load import load_chat, load_model
+        from moe_safety.models.kept import kept_model
+        from moe_safety.models.load import load_chat
 
         limits = limits_of(self.settings)
         self.generator = Generator(
-            load_model(self.model, self.settings.gpus_per_replica), load_chat(self.model), limits
+            kept_model(self.model, self.settings.gpus_per_replica), load_chat(self.model), limits
         )
 
     def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:

@@ -20,8 +20,9 @@ from moe_safety.models.answers import answer_losses, make_rows
 from moe_safety.models.chat import Chat
 from moe_safety.models.choosing import avoiding
 from moe_safety.models.generate import Generator
+from moe_safety.models.kept import kept_model
 from moe_safety.models.layout import MoELayout, inspect_model
-from moe_safety.models.load import load_chat, load_model
+from moe_safety.models.load import load_chat
 
 LOSSES_SCHEMA = pa.schema([("prompt_id", pa.string()), ("loss", pa.float64()), ("answer_tokens", pa.int32())])
 """The losses of a reference answer's tokens, summed."""
@@ -39,7 +40,7 @@ class Examiner:
     layout: MoELayout = field(init=False)
 
     def __post_init__(self) -> None:
-        self.model = load_model(self.subject.model, self.settings.gpus_per_replica)
+        self.model = kept_model(self.subject.model, self.settings.gpus_per_replica)
         self.chat = load_chat(self.subject.model)
         self.layout = inspect_model(self.model)
         self.kinds: dict[str, Callable[[pa.Table], pa.Table]] = {
