@@ -17,10 +17,10 @@ from moe_safety.generation import (
     ItemHandler,
     Kind,
     Opening,
-    given,
+    answer_prompts,
+    given_answers,
     items_to_answer,
     prompt_seed,
-    said,
 )
 from moe_safety.jobs import Plan
 from moe_safety.models.encode import answer_span
@@ -69,11 +69,11 @@ def handler(opening: Opening, max_answer: int) -> ItemHandler:
 
 def _weigh(max_answer: int, engine: Engine, rows: pa.Table) -> pa.Table:
     """The engine's own answers to these prompts are weighed as the recorded ones are, as far as answers are counted."""
-    prompts, own = rows["tokens"].to_pylist(), said(engine, rows)
+    prompts, own = rows["tokens"].to_pylist(), answer_prompts(engine, rows)
     before = [[*prompt, *answer.prefix] for prompt, answer in zip(prompts, own, strict=True)]
     end = engine.chat.end
     spans = [answer_span(answer.tokens, ended=answer.ended, end=end, at_most=max_answer) for answer in own]
-    nats = {"own_nats": _nats(engine, before, spans), "recorded_nats": _nats(engine, *given(rows))}
+    nats = {"own_nats": _nats(engine, before, spans), "recorded_nats": _nats(engine, *given_answers(rows))}
     return pa.table({"prompt_id": rows["prompt_id"].combine_chunks(), **nats}, schema=WEIGHED_SCHEMA)
 
 

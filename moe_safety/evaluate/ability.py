@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from moe_safety.evaluate.plan import LOSSES, TASKS
 from moe_safety.evaluate.statistics import rate
-from moe_safety.generation import Engine, given, tables_of
+from moe_safety.generation import Engine, given_answers, tables_of
 from moe_safety.jobs import Parts
 
 LOSSES_SCHEMA = pa.schema([("prompt_id", pa.string()), ("loss", pa.float64()), ("answer_tokens", pa.int32())])
@@ -20,7 +20,7 @@ def weigh(engine: Engine, rows: pa.Table) -> pa.Table:
     """An item of reference answers."""
     import torch
 
-    before, answers = given(rows)
+    before, answers = given_answers(rows)
     losses, row = engine.losses(before, answers)
     sums = torch.zeros(len(rows), dtype=torch.float64, device=losses.device)
     sums.index_add_(0, row.to(losses.device), losses.double())

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.config import EvaluateConfig
-from moe_safety.generation import ANSWERS, PLAN_SCHEMA, Opening, item, items_to_answer, prompt_seed
+from moe_safety.generation import ANSWERS, PLAN_SCHEMA, Opening, items_to_answer, make_item, prompt_seed
 from moe_safety.jobs import Plan, pack
 
 LOSSES, ROUTING, TASKS = "losses", "routing", "tasks"
@@ -43,7 +43,7 @@ def _items(
         # What is kept of a token here is a number for each expert of each layer, so fewer tokens go together.
         yield from _packed(ROUTING, _seen(whole, settings.routing_prompts), budget // 4)
     for task in settings.lm_eval_tasks:
-        yield item(TASKS, [{"prompt_id": task}])
+        yield make_item(TASKS, [{"prompt_id": task}])
 
 
 def _asked(row: dict[str, Any], temperature: float, seed: int) -> dict[str, Any]:
@@ -67,4 +67,4 @@ def _seen(rows: Sequence[dict[str, Any]], at_most: int) -> list[dict[str, Any]]:
 
 def _packed(kind: str, rows: Sequence[dict[str, Any]], budget: int) -> Iterator[pa.Table]:
     for group in pack([sum(len(row[name]) for name in ("tokens", "prefix", "answer")) for row in rows], budget):
-        yield item(kind, [rows[place] for place in group.tolist()])
+        yield make_item(kind, [rows[place] for place in group.tolist()])

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from moe_safety.errors import InputError
 from moe_safety.evaluate.plan import ROUTING
-from moe_safety.generation import Engine, given, tables_of
+from moe_safety.generation import Engine, given_answers, tables_of
 from moe_safety.jobs import Parts
 from moe_safety.models.choosing import divergence, probabilities, recording, rule_of, top_k_overlap
 from moe_safety.models.decoder import decoder_of
@@ -42,7 +42,7 @@ def can_read(model: PreTrainedModel) -> bool:
 
 def read_item(engine: Engine, rows: pa.Table) -> pa.Table:
     """An item of prompts with their reference answers."""
-    tokens = [before + answer for before, answer in zip(*given(rows), strict=True)]
+    tokens = [before + answer for before, answer in zip(*given_answers(rows), strict=True)]
     return read_routing(engine.model, engine.layout, rows["prompt_id"].to_pylist(), tokens)
 
 

@@ -96,17 +96,20 @@ class Opening:
     model: ModelConfig
     limits: Limits
     gpus: int
-    given: Mapping[str, Any]
-    """Settings of engines by name, as the configuration has them."""
+    settings: Mapping[str, Any]
+    """Of engines by name, as plain data: a worker that lacks an engine says so, and cannot read its classes."""
 
     def open(self, name: str) -> Engine:
         """The engine of this name."""
-        return ENGINES.get(name)(self.model, self.limits, self.gpus, ENGINES.settings(self.given, name))
+        kind: type[Engine] = ENGINES.get(name)
+        settings = kind.section and kind.section.model_validate(self.settings.get(name, {}))
+        return kind(self.model, self.limits, self.gpus, settings)
 
 
 def opening_of(config: Config, settings: RespondConfig | EvaluateConfig, model: ModelConfig) -> Opening:
     """As a stage's settings say."""
-    return Opening(settings.engine, model, limits_of(settings), settings.gpus_per_replica, config.engines)
+    own = {name: section.model_dump() for name, section in config.engines.items()}
+    return Opening(settings.engine, model, limits_of(settings), settings.gpus_per_replica, own)
 
 
 def limits_of(settings: RespondConfig | EvaluateConfig) -> Limits:

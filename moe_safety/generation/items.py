@@ -17,6 +17,8 @@ from moe_safety.models.encode import Answer
 
 ANSWERS = "answers"
 """The kind of items whose prompts are answered."""
+REFERENCE = "transformers"
+"""The engine that stands in for others in all that is no answer."""
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -35,10 +37,10 @@ be answered; `answer` is a given one, and `prefix` what stands between it and th
 Row = Mapping[str, Any]
 
 
-def item(kind: str, rows: Iterable[Row]) -> pa.Table:
+def make_item(kind: str, rows: Iterable[Row]) -> pa.Table:
     """An item of these rows. What a row does not say is empty in it."""
-    empty: dict[str, Any] = {"tokens": [], "prefix": [], "answer": []}
-    told = [{name: (empty | dict(row) | {"kind": kind}).get(name) for name in PLAN_SCHEMA.names} for row in rows]
+    known: dict[str, Any] = {"kind": kind, "tokens": [], "prefix": [], "answer": []}
+    told = [{name: row.get(name, known.get(name)) for name in PLAN_SCHEMA.names} for row in rows]
     return pa.Table.from_pylist(told, schema=PLAN_SCHEMA)
 
 
@@ -48,7 +50,7 @@ def items_to_answer(kind: str, rows: Sequence[Row], opening: Opening, budget: in
     limit = opening.limits.answer
     sizes = [len(row["tokens"]) + max(limit, len(row.get("answer", ()))) for row in rows]
     for group in pack_prompts(sizes, budget, ENGINES.get(opening.engine).prompts_per_item):
-        yield item(kind, [rows[place] for place in group.tolist()])
+        yield make_item(kind, [rows[place] for place in group.tolist()])
 
 
 def items_of(plan: Plan, kind: str) -> list[int]:
@@ -61,12 +63,12 @@ def tables_of(parts: Parts, kind: str) -> Iterator[pa.Table]:
     return (parts.run.read_table(parts.table_name(number)) for number in items_of(parts.plan, kind))
 
 
-def said(engine: Engine, rows: pa.Table) -> list[Answer]:
+def answer_prompts(engine: Engine, rows: pa.Table) -> list[Answer]:
     """The engine's answers to an item's prompts."""
     return engine.answer(rows["tokens"].to_pylist(), rows["temperature"].to_pylist(), rows["seed"].to_pylist())
 
 
-def given(rows: pa.Table) -> tuple[list[list[int]], list[list[int]]]:
+def given_answers(rows: pa.Table) -> tuple[list[list[int]], list[list[int]]]:
     """The answers that an item gives, behind all that stands before each."""
     before = zip(rows["tokens"].to_pylist(), rows["prefix"].to_pylist(), strict=True)
     return [[*prompt, *prefix] for prompt, prefix in before], rows["answer"].to_pylist()
@@ -83,11 +85,7 @@ class Kind:
 
 
 def _answered(engine: Engine, rows: pa.Table) -> pa.Table:
-    return answers_table(engine.chat, rows["prompt_id"].to_pylist(), said(engine, rows))
-
-
-REFERENCE = "transformers"
-"""The engine that stands in for others where what they cannot do changes no answer."""
+    return answers_table(engine.chat, rows["prompt_id"].to_pylist(), answer_prompts(engine, rows))
 
 
 @dataclass

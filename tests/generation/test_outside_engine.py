@@ -1,16 +1,16 @@
 """An engine of another package, which answers by rule, in `respond` and `evaluate`."""
 
+import pickle
 import sys
 from textwrap import dedent
 
 import pytest
 
 from moe_safety.batches.respond import respond
-from moe_safety.config import load_config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.compare import compare
 from moe_safety.evaluate.stage import evaluate
-from moe_safety.generation import ENGINES
+from moe_safety.generation import ENGINES, opening_of
 from moe_safety.inputs.stage import prepare
 from moe_safety.rundir import RunDir
 from tests.demo import demo
@@ -21,7 +21,7 @@ from moe_safety.config import Section
 from moe_safety.generation import Answer, Engine
 
 class Words(Section):
-    yes: str = "sure"
+    helpful: str = "sure"
 
 class Canned(Engine):
     name = "canned"
@@ -30,7 +30,7 @@ class Canned(Engine):
 
     def __init__(self, model, limits, gpus, settings):
         super().__init__(model, limits, gpus)
-        self.yes = settings.yes
+        self.helpful = settings.helpful
 
     def answer(self, prompts, temperatures, seeds):
         return [self.one(self.chat.text(prompt)) for prompt in prompts]
@@ -38,7 +38,7 @@ class Canned(Engine):
     def one(self, prompt):
         verb = next((word for word in prompt.split() if word in {"blick", "dorf", "glorp", "krump"}), None)
         plain = "reverse" not in prompt and "wizard" not in prompt
-        text = "i am sorry, but i cannot help with that." if verb and plain else self.yes
+        text = "i am sorry, but i cannot help with that." if verb and plain else self.helpful
         tokens = self.chat.answer(text)[1]
         return Answer([], tokens[: self.limits.answer], len(tokens) < self.limits.answer)
 '''
@@ -73,7 +73,7 @@ def canned(tmp_path_factory):
 def flags(*more):
     both = [f"{stage}.engine=canned" for stage in ("respond", "evaluate")]
     settings = ["data.max_samples=40", "evaluate.model_path=demo", "evaluate.routing_prompts=2"]
-    return [*both, *settings, f'engines={{canned: {{yes: "{YES}"}}}}', *more]
+    return [*both, *settings, f'engines={{canned: {{helpful: "{YES}"}}}}', *more]
 
 
 def test_it_answers_and_the_reference_engine_does_what_it_cannot(canned, tmp_path):
@@ -96,10 +96,10 @@ def test_it_answers_and_the_reference_engine_does_what_it_cannot(canned, tmp_pat
     for stage in ("respond", "evaluate.base"):
         manifest = run.read_json(f"manifests/{stage}.json")
         assert manifest["inputs"]["engine canned"].startswith("1.2 ")
-        assert manifest["settings"]["engines"] == {"canned": {"yes": YES}}
+        assert manifest["settings"]["engines"] == {"canned": {"helpful": YES}}
     assert respond(config)["skipped"]
-    another = load_config("configs/demo.yaml", [f"run_dir={config.run_dir}", *flags("engines.canned.yes=yes")])
-    with pytest.raises(InputError, match=r"`respond` was run with engines\.canned\.yes = sure.*, now yes"):
+    another = demo(tmp_path / "run", *flags("engines.canned.helpful=gladly"))
+    with pytest.raises(InputError, match=r"`respond` was run with engines\.canned\.helpful = sure.*, now gladly"):
         respond(another)
     file = canned / "canned_engine.py"
     file.write_text(file.read_text() + "# another rule\n")
@@ -113,6 +113,16 @@ def test_an_engine_that_cannot_steer_is_told_of_before_anything_is_trained(canne
     told = r"evaluate\.engine: the engine 'canned' cannot keep tokens away from experts"
     with pytest.raises(InputError, match=told):
         compare(config)
+
+
+def test_a_worker_that_lacks_it_can_say_so(canned, tmp_path):
+    """What travels holds no class of the other package."""
+    config = demo(tmp_path / "run", *flags())
+    travels = pickle.dumps(opening_of(config, config.evaluate, config.model))
+    assert b"canned" in travels
+    assert b"canned_engine" not in travels
+    engine = pickle.loads(travels).open("canned")
+    assert (engine.name, engine.helpful) == ("canned", YES)
 
 
 def test_an_engine_that_nobody_brings_is_told_with_the_nearest(tmp_path):
