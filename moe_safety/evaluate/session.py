@@ -207,7 +207,7 @@ class Session:
         return {}
 
     def _identity(self, subject: Subject) -> str:
-        settings = {name: value for name, value in self._settings.items() if name != "judge"}
+        settings = [self._settings.get(name) for name in ("seed", "model", "evaluate", "engines")]
         return f"{subject.identity} {self._answering} {settings} {_digest(self.exam)}"
 
 
