@@ -68,7 +68,7 @@ def killed_actor(folder: Path) -> str:
         driver = start(folder / name, ("capture",), CAPTURE)
         if kill:
             wait_until(lambda run=run: len(run.names("routing/_done")) >= 60, driver, folder / name)
-            kill_worker(driver, "MapWorker")
+            kill_worker(driver, "Replica")
         join(driver, folder / name)
         times = [os.stat(run.path(part)).st_mtime for part in run.names("routing/_done")]
         spans.append(max(times) - min(times))

@@ -61,7 +61,7 @@ SCENARIOS = (
         "capture, two actors",
         "capture",
         ("capture.replicas=2", "capture.max_tokens_per_forward=1024"),
-        worker="MapWorker",
+        worker="Replica",
         drivers=0.1,
         pause=(0.5, 4.0),
         share=0.5,

@@ -3,7 +3,9 @@ is the last room, imports this before it parses; scripts and notebooks take `loa
 
 from __future__ import annotations
 
-from moe_safety import inputs, judges  # noqa: F401 - declares what it holds
+import moe_safety.generation
+import moe_safety.inputs
+import moe_safety.judges  # noqa: F401
 from moe_safety.config import load_config
 
 __all__ = ["load_config"]

@@ -72,7 +72,7 @@ def test_capture_goes_on_without_the_node_that_was_lost(nodes, composed, tmp_pat
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(capture, config)
         wait_for(lambda: captured(run) > 3)
-        nodes.lose("MapWorker")
+        nodes.lose("Replica")
         assert captured(run) < len(Plan(run, "plans/capture.parquet")), "the node was to be lost in the middle"
         running.result(PATIENCE)
     check_capture(config)
@@ -88,8 +88,8 @@ def test_capture_waits_for_the_nodes_that_come_back(nodes, composed, tmp_path):
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(capture, config)
         wait_for(lambda: captured(run) > 3)
-        nodes.lose("MapWorker")
-        nodes.lose("MapWorker")
+        nodes.lose("Replica")
+        nodes.lose("Replica")
         assert captured(run) < len(Plan(run, "plans/capture.parquet"))
         nodes.add()
         running.result(PATIENCE)

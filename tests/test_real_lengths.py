@@ -6,7 +6,8 @@ import pytest
 
 from moe_safety.batches.compose import compose
 from moe_safety.config import load_config
-from moe_safety.evaluate.plan import ANSWERS, LOSSES, ROUTING
+from moe_safety.evaluate.plan import LOSSES, ROUTING
+from moe_safety.generation import ANSWERS
 from moe_safety.inputs.stage import prepare
 from moe_safety.jobs import Plan
 from moe_safety.models.load import load_chat
@@ -142,7 +143,7 @@ def test_every_prompt_reaches_every_stage_whole(tmp_path):
     asked = planned("respond")
     training = {key for key, row in expected.rows.items() if row["split"] != "test"}
     without = {key for key in training if expected.rows[key]["answer"] is None}
-    assert {row["prompt_id"] for row in asked if row["kind"] == "answer"} == without
+    assert {row["prompt_id"] for row in asked if row["kind"] == ANSWERS} == without
     assert all(row["tokens"] == expected.prompt(row["prompt_id"]) for row in asked)
     check_captured(expected, Plan(run, "plans/capture.parquet"))
     # What the model thought before its own answers is seen, and not counted.
@@ -183,7 +184,7 @@ def test_every_prompt_reaches_every_stage_whole(tmp_path):
     assert rate["unparsed"] >= len(too_long)
     for row in examined:
         whole = expected.before if row["answer"] else expected.prompt
-        assert row["tokens"] == whole(row["prompt_id"])
+        assert [*row["tokens"], *row["prefix"]] == whole(row["prompt_id"])
     assert {row["kind"] for row in examined} == {ANSWERS, LOSSES, ROUTING}
     told = f"{summary['recorded']} come from the files and {summary['own']} are the model&#39;s own"
     assert told in run.read_bytes("report.html").decode()

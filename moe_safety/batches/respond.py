@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.batches.answers import limits_of
 from moe_safety.batches.encoded import Encoder, prompt_room
 from moe_safety.batches.files import RESPONSES
-from moe_safety.batches.responding import Responder, write_plan
+from moe_safety.batches.responding import RECORDED, handler, write_plan
 from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.batches.warnings import foreign_answers
 from moe_safety.config import Config, results_only
+from moe_safety.generation import ANSWERS, ENGINES, engine_settings, limits_of, opening_of, tables_of
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.judges import check_judge, judge_inputs, make_judge
 from moe_safety.models.load import check_loadable, load_chat, model_fingerprint, window_of
@@ -38,7 +38,7 @@ def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
         "respond",
         settings=settings,
         reads=("prompts.parquet",),
-        others={"model": fingerprint} | judge_inputs(config.judges.refusal),
+        others={"model": fingerprint} | judge_inputs(config.judges.refusal) | ENGINES.identity(config.respond.engine),
         folder=_FOLDER,
         keyed=_FOLDER,
     )
@@ -57,6 +57,7 @@ def settings_of(config: Config) -> dict[str, Any]:
         "max_answer": config.batches.max_answer,
         "respond": results_only(config.respond),
         "judges": {"refusal": results_only(config.judges.refusal)},
+        **engine_settings(config, config.respond.engine),
     }
 
 
@@ -95,17 +96,20 @@ def _answer(
     plan, settings = Plan(run, _PLAN), config.respond
     asked = str([(row["prompt_id"], row["label"], row["answer"] is None) for row in prompts])
     decided = f"{run.digest('prompts.parquet')} {hashlib.sha256(asked.encode()).hexdigest()}"
-    answering = results_only(settings.model_copy(update={"filter": True}))
+    engine = ENGINES.identity(settings.engine) | engine_settings(config, settings.engine)
+    answering = results_only(settings.model_copy(update={"filter": True})) | engine
     identity = f"{fingerprint} {config.model.identity} {config.seed} {answering} {config.batches.max_answer} {decided}"
+    opening = opening_of(config, settings, config.model)
     if not plan.stands(identity):
         open_, weighed = _asked(prompts, encoder)
-        write_plan(plan, open_, weighed, encoder, settings, seed=config.seed, identity=identity)
+        write_plan(plan, open_, weighed, opening, settings, seed=config.seed, identity=identity)
     parts = Parts(run, _FOLDER, plan)
-    run_job(Job(plan, parts, partial(Responder, config.model, settings, config.batches.max_answer), settings))
-    rows = [row for table in parts.tables() for row in table.to_pylist()]
-    weights = [row for row in rows if row["recorded_nats"] is not None]
+    run_job(Job(plan, parts, partial(handler, opening, config.batches.max_answer), settings))
+    answers, weights = (
+        [row for table in tables_of(parts, kind) for row in table.to_pylist()] for kind in (ANSWERS, RECORDED)
+    )
     nats = {name: _median(weights, name) for name in ("recorded_nats", "own_nats")} if weights else {}
-    return {row["prompt_id"]: row for row in rows if row["recorded_nats"] is None}, nats
+    return {row["prompt_id"]: row for row in answers}, nats
 
 
 def _asked(prompts: list[dict[str, Any]], encoder: Encoder) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

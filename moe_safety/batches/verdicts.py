@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.batches.answers import ANSWERS
+from moe_safety.generation import ANSWER_FIELDS
 from moe_safety.judges import TOO_LONG, Exchange, Judge, agreement, ask
 
 PROMPT_TOO_LONG = "prompt_too_long"
@@ -18,7 +18,7 @@ RESPONSES_SCHEMA = pa.schema(
         ("prompt_id", pa.string()),
         ("goal_id", pa.string()),
         ("label", pa.string()),
-        *(field for field in ANSWERS if field.name != "prompt_id"),
+        *(field for field in ANSWER_FIELDS if field.name != "prompt_id"),
         ("recorded", pa.bool_()),
         ("verdict", pa.string()),
         ("reason", pa.string()),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from moe_safety.config.base import ModelJob, Place
 from moe_safety.config.data import Source
+from moe_safety.config.names import ENGINES
+from moe_safety.config.registry import NameIn
 
 
 class EvaluateConfig(ModelJob):
@@ -20,6 +22,9 @@ class EvaluateConfig(ModelJob):
     batch. Either gets a folder of its own in `eval/`."""
     prompts: int | None = Field(None, ge=1)
     """At most this many prompts of each kind, drawn by their ids; all unless given."""
+    engine: Annotated[str, NameIn(ENGINES)] = "transformers"
+    """What generates the answers. Losses, routing and tasks it leaves to `transformers` where it cannot do them; it has
+    to be able to steer for the arm `steering`."""
     max_new_tokens: int = Field(128, ge=1)
     """Longest answer."""
     max_thinking_tokens: int = Field(1024, ge=0)

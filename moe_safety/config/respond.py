@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from moe_safety.config.base import ModelJob
+from moe_safety.config.names import ENGINES
+from moe_safety.config.registry import NameIn
 
 
 class RespondConfig(ModelJob):
     recorded: bool = True
     """Take the answers that files record; off, the model answers every prompt for itself."""
+    engine: Annotated[str, NameIn(ENGINES)] = "transformers"
+    """What generates the answers; settings of an engine's own stand under `engines`."""
     max_new_tokens: int = Field(128, ge=1)
     """Longest answer."""
     max_thinking_tokens: int = Field(1024, ge=0)

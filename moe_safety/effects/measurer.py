@@ -14,8 +14,8 @@ from moe_safety.effects.table import effects_table
 from moe_safety.models.experts.effects import first_order_effects, measured_effects, way_of
 from moe_safety.models.experts.margins import Trial, margins
 from moe_safety.models.experts.sharing import Way, Whole
+from moe_safety.models.kept import kept_model
 from moe_safety.models.layout import MoELayout, inspect_model
-from moe_safety.models.load import load_model
 
 
 @dataclass
@@ -86,9 +86,9 @@ def trials_of(rows: pa.Table) -> list[Trial]:
 
 
 def build_foreseer(model: ModelConfig, settings: EffectsConfig) -> Foreseer:
-    return Foreseer(load_model(model, settings.gpus_per_replica), settings.max_tokens_per_forward)
+    return Foreseer(kept_model(model, settings.gpus_per_replica), settings.max_tokens_per_forward)
 
 
 def build_measurer(model: ModelConfig, settings: EffectsConfig, longest: Trial) -> Measurer:
-    loaded = load_model(model, settings.gpus_per_replica)
+    loaded = kept_model(model, settings.gpus_per_replica)
     return Measurer(loaded, settings.max_tokens_per_forward, longest=longest)

@@ -7,14 +7,31 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.evaluate.plan import LOSSES, TASKS, items_of
+from moe_safety.evaluate.plan import LOSSES, TASKS
 from moe_safety.evaluate.statistics import rate
+from moe_safety.generation import Engine, given_answers, tables_of
 from moe_safety.jobs import Parts
+
+LOSSES_SCHEMA = pa.schema([("prompt_id", pa.string()), ("loss", pa.float64()), ("answer_tokens", pa.int32())])
+"""The losses of a reference answer's tokens, summed."""
+
+
+def weigh(engine: Engine, rows: pa.Table) -> pa.Table:
+    """An item of reference answers."""
+    import torch
+
+    before, answers = given_answers(rows)
+    losses, row = engine.losses(before, answers)
+    sums = torch.zeros(len(rows), dtype=torch.float64, device=losses.device)
+    sums.index_add_(0, row.to(losses.device), losses.double())
+    counts = [len(answer) for answer in answers]
+    columns = {"prompt_id": rows["prompt_id"].combine_chunks(), "loss": sums.tolist(), "answer_tokens": counts}
+    return pa.table(columns, schema=LOSSES_SCHEMA)
 
 
 def benign_loss(parts: Parts) -> float | None:
     """Nats per token of the reference answers; nothing where no benign prompt has one."""
-    tables = [parts.run.read_table(parts.table_name(item)) for item in items_of(parts.plan, LOSSES)]
+    tables = list(tables_of(parts, LOSSES))
     if not tables:
         return None
     weighed = pa.concat_tables(tables).to_pydict()
@@ -33,7 +50,7 @@ def benign_exact(responses: pa.Table) -> dict[str, Any]:
 def solved_tasks(parts: Parts) -> dict[str, Any]:
     """The metrics of each task of lm-evaluation-harness."""
     found: dict[str, Any] = {}
-    for item in items_of(parts.plan, TASKS):
-        (row,) = parts.run.read_table(parts.table_name(item)).to_pylist()
+    for table in tables_of(parts, TASKS):
+        (row,) = table.to_pylist()
         found |= json.loads(row["metrics"])
     return found

@@ -18,6 +18,7 @@ from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.stage import check_examinable, evaluate_all
 from moe_safety.evaluate.subjects import BASE, Subject
 from moe_safety.evaluate.training import is_known, to_train_anew, train_arms, verified
+from moe_safety.generation import Ability, check_able
 from moe_safety.models.load import skeleton_of
 from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage, summary_of
 from moe_safety.train.stage import METADATA
@@ -59,6 +60,7 @@ def _check_steering(config: Config, run: RunDir, arms: list[Arm], *, again: bool
     if any(arm.kind == STEERING and not is_finished(run, f"evaluate/{arm.name}", again=again) for arm in arms):
         from moe_safety.models.choosing import rule_of
 
+        check_able(config.evaluate.engine, Ability.AVOIDS_EXPERTS, "evaluate.engine")
         rule_of(skeleton_of(config.model))
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from moe_safety.config import EvaluateConfig
 from moe_safety.errors import InputError
+from moe_safety.generation import Engine
 from moe_safety.rundir import file_digest
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ def _data_of(task: dict[str, Any]) -> list[str]:
     whole = [Path(place, "**") for place in (task.get("dataset_path"), folder) if place and Path(place).is_dir()]
     patterns = [str(each) for each in names or whole]
     return [file for each in patterns for file in sorted(glob(each, recursive=True)) if Path(file).is_file()]
+
+
+def solve_item(settings: EvaluateConfig, engine: Engine, rows: pa.Table) -> pa.Table:
+    """An item's task."""
+    (task,) = rows["prompt_id"].to_pylist()
+    return solve(engine.model, engine.chat.tokenizer, task, settings)
 
 
 def solve(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str, settings: EvaluateConfig) -> pa.Table:

@@ -7,45 +7,35 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.batches.answers import pack_prompts, prompt_seed
-from moe_safety.batches.encoded import TOKENS
 from moe_safety.config import EvaluateConfig
+from moe_safety.generation import ANSWERS, PLAN_SCHEMA, Opening, items_to_answer, make_item, prompt_seed
 from moe_safety.jobs import Plan, pack
 
-ANSWERS, LOSSES, ROUTING, TASKS = "answers", "losses", "routing", "tasks"
-
-PLAN_SCHEMA = pa.schema(
-    [
-        ("kind", pa.string()),
-        ("prompt_id", pa.string()),
-        ("tokens", TOKENS),
-        ("answer", TOKENS),
-        ("seed", pa.int64()),
-    ]
-)
-"""All rows of an item are of one kind. `tokens` are the prompt and, before a given answer, what the template writes
-there. In `tasks` the prompt's id is the name of a task of lm-evaluation-harness."""
+LOSSES, ROUTING, TASKS = "losses", "routing", "tasks"
+"""The kinds of item beside answers. In `tasks` the prompt's id is the name of a task of lm-evaluation-harness."""
 
 
 def write_exam(
-    plan: Plan, exam: Sequence[dict[str, Any]], settings: EvaluateConfig, *, seed: int, routing: bool, identity: str
+    plan: Plan,
+    exam: Sequence[dict[str, Any]],
+    opening: Opening,
+    settings: EvaluateConfig,
+    *,
+    seed: int,
+    routing: bool,
+    identity: str,
 ) -> None:
     """Prompts of like length stand together. `exam` is encoded: it says of each row whether its prompt fits, and
     whether it does with its reference. `routing` says whether the model's routing can be read."""
-    plan.write(_items(exam, settings, seed, routing), PLAN_SCHEMA, identity)
+    plan.write(_items(exam, opening, settings, seed, routing), PLAN_SCHEMA, identity)
 
 
-def items_of(plan: Plan, kind: str) -> list[int]:
-    """The items of one kind, in order."""
-    return [item for item in range(len(plan)) if plan.rows(item)["kind"][0].as_py() == kind]
-
-
-def _items(exam: Sequence[dict[str, Any]], settings: EvaluateConfig, seed: int, routing: bool) -> Iterator[pa.Table]:
+def _items(
+    exam: Sequence[dict[str, Any]], opening: Opening, settings: EvaluateConfig, seed: int, routing: bool
+) -> Iterator[pa.Table]:
     budget = settings.max_tokens_per_forward
-    asked = [_asked(row, seed) for row in exam if row["prompt_fits"]]
-    sizes = [len(row["tokens"]) + settings.max_new_tokens for row in asked]
-    for group in pack_prompts(sizes, budget):
-        yield _table(ANSWERS, [asked[place] for place in group.tolist()])
+    asked = [_asked(row, settings.temperature, seed) for row in exam if row["prompt_fits"]]
+    yield from items_to_answer(ANSWERS, asked, opening, budget)
     whole = [_weighed(row) for row in exam if row["fits"]]
     known = [row for row in whole if row["label"] == "benign" and row["answer"]]
     yield from _packed(LOSSES, known, budget)
@@ -53,16 +43,17 @@ def _items(exam: Sequence[dict[str, Any]], settings: EvaluateConfig, seed: int, 
         # What is kept of a token here is a number for each expert of each layer, so fewer tokens go together.
         yield from _packed(ROUTING, _seen(whole, settings.routing_prompts), budget // 4)
     for task in settings.lm_eval_tasks:
-        yield _table(TASKS, [{"prompt_id": task, "tokens": [], "answer": [], "seed": 0}])
+        yield make_item(TASKS, [{"prompt_id": task}])
 
 
-def _asked(row: dict[str, Any], seed: int) -> dict[str, Any]:
-    return row | {"tokens": row["prompt_tokens"], "answer": [], "seed": prompt_seed(seed, row["prompt_id"])}
+def _asked(row: dict[str, Any], temperature: float, seed: int) -> dict[str, Any]:
+    known = {"prompt_id": row["prompt_id"], "tokens": row["prompt_tokens"]}
+    return known | {"temperature": temperature, "seed": prompt_seed(seed, row["prompt_id"])}
 
 
 def _weighed(row: dict[str, Any]) -> dict[str, Any]:
     """With its reference, behind what the template writes before an answer."""
-    return row | {"tokens": [*row["prompt_tokens"], *row["target_prefix"]], "answer": row["target_tokens"], "seed": 0}
+    return row | {"tokens": row["prompt_tokens"], "prefix": row["target_prefix"], "answer": row["target_tokens"]}
 
 
 def _seen(rows: Sequence[dict[str, Any]], at_most: int) -> list[dict[str, Any]]:
@@ -75,10 +66,5 @@ def _seen(rows: Sequence[dict[str, Any]], at_most: int) -> list[dict[str, Any]]:
 
 
 def _packed(kind: str, rows: Sequence[dict[str, Any]], budget: int) -> Iterator[pa.Table]:
-    for group in pack([len(row["tokens"]) + len(row["answer"]) for row in rows], budget):
-        yield _table(kind, [rows[place] for place in group.tolist()])
-
-
-def _table(kind: str, rows: list[dict[str, Any]]) -> pa.Table:
-    named = [{name: row.get(name, kind) for name in PLAN_SCHEMA.names} for row in rows]
-    return pa.Table.from_pylist(named, schema=PLAN_SCHEMA)
+    for group in pack([sum(len(row[name]) for name in ("tokens", "prefix", "answer")) for row in rows], budget):
+        yield make_item(kind, [rows[place] for place in group.tolist()])

@@ -10,15 +10,24 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.batches.answers import limits_of
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, results_only
 from moe_safety.evaluate.harness import check_harness
-from moe_safety.evaluate.plan import ANSWERS, items_of, write_exam
+from moe_safety.evaluate.plan import write_exam
 from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.evaluate.subjects import Subject, base_subject
+from moe_safety.generation import (
+    ANSWERS,
+    ENGINES,
+    Ability,
+    check_able,
+    engine_settings,
+    limits_of,
+    opening_of,
+    tables_of,
+)
 from moe_safety.identify.files import RISK
 from moe_safety.identify.places import PROMPTS
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
@@ -96,8 +105,7 @@ class Session:
 
     def responses(self, subject: Subject) -> pa.Table:
         """The prompts with the subject's answers and their verdicts, in the order of the exam."""
-        parts = self.parts(subject)
-        tables = [self.run.read_table(parts.table_name(item)) for item in items_of(parts.plan, ANSWERS)]
+        tables = tables_of(self.parts(subject), ANSWERS)
         answers = {row["prompt_id"]: row for table in tables for row in table.to_pylist()}
         rows = [row | _said(answers.get(row["prompt_id"])) for row in self.exam.to_pylist()]
         asked = [row for row in rows if row["prompt_id"] in answers]
@@ -136,12 +144,18 @@ class Session:
         # They say which subject is meant.
         named = {name: settings[name] for name in settings if name not in ("model_path", "output_name")}
         model = self.config.model.identity | {"max_answer": self.config.batches.max_answer}
+        engine = engine_settings(self.config, self.config.evaluate.engine)
         judges = {"refusal": results_only(self.config.judges.refusal)}
-        return {"seed": self.config.seed, "model": model, "evaluate": named, "judges": judges}
+        return {"seed": self.config.seed, "model": model, "evaluate": named, "judges": judges, **engine}
 
     @cached_property
     def _others(self) -> dict[str, str]:
-        return judge_inputs(self.config.judges.refusal) | check_harness(self.config.evaluate)
+        return judge_inputs(self.config.judges.refusal) | self._answering
+
+    @cached_property
+    def _answering(self) -> dict[str, str]:
+        """Of these, what decides a subject's parts: all but the judge's."""
+        return check_harness(self.config.evaluate) | ENGINES.identity(self.config.evaluate.engine)
 
     @cached_property
     def _reattacks(self) -> dict[str, str]:
@@ -151,21 +165,25 @@ class Session:
         return {"set of re-attacks": _digest(self.exam.filter(self.exam["reattack"]))}
 
     def _job(self, subject: Subject) -> Job:
-        from moe_safety.evaluate.examiner import Examiner
+        from moe_safety.evaluate.examiner import examiner
         from moe_safety.evaluate.shift import can_read
 
         parts, settings = self.parts(subject), self.config.evaluate
+        opening = opening_of(self.config, settings, subject.model)
+        if subject.avoided:
+            check_able(settings.engine, Ability.AVOIDS_EXPERTS, "evaluate.engine")
         identity = self._identity(subject)
         if not parts.plan.stands(identity):
             write_exam(
                 parts.plan,
                 self._encoded(subject),
+                opening,
                 settings,
                 seed=self.config.seed,
                 routing=settings.routing_prompts > 0 and can_read(skeleton_of(subject.model)),
                 identity=identity,
             )
-        return Job(parts.plan, parts, partial(Examiner, subject, settings), settings)
+        return Job(parts.plan, parts, partial(examiner, opening, subject.avoided, settings), settings)
 
     def _encoded(self, subject: Subject) -> list[dict[str, Any]]:
         """The exam as the subject's model sees it. Arms share their base's tokenizer, so that is done once."""
@@ -190,9 +208,8 @@ class Session:
         return {}
 
     def _identity(self, subject: Subject) -> str:
-        others = {name: digest for name, digest in self._others.items() if name.startswith("task ")}
-        settings = [self._settings[name] for name in ("seed", "model", "evaluate")]
-        return f"{subject.identity} {others} {settings} {_digest(self.exam)}"
+        settings = [self._settings.get(name) for name in ("seed", "model", "evaluate", "engines")]
+        return f"{subject.identity} {self._answering} {settings} {_digest(self.exam)}"
 
 
 def _digest(prompts: pa.Table) -> str:

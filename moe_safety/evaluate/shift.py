@@ -17,7 +17,8 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_safety.errors import InputError
-from moe_safety.evaluate.plan import ROUTING, items_of
+from moe_safety.evaluate.plan import ROUTING
+from moe_safety.generation import Engine, given_answers, tables_of
 from moe_safety.jobs import Parts
 from moe_safety.models.choosing import divergence, probabilities, recording, rule_of, top_k_overlap
 from moe_safety.models.decoder import decoder_of
@@ -37,6 +38,12 @@ def can_read(model: PreTrainedModel) -> bool:
     except InputError:
         return False
     return True
+
+
+def read_item(engine: Engine, rows: pa.Table) -> pa.Table:
+    """An item of prompts with their reference answers."""
+    tokens = [before + answer for before, answer in zip(*given_answers(rows), strict=True)]
+    return read_routing(engine.model, engine.layout, rows["prompt_id"].to_pylist(), tokens)
 
 
 @torch.inference_mode()
@@ -118,13 +125,11 @@ class _Reading:
 
 def _pairs(base: Parts, own: Parts) -> Iterator[tuple[_Reading | None, _Reading | None]]:
     """Both models' readings of each prompt, one item's at a time. Equal plans have equal items in equal order."""
-    for before, after in zip_longest(items_of(base.plan, ROUTING), items_of(own.plan, ROUTING)):
-        yield from zip_longest(_readings(base, before), _readings(own, after))
+    for before, after in zip_longest(tables_of(base, ROUTING), tables_of(own, ROUTING)):
+        yield from zip_longest(_readings(before), _readings(after))
 
 
-def _readings(parts: Parts, item: int | None) -> Iterator[_Reading]:
-    if item is None:
-        return
-    for row in parts.run.read_table(parts.table_name(item)).to_pylist():
+def _readings(table: pa.Table | None) -> Iterator[_Reading]:
+    for row in table.to_pylist() if table else ():
         likely, chosen = np.frombuffer(row["probabilities"], np.float32), np.frombuffer(row["choices"], np.int16)
         yield _Reading(row["prompt_id"], row["tokens"], likely, chosen)

@@ -77,8 +77,10 @@ def _side_by_side(config: Config, arms: Sequence[Arm], anew: Collection[str], to
     import ray
 
     from moe_safety.jobs.cluster import connect, gpus_of_workers, groups_of_workers
+    from moe_safety.jobs.pool import release_replicas
 
     connect()
+    release_replicas()
     here = config.train.launch == "process"
     holds = {"num_cpus": int(here), "num_gpus": gpus_of_workers(1) if here else 0}
     task = ray.remote(_task).options(**holds, max_retries=config.train.max_failures)
@@ -105,10 +107,14 @@ def _side_by_side(config: Config, arms: Sequence[Arm], anew: Collection[str], to
 
 def _task(arm: Arm, force: bool) -> dict[str, Any]:
     """Errors travel as results, so that Ray adds no pages of its own to them."""
+    from moe_safety.jobs.pool import release_replicas
+
     try:
         return {"manifest": train_and_verify(arm, force=force)}
     except MoeSafetyError as error:
         return {"error": type(error).__name__, "message": f"{arm.name}: {error}"}
+    finally:
+        release_replicas()
 
 
 def _manifest(result: dict[str, Any]) -> dict[str, Any]:

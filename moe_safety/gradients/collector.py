@@ -16,8 +16,8 @@ from moe_safety.jobs import pack
 from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.models.answers import Rows, make_rows
 from moe_safety.models.experts import Magnitudes, gradient_magnitudes
+from moe_safety.models.kept import kept_model
 from moe_safety.models.layout import MoELayout, inspect_model
-from moe_safety.models.load import load_model
 
 
 @dataclass
@@ -73,4 +73,4 @@ class GradientCollector:
 
 
 def build_collector(model: ModelConfig, settings: GradientsConfig) -> GradientCollector:
-    return GradientCollector(load_model(model, settings.gpus_per_replica), settings)
+    return GradientCollector(kept_model(model, settings.gpus_per_replica), settings)

@@ -65,7 +65,7 @@ def run_jobs(jobs: Sequence[Job], name: str) -> list[Report]:
         todo += [{"job": number, "item": item} for item in job.parts.unfinished()]
     speed = None
     if todo:
-        from moe_safety.jobs.actors import handle
+        from moe_safety.jobs.handle import handle
 
         speed = handle(jobs, todo, name)
     return [Report(job.parts.notes(), speed) for job in jobs]

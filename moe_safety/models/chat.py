@@ -116,6 +116,10 @@ class Chat:
         before, _, answer = text.partition(self.frame.mark)
         return before.strip().removeprefix((self.frame.opens or "").strip()).strip() or None, answer.lstrip()
 
+    def text(self, tokens: Sequence[int]) -> str:
+        """The words of an answer."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+
     def thinking(self, before: Sequence[int]) -> str | None:
         """The words of what a model wrote before its answer."""
         if not before:

@@ -1,4 +1,4 @@
-"""Rows of tokens: the span of an answer that counts, and rows of unequal length in one rectangle."""
+"""Rows of tokens: answers, the span of one that counts, and rows of unequal length in one rectangle."""
 
 from __future__ import annotations
 
@@ -16,6 +16,18 @@ class Limits:
 
     answer: int
     thinking: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to a prompt, as tokens."""
+
+    prefix: list[int]
+    """What stands before the answer: its thinking, and the marks around it."""
+    tokens: list[int]
+    """The answer, without the end-of-turn token."""
+    ended: bool
+    """Whether the model ended it; else it ran into a limit."""
 
 
 def answer_span(tokens: Sequence[int], *, ended: bool, end: int, at_most: int) -> list[int]:

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, StoppingCriteria
 
 from moe_safety.models.chat import Chat
-from moe_safety.models.encode import Limits, pad_left
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model said to a prompt, as tokens."""
-
-    prefix: list[int]
-    """What stands before the answer: its thinking, and the marks around it."""
-    tokens: list[int]
-    """The answer, without the end-of-turn token."""
-    ended: bool
-    """Whether the model ended it; else it ran into a limit."""
+from moe_safety.models.encode import Answer, Limits, pad_left
 
 
 class Generator:
@@ -79,9 +66,6 @@ class Generator:
         answer = self._until_end(rest, self.ends)
         ended = len(answer) < len(rest) or len(whole) < len(said)
         return Answer(prefix, answer[: self.limits.answer], ended and len(answer) <= self.limits.answer)
-
-    def text(self, tokens: Sequence[int]) -> str:
-        return self.chat.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
     @cached_property
     def _inside(self) -> set[int]:

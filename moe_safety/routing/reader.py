@@ -16,8 +16,8 @@ from moe_safety.jobs.parts import Part
 from moe_safety.models.encode import pad_right
 from moe_safety.models.experts import run_counting
 from moe_safety.models.experts.counting import choices
+from moe_safety.models.kept import kept_model
 from moe_safety.models.layout import MoELayout, inspect_model
-from moe_safety.models.load import load_model
 from moe_safety.routing.table import routing_table
 from moe_safety.routing.tokens import token_table
 
@@ -68,4 +68,4 @@ class RoutingReader:
 
 
 def build_reader(model: ModelConfig, gpus: int, per_token: bool = False) -> RoutingReader:
-    return RoutingReader(load_model(model, gpus), per_token)
+    return RoutingReader(kept_model(model, gpus), per_token)

@@ -23,6 +23,7 @@ def run_phase(task: Task) -> dict[str, Any]:
     if task.config.train.launch == "process":
         from moe_safety.train.worker import work
 
+        _free_the_card()
         work(task)
     else:
         _on_ray(run, task)
@@ -33,6 +34,16 @@ def run_phase(task: Task) -> dict[str, Any]:
         run.delete(task.outcome)
         raise InputError(outcome["error"]) if outcome["exit_code"] == 2 else RunError(outcome["error"])
     return outcome
+
+
+def _free_the_card() -> None:
+    """Replicas of this command's other stages may hold the card that training is about to fill."""
+    import torch
+
+    if torch.cuda.is_available():
+        from moe_safety.jobs.pool import release_replicas
+
+        release_replicas()
 
 
 def _stored(run: RunDir, task: Task) -> dict[str, Any] | None:
@@ -83,8 +94,10 @@ def _fit(run: RunDir, task: Task) -> None:
     from ray.train.torch import TorchTrainer
 
     from moe_safety.jobs.cluster import gpus_of_workers
+    from moe_safety.jobs.pool import release_replicas
 
     settings, storage = task.config.train, f"{task.folder}/_ray"
+    release_replicas()
     on_gpu = bool(gpus_of_workers(settings.num_workers))
     trainer = TorchTrainer(
         _on_worker,

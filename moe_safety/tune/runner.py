@@ -19,6 +19,7 @@ from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tun
 from moe_safety.config.sweep import MEASURES, Sweep
 from moe_safety.errors import RunError
 from moe_safety.jobs.cluster import connect
+from moe_safety.jobs.pool import release_replicas
 from moe_safety.tune.outcome import best_of, described
 from moe_safety.tune.records import Record, Records, id_of
 from moe_safety.tune.search import ROUND, asha, left_of_plan, optuna_search
@@ -61,6 +62,7 @@ def run_trials(
     # Paths in the configuration are meant from where the command was given.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     connect()
+    release_replicas()
     storage = f"{records.folder}/_ray"
     tuner = Tuner(
         tune.with_resources(trainable, {**resources}),

@@ -19,12 +19,13 @@ from moe_safety.errors import InputError
 from moe_safety.evaluate.arms import arms_of
 from moe_safety.evaluate.compare import compare, comparison_of
 from moe_safety.evaluate.measures import measures
-from moe_safety.evaluate.plan import ROUTING, items_of
+from moe_safety.evaluate.plan import ROUTING
 from moe_safety.evaluate.reidentify import _highest, by_routing, selection_of_base
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.shift import ROUTING_SCHEMA, routing_shift
 from moe_safety.evaluate.stage import evaluate
 from moe_safety.evaluate.subjects import Subject
+from moe_safety.generation import items_of
 from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import identify
 from moe_safety.models.choosing import divergence, probabilities

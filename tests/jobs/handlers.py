@@ -13,6 +13,7 @@ import pyarrow as pa
 from moe_safety.errors import InputError
 
 SCHEMA = pa.schema([("n", pa.int64())])
+PID_SCHEMA = pa.schema([("pid", pa.int64())])
 FULL = 1 << 20
 """Bytes that a file may have on a "full" disk: Ray's own logs stay below."""
 
@@ -65,3 +66,21 @@ class Square:
         if self.deed == "kill" and not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Who:
+    """Says which process it works in."""
+
+    divisible = True
+
+    def __init__(self, broken=False):
+        self.broken = broken
+
+    def __call__(self, rows, notes):
+        time.sleep(0.2)
+        if self.broken:
+            raise ZeroDivisionError("a bug")
+        return pa.table({"pid": [os.getpid()]}, schema=PID_SCHEMA)
+
+    def tokens(self, rows):
+        return 1

@@ -1,4 +1,5 @@
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -12,8 +13,8 @@ import pytest
 from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs import Job, Parts, Plan, run_job, run_jobs
-from moe_safety.jobs.actors import Actor, Work
 from moe_safety.jobs.halving import Halving
+from moe_safety.jobs.replica import Replica, Work
 from moe_safety.rundir import RunDir
 from tests.jobs.handlers import SCHEMA, Square
 
@@ -44,7 +45,7 @@ def wait_for_the_last_actor():
     """A run that ends early takes its actors with it, but one may still be at an item."""
     until = time.monotonic() + 240
     mine = psutil.Process()
-    while any("MapWorker" in cmdline(process) for process in mine.children(recursive=True)):
+    while any("Replica" in cmdline(process) for process in mine.children(recursive=True)):
         assert time.monotonic() < until, "an actor goes on"
         time.sleep(0.1)
 
@@ -181,10 +182,10 @@ def test_clocks_and_file_times_do_not_matter(tmp_path, monkeypatch):
 
 def test_a_run_directory_that_a_host_does_not_see_is_told(tmp_path):
     job = make_job(tmp_path)
-    actor = Actor(RunDir(str(tmp_path / "elsewhere")), [Work(job.plan.name, "squares", job.build)], None)
-    row = actor({"item": [0], "job": [0]})
-    assert row["error"] == ["InputError"]
-    assert "run_dir: is not seen from" in row["message"][0]
+    work = Work(RunDir(str(tmp_path / "elsewhere")), job.plan.name, ("squares",), job.build, None)
+    result = Replica().handle("ticket", pickle.dumps([work]), 0, 0)
+    assert result["error"] == "InputError"
+    assert "run_dir: is not seen from" in result["message"]
 
 
 def test_a_marker_that_is_no_json_does_not_count(tmp_path):

@@ -3,9 +3,9 @@ import torch
 
 from moe_safety.config import ModelConfig
 from moe_safety.models.demo import language
-from moe_safety.models.encode import Limits
+from moe_safety.models.encode import Answer, Limits
 from moe_safety.models.experts.forward import NAME
-from moe_safety.models.generate import Answer, Generator, SeededSampling
+from moe_safety.models.generate import Generator, SeededSampling
 from moe_safety.models.load import load_chat, load_model
 from tests.templates import CHANNELS, OPENED, PLAIN, THINKS, template_tokenizer
 
@@ -34,7 +34,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(generator, prompts, tempera
 
 
 def test_answers_stop_before_the_end_of_the_turn(generator, prompts):
-    text = generator.text(generator.answer(prompts[:1], [0.0], [0])[0].tokens)
+    text = generator.chat.text(generator.answer(prompts[:1], [0.0], [0])[0].tokens)
     assert text == language.REFUSAL
 
 

@@ -44,7 +44,7 @@ class GenerativeJudge(HubJudge):
 
     def _judge(self, rows: list[list[int]]) -> list[Verdict]:
         replies = self.generator.answer(rows, [0.0] * len(rows), [0] * len(rows))
-        return [self.reader(self.generator.text(reply.tokens)) for reply in replies]
+        return [self.reader(self.generator.chat.text(reply.tokens)) for reply in replies]
 
 
 def _encoder(tokenizer: PreTrainedTokenizerBase, template: str, length: int) -> Encoder:

@@ -1,0 +1,55 @@
+"""`transformers`: answers by transformers' own `generate`, a group of prompts at a time. It is the reference for other
+engines: it runs every family, and does what they cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from moe_safety.config import ModelConfig
+from moe_safety.config.names import ENGINES
+from moe_safety.generation.engine import Ability, Engine
+from moe_safety.models.encode import Answer, Limits
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+@ENGINES.add
+class Transformers(Engine):
+    name = "transformers"
+    abilities = frozenset({Ability.AVOIDS_EXPERTS, Ability.GIVES_LOSSES, Ability.LENDS_MODEL})
+
+    def __init__(self, model: ModelConfig, limits: Limits, gpus: int, settings: Any = None) -> None:
+        from moe_safety.models.generate import Generator
+        from moe_safety.models.kept import kept_model
+
+        super().__init__(model, limits, gpus, settings)
+        self.generator = Generator(kept_model(model, gpus), self.chat, limits)
+
+    def answer(
+        self, prompts: Sequence[Sequence[int]], temperatures: Sequence[float], seeds: Sequence[int]
+    ) -> list[Answer]:
+        return self.generator.answer(prompts, temperatures, seeds) if prompts else []
+
+    def avoiding(self, experts: Iterable[tuple[int, int]]) -> AbstractContextManager[None]:
+        from moe_safety.models.choosing import avoiding
+
+        return avoiding(self.model, self.layout, experts)
+
+    def losses(
+        self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        from moe_safety.models.answers import answer_losses, make_rows
+
+        device = self.model.get_input_embeddings().weight.device
+        with torch.inference_mode():
+            return answer_losses(self.model, make_rows(prompts, answers, device))
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.generator.model

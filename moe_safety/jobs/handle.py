@@ -1,0 +1,76 @@
+"""The driver's side of a job: Ray Data spreads its work items over callers, and each hands its item to a replica."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.data import TaskPoolStrategy
+
+from moe_safety.errors import InputError, RunError
+from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
+from moe_safety.jobs.pool import pool_of, release_replicas
+from moe_safety.jobs.progress import Progress
+from moe_safety.jobs.replica import Work
+from moe_safety.jobs.run import Job
+from moe_safety.jobs.watchdog import forget_attempts
+
+
+def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
+    """Every item of `todo`, by one pool of replicas; returns the tokens per second."""
+    connect()
+    for job in jobs:
+        forget_attempts(job.parts)
+    resources = jobs[0].resources
+    works = [
+        Work(job.plan.run, job.plan.name, (job.parts.folder, *job.parts.beside), job.build, resources.item_timeout)
+        for job in jobs
+    ]
+    pool, count = pool_of(gpus_per_replica(resources)), replicas(resources, len(todo))
+    ray.get(pool.hold.remote(count))
+    results = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
+        _ask,
+        fn_args=(pool, uuid.uuid4().hex, [ray.put(ray.cloudpickle.dumps(works))]),
+        batch_size=1,
+        compute=TaskPoolStrategy(size=count),
+        # A caller only waits; processors and cards are the replicas'.
+        num_cpus=0,
+    )
+    with Progress(name, len(todo)) as progress, _released_if_it_fails():
+        try:
+            for row in results.iter_rows():
+                if row["error"]:
+                    _raise(row["error"], row["message"])
+                progress.advance(int(row["rows"]), int(row["tokens"]))
+        except ray.exceptions.RayError as error:
+            raise RunError(f"Ray gave up: {str(error).strip().splitlines()[-1]}") from error
+        return progress.rates(time.monotonic())[1]
+
+
+@contextmanager
+def _released_if_it_fails() -> Iterator[None]:
+    """A job that ends early leaves no replica at work on what nobody waits for."""
+    try:
+        yield
+    except BaseException:
+        release_replicas()
+        raise
+
+
+def _ask(batch: dict[str, Any], pool: Any, ticket: str, works: list[Any]) -> dict[str, Any]:
+    """What became of an item. Nothing is raised here: Ray Data would try the item again, without end."""
+    job, item = int(batch["job"][0]), int(batch["item"][0])
+    try:
+        result = ray.get(pool.handle.remote(ticket, works, job, item))
+    except ray.exceptions.RayError as error:
+        told = f"Ray gave up: {str(error).strip().splitlines()[-1]}"
+        result = {"item": item, "rows": 0, "tokens": 0, "error": RunError.__name__, "message": told, "broken": True}
+    return {name: [value] for name, value in result.items()}
+
+
+def _raise(kind: str, message: str) -> None:
+    raise InputError(message) if kind == InputError.__name__ else RunError(message)

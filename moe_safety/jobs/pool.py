@@ -1,0 +1,133 @@
+"""The pool of replicas. It outlives the jobs of a command, so that processes, imports and weights are paid once.
+
+The pool is an actor of its own, without a model. Whoever has an item asks it; it hands the item to a replica that is
+free, and puts another in the place of one that died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from moe_safety.jobs.replica import Replica
+
+
+class Pool:
+    """Replicas of `gpus` GPUs each. Of those that are free the one that worked last is taken: it is warm."""
+
+    def __init__(self, gpus: int) -> None:
+        self.gpus = gpus
+        self.there: dict[Any, tuple[str, int] | None] = {}
+        """The replicas, and the host and process of each that has started."""
+        self.free: list[Any] = []
+        self.failed: dict[str, dict[str, Any]] = {}
+        """The first error of each job that has failed, by its ticket: the rest of its items is not begun."""
+        self.changed = asyncio.Condition()
+        self.starting: set[asyncio.Task[None]] = set()
+
+    async def hold(self, count: int) -> None:
+        """Has so many replicas at least; they start while the first items are on their way."""
+        while len(self.there) < count:
+            self._start()
+
+    async def handle(self, ticket: str, works: list[Any], job: int, item: int) -> dict[str, Any]:
+        """One item's result. An item whose replica dies goes to another; its watchdog counts how often."""
+        while True:
+            async with self.changed:
+                await self.changed.wait_for(lambda: self.free or ticket in self.failed)
+                if ticket in self.failed:
+                    return self.failed[ticket] | {"item": item}
+                replica = self.free.pop()
+            try:
+                # Within a list a reference travels as it is, and is looked up where it is needed.
+                result = await replica.handle.remote(ticket, works[0], job, item)
+            except ray.exceptions.RayActorError:
+                self._end(replica)
+                self._start()
+                continue
+            await self._take_back(replica, ticket, result)
+            return result
+
+    async def release(self) -> None:
+        """Ends every replica, in the midst of an item too, and returns when those of this host are gone."""
+        replicas, self.there, self.free = self.there, {}, []
+        for replica in replicas:
+            ray.kill(replica)
+        here = [place[1] for place in replicas.values() if place and place[0] == socket.gethostname()]
+        while any(map(_runs, here)):
+            await asyncio.sleep(0.01)
+
+    async def _take_back(self, replica: Any, ticket: str, result: dict[str, Any]) -> None:
+        async with self.changed:
+            if result["error"]:
+                self.failed.setdefault(ticket, result)
+            if result["broken"]:
+                self._end(replica)
+            elif replica in self.there:
+                self.free.append(replica)
+            self.changed.notify_all()
+
+    def _start(self) -> None:
+        options = {"num_cpus": 1, "num_gpus": self.gpus, "max_restarts": 0}
+        replica = ray.remote(Replica).options(**options).remote()
+        self.there[replica] = None
+        task = asyncio.ensure_future(self._enlist(replica))
+        self.starting.add(task)
+        task.add_done_callback(self.starting.discard)
+
+    async def _enlist(self, replica: Any) -> None:
+        try:
+            place = await replica.place.remote()
+        except ray.exceptions.RayActorError:
+            if replica in self.there:
+                self._end(replica)
+                self._start()
+            return
+        async with self.changed:
+            if replica in self.there:
+                self.there[replica] = place
+                self.free.append(replica)
+                self.changed.notify_all()
+
+    def _end(self, replica: Any) -> None:
+        self.there.pop(replica, None)
+        ray.kill(replica)
+
+
+def _runs(process: int) -> bool:
+    """Whether it still holds memory; one that has ended and was not yet asked for holds none."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+_held: tuple[str, int, Any] | None = None
+"""The session of Ray, GPUs of a replica, and the pool of this process."""
+
+
+def pool_of(gpus: int) -> Any:
+    """The pool of this process, made anew where replicas are to have another number of GPUs."""
+    global _held
+    session = ray.get_runtime_context().get_job_id()
+    if _held is None or _held[:2] != (session, gpus):
+        release_replicas()
+        # Beside the command that it works for: with that node everything ends anyway.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"num_cpus": 0, "max_concurrency": 1 << 14, "scheduling_strategy": here}
+        _held = session, gpus, ray.remote(Pool).options(**options).remote(gpus)
+    return _held[2]
+
+
+def release_replicas() -> None:
+    """Gives back what the replicas of this process hold, for whoever needs their processors, cards or memory."""
+    global _held
+    if _held is not None and ray.is_initialized() and ray.get_runtime_context().get_job_id() == _held[0]:
+        ray.get(_held[2].release.remote())
+        ray.kill(_held[2])
+    _held = None

@@ -1,0 +1,104 @@
+"""A replica: a Ray worker with a model in its memory, which handles one work item at a time."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moe_safety.errors import InputError, MoeSafetyError, RunError
+from moe_safety.jobs.parts import Parts
+from moe_safety.jobs.plan import Plan
+from moe_safety.jobs.run import Handler
+from moe_safety.rundir import RunDir
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job as replicas need it."""
+
+    run: RunDir
+    plan: str
+    folders: tuple[str, ...]
+    build: Callable[[], Handler]
+    item_timeout: float | None
+
+    @property
+    def parts(self) -> Parts:
+        return Parts(self.run, self.folders[0], Plan(self.run, self.plan), *self.folders[1:])
+
+
+class Replica:
+    """Stays from one job to the next, and with it the model that it loaded last. Errors travel as results, so that Ray
+    adds no pages of its own to them."""
+
+    def __init__(self) -> None:
+        import torch
+
+        # Work is spread by replicas; one thread each keeps sums, and so results, the same on any machine.
+        torch.set_num_threads(1)
+        self.ticket = ""
+        self.works: Sequence[Work] = ()
+        self.held: tuple[int, Parts, Handler] | None = None
+
+    def place(self) -> tuple[str, int]:
+        """The host and the process."""
+        return socket.gethostname(), os.getpid()
+
+    def handle(self, ticket: str, works: bytes, job: int, item: int) -> dict[str, Any]:
+        """Does one item of a job. `works` are the jobs of the ticket, pickled. `broken` in the result says that this
+        process is not to be trusted any more."""
+        result = {"item": item, "rows": 0, "tokens": 0, "error": "", "message": "", "broken": False}
+        try:
+            self._take(ticket, works)
+            return result | self._do(self.works[job], job, item)
+        except MoeSafetyError as error:
+            return result | {"error": type(error).__name__, "message": str(error)}
+
+    def _take(self, ticket: str, works: bytes) -> None:
+        if ticket != self.ticket:
+            self.held = None
+            try:
+                self.works = pickle.loads(works)
+            except ImportError as error:
+                told = f"the worker on {socket.gethostname()} lacks what this job needs: {error}; install it there"
+                raise InputError(told) from None
+            self.ticket = ticket
+
+    def _do(self, work: Work, job: int, item: int) -> dict[str, Any]:
+        from moe_safety.jobs.halving import Halving
+        from moe_safety.jobs.watchdog import Watchdog
+
+        parts = work.parts
+        try:
+            _check_shared(parts)
+            with Watchdog(parts, item, work.item_timeout) as watchdog:
+                parts, handler = self._handler(job, work, parts)
+                rows = parts.plan.rows(item)
+                notes: dict[str, Any] = dict(watchdog.notes)
+                parts.commit(item, Halving(parts, item, handler, notes)(rows), notes)
+            return {"rows": len(rows), "tokens": handler.tokens(rows)}
+        except MoeSafetyError:
+            raise
+        except Exception as error:  # The boundary of the process: whatever it was, the driver tells it.
+            log = f"{parts.folder}/_errors/part-{item:06d}.txt"
+            parts.run.write_bytes(log, traceback.format_exc().encode())
+            line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+            return {"error": RunError.__name__, "message": f"{parts.run.path(log)}: {line}", "broken": True}
+
+    def _handler(self, job: int, work: Work, parts: Parts) -> tuple[Parts, Handler]:
+        """The handler at hand is that of the job that was worked on last."""
+        if self.held is None or self.held[0] != job:
+            self.held = None
+            self.held = job, parts, work.build()
+        return self.held[1], self.held[2]
+
+
+def _check_shared(parts: Parts) -> None:
+    if not parts.run.exists(parts.plan.name):
+        where = f"is not seen from {socket.gethostname()}; hosts work together in a folder that all share, or on s3://"
+        raise InputError(where, file=parts.run.path(parts.plan.name), key="run_dir")

@@ -1,0 +1,78 @@
+"""Replicas stay from one job to the next, and go when somebody else needs what they hold."""
+
+import time
+from functools import partial
+
+import psutil
+import pyarrow as pa
+import pytest
+import ray
+
+from moe_safety.config import ModelJob
+from moe_safety.errors import InputError, RunError
+from moe_safety.jobs import Job, Parts, Plan, run_job
+from moe_safety.jobs.pool import release_replicas
+from moe_safety.rundir import RunDir
+from tests.jobs.handlers import PID_SCHEMA as SCHEMA
+from tests.jobs.handlers import Who
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    release_replicas()
+    yield
+    release_replicas()
+
+
+def workers(folder, replicas=2, handler=Who, **options):
+    run = RunDir(str(folder))
+    plan = Plan(run, "plans/who.parquet")
+    plan.write([pa.table({"pid": [item]}, schema=SCHEMA) for item in range(6)], SCHEMA, "who")
+    job = Job(plan, Parts(run, "who", plan), partial(handler, **options), ModelJob(replicas=replicas))
+    run_job(job)
+    return {row["pid"] for table in job.parts.tables() for row in table.to_pylist()}
+
+
+def test_replicas_stay_from_one_job_to_the_next(tmp_path):
+    first = workers(tmp_path / "first")
+    assert len(first) == 2
+    assert workers(tmp_path / "second") == first
+    assert len(workers(tmp_path / "third", replicas=1)) == 1
+
+
+def test_what_replicas_hold_is_given_back(tmp_path):
+    before = workers(tmp_path / "first")
+    assert ray.available_resources().get("CPU", 0) == 0
+    release_replicas()
+    assert not [pid for pid in before if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    until = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert not workers(tmp_path / "second") & before
+
+
+class Here:
+    """Pickled by the name of a module that workers cannot import."""
+
+    divisible = True
+
+    def __call__(self, rows, notes):
+        return rows
+
+    def tokens(self, rows):
+        return 1
+
+
+def test_what_a_worker_lacks_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="lacks what this job needs: No module named 'test_pool'; install it there"):
+        workers(tmp_path, handler=Here)
+
+
+def test_a_process_that_met_a_bug_does_no_other_job(tmp_path):
+    before = workers(tmp_path / "first", replicas=1)
+    with pytest.raises(RunError, match="a bug"):
+        workers(tmp_path / "second", replicas=1, broken=True)
+    assert not workers(tmp_path / "third", replicas=1) & before
