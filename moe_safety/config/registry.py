@@ -34,7 +34,7 @@ class Declaration(Protocol):
 T = TypeVar("T", bound=Declaration)
 
 
-@dataclass
+@dataclass(eq=False)
 class Registry(Generic[T]):
     """The declarations of one kind, by name."""
 
