@@ -19,17 +19,17 @@ import numpy as np
 import pyarrow as pa
 
 from moe_safety.config import IdentifyConfig
-from moe_safety.identify.analysis import analyse
+from moe_safety.identify.analysis import analyse, write_risk
+from moe_safety.identify.batch_rows import read_batch_rows
 from moe_safety.identify.experts import Experts
-from moe_safety.identify.files import write_results
-from moe_safety.identify.places import read_places
-from moe_safety.identify.reduce import check_coverage, reduce_parts
-from moe_safety.identify.resample import resampled_goals
-from moe_safety.identify.selection import Selection
-from moe_safety.identify.sums import Reducer
+from moe_safety.identify.inputs import Inputs, Routing
+from moe_safety.identify.reduce import Reducer, check_coverage, reduce_parts
+from moe_safety.identify.selection import Selection, write_selection
+from moe_safety.identify.statistics import resampled_goals
 from moe_safety.models.layout import MoELayer, MoELayout
 from moe_safety.routing.table import routing_table
 from moe_safety.rundir import RunDir
+from moe_safety.scores import SCORES
 
 LAYERS, EXPERTS, TOP_K, BATCH, PARTS = 16, 64, 8, 16, 100
 
@@ -74,17 +74,20 @@ def _invent(folder: str, prompts: int) -> None:
 def _measure(folder: str, prompts: int) -> None:
     run, settings, clock = RunDir(folder), IdentifyConfig(method="routing", threshold=0.0), _Clock()
     experts = Experts.of_layout(_layout())
-    places = clock("read batches", lambda: read_places(run))
-    clock("check that the counts cover them", lambda: check_coverage(run, _names(), places))
-    times = clock("draw goals", lambda: resampled_goals(places, settings.bootstrap_rounds, seed=0))
-    counts = clock("reduce", lambda: reduce_parts(run, _names(), Reducer(places, experts, times)))
-    analysis = clock("statistics and selection", lambda: analyse(settings, 0, experts, places, counts))
+    rows = clock("read batches", lambda: read_batch_rows(run))
+    clock("check that the counts cover them", lambda: check_coverage(run, _names(), rows))
+    times = clock("draw goals", lambda: resampled_goals(rows, settings.bootstrap_rounds, seed=0))
+    counts = clock("reduce", lambda: reduce_parts(run, _names(), Reducer(rows, experts, times)))
+    routed, risk_diff = Routing(_names(), "", 0), SCORES.get("risk_diff")
+    inputs = Inputs("", experts, rows, [SCORES.get("risk_diff_control"), risk_diff], risk_diff, None, routed)
+    analysis = clock("statistics and selection", lambda: analyse(settings, 0, inputs, counts))
     selection = Selection(
         settings.method, settings.score, 0.0, settings.top_k, None, "", analysis.selected, analysis.per_batch
     )
-    clock("write tables", lambda: write_results(run, analysis, selection))
-    rows = len(places.batch_ids) * len(experts)
-    print(f"{'together':<34}{clock.total:>8.1f} s, {rows} rows of batch tables, peak {_peak():.0f} MB", flush=True)
+    clock("write tables", lambda: write_risk(run, experts, rows, analysis.risk))
+    clock("write the selection", lambda: write_selection(run, experts, selection))
+    written = len(rows.batch_ids) * len(experts)
+    print(f"{'together':<34}{clock.total:>8.1f} s, {written} rows of batch tables, peak {_peak():.0f} MB", flush=True)
 
 
 class _Clock:

@@ -21,6 +21,7 @@ from moe_safety.inputs import FORMATS, Format  # noqa: E402
 from moe_safety.judges import JUDGES  # noqa: E402
 from moe_safety.models import MoELayout, inspect_model  # noqa: E402
 from moe_safety.models.families import EXCEPTIONS  # noqa: E402
+from moe_safety.scores import SCORES, Score  # noqa: E402
 from tests.families import FAMILIES, UNSERVED, build, refusal  # noqa: E402
 
 _MODELS = """# Models
@@ -92,13 +93,28 @@ marked "work" say how work is spread and never change a result: a stage may be r
 from `sweep` on are those of the files in `tune_configs/` (docs/tuning.md).
 
 {sections}
+
+## Scores
+
+What `identify.method` offers, and `identify.score` names. More is guiltier; bold is the method's default.
+
+| method | score | what it is | unit | selected above |
+|---|---|---|---|---|
+{scores}
 """
 
 
 def configuration_page() -> str:
     """`configuration.md`."""
     sections = [*_sections(Config, "", {}), *_sections(Sweep, "sweep", {})]
-    return _CONFIGURATION.format(sections="\n\n".join(sections))
+    return _CONFIGURATION.format(sections="\n\n".join(sections), scores="\n".join(map(_score_row, SCORES)))
+
+
+def _score_row(score: Score) -> str:
+    name = f"**`{score.name}`**" if score.default else f"`{score.name}`"
+    above = {"threshold": "`identify.threshold`", None: "`identify.min_score`"}
+    lowest = above.get(score.lowest, f"{score.lowest}, or `identify.min_score`")
+    return f"| `{score.method}` | {name} | {score.definition} | {score.unit} | {lowest} |"
 
 
 def _sections(

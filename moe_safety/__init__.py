@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moe_safety.identify.risk import (
+    from moe_safety.identify.statistics import (
         aggregate_batch_risk_diffs,
         calculate_risk_diff_per_batch,
         create_expert_mask,
@@ -22,13 +22,13 @@ _HOMES = {
     "BatchPreservingSampler": "moe_safety.train.sampler",
     "LazyAdamW": "moe_safety.train.optimizer",
     "MoELayout": "moe_safety.models.layout",
-    "aggregate_batch_risk_diffs": "moe_safety.identify.risk",
-    "calculate_risk_diff_per_batch": "moe_safety.identify.risk",
+    "aggregate_batch_risk_diffs": "moe_safety.identify.statistics",
+    "calculate_risk_diff_per_batch": "moe_safety.identify.statistics",
     "count_routing": "moe_safety.models.experts",
-    "create_expert_mask": "moe_safety.identify.risk",
+    "create_expert_mask": "moe_safety.identify.statistics",
     "expert_effects": "moe_safety.models.experts",
     "expert_gradients": "moe_safety.models.experts",
-    "identify_unsafe_experts": "moe_safety.identify.risk",
+    "identify_unsafe_experts": "moe_safety.identify.statistics",
     "inspect_model": "moe_safety.models.layout",
     "selective_experts": "moe_safety.models.experts.selective",
 }

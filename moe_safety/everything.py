@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import moe_safety.generation
 import moe_safety.inputs
-import moe_safety.judges  # noqa: F401
+import moe_safety.judges
+import moe_safety.scores  # noqa: F401
 from moe_safety.config import load_config
 
 __all__ = ["load_config"]

@@ -7,7 +7,7 @@ import torch
 
 import moe_safety
 from moe_safety.errors import InputError
-from moe_safety.identify.risk import RISK_COLUMNS
+from moe_safety.identify.statistics import RISK_COLUMNS
 from tests.families import build
 from tests.identify.synthetic import make_layout
 

@@ -7,7 +7,7 @@ from math import factorial
 import numpy as np
 from scipy.stats import hypergeom, rankdata
 
-from moe_safety.identify.rules import Rule
+from moe_safety.identify.select import Rule
 
 
 def auroc(scores: np.ndarray, guilty: np.ndarray, weights: np.ndarray | None = None) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.planted.plant import ATTACK, PROBED, Planted, answered, planted
-from moe_safety.identify.places import LABELS
 from moe_safety.models.answers import Rows, make_rows
 from moe_safety.models.demo.language import REFUSAL, Request, requests
 from moe_safety.models.demo.train import Pupil
 from moe_safety.models.experts.effects import Trial
+from moe_safety.scores import LABELS
 
 BATCH = 8
 """Prompts of each label in a mixed batch."""

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from moe_safety.config.base import Section
+from moe_safety.config.names import SCORES
+from moe_safety.config.registry import NameIn
 
-RoutingScore = Literal["risk_diff", "risk_diff_mean", "risk_diff_control", "weight"]
-GradientScore = Literal["gradient", "gradient_l2", "gradient_per_token"]
-CausalScore = Literal["effect", "first_order"]
-Ranking = Literal["routing", "gradient", "causal"]
-"""The methods that rank experts by a score."""
+BY_CHANCE = ("random", "random_layer_matched")
+"""The methods that draw experts; the others rank them by scores, and are those that scores name."""
+
+
+def _ranks(method: str) -> str:
+    if not any(score.method == method for score in SCORES):
+        raise ValueError(f"there is no method '{method}'. Known: {', '.join(_methods())}")
+    return method
+
+
+def _known(method: str) -> str:
+    return method if method in BY_CHANCE else _ranks(method)
+
+
+def _methods() -> list[str]:
+    return [*dict.fromkeys(score.method for score in SCORES), *BY_CHANCE]
 
 
 class IdentifyConfig(Section):
-    method: Literal["routing", "gradient", "causal", "random", "random_layer_matched"] = "causal"
+    method: Annotated[str, AfterValidator(_known)] = "causal"
     """`causal` ranks by what holding an expert back does to refusal: the default, since it finds planted experts best
     (docs/identification.md). `gradient` ranks by how much each expert would have to change, `routing` by risk
-    difference; the random ones are controls."""
-    score: RoutingScore | GradientScore | CausalScore | None = None
-    """What the method ranks by. For `routing`: the pooled difference (`risk_diff`, its default), the mean over batches
-    (`risk_diff_mean`), the difference less its value on harmless prompts (`risk_diff_control`), or the pooled
-    difference of routing weights (`weight`). For `gradient`: `gradient` (default), `gradient_l2`, `gradient_per_token`.
-    For `causal`: `effect` (default) or `first_order`."""
+    difference; `random` and `random_layer_matched` are controls."""
+    score: Annotated[str, NameIn(SCORES)] | None = None
+    """What the method ranks by: one of its scores, which are listed below. Unless given, its default."""
     threshold: float = Field(0.05, ge=-1, le=1)
     """For `routing`: only experts whose score lies strictly above."""
     min_score: float | None = None
     """For other methods: only experts whose score lies strictly above. Unless given, 0 for `causal`, so that no expert
     is selected that carries the refusal; all for `gradient`."""
-    matches: Ranking = "causal"
+    matches: Annotated[str, AfterValidator(_ranks)] = "causal"
     """For `random_layer_matched`: the method whose selection it has as many experts of each layer as; for `random` with
     `top_p`: as many of. In a comparison both random arms are matched to the run's own selection instead."""
     top_k: int = Field(50, ge=1)
@@ -45,10 +55,10 @@ class IdentifyConfig(Section):
     @property
     def by_chance(self) -> bool:
         """Whether experts are drawn."""
-        return self.method in ("random", "random_layer_matched")
+        return self.method in BY_CHANCE
 
     @property
-    def ranking(self) -> Ranking | None:
+    def ranking(self) -> str | None:
         """The method whose scores decide, for a draw as well, unless the number drawn is given; a share gives none."""
         if self.method == "random":
             return self.matches if self.top_p else None
@@ -57,29 +67,41 @@ class IdentifyConfig(Section):
     @property
     def ranked_by(self) -> str:
         """The score in force."""
-        return self.score or {"gradient": "gradient", "causal": "effect"}.get(self.ranking or "routing", "risk_diff")
+        return self.score or _default_of(self.ranking or "routing")
 
     @property
     def lowest(self) -> float | None:
         """What that score must lie above."""
-        if self.ranking == "routing":
+        lowest = SCORES.get(self.ranked_by).lowest if self.ranking else None
+        if lowest == "threshold":
             return self.threshold
-        return 0.0 if self.min_score is None and self.ranking == "causal" else self.min_score
+        return lowest if self.min_score is None else self.min_score
 
     @property
     def needs_routing(self) -> bool:
         """Whether the selection follows from routing counts."""
-        return self.ranking == "routing"
+        return self.ranking is not None and _is_of_routing(SCORES.get(self.ranked_by))
 
     @property
     def routing_score(self) -> str:
         """What the routing tables are ranked and drawn by, whatever the method."""
-        return self.ranked_by if self.ranked_by in get_args(RoutingScore) else "risk_diff"
+        return self.ranked_by if _is_of_routing(SCORES.get(self.ranked_by)) else _default_of("routing")
 
     @model_validator(mode="after")
     def _score_fits(self) -> IdentifyConfig:
         method = self.ranking or "routing"
-        scores = {"gradient": GradientScore, "causal": CausalScore}.get(method, RoutingScore)
-        if self.ranked_by not in get_args(scores):
-            raise ValueError(f"score {self.score} is none of {method}'s: {', '.join(get_args(scores))}")
+        offered = SCORES.get(self.score).method if self.score else method
+        if offered != method:
+            names = ", ".join(score.name for score in SCORES if score.method == method)
+            raise ValueError(f"score {self.score} is none of {method}'s: {names}")
         return self
+
+
+def _default_of(method: str) -> str:
+    """The first choice of a method's scores."""
+    name: str = next(score.name for score in SCORES if score.method == method and score.default)
+    return name
+
+
+def _is_of_routing(score: Any) -> bool:
+    return bool(score.reads.stage == "capture")

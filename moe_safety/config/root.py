@@ -37,7 +37,7 @@ class Config(Section):
     capture: CaptureConfig = CaptureConfig()
     gradients: GradientsConfig = GradientsConfig()
     effects: EffectsConfig = EffectsConfig()
-    identify: IdentifyConfig = IdentifyConfig()
+    identify: IdentifyConfig = Field(default_factory=IdentifyConfig)
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     compare: CompareConfig = CompareConfig()

@@ -21,6 +21,7 @@ from moe_safety.config.load import (
     read_yaml,
     set_key,
 )
+from moe_safety.config.names import SCORES
 from moe_safety.config.root import Config
 from moe_safety.config.space import Point
 from moe_safety.config.sweep import Sweep
@@ -50,9 +51,10 @@ class SweepFile:
         return [self.config, *ends]
 
     @property
-    def methods(self) -> set[str]:
-        """Every method of `identify` whose scores some trial may need."""
-        return {ranking for config in self.tried if (ranking := config.identify.ranking)}
+    def scores(self) -> list[Any]:
+        """Every score that some trial may need, in the order of the registry."""
+        needed = {config.identify.ranked_by for config in self.tried if config.identify.ranking}
+        return [SCORES.get(name) for name in SCORES.names() if name in needed]
 
 
 def load_sweep(path: str | Path, overrides: list[str] | None = None) -> SweepFile:
@@ -149,10 +151,13 @@ def _check_measurable(file: SweepFile) -> None:
     """What trials choose by is there, and what they choose can be told."""
     tried = [config.identify for config in file.tried]
     if file.sweep.kind == "selection":
-        if "gradient" in file.methods and any(one.gradient_masks == "per_batch" for one in tried):
+        own = any(score.per_batch and score.reads.stage != "capture" for score in file.scores)
+        if own and any(one.gradient_masks == "per_batch" for one in tried):
             problem = "a selection sweep measures one selection for all batches, and per_batch makes many"
             raise InputError(problem, file=file.path, key="identify.gradient_masks")
-    elif file.config.identify.routing_score != "weight" and any(one.routing_score == "weight" for one in tried):
+        return
+    ranked = {one.routing_score for one in tried} - {file.config.identify.routing_score}
+    if weighed := [name for name in sorted(ranked) if SCORES.get(name).sums == "weights"]:
         problem = "trials read the tables of `identify`, which hold weights where it ranks by them"
-        remedy = "put identify.method: routing and identify.score: weight under `set`"
+        remedy = f"put identify.method: routing and identify.score: {weighed[0]} under `set`"
         raise InputError(f"{problem}; {remedy}", file=file.path, key="sweep.space")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +12,11 @@ from transformers import PreTrainedModel
 
 from moe_safety.config import EffectsConfig, ModelConfig
 from moe_safety.effects.table import effects_table
+from moe_safety.models.answers import answer_losses, make_rows, mean_by_row
 from moe_safety.models.experts.effects import first_order_effects, measured_effects, way_of
-from moe_safety.models.experts.margins import Trial, margins
+from moe_safety.models.experts.margins import Trial, evaluating, margins
 from moe_safety.models.experts.sharing import Way, Whole
+from moe_safety.models.experts.weighing import holding_back
 from moe_safety.models.kept import kept_model
 from moe_safety.models.layout import MoELayout, inspect_model
 
@@ -30,6 +33,14 @@ class _Weigher:
 
     def tokens(self, rows: pa.Table) -> int:
         return sum(2 * trial.length for trial in trials_of(rows))
+
+    def _without(self, held: list[int]) -> AbstractContextManager[None]:
+        """Inside, these experts are held back in every row."""
+        if not held:
+            return nullcontext()
+        without = torch.zeros(self.layout.shape, dtype=torch.bool)
+        without.view(-1)[held] = True
+        return holding_back(self.model, self.layout, without[None])
 
     def _table(self, rows: pa.Table, found: list[float], effects: torch.Tensor) -> pa.Table:
         ids, labels = rows["prompt_id"].to_pylist(), rows["label"].to_pylist()
@@ -53,6 +64,8 @@ class Measurer(_Weigher):
 
     longest: Trial = field(kw_only=True)
     """Of all trials of the job: what its way of holding experts back is tried on, so that all actors find the same."""
+    held: list[int] = field(kw_only=True)
+    """Places of experts that are held back throughout."""
     way: Way = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,12 +76,13 @@ class Measurer(_Weigher):
         trials, experts = trials_of(rows), rows["experts"].to_pylist()
         if self.way == Whole():
             notes["shared"] = "nothing: this model takes a whole forward pass for each expert"
-        effects = [
-            measured_effects(self.model, trial, self._pairs(chosen), self.layout, self.way, self.max_tokens)
-            for trial, chosen in zip(trials, experts, strict=True)
-        ]
-        with torch.inference_mode():
-            found = [float(margins(self.model, [trial])[0]) for trial in trials]
+        with self._without(self.held):
+            effects = [
+                measured_effects(self.model, trial, self._pairs(chosen), self.layout, self.way, self.max_tokens)
+                for trial, chosen in zip(trials, experts, strict=True)
+            ]
+            with torch.inference_mode():
+                found = [float(margins(self.model, [trial])[0]) for trial in trials]
         return self._table(rows, found, torch.stack(effects))
 
     def tokens(self, rows: pa.Table) -> int:
@@ -80,6 +94,26 @@ class Measurer(_Weigher):
         return [(self.layout.layers[position].index, expert) for position, expert in places]
 
 
+@dataclass
+class Harmless(_Weigher):
+    """Handles a few harmless prompts: the loss of the answers to them, each with the experts of each set held back."""
+
+    sets: list[list[int]] = field(kw_only=True)
+
+    def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
+        trials = trials_of(rows)
+        losses = torch.stack([self._losses(trials, held) for held in self.sets], dim=1)
+        return pa.table({"prompt_id": rows["prompt_id"], "losses": pa.array(losses.tolist(), pa.list_(pa.float32()))})
+
+    @torch.inference_mode()
+    def _losses(self, trials: list[Trial], held: list[int]) -> torch.Tensor:
+        device = self.model.get_input_embeddings().weight.device
+        rows = make_rows([trial.prompt for trial in trials], [trial.unsafe for trial in trials], device)
+        with self._without(held), evaluating(self.model):
+            losses, row = answer_losses(self.model, rows)
+        return mean_by_row(losses, row, len(trials))
+
+
 def trials_of(rows: pa.Table) -> list[Trial]:
     columns = (rows[name].to_pylist() for name in ("prompt", "safe", "unsafe"))
     return [Trial(*trial) for trial in zip(*columns, strict=True)]
@@ -89,6 +123,10 @@ def build_foreseer(model: ModelConfig, settings: EffectsConfig) -> Foreseer:
     return Foreseer(kept_model(model, settings.gpus_per_replica), settings.max_tokens_per_forward)
 
 
-def build_measurer(model: ModelConfig, settings: EffectsConfig, longest: Trial) -> Measurer:
+def build_measurer(model: ModelConfig, settings: EffectsConfig, longest: Trial, held: list[int]) -> Measurer:
     loaded = kept_model(model, settings.gpus_per_replica)
-    return Measurer(loaded, settings.max_tokens_per_forward, longest=longest)
+    return Measurer(loaded, settings.max_tokens_per_forward, longest=longest, held=held)
+
+
+def build_harmless(model: ModelConfig, settings: EffectsConfig, sets: list[list[int]]) -> Harmless:
+    return Harmless(kept_model(model, settings.gpus_per_replica), settings.max_tokens_per_forward, sets=sets)

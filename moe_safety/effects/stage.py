@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -12,8 +11,9 @@ import pyarrow as pa
 
 from moe_safety.batches.files import BATCHES, check_encoding, encoding_of
 from moe_safety.config import Config, results_only
+from moe_safety.effects.conditional import is_wanted, measure_held, with_conditional
 from moe_safety.effects.table import EXPERT_EFFECTS, by_prompt, merge, per_expert
-from moe_safety.effects.trials import TRIALS_SCHEMA, choose_trials
+from moe_safety.effects.trials import TRIALS_SCHEMA, choose_trials, items_of
 from moe_safety.jobs import Job, Parts, Plan, pack, run_job
 from moe_safety.models.layout import MoELayout
 from moe_safety.models.load import check_loadable, model_fingerprint
@@ -21,7 +21,6 @@ from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 
 EFFECTS = "effects/effects.parquet"
 FORESEEN, FORESEEN_PLAN = "effects/_first_order", "plans/effects_first_order.parquet"
-FORWARDS_PER_ITEM = 8
 
 
 def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -45,6 +44,7 @@ def settings_of(config: Config) -> dict[str, Any]:
     return {
         "effects": results_only(config.effects),
         "model": config.model.identity,
+        **({"conditional": True} if is_wanted(config) else {}),
     }
 
 
@@ -68,25 +68,30 @@ def _effects(config: Config, run: RunDir, stage: Stage) -> Outcome:
     trials = _trials(run)
     plan = Plan(run, "plans/effects.parquet")
     if not plan.stands(identity):
-        items = list(_items(trials, candidates, config.effects.max_tokens_per_forward))
+        items = list(items_of(trials, candidates, config.effects.max_tokens_per_forward))
         plan.write(items, items[0].schema, identity)
     parts = Parts(run, "effects/_measured", plan)
     longest = max(trials_of(trials), key=lambda trial: trial.length)
-    build = partial(build_measurer, config.model, config.effects, longest)
+    build = partial(build_measurer, config.model, config.effects, longest, [])
     report = run_job(Job(plan, parts, build, config.effects))
     measured = merge(pa.concat_tables(parts.tables()), layout)
     run.write_table(EFFECTS, measured)
-    run.write_table(EXPERT_EFFECTS, per_expert(measured, foreseen, layout))
+    table = per_expert(measured, foreseen, layout)
+    held = measure_held(config, run, identity, trials, candidates, measured) if is_wanted(config) else []
+    if held:
+        table = with_conditional(table, [measured, *map(run.read_table, held)], layout)
+    run.write_table(EXPERT_EFFECTS, table)
     labels = measured["label"].to_pylist()
     summary = {
         "prompts": {label: labels.count(label) for label in ("unsafe", "control")},
         "experts": len(candidates),
         "against": "control" if "control" in labels else "none",
+        "held": held,
         "layout": layout.fingerprint(),
         "notes": report.notes,
         "tokens_per_second": report.tokens_per_second,
     }
-    return Outcome(outputs=(EFFECTS, EXPERT_EFFECTS), summary=summary)
+    return Outcome(outputs=(EFFECTS, EXPERT_EFFECTS, *held), summary=summary)
 
 
 def _foresee(config: Config, run: RunDir, identity: str) -> pa.Table:
@@ -123,17 +128,6 @@ def _candidates(foreseen: pa.Table, layout: MoELayout, config: Config) -> list[i
     strength = np.abs(sides[0] - (sides[1] if len(sides) > 1 else 0.0))
     best = sorted(places, key=lambda place: (-strength[place], place))[: config.effects.candidates]
     return sorted(best)
-
-
-def _items(trials: pa.Table, candidates: list[int], max_tokens: int) -> Iterator[pa.Table]:
-    """A prompt and some of the experts: as many as a few forward passes hold."""
-    from moe_safety.effects.measurer import trials_of
-
-    schema = TRIALS_SCHEMA.append(pa.field("experts", pa.list_(pa.int32())))
-    for row, trial in zip(trials.to_pylist(), trials_of(trials), strict=True):
-        size = max(1, FORWARDS_PER_ITEM * max_tokens // (2 * trial.length))
-        for start in range(0, len(candidates), size):
-            yield pa.Table.from_pylist([row | {"experts": candidates[start : start + size]}], schema=schema)
 
 
 def _print(summary: dict[str, Any]) -> None:

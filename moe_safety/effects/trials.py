@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow as pa
 from moe_safety.config import EffectsConfig
 from moe_safety.errors import InputError
 
+FORWARDS_PER_ITEM = 8
 TRIALS_SCHEMA = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -34,6 +35,17 @@ def choose_trials(
     if not any(row["label"] == "unsafe" for row in rows):
         raise InputError("holds no unsafe prompt with an answer, which effects are measured on", file="batches.parquet")
     return pa.Table.from_pylist(rows, schema=TRIALS_SCHEMA)
+
+
+def items_of(trials: pa.Table, candidates: list[int], max_tokens: int) -> Iterator[pa.Table]:
+    """A prompt and some of the experts: as many as a few forward passes hold."""
+    from moe_safety.effects.measurer import trials_of
+
+    schema = TRIALS_SCHEMA.append(pa.field("experts", pa.list_(pa.int32())))
+    for row, trial in zip(trials.to_pylist(), trials_of(trials), strict=True):
+        size = max(1, FORWARDS_PER_ITEM * max_tokens // (2 * trial.length))
+        for start in range(0, len(candidates), size):
+            yield pa.Table.from_pylist([row | {"experts": candidates[start : start + size]}], schema=schema)
 
 
 def _answered(batches: pa.Table, label: str) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from moe_safety.config import Config
 from moe_safety.evaluate.subjects import BASE, Subject, arm_subject
-from moe_safety.identify.methods import draw_control, select_by
 from moe_safety.identify.selection import SELECTION, read_selection
+from moe_safety.identify.stage import draw_control, select_by
 from moe_safety.rundir import RunDir
 from moe_safety.train.arms import repairs_by
 

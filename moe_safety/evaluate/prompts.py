@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, Source
 from moe_safety.errors import InputError
-from moe_safety.identify.places import PROMPTS
+from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.inputs import MESSAGES, check_no_leak
 from moe_safety.inputs.collect import Collector
 from moe_safety.inputs.sources import read_source

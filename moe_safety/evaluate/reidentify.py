@@ -9,13 +9,13 @@ from typing import Any
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config
 from moe_safety.evaluate.subjects import Subject
-from moe_safety.identify.files import RISK
-from moe_safety.identify.methods import select_by
-from moe_safety.identify.places import PROMPTS
+from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.identify.selection import SELECTION, read_selection
+from moe_safety.identify.stage import select_by
 from moe_safety.jobs import Job
 from moe_safety.routing.capture import capture_job
 from moe_safety.rundir import RunDir
+from moe_safety.scores import RISK
 
 
 def recapture_job(config: Config, run: RunDir, subject: Subject, folder: str) -> Job:
@@ -25,16 +25,20 @@ def recapture_job(config: Config, run: RunDir, subject: Subject, folder: str) ->
 
 def by_routing(config: Config) -> Config:
     """What a model is identified anew by: the run's own rule where that is one of routing, else routing's first."""
-    if config.identify.method == "routing":
+    if _is_by_routing(config):
         return config
     return config.model_copy(
         update={"identify": config.identify.model_copy(update={"method": "routing", "score": None})}
     )
 
 
+def _is_by_routing(config: Config) -> bool:
+    return config.identify.needs_routing and not config.identify.by_chance
+
+
 def selection_of_base(config: Config) -> str:
     """What the same rule selects on the base."""
-    return SELECTION if config.identify.method == "routing" else select_by(by_routing(config), "routing")
+    return SELECTION if _is_by_routing(config) else select_by(by_routing(config), "routing")
 
 
 def reidentify(config: Config, run: RunDir, subject: Subject, folder: str) -> dict[str, Any]:

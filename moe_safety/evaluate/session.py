@@ -28,12 +28,12 @@ from moe_safety.generation import (
     opening_of,
     tables_of,
 )
-from moe_safety.identify.files import RISK
-from moe_safety.identify.places import PROMPTS
+from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
 from moe_safety.judges import Exchange, Judge, ask, check_judge, judge_inputs, make_judge
 from moe_safety.models.load import load_chat, skeleton_of, window_of
 from moe_safety.rundir import RunDir, Stage
+from moe_safety.scores import RISK
 
 _TOO_LONG = "the prompt is longer than evaluate.max_length or the model's window"
 

@@ -2,52 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from moe_safety.config import IdentifyConfig
+from moe_safety.identify.batch_rows import BatchRows
 from moe_safety.identify.experts import Experts, Pair
-from moe_safety.identify.places import BENIGN, CONTROL, SAFE, UNSAFE, Places
+from moe_safety.identify.inputs import Inputs
 from moe_safety.identify.reduce import Reduction
-from moe_safety.identify.risk import control_adjusted, difference, frame, pooled_columns, risk_columns
-from moe_safety.identify.rules import Rule
-from moe_safety.identify.scored import Scored
-from moe_safety.identify.select import select
-from moe_safety.identify.statistics import q_values, split_half_correlation, standard_error
-from moe_safety.identify.sums import Sums
+from moe_safety.identify.select import Rule, Scored, select
+from moe_safety.identify.statistics import (
+    RISK_COLUMNS,
+    frame,
+    pooled_columns,
+    q_values,
+    risk_columns,
+    split_half_correlation,
+    standard_error,
+)
 from moe_safety.intervals import interval
+from moe_safety.rundir import RunDir
+from moe_safety.scores import BENIGN, CONTROL, RISK, SAFE, UNSAFE, RoutingScore, Score, Sums
+from moe_safety.scores.routing.risk_diff import RISK_DIFF, difference
+
+BATCH_RISK = "batch_risk_diff.parquet"
+CATEGORY_RISK = "category_risk_diff.parquet"
+_ROWS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
 class Groups:
     """The batches, or the categories: from their sums to the columns of their table."""
 
+    told: list[RoutingScore]
+    """The scores of counts whose prompts are there."""
+    score: RoutingScore
+    """What they are ranked by."""
     counts: Sums
-    weights: Sums | None
-    adjusted: bool
-    """Whether there are harmless prompts to adjust by."""
+    summed: Sums
+    """What that score is computed from."""
 
     def __len__(self) -> int:
         return len(self.counts)
 
     def __getitem__(self, which: slice) -> Groups:
-        return Groups(self.counts[which], self.weights[which] if self.weights else None, self.adjusted)
+        return Groups(self.told, self.score, self.counts[which], self.summed[which])
 
     def columns(self) -> dict[str, np.ndarray]:
         columns = risk_columns(self.counts)
-        if self.adjusted:
-            columns["risk_diff_control"] = control_adjusted(self.counts)
-        if self.weights:
-            columns["risk_diff_weight"] = difference(self.weights)
-        return columns
+        for score in self.told:
+            if score.own_column not in columns:
+                columns[score.own_column] = score.formula(self.counts)
+        return columns | {self.score.own_column: self.scores()}
 
-    def scores(self, score: str) -> np.ndarray:
+    def scores(self) -> np.ndarray:
         """What each group ranks its experts by: its own part of what the aggregated table is ranked by."""
-        if score == "weight" and self.weights:
-            return difference(self.weights)
-        return control_adjusted(self.counts) if score == "risk_diff_control" else difference(self.counts)
+        return self.score.formula(self.summed)
 
 
 @dataclass(frozen=True)
@@ -56,18 +71,18 @@ class Risk:
 
     table: pd.DataFrame
     """One row per expert: `risk_diff.parquet`."""
+    score: RoutingScore
+    """What it is ranked by."""
     batches: Groups
     categories: Groups
     per_category: dict[str, list[Pair]]
     split_half: float | None
+    adjusted: bool
+    """Whether there are harmless prompts to adjust by."""
 
-    def scores(self, score: str) -> np.ndarray:
-        """By one of the routing's scores, an entry per expert."""
-        return self.table["risk_diff_weight" if score == "weight" else score].to_numpy()
-
-    def scored(self, score: str) -> Scored:
-        """The same, with each batch's own."""
-        return Scored(self.scores(score), self.batches.scores(score))
+    def scores(self) -> np.ndarray:
+        """An entry per expert."""
+        return self.score.of_table(self.table)
 
 
 @dataclass(frozen=True)
@@ -75,9 +90,11 @@ class Analysis:
     """All that `identify` found out."""
 
     experts: Experts
-    places: Places
+    batch_rows: BatchRows
     selected: list[Pair]
     per_batch: dict[int, list[Pair]]
+    score: Score | None
+    """What is ranked by."""
     scored: Scored | None
     """What another method than the routing's ranks by."""
     risk: Risk | None
@@ -91,63 +108,58 @@ class Analysis:
 def analyse(
     settings: IdentifyConfig,
     seed: int,
-    experts: Experts,
-    places: Places,
+    inputs: Inputs,
     counts: Reduction | None = None,
     weights: Reduction | None = None,
-    scored: Scored | None = None,
 ) -> Analysis:
-    """Everything that follows from the sums. `weights` are needed where `score` is `weight`."""
-    risk = _risk(settings, experts, places, counts, weights) if counts else None
-    routed = risk.scored(settings.routing_score) if risk and settings.needs_routing else None
-    selected, per_batch = select(settings, experts, places.batch_ids, scored or routed, seed)
+    """Everything that follows from the sums. `weights` are needed where the score is of them."""
+    experts, batch_rows, scored = inputs.experts, inputs.batch_rows, inputs.scored
+    risk = _risk(settings, inputs, counts, weights or counts) if counts else None
+    routed = Scored(risk.scores(), risk.batches.scores()) if risk and settings.needs_routing else None
+    selected, per_batch = select(settings, experts, batch_rows.batch_ids, scored or routed, seed)
     if risk:
         risk.table["selected_share"] = experts.members(list(per_batch.values())).mean(axis=0)
-    return Analysis(experts, places, selected, per_batch, scored, risk)
+    return Analysis(experts, batch_rows, selected, per_batch, inputs.score, scored, risk)
 
 
-def _risk(
-    settings: IdentifyConfig, experts: Experts, places: Places, counts: Reduction, weights: Reduction | None
-) -> Risk:
-    adjusted = places.has(BENIGN) and places.has(CONTROL)
-    categories = Groups(
-        _with_harmless(counts.categories, counts.batches),
-        _with_harmless(weights.categories, weights.batches) if weights else None,
-        adjusted,
-    )
-    chosen = Rule(settings.threshold, settings.top_k, settings.top_p).choose(categories.scores(settings.routing_score))
+def _risk(settings: IdentifyConfig, inputs: Inputs, counts: Reduction, summed: Reduction) -> Risk:
+    batch_rows, experts, score = inputs.batch_rows, inputs.experts, inputs.routing_scores[-1]
+    told = [one for one in inputs.routing_scores if one.sums == "counts" and all(map(batch_rows.has, one.labels))]
+    by_category = [_with_harmless(sums.categories, sums.batches) for sums in (counts, summed)]
+    categories = Groups(told, score, *by_category)
+    chosen = Rule(settings.threshold, settings.top_k, settings.top_p).choose(categories.scores())
     halves = counts.resamples[settings.bootstrap_rounds :]
     return Risk(
-        table=frame(experts, _aggregated(settings.bootstrap_rounds, places, counts, weights)),
-        batches=Groups(counts.batches, weights.batches if weights else None, adjusted),
+        table=frame(experts, _aggregated(settings.bootstrap_rounds, inputs, counts, summed)),
+        score=score,
+        batches=Groups(told, score, counts.batches, summed.batches),
         categories=categories,
-        per_category={name: experts.pairs(best) for name, best in zip(places.categories, chosen, strict=True)},
+        per_category={name: experts.pairs(best) for name, best in zip(batch_rows.categories, chosen, strict=True)},
         split_half=split_half_correlation(counts.batches.pooled(), halves),
+        adjusted=batch_rows.has(BENIGN) and batch_rows.has(CONTROL),
     )
 
 
-def _aggregated(rounds: int, places: Places, counts: Reduction, weights: Reduction | None) -> dict[str, np.ndarray]:
+def _aggregated(rounds: int, inputs: Inputs, counts: Reduction, summed: Reduction) -> dict[str, np.ndarray]:
     """The columns of the aggregated table; `selected_share` has its place, and waits for the selection."""
-    pooled, resampled = counts.batches.pooled(), counts.resamples[:rounds]
-    columns, goals = pooled_columns(counts.batches), places.fewest_goals(SAFE, UNSAFE)
-    by_round = difference(resampled)
-    columns["low"], columns["high"] = _interval(columns["risk_diff"], by_round, goals)
-    columns["q_value"] = q_values(pooled, by_round, goals)
+    batch_rows, (*others, score) = inputs.batch_rows, inputs.routing_scores
+    columns = pooled_columns(counts.batches) | _columns_of(RISK_DIFF, counts, rounds, batch_rows)
+    by_round, goals = difference(counts.resamples[:rounds]), batch_rows.fewest_goals(SAFE, UNSAFE)
+    columns["q_value"] = q_values(counts.batches.pooled(), by_round, goals)
     columns["selected_share"] = np.full(len(columns["q_value"]), np.nan)
-    columns["risk_diff_control"] = control_adjusted(pooled)
-    columns["low_control"], columns["high_control"] = _interval(
-        columns["risk_diff_control"], control_adjusted(resampled), places.fewest_goals(SAFE, UNSAFE, BENIGN, CONTROL)
-    )
-    if weights:
-        columns["risk_diff_weight"] = difference(weights.batches.pooled())
-        columns["low_weight"], columns["high_weight"] = _interval(
-            columns["risk_diff_weight"], difference(weights.resamples[:rounds]), goals
-        )
-    return columns
+    for other in others:
+        columns |= _columns_of(other, counts, rounds, batch_rows)
+    return columns | _columns_of(score, summed, rounds, batch_rows)
 
 
-def _interval(estimate: np.ndarray, by_round: np.ndarray, goals: int) -> tuple[np.ndarray, np.ndarray]:
-    return interval(estimate, standard_error(by_round, goals), goals)
+def _columns_of(score: RoutingScore, sums: Reduction, rounds: int, batch_rows: BatchRows) -> dict[str, np.ndarray]:
+    """The score and its interval."""
+    found = score.aggregated(sums.batches)
+    if score.interval is None:
+        return {score.column: found}
+    goals = batch_rows.fewest_goals(*score.labels)
+    ends = interval(found, standard_error(score.formula(sums.resamples[:rounds]), goals), goals)
+    return {score.column: found} | dict(zip(score.interval, ends, strict=True))
 
 
 def _with_harmless(categories: Sums, batches: Sums) -> Sums:
@@ -155,3 +167,40 @@ def _with_harmless(categories: Sums, batches: Sums) -> Sums:
     values = categories.values.copy()
     values[:, BENIGN:] = batches.pooled().values[:, BENIGN:]
     return Sums(values)
+
+
+def write_risk(run: RunDir, experts: Experts, batch_rows: BatchRows, risk: Risk) -> list[str]:
+    """Writes the risk tables, and returns their names. An undefined rate or difference is null."""
+    run.write_table(RISK, pa.Table.from_pandas(risk.table, preserve_index=False).replace_schema_metadata(None))
+    _write_groups(run, BATCH_RISK, experts, "batch_idx", pa.array(batch_rows.batch_ids, pa.int32()), risk.batches)
+    categories = pa.array(batch_rows.categories, pa.string())
+    _write_groups(run, CATEGORY_RISK, experts, "category", categories, risk.categories)
+    return [RISK, BATCH_RISK, CATEGORY_RISK]
+
+
+def _write_groups(run: RunDir, name: str, experts: Experts, key: str, keys: pa.Array, groups: Groups) -> None:
+    """A row for each group and expert, a few groups at a time: tens of millions of rows are nothing unusual."""
+    at_once = max(1, _ROWS_AT_ONCE // len(experts))
+    with run.writing(name) as path:
+        writer = None
+        for start in range(0, max(1, len(groups)), at_once):
+            some = slice(start, start + at_once)
+            table = _group_table(experts, key, keys[some], groups[some])
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+        if writer:
+            writer.close()
+
+
+def _group_table(experts: Experts, key: str, keys: pa.Array, groups: Groups) -> pa.Table:
+    n, width = len(keys), len(experts)
+    named = {
+        "layer": pa.array(np.tile(experts.layer, n)),
+        "expert": pa.array(np.tile(experts.expert, n)),
+        "Layer_Expert": pa.array(experts.names).take(pa.array(np.tile(np.arange(width), n))),
+    }
+    values = groups.columns()
+    columns = named | {name: pa.array(value.reshape(-1), from_pandas=True) for name, value in values.items()}
+    order: Sequence[str] = [*RISK_COLUMNS, *(name for name in values if name not in RISK_COLUMNS)]
+    repeated = keys.take(pa.array(np.repeat(np.arange(n), width)))
+    return pa.table({key: repeated} | {name: columns[name] for name in order})

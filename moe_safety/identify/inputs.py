@@ -7,30 +7,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from moe_safety.batches.files import BATCHES, prompts_digest
 from moe_safety.config import Config, IdentifyConfig, results_only
-from moe_safety.effects import stage as effects
 from moe_safety.errors import InputError
-from moe_safety.gradients import stage as gradients
+from moe_safety.identify.batch_rows import BatchRows, read_batch_rows
 from moe_safety.identify.experts import Experts
-from moe_safety.identify.places import BENIGN, CONTROL, LABELS, SAFE, Places, read_places
 from moe_safety.identify.reduce import check_coverage
-from moe_safety.identify.scored import SCORED, Scored, scores_of
+from moe_safety.identify.select import Scored
 from moe_safety.models.load import check_loadable, model_fingerprint
-from moe_safety.routing import capture
 from moe_safety.routing.table import layout_of
 from moe_safety.rundir import RunDir, is_finished, summary_of
 from moe_safety.rundir.stage import check_settings, manifest_name
-
-_SETTINGS = {
-    "compose": lambda config: {"batches": results_only(config.batches)},
-    "capture": capture.settings_of,
-    "gradients": gradients.settings_of,
-    "effects": effects.settings_of,
-}
-"""Of the stages that this one goes on from."""
+from moe_safety.scores import (
+    LABELS,
+    ROUTING,
+    SAFE,
+    UNSAFE,
+    RoutingScore,
+    Score,
+    default_scores,
+    routing_scores,
+    score_in_force,
+)
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,13 @@ class Routing:
 class Inputs:
     model: str
     experts: Experts
-    places: Places
+    batch_rows: BatchRows
+    routing_scores: list[RoutingScore]
+    """What routing tables hold; they are ranked and drawn by the last, whatever the method."""
+    score: Score | None
+    """What is ranked by; nothing where chance alone decides."""
     scored: Scored | None
-    """What another method than the routing's ranks by."""
+    """Its values, but for a score of routing: those follow from the counts."""
     routing: Routing | None
     """Nothing where `capture` was not run."""
 
@@ -64,23 +74,26 @@ class Inputs:
 def read_inputs(config: Config, run: RunDir, *, ranked: bool = True) -> Inputs:
     """Reads all but the counts themselves, and no scores where nothing is to be `ranked`."""
     settings, model = config.identify, model_fingerprint(config.model)
-    routed = (ranked and settings.needs_routing) or is_finished(run, "capture")
-    _check_configured(config, run, routed, ranked)
+    score = score_in_force(config) if ranked and settings.ranking else None
+    routed = isinstance(score, RoutingScore) or is_finished(run, ROUTING.stage)
+    _check_configured(config, run, routed, score)
     experts = _captured_experts(run, model) if routed else Experts.of_layout(check_loadable(config.model))
     _check_size(settings, experts)
-    places = read_places(run)
-    if ranked:
-        _check_labels(settings, places)
-    scored = scores_of(run, settings, experts, places.batch_ids, model) if ranked else None
-    return Inputs(model, experts, places, scored, _routing(run, places) if routed else None)
+    batch_rows = read_batch_rows(run)
+    if isinstance(score, RoutingScore):
+        _check_labels(score, batch_rows)
+        scored = None
+    else:
+        scored = _scored(run, settings, score, experts, batch_rows.batch_ids, model) if score else None
+    routing = _routing(run, batch_rows) if routed else None
+    return Inputs(model, experts, batch_rows, routing_scores(config), score, scored, routing)
 
 
-def _check_configured(config: Config, run: RunDir, routed: bool, ranked: bool) -> None:
+def _check_configured(config: Config, run: RunDir, routed: bool, score: Score | None) -> None:
     """Batches were made, and what is ranked by was found, in the way that the configuration says."""
-    method = config.identify.method
-    scored = [SCORED[method].stage] if ranked and method in SCORED else []
-    for stage in ["compose", *(["capture"] if routed else []), *scored]:
-        check_settings(run, stage, _SETTINGS[stage](config))
+    check_settings(run, "compose", {"batches": results_only(config.batches)})
+    for reads in dict.fromkeys([*([ROUTING] if routed else []), *([score.reads] if score else [])]):
+        check_settings(run, reads.stage, reads.settings(config))
 
 
 def _captured_experts(run: RunDir, model: str) -> Experts:
@@ -90,9 +103,9 @@ def _captured_experts(run: RunDir, model: str) -> Experts:
     return _experts(run, captured["files"], captured["layout"])
 
 
-def _routing(run: RunDir, places: Places) -> Routing:
+def _routing(run: RunDir, batch_rows: BatchRows) -> Routing:
     files = summary_of(run, "capture")["files"]
-    return Routing(files, captured_digest(run), check_coverage(run, files, places))
+    return Routing(files, captured_digest(run), check_coverage(run, files, batch_rows))
 
 
 def captured_digest(run: RunDir) -> str:
@@ -136,13 +149,70 @@ def _check_size(settings: IdentifyConfig, experts: Experts) -> None:
         )
 
 
-def _check_labels(settings: IdentifyConfig, places: Places) -> None:
+def _check_labels(score: RoutingScore, batch_rows: BatchRows) -> None:
     """What the score compares must stand in the batches."""
-    if not settings.needs_routing:
-        return
-    if not places.has(SAFE):
+    if not batch_rows.has(SAFE):
         raise InputError("no safe prompt stands in the batches to compare with", key="batches.safe_ratio")
-    for label in (CONTROL, BENIGN):
-        if settings.ranked_by == "risk_diff_control" and not places.has(label):
-            missing = LABELS[label]
-            raise InputError(f"risk_diff_control needs {missing} prompts in the batches", key="identify.score")
+    for label in score.labels:
+        if label not in (SAFE, UNSAFE) and not batch_rows.has(label):
+            raise InputError(f"{score.name} needs {LABELS[label]} prompts in the batches", key="identify.score")
+
+
+def _scored(
+    run: RunDir, settings: IdentifyConfig, score: Score, experts: Experts, batch_ids: np.ndarray, model: str
+) -> Scored:
+    """The values that a score of a table has, checked to be of this model and of these batches."""
+    scores, reads = read_scores(run, score, experts), score.reads
+    summary_of(run, reads.stage)
+    read = run.read_json(manifest_name(reads.stage))["inputs"]
+    if (read["model"], read[BATCHES]) != (model, run.digest(BATCHES)):
+        raise InputError(
+            f"is of another model or of other batches; run `{reads.stage}` again", file=run.path(reads.table)
+        )
+    own = score.per_batch and settings.gradient_masks == "per_batch"
+    return Scored(scores, _by_batch(run, score, experts, batch_ids) if own else None)
+
+
+def default_values(config: Config, run: RunDir, experts: Experts) -> dict[str, np.ndarray]:
+    """By method, the default score of each whose stage has been run, but for routing."""
+    others = [score_in_force(config, score.name) for score in default_scores() if not isinstance(score, RoutingScore)]
+    return {score.method: read_scores(run, score, experts) for score in others if run.exists(score.reads.table)}
+
+
+def read_scores(run: RunDir, score: Score, experts: Experts) -> np.ndarray:
+    """The score of each expert, in the order of columns; NaN where it was not measured."""
+    reads = score.reads
+    if not run.exists(reads.table):
+        raise InputError(f"`{score.method}` needs {reads.table}; run `{reads.stage}` first", file=run.uri)
+    table = run.read_table(reads.table)
+    if missing := [column for column in score.columns if column not in table.column_names]:
+        raise InputError(f"has no {missing[0]}; run `{reads.stage}` again", file=run.path(reads.table))
+    found = set(zip(table["layer"].to_pylist(), table["expert"].to_pylist(), strict=True))
+    if found != set(experts.columns) or len(table) != len(experts):
+        raise InputError("holds scores of a model with another layout", file=run.path(reads.table))
+    return in_order(score, table, experts)
+
+
+def in_order(score: Score, table: pa.Table, experts: Experts) -> np.ndarray:
+    """The score's values by a table with a row per expert, in the order of columns."""
+    frame = table.to_pandas()
+    by_expert = pd.Series(score.of_table(frame), pd.MultiIndex.from_frame(frame[["layer", "expert"]]))
+    return by_expert.reindex(pd.MultiIndex.from_arrays([experts.layer, experts.expert])).to_numpy(float)
+
+
+def part_scores(score: Score, collected: Sequence[pa.Table], experts: Experts) -> np.ndarray:
+    """The score by a part of what its stage collected; NaN throughout where that part tells nothing."""
+    assert score.reads.fold
+    table = score.reads.fold(collected)
+    return np.full(len(experts), np.nan) if table is None else in_order(score, table, experts)
+
+
+def _by_batch(run: RunDir, score: Score, experts: Experts, batch_ids: np.ndarray) -> np.ndarray:
+    """[batches, experts]: each batch's own scores."""
+    stage = score.reads.stage
+    assert score.reads.collected
+    tables = score.reads.collected(run)
+    if any(set(table["batch_idx"].to_pylist()) != set(batch_ids.tolist()) for table in tables):
+        raise InputError(f"the {stage} are of other batches; run `{stage}` again", file=run.path(stage))
+    parts = ([table.filter(pc.equal(table["batch_idx"], batch)) for table in tables] for batch in batch_ids.tolist())
+    return np.stack([part_scores(score, part, experts) for part in parts])

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from moe_safety.errors import InputError
-from moe_safety.identify.experts import Pair
+from moe_safety.identify.experts import Experts, Pair
 from moe_safety.rundir import RunDir
 from moe_safety.rundir.storage import Missing
 
 SELECTION = "selection.json"
+MASK = "expert_mask.npy"
+BATCH_MASKS = "batch_expert_masks.npy"
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,20 @@ def read_selection(run: RunDir, name: str = SELECTION) -> Selection:
         return Selection.from_json(run.read_json(name), run.path(name))
     except Missing:
         raise InputError("cannot be read as a selection", file=run.path(name)) from None
+
+
+def write_selection(run: RunDir, experts: Experts, selection: Selection, folder: str = "") -> list[str]:
+    """Writes the selection with its masks, and returns the names."""
+    run.write_json(f"{folder}{SELECTION}", selection.to_json())
+    _write_mask(run, f"{folder}{MASK}", experts.matrix(experts.members([selection.experts])[0], False))
+    by_batch = experts.matrix(experts.members(list(selection.per_batch.values())), False)
+    _write_mask(run, f"{folder}{BATCH_MASKS}", by_batch)
+    return [f"{folder}{name}" for name in (SELECTION, MASK, BATCH_MASKS)]
+
+
+def _write_mask(run: RunDir, name: str, mask: np.ndarray) -> None:
+    with run.writing(name) as path, open(path, "wb") as file:
+        np.save(file, mask, allow_pickle=False)
 
 
 def _pairs(pairs: list[list[int]]) -> list[Pair]:

@@ -1,28 +1,29 @@
-"""`identify`: from routing counts to risk differences, a selection of experts and its masks."""
+"""`identify`: from routing counts to risk differences, a selection of experts and its masks; and selections by other
+rules from the tables that it left, for which no model runs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, IdentifyConfig, results_only
-from moe_safety.identify.agreement import AGREEMENT, agreement_table
-from moe_safety.identify.experts import Experts
-from moe_safety.identify.files import write_results
-from moe_safety.identify.inputs import Inputs, Routing, read_inputs
-from moe_safety.identify.methods import selection_of
-from moe_safety.identify.places import PROMPTS, Places
-from moe_safety.identify.printing import print_summary
-from moe_safety.identify.reduce import Reduction, reduce_parts
-from moe_safety.identify.resample import resampled_goals
-from moe_safety.identify.scored import SCORED, all_scores
-from moe_safety.identify.summary import summarise
-from moe_safety.identify.sums import Reducer
+from moe_safety.errors import InputError
+from moe_safety.identify.analysis import BATCH_RISK, Analysis, analyse, write_risk
+from moe_safety.identify.batch_rows import PROMPTS
+from moe_safety.identify.experts import Experts, Pair
+from moe_safety.identify.inputs import Inputs, default_values, read_inputs
+from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING, agreement_table, overlap_table, serving_table
+from moe_safety.identify.reduce import Column, Reducer, Reduction, reduce_parts
+from moe_safety.identify.select import Choice, Scored, draw_like, select
+from moe_safety.identify.selection import SELECTION, Selection, read_selection, write_selection
+from moe_safety.identify.statistics import resampled_goals
+from moe_safety.identify.summary import print_summary, summarise
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
-
-if TYPE_CHECKING:
-    from moe_safety.identify.analysis import Analysis
+from moe_safety.scores import RISK, SCORES, RoutingScore, Score, score_tables
 
 
 def identify(config: Config, *, force: bool = False, pictures: bool = True) -> dict[str, Any]:
@@ -30,12 +31,11 @@ def identify(config: Config, *, force: bool = False, pictures: bool = True) -> d
     most of its time, and can be left out where nobody will look at them."""
     run = RunDir(config.run_dir)
     inputs = read_inputs(config, run)
-    scored = tuple(method.table for method in SCORED.values() if run.exists(method.table))
     stage = Stage(
         "identify",
-        settings={"seed": config.seed, "identify": results_only(config.identify)},
-        reads=(PROMPTS, BATCHES, *scored),
-        others={"model": inputs.model, **inputs.counts_hash},
+        settings={"seed": config.seed, "identify": results_only(config.identify), **_own_settings(config)},
+        reads=(PROMPTS, BATCHES, *(table for table in score_tables() if table != RISK and run.exists(table))),
+        others={"model": inputs.model, **inputs.counts_hash, **_identities(inputs)},
     )
     body = partial(_identify, config, run, inputs, pictures)
     manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
@@ -44,44 +44,158 @@ def identify(config: Config, *, force: bool = False, pictures: bool = True) -> d
 
 
 def _identify(config: Config, run: RunDir, inputs: Inputs, pictures: bool) -> Outcome:
-    settings = config.identify
     analysis = _analyse(config, run, inputs)
-    selection = selection_of(config, run, inputs, analysis.selected, analysis.per_batch)
-    outputs = write_results(run, analysis, selection)
-    outputs += _compare_methods(run, analysis, settings, pictures)
+    outputs = _write_results(config, run, inputs, analysis)
+    outputs += _compare_methods(config, run, analysis, pictures)
     if pictures:
         from moe_safety.identify.pictures import draw_pictures
 
-        outputs += draw_pictures(run, analysis, settings)
+        outputs += draw_pictures(run, analysis, config.identify)
     uncounted = inputs.routing.uncounted if inputs.routing else 0
-    return Outcome(outputs=tuple(outputs), summary=summarise(analysis, settings, uncounted))
+    return Outcome(outputs=tuple(outputs), summary=summarise(analysis, config.identify, uncounted))
 
 
 def _analyse(config: Config, run: RunDir, inputs: Inputs) -> Analysis:
-    from moe_safety.identify.analysis import analyse
-
-    settings, places, experts = config.identify, inputs.places, inputs.experts
-    counts, weights = _reduce(config, run, inputs.routing, places, experts) if inputs.routing else (None, None)
-    return analyse(settings, config.seed, experts, places, counts, weights, inputs.scored)
-
-
-def _reduce(
-    config: Config, run: RunDir, routing: Routing, places: Places, experts: Experts
-) -> tuple[Reduction, Reduction | None]:
-    """The sums of counts, and those of weights where these are ranked by."""
-    times = resampled_goals(places, config.identify.bootstrap_rounds, config.seed)
-    counts = reduce_parts(run, routing.files, Reducer(places, experts, times))
-    weighed = config.identify.routing_score == "weight"
-    return counts, reduce_parts(run, routing.files, Reducer(places, experts, times, "weights")) if weighed else None
+    if inputs.routing is None:
+        return analyse(config.identify, config.seed, inputs)
+    counts = _reduce(config, run, inputs, "counts")
+    weights = _reduce(config, run, inputs, "weights") if inputs.routing_scores[-1].sums == "weights" else None
+    return analyse(config.identify, config.seed, inputs, counts, weights)
 
 
-def _compare_methods(run: RunDir, analysis: Analysis, settings: IdentifyConfig, pictures: bool) -> list[str]:
+def _reduce(config: Config, run: RunDir, inputs: Inputs, column: Column) -> Reduction:
+    assert inputs.routing
+    times = resampled_goals(inputs.batch_rows, config.identify.bootstrap_rounds, config.seed)
+    return reduce_parts(run, inputs.routing.files, Reducer(inputs.batch_rows, inputs.experts, times, column))
+
+
+def _write_results(config: Config, run: RunDir, inputs: Inputs, analysis: Analysis) -> list[str]:
+    """Writes everything but the pictures, and returns the names. Without routing there are no risk tables."""
+    experts, per_batch, per_category = analysis.experts, analysis.per_batch, analysis.per_category
+    tables = write_risk(run, experts, analysis.batch_rows, analysis.risk) if analysis.risk else []
+    run.write_table(OVERLAP, overlap_table(experts, per_batch, per_category))
+    run.write_table(SERVING, serving_table(experts, analysis.selected, per_batch, per_category))
+    selection = _selection_of(config, run, inputs, analysis.selected, per_batch)
+    return [*tables, OVERLAP, SERVING, *write_selection(run, experts, selection)]
+
+
+def _compare_methods(config: Config, run: RunDir, analysis: Analysis, pictures: bool) -> list[str]:
     """How far methods agree, as far as their stages have been run."""
-    scores = {"routing": analysis.risk.scores(settings.routing_score)} if analysis.risk else {}
-    scores |= all_scores(run, analysis.experts)
-    run.write_table(AGREEMENT, agreement_table(scores, analysis.experts, settings.top_k))
+    scores = {analysis.risk.score.method: analysis.risk.scores()} if analysis.risk else {}
+    scores |= default_values(config, run, analysis.experts)
+    run.write_table(AGREEMENT, agreement_table(scores, analysis.experts, config.identify.top_k))
     if not pictures:
         return [AGREEMENT]
     from moe_safety.identify.pictures import draw_agreement
 
     return [AGREEMENT, *draw_agreement(run, scores, analysis.experts)]
+
+
+def select_by(config: Config, name: str, *, force: bool = False) -> str:
+    """Selects by the configuration's method and seed. Writes `selections/NAME/` and returns the selection's name."""
+    run, folder = RunDir(config.run_dir), f"selections/{name}"
+    inputs = read_inputs(config, run)
+    stage = Stage(
+        f"identify/{name}",
+        settings=_settings(config),
+        reads=(PROMPTS, BATCHES, *_tables(inputs)),
+        others={"model": inputs.model, **inputs.counts_hash, **_identities(inputs)},
+    )
+    run_stage(run, stage, config.model_dump(mode="json"), partial(_select, config, run, inputs, folder), force=force)
+    return f"{folder}/{SELECTION}"
+
+
+def draw_control(config: Config, name: str, *, force: bool = False) -> str:
+    """Draws a control of the run's own selection, as `select_by` selects: by the configuration's method and seed."""
+    run, folder = RunDir(config.run_dir), f"selections/{name}"
+    inputs = read_inputs(config, run, ranked=False)
+    stage = Stage(
+        f"identify/{name}",
+        settings={"seed": config.seed, "identify": rule(config.identify)},
+        reads=(PROMPTS, BATCHES, SELECTION),
+        others={"model": inputs.model},
+    )
+
+    def draw() -> Outcome:
+        like, batch_ids = read_selection(run).experts, inputs.batch_rows.batch_ids
+        choice = draw_like(like, config.identify.method, inputs.experts, batch_ids, config.seed)
+        return _write(config, run, inputs, folder, choice)
+
+    run_stage(run, stage, config.model_dump(mode="json"), draw, force=force)
+    return f"{folder}/{SELECTION}"
+
+
+def _selection_of(
+    config: Config, run: RunDir, inputs: Inputs, experts: Sequence[Pair], per_batch: Mapping[int, list[Pair]]
+) -> Selection:
+    """The chosen experts with the rule that chose them."""
+    return Selection(
+        **rule(config.identify),
+        model=inputs.model,
+        experts=list(experts),
+        per_batch=per_batch,
+        inputs={name: run.digest(name) for name in (PROMPTS, BATCHES)} | inputs.counts_hash,
+    )
+
+
+def rule(settings: IdentifyConfig) -> dict[str, Any]:
+    """What a selection says of how it was made."""
+    return {
+        "method": settings.method,
+        "score": None if settings.by_chance else settings.ranked_by,
+        "threshold": None if settings.by_chance else settings.lowest,
+        "top_k": settings.top_k,
+        "top_p": settings.top_p,
+        "matches": settings.matches if settings.method == "random_layer_matched" else None,
+    }
+
+
+def _settings(config: Config) -> dict[str, object]:
+    """The seed counts where chance decides."""
+    seed = {"seed": config.seed} if config.identify.by_chance else {}
+    return {**seed, "identify": results_only(config.identify), **_own_settings(config)}
+
+
+def _own_settings(config: Config) -> dict[str, object]:
+    """Those of the score itself, where it takes some."""
+    settings = SCORES.settings(config.scores, config.identify.ranked_by)
+    return {"score": results_only(settings)} if settings else {}
+
+
+def _identities(inputs: Inputs) -> dict[str, str]:
+    """Of scores of other packages: a result depends on their versions."""
+    scores = [*inputs.routing_scores, *([inputs.score] if inputs.score else [])]
+    return {key: value for score in scores for key, value in SCORES.identity(score.name).items()}
+
+
+def _tables(inputs: Inputs) -> tuple[str, ...]:
+    if isinstance(inputs.score, RoutingScore):
+        return (RISK, BATCH_RISK)
+    return (inputs.score.reads.table,) if inputs.score else ()
+
+
+def _select(config: Config, run: RunDir, inputs: Inputs, folder: str) -> Outcome:
+    return _write(config, run, inputs, folder, _chosen(config, run, inputs))
+
+
+def _write(config: Config, run: RunDir, inputs: Inputs, folder: str, choice: Choice) -> Outcome:
+    chosen, per_batch = choice
+    selection = _selection_of(config, run, inputs, chosen, per_batch)
+    names = write_selection(run, inputs.experts, selection, f"{folder}/")
+    return Outcome(outputs=tuple(names), summary={"experts": [list(pair) for pair in chosen]})
+
+
+def _chosen(config: Config, run: RunDir, inputs: Inputs) -> Choice:
+    experts, score, scored = inputs.experts, inputs.score, inputs.scored
+    if isinstance(score, RoutingScore):
+        (scores,) = _read(run, RISK, score, score.column, experts)
+        scored = Scored(scores, _read(run, BATCH_RISK, score, score.own_column, experts))
+    return select(config.identify, experts, inputs.batch_rows.batch_ids, scored, config.seed)
+
+
+def _read(run: RunDir, table: str, score: Score, column: str, experts: Experts) -> np.ndarray:
+    """The score of every group and expert; tables hold experts in the order of columns, group after group."""
+    with run.open_parquet(table) as file:
+        if column not in file.schema_arrow.names:
+            raise InputError(f"has no {column}; run `identify` with identify.score={score.name}", file=run.path(table))
+        return file.read([column])[column].to_numpy().astype(float).reshape(-1, len(experts))

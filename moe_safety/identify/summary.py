@@ -1,23 +1,24 @@
-"""The figures of `identify` worth keeping: plain data for the manifest, from which they are printed."""
+"""The figures of `identify` worth keeping: plain data for the manifest, and how they are printed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from moe_safety.config import IdentifyConfig
+from moe_safety.identify.analysis import Analysis, Groups, Risk
 from moe_safety.identify.experts import Experts
-from moe_safety.identify.places import LABELS
-from moe_safety.identify.rules import Rule
-
-if TYPE_CHECKING:
-    from moe_safety.identify.analysis import Analysis, Groups, Risk
+from moe_safety.identify.select import Rule
+from moe_safety.scores import LABELS, SCORES, RoutingScore
 
 TOP, GROUP_TOP, BATCHES_SHOWN = 10, 5, 5
 SIGNIFICANT = 0.05
 
+CATEGORIES_SHOWN = 30
+
 Row = dict[Any, Any]
+Figures = dict[str, Any]
 
 
 def summarise(analysis: Analysis, settings: IdentifyConfig, uncounted: int) -> dict[str, Any]:
@@ -41,32 +42,32 @@ def summarise(analysis: Analysis, settings: IdentifyConfig, uncounted: int) -> d
         "routed": analysis.risk is not None,
     }
     if analysis.risk:
-        figures |= {"uncounted": uncounted} | _risk_figures(analysis, analysis.risk, settings.routing_score)
+        figures |= {"uncounted": uncounted} | _risk_figures(analysis, analysis.risk)
     return figures
 
 
-def _risk_figures(analysis: Analysis, risk: Risk, score: str) -> dict[str, Any]:
-    scores = risk.scores(score)
+def _risk_figures(analysis: Analysis, risk: Risk) -> dict[str, Any]:
+    scores = risk.scores()
     (best,) = Rule(None, TOP).choose(scores[None])
     return {
-        "routing_score": score,
+        "routing_score": risk.score.name,
         "tokens": dict(zip(LABELS, risk.batches.counts.tokens.sum(axis=0).tolist(), strict=True)),
         "undefined_experts": int(np.isnan(scores).sum()),
-        "undefined_batches": int(np.isnan(risk.batches.scores(score)).any(axis=1).sum()),
+        "undefined_batches": int(np.isnan(risk.batches.scores()).any(axis=1).sum()),
         "significant": int((risk.table["q_value"] < SIGNIFICANT).sum()),
         "split_half": risk.split_half,
-        "adjusted": risk.batches.adjusted,
+        "adjusted": risk.adjusted,
         "top": [_plain(row) for row in risk.table.iloc[best].to_dict("records")],
-        "batch_top": _group_tops(analysis.experts, risk.batches[:BATCHES_SHOWN], analysis.places.batch_ids, score),
-        "category_top": _group_tops(analysis.experts, risk.categories, analysis.places.categories, score),
+        "batch_top": _group_tops(analysis.experts, risk.batches[:BATCHES_SHOWN], analysis.batch_rows.batch_ids),
+        "category_top": _group_tops(analysis.experts, risk.categories, analysis.batch_rows.categories),
         "category_selected": {name: len(chosen) for name, chosen in risk.per_category.items()},
     }
 
 
-def _group_tops(experts: Experts, groups: Groups, keys: Any, score: str) -> dict[str, list[Row]]:
+def _group_tops(experts: Experts, groups: Groups, keys: Any) -> dict[str, list[Row]]:
     """The best experts of each group by its own score, with its own rates."""
     columns = groups.columns()
-    best = Rule(None, GROUP_TOP).choose(groups.scores(score))
+    best = Rule(None, GROUP_TOP).choose(groups.scores())
     shown = ("a_safe_n", "a_unsafe_n", "risk_diff")
     return {
         str(key): [
@@ -80,3 +81,93 @@ def _group_tops(experts: Experts, groups: Groups, keys: Any, score: str) -> dict
 def _plain(row: Row) -> Row:
     values = {key: value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
     return {key: None if value != value else value for key, value in values.items()}
+
+
+def print_summary(manifest: Figures) -> None:
+    """Prints the figures of a finished `identify`."""
+    figures, rule = manifest["summary"], manifest["settings"]["identify"]
+    unchanged = " (unchanged)" if manifest["skipped"] else ""
+    print(f"identify: {figures['batches']} batches, {figures['experts']} experts{_counted(figures)}{unchanged}")
+    print(f"  {figures['selected']} experts selected by {_method(rule, figures)}")
+    if figures["ranking"] and not rule["top_p"] and figures["selected"] < rule["top_k"]:
+        above = "" if figures["lowest"] is None else f" above {figures['lowest']}"
+        print(f"  fewer than top_k {rule['top_k']}: no other expert has this score{above}")
+    sizes = figures["per_batch"]
+    print(
+        f"  per batch: min {sizes['min']}, max {sizes['max']}, mean {sizes['mean']:.1f}, in any batch {sizes['union']}"
+    )
+    if figures["method"] == figures["ranking"] and not isinstance(SCORES.get(figures["score"]), RoutingScore):
+        print(f"  best by {figures['score']}: {', '.join(figures['best'])}")
+    if figures["routed"]:
+        _print_risk(figures)
+    else:
+        print("  no risk differences, tables or maps of them: these take the counts of `capture`, which was not run")
+
+
+def _counted(figures: Figures) -> str:
+    if not figures["routed"]:
+        return ""
+    return f"; counted tokens: {', '.join(f'{count} {label}' for label, count in figures['tokens'].items() if count)}"
+
+
+def _print_risk(figures: Figures) -> None:
+    _print_undefined(figures)
+    _print_certainty(figures)
+    print(f"  top {len(figures['top'])} by {figures['routing_score']}:")
+    for row in figures["top"]:
+        print(f"    {_rates(row)}{_interval(row)}{_adjusted(row)}")
+    _print_groups("batch", figures["batch_top"], figures["batches"])
+    _print_groups("category", figures["category_top"], len(figures["category_top"]), figures["category_selected"])
+
+
+def _method(rule: Figures, figures: Figures) -> str:
+    size = f"top_p {rule['top_p']}" if rule["top_p"] else f"top_k {rule['top_k']}"
+    if not figures["ranking"]:
+        return f"random, {size}"
+    lowest = "" if figures["lowest"] is None else f" > {figures['lowest']}"
+    ranked = f"{figures['ranking']}: {figures['score']}{lowest}, {size}"
+    return ranked if rule["method"] == figures["ranking"] else f"{rule['method']}, as many as by {ranked}"
+
+
+def _print_undefined(figures: Figures) -> None:
+    if figures["uncounted"]:
+        print(f"  {figures['uncounted']} prompts have no counted token")
+    if figures["undefined_batches"]:
+        lacking = f"{figures['undefined_batches']} batches lack counted tokens of a label"
+        print(f"  {lacking}: their rates are undefined, null in the tables")
+    if figures["undefined_experts"]:
+        print(f"  {figures['undefined_experts']} experts have no score, for want of counted tokens of a label")
+
+
+def _print_certainty(figures: Figures) -> None:
+    print(f"  {figures['significant']} experts differ with q < {SIGNIFICANT} (goals drawn again)")
+    correlation = figures["split_half"]
+    print(f"  split-half rank correlation: {'undefined' if correlation is None else f'{correlation:.3f}'}")
+    if not figures["adjusted"]:
+        print("  no control-adjusted difference: that takes both control and benign prompts in the batches")
+
+
+def _print_groups(kind: str, tops: dict[str, list[Figures]], total: int, selected: Figures | None = None) -> None:
+    for name, rows in list(tops.items())[:CATEGORIES_SHOWN]:
+        size = f" ({selected[name]} selected)" if selected else ""
+        listed = ", ".join(f"{row['Layer_Expert']} {row['risk_diff']:+.3f}" for row in rows)
+        print(f"  {kind} {name}{size}: {listed or 'undefined'}")
+    if total > min(len(tops), CATEGORIES_SHOWN):
+        print(f"  and {total - min(len(tops), CATEGORIES_SHOWN)} more")
+
+
+def _rates(row: Figures) -> str:
+    return (
+        f"{row['Layer_Expert']}  unsafe {row['a_unsafe_n']:.3f}  safe {row['a_safe_n']:.3f}  "
+        f"difference {row['risk_diff']:+.3f}"
+    )
+
+
+def _interval(row: Figures) -> str:
+    if row["low"] is None or row["q_value"] is None:
+        return ""
+    return f"  [{row['low']:+.3f}, {row['high']:+.3f}]  q {row['q_value']:.2g}"
+
+
+def _adjusted(row: Figures) -> str:
+    return "" if row["risk_diff_control"] is None else f"  control-adjusted {row['risk_diff_control']:+.3f}"

@@ -8,6 +8,7 @@ from typing import Any
 from moe_safety.batches.warnings import foreign_answers, nothing_harmless
 from moe_safety.config import BatchesConfig
 from moe_safety.report.context import Context
+from moe_safety.scores import SCORES
 
 _NAMES = {
     "safe": "plain goals",
@@ -102,7 +103,7 @@ def selection(context: Context) -> str:
     if method.startswith("random"):
         places = ", as many in each layer as what they are matched to" if method == "random_layer_matched" else ""
         return f"{selected} experts drawn by chance{places}."
-    lowest = rule["threshold"] if method == "routing" else rule["min_score"]
+    lowest = rule["threshold" if SCORES.get(summary["score"]).lowest == "threshold" else "min_score"]
     bound = "" if lowest is None else f", above {lowest:g}"
     chosen = f"the best {selected} over all layers together" if selected else "none"
     sentence = f"By {method} ({summary['score']}){bound}: {chosen}."

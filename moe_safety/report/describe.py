@@ -12,26 +12,8 @@ from moe_safety.report.context.experts import Identification, ScoreMap
 from moe_safety.report.context.overlap import Overlap
 from moe_safety.report.context.training import Curve, Trained
 from moe_safety.report.figures.heatmap import Grid
+from moe_safety.scores import SCORES
 
-SCORES = {
-    "risk_diff": "Risk difference (activation rate on unsafe minus on safe prompts)",
-    "risk_diff_mean": "Risk difference (unsafe minus safe, mean over batches)",
-    "risk_diff_control": "Risk difference ((unsafe minus safe) minus (control minus benign))",
-    "weight": "Difference in routing weight (unsafe minus safe)",
-    "gradient": "Mean absolute gradient",
-    "gradient_l2": "Root of the mean squared gradient",
-    "gradient_per_token": "Mean absolute gradient per token",
-    "effect": "Effect of holding the expert back on the refusal margin after attacks",
-    "first_order": "Effect of holding the expert back on the refusal margin after attacks, first-order estimate",
-}
-SIGNS = {
-    "risk_diff": "Above 0 (red) the attack reaches the expert more than plain goals do, below 0 (blue) less.",
-    "effect": "Above 0 (red) the model is nearer to refusing attacks without it, below 0 (blue) farther from that.",
-}
-"""What the sign of a score means."""
-SIGNS |= dict.fromkeys(("risk_diff_mean", "weight"), SIGNS["risk_diff"])
-SIGNS["risk_diff_control"] = f"{SIGNS['risk_diff']} What the wrapper does to harmless requests is taken off."
-SIGNS["first_order"] = SIGNS["effect"]
 RATES = {
     "asr": "Attack success",
     "plain_refusal": "Plain refusal",
@@ -43,30 +25,24 @@ SHIFTS = {
     "kl": "KL divergence from the base's routing (nats)",
     "replaced": "Share of the base's top-k choices that others took the place of",
 }
-KNOWN = {
-    "risk_diff": "Risk difference",
-    "interval": "95 % interval",
-    "q_value": "q",
-    "risk_diff_control": "Control-adjusted",
-    "gradient": "Gradient",
-    "gradient_l2": "Gradient",
-    "gradient_per_token": "Gradient per token",
-    "effect": "Effect",
-    "first_order": "Effect (first order)",
-    "batches": "Batches",
-}
-"""What may be known of an expert, by column."""
+KNOWN = {"interval": "95 % interval", "q_value": "q", "batches": "Batches"}
+"""What may be known of an expert beside its scores, by column."""
+
+
+def heading(column: str) -> str:
+    """Over a column of the table of selected experts."""
+    return KNOWN[column] if column in KNOWN else str(SCORES.get(column).heading)
 
 
 def title(found: ScoreMap) -> str:
     """What the score is, as it was measured."""
-    return SCORES[found.score] + (", less that after control prompts" if found.against_control else "")
+    return found.score.definition + (", less that after control prompts" if found.against_control else "")
 
 
 def sign(found: ScoreMap) -> str:
     """What its sign means."""
     against = " What holding it back does to control prompts is taken off." if found.against_control else ""
-    return SIGNS[found.score] + against
+    return f"{found.score.sign[0].upper()}{found.score.sign[1:]}.{against}"
 
 
 def score_map(found: ScoreMap) -> str:

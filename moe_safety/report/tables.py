@@ -8,9 +8,10 @@ from typing import Any
 from moe_safety.evaluate.printing import metrics as metrics
 from moe_safety.report.context.arms import Arm, Rate
 from moe_safety.report.context.training import Trained
+from moe_safety.scores import SCORES
 
-_FORMS = {"q_value": ".1e", "gradient": ".2e", "gradient_l2": ".2e", "gradient_per_token": ".2e", "jaccard": ".2f"}
-"""A column has one form throughout; what is not named here has a sign and four places."""
+_FORMS = {"q_value": ".1e", "jaccard": ".2f"}
+"""A column has one form throughout; scores have their own, and what is not named here a sign and four places."""
 
 
 def shown(value: Any, column: str) -> str:
@@ -19,7 +20,8 @@ def shown(value: Any, column: str) -> str:
         return ""
     if isinstance(value, int | str):
         return str(value)
-    return format(value, _FORMS.get(column, "+.4f"))
+    form = SCORES.get(column).form if column in SCORES else _FORMS.get(column, "+.4f")
+    return format(value, form)
 
 
 def counted(rate: Rate) -> str:

@@ -8,24 +8,18 @@ from typing import Any, Literal
 
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, ModelConfig
-from moe_safety.effects.table import EXPERT_EFFECTS
 from moe_safety.errors import InputError
-from moe_safety.gradients.table import EXPERT_GRADIENTS
+from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.identify.experts import Pair
-from moe_safety.identify.files import BATCH_MASKS, MASK, RISK
-from moe_safety.identify.methods import rule
-from moe_safety.identify.places import PROMPTS
-from moe_safety.identify.selection import SELECTION, Selection, read_selection
+from moe_safety.identify.selection import BATCH_MASKS, MASK, SELECTION, Selection, read_selection
+from moe_safety.identify.stage import rule
 from moe_safety.models.layout import MoELayout
 from moe_safety.models.load import model_fingerprint
 from moe_safety.rundir import RunDir
+from moe_safety.scores import SCORES, score_tables
 from moe_safety.train.launch import run_phase
 from moe_safety.train.printing import print_rounding
 from moe_safety.train.task import Task
-
-SCORES = (RISK, EXPERT_GRADIENTS, EXPERT_EFFECTS)
-_STAGES = {"routing": "capture", "gradient": "gradients", "causal": "effects"}
-"""What has to be collected anew on a round's model."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ class Plan:
         """From the second round on. Scores of the model itself are always taken from the model at hand; chance reads
         none, and a control stays what it was drawn as."""
         identify = self.config.identify
-        return not identify.by_chance and (self.config.train.reidentify or identify.method in ("gradient", "causal"))
+        return not identify.by_chance and (self.config.train.reidentify or not identify.needs_routing)
 
 
 def run_rounds(plan: Plan) -> Iterator[Round]:
@@ -97,7 +91,8 @@ def _selection(plan: Plan, folder: str, model: ModelConfig, done: list[Round]) -
     assert found is not None
     # Masks stand beside their selection; scores belong to the model.
     masks, scores = (f"{source}/",) * 2 if source else (plan.selection.removesuffix(SELECTION), "")
-    names = {f"{masks}{name}": name for name in (MASK, BATCH_MASKS)} | {f"{scores}{name}": name for name in SCORES}
+    names = {f"{masks}{name}": name for name in (MASK, BATCH_MASKS)}
+    names |= {f"{scores}{name}": name for name in score_tables()}
     for stored, name in names.items():
         if plan.run.exists(stored):
             plan.run.write_bytes(f"{folder}/{name}", plan.run.read_bytes(stored))
@@ -112,7 +107,7 @@ def _identify_anew(plan: Plan, folder: str, model: ModelConfig) -> Selection:
     for name in (PROMPTS, BATCHES):
         plan.run.write_bytes(f"{folder}/{name}", plan.run.read_bytes(name))
     config = plan.config.model_copy(update={"run_dir": plan.run.uri_of(folder), "model": model})
-    for stage in (_STAGES[config.identify.method], "identify"):
+    for stage in (SCORES.get(config.identify.ranked_by).reads.stage, "identify"):
         run_one(stage, config)
     return read_selection(plan.run, f"{folder}/{SELECTION}")
 

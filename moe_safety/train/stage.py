@@ -12,9 +12,8 @@ import pyarrow as pa
 from moe_safety.batches.files import BATCHES, check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
-from moe_safety.identify.files import BATCH_MASKS, MASK
-from moe_safety.identify.places import PROMPTS
-from moe_safety.identify.selection import SELECTION
+from moe_safety.identify.batch_rows import PROMPTS
+from moe_safety.identify.selection import BATCH_MASKS, MASK, SELECTION
 from moe_safety.models.load import check_loadable, model_fingerprint, model_folder, skeleton_of
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 from moe_safety.train.arms import arm_name

@@ -8,16 +8,14 @@ from typing import Any
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, dump_config, results_only
 from moe_safety.config.sweepfile import SweepFile
-from moe_safety.effects.table import EXPERT_EFFECTS
 from moe_safety.errors import RunError
 from moe_safety.evaluate.asked import check_asked
-from moe_safety.gradients.table import EXPERT_GRADIENTS
-from moe_safety.identify.files import RISK
-from moe_safety.identify.places import PROMPTS
+from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.judges import judge_inputs
 from moe_safety.models.load import model_fingerprint
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.scores import score_tables
 from moe_safety.tune.objective import asked_by, examined
 from moe_safety.tune.outcome import BEST, RESULTS, best_of, ranked, results_table
 from moe_safety.tune.printing import print_summary
@@ -32,7 +30,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
         check_asked(examined(config), run, asked_by(sweep))
     for needed in _before(file):
         run_one(needed, config)
-    tables = [name for name in (RISK, EXPERT_GRADIENTS, EXPERT_EFFECTS) if run.exists(name)]
+    tables = [name for name in score_tables() if run.exists(name)]
     folder = f"tune/{file.name}"
     judged = judge_inputs(config.judges.refusal) if sweep.kind == "training" else {}
     stage = Stage(
@@ -62,8 +60,8 @@ def _of_training(config: Config) -> dict[str, Any]:
 
 def _before(file: SweepFile) -> list[str]:
     """The stages after `prepare` that some trial reads from."""
-    collected = [name for name, method in (("gradients", "gradient"), ("effects", "causal")) if method in file.methods]
-    return ["respond", "compose", "capture", *collected, "identify"]
+    collected = dict.fromkeys(["capture", *(score.reads.stage for score in file.scores)])
+    return ["respond", "compose", *collected, "identify"]
 
 
 def _tune(file: SweepFile, records: Records, force: bool) -> Outcome:

@@ -13,8 +13,8 @@ from moe_safety.config.sweepfile import SweepFile
 from moe_safety.errors import InputError
 from moe_safety.evaluate.stage import evaluate_all, evaluate_beside
 from moe_safety.evaluate.subjects import Subject, base_subject, checkpoint
-from moe_safety.identify.methods import select_by
 from moe_safety.identify.selection import SELECTION
+from moe_safety.identify.stage import select_by
 from moe_safety.jobs.cluster import connect, groups_of_workers
 from moe_safety.models.load import check_loadable, skeleton_of
 from moe_safety.rundir import RunDir

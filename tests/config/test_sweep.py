@@ -68,7 +68,7 @@ def test_a_mapping_sets_several_keys_at_once(tmp_path):
         ("gradient", "gradient_l2", 8),
         ("routing", None, 8),
     ]
-    assert file.methods == {"routing", "gradient"}
+    assert {score.method for score in file.scores} == {"routing", "gradient"}
 
 
 def test_a_mapping_in_a_mapping_leaves_the_rest_of_its_section(tmp_path):
@@ -84,7 +84,8 @@ def test_trials_that_rank_by_weights_need_tables_that_hold_them(tmp_path):
     path = written(tmp_path, sweep__space=space)
     with pytest.raises(InputError, match=r"put identify\.method: routing and identify\.score: weight under `set`"):
         load_sweep(path)
-    assert load_sweep(path, ["identify.method=routing", "identify.score=weight"]).methods == {"routing", "gradient"}
+    weighed = load_sweep(path, ["identify.method=routing", "identify.score=weight"])
+    assert {score.name for score in weighed.scores} == {"weight", "gradient"}
 
 
 def test_a_selection_sweep_measures_one_selection_for_all_batches(tmp_path):

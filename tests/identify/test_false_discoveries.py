@@ -4,11 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moe_safety.identify.places import Places
-from moe_safety.identify.resample import resampled_goals
-from moe_safety.identify.risk import difference
-from moe_safety.identify.statistics import q_values
-from moe_safety.identify.sums import Sums
+from moe_safety.identify.batch_rows import BatchRows
+from moe_safety.identify.statistics import q_values, resampled_goals
+from moe_safety.scores import Sums
+from moe_safety.scores.routing.risk_diff import difference
 
 EXPERTS, ROUNDS, FOUND = 1024, 200, 0.05
 GOALS = (16, 24, 32, 64)
@@ -44,7 +43,7 @@ def places_of(goals):
     """A safe and an unsafe prompt of each goal."""
     prompt, label, goal = np.arange(2 * goals), np.tile([0, 1], goals), np.repeat(np.arange(goals), 2)
     nothing = np.zeros(2 * goals, int)
-    return Places(prompt, label, nothing, goal, nothing - 1, pd.Index(prompt), np.zeros(1, int), ())
+    return BatchRows(prompt, label, nothing, goal, nothing - 1, pd.Index(prompt), np.zeros(1, int), ())
 
 
 def share_of_false_alarms(world, goals, simulations):

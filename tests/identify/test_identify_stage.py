@@ -9,14 +9,14 @@ import pytest
 from moe_safety.batches.compose import settings_of
 from moe_safety.batches.files import prompts_digest
 from moe_safety.errors import InputError
-from moe_safety.identify.risk import (
+from moe_safety.identify.selection import read_selection
+from moe_safety.identify.stage import identify
+from moe_safety.identify.statistics import (
     aggregate_batch_risk_diffs,
     calculate_risk_diff_per_batch,
     create_expert_mask,
     identify_unsafe_experts,
 )
-from moe_safety.identify.selection import read_selection
-from moe_safety.identify.stage import identify
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 from tests.identify.synthetic import Invented, invent, make_layout, with_settings
 

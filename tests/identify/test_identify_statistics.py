@@ -3,14 +3,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from moe_safety.identify.batch_rows import BatchRows
 from moe_safety.identify.experts import Experts
-from moe_safety.identify.places import Places
-from moe_safety.identify.resample import HALVES, resampled_goals
-from moe_safety.identify.risk import control_adjusted, difference
-from moe_safety.identify.statistics import q_values, split_half_correlation, standard_error
-from moe_safety.identify.sums import Reducer, Sums
+from moe_safety.identify.reduce import Reducer
+from moe_safety.identify.statistics import HALVES, q_values, resampled_goals, split_half_correlation, standard_error
 from moe_safety.intervals import interval
 from moe_safety.routing.table import routing_table
+from moe_safety.scores import Sums
+from moe_safety.scores.routing.risk_diff import difference
+from moe_safety.scores.routing.risk_diff_control import control_adjusted
 from tests.identify.synthetic import make_layout
 
 
@@ -19,7 +20,7 @@ def sums_of(label, goal, tokens, counts, rounds=200, seed=0):
     label, goal, n = np.asarray(label), np.asarray(goal), len(label)
     ids = [str(row) for row in range(n)]
     nothing = np.full(n, -1)
-    places = Places(np.arange(n), label, np.zeros(n, int), goal, nothing, pd.Index(ids), np.zeros(1, int), ())
+    places = BatchRows(np.arange(n), label, np.zeros(n, int), goal, nothing, pd.Index(ids), np.zeros(1, int), ())
     counts = np.asarray(counts)[:, None]
     layout = make_layout((counts.shape[2],))
     reducer = Reducer(places, Experts.of_layout(layout), resampled_goals(places, rounds, seed))
@@ -53,7 +54,7 @@ def test_two_goals_by_hand():
 def test_rounds_draw_as_many_goals_as_there_are_and_halves_half():
     n = 60
     label, goal = np.tile([0, 1, 2, 3], n // 4), np.arange(n) // 2
-    places = Places(np.arange(n), label, np.zeros(n, int), goal, label, pd.Index(range(n)), np.zeros(1, int), ())
+    places = BatchRows(np.arange(n), label, np.zeros(n, int), goal, label, pd.Index(range(n)), np.zeros(1, int), ())
     times = resampled_goals(places, 40, seed=3)
     for stratum, size in ((places.attacked, 15), (~places.attacked, 15)):
         assert (times[stratum, :40].sum(axis=0) == size).all()

@@ -2,8 +2,7 @@ import numpy as np
 
 from moe_safety.identify import pictures
 from moe_safety.identify.experts import Experts
-from moe_safety.identify.heatmaps import heatmap, small_maps
-from moe_safety.identify.pictures import PANELS
+from moe_safety.identify.pictures import PANELS, heatmap, small_maps
 from moe_safety.identify.stage import identify
 from moe_safety.rundir import RunDir
 from tests.identify.synthetic import invent, make_layout

@@ -7,19 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_safety.errors import InputError
+from moe_safety.identify.batch_rows import read_batch_rows
 from moe_safety.identify.experts import Experts
-from moe_safety.identify.places import LABELS, read_places
-from moe_safety.identify.reduce import check_coverage, reduce_parts
-from moe_safety.identify.resample import resampled_goals
-from moe_safety.identify.sums import Reducer
+from moe_safety.identify.reduce import Reducer, check_coverage, reduce_parts
+from moe_safety.identify.statistics import resampled_goals
 from moe_safety.rundir import RunDir, summary_of
+from moe_safety.scores import LABELS
 from tests.identify.synthetic import Invented, invent, make_layout
 
 
 def reduced(made, folder, parts=2, column="counts", **options):
     config = made.write(Path(folder), parts)
     run = RunDir(config.run_dir)
-    places, experts = read_places(run), Experts.of_layout(made.layout)
+    places, experts = read_batch_rows(run), Experts.of_layout(made.layout)
     times = resampled_goals(places, 20, seed=1)
     reducer = Reducer(places, experts, times, column)
     return places, times, reduce_parts(run, summary_of(run, "capture")["files"], reducer, **options)
@@ -116,7 +116,7 @@ def test_a_missing_and_a_doubled_prompt_are_named(tmp_path):
     made = invent()
     config = made.write(tmp_path)
     run = RunDir(config.run_dir)
-    places, files = read_places(run), summary_of(run, "capture")["files"]
+    places, files = read_batch_rows(run), summary_of(run, "capture")["files"]
     assert check_coverage(run, files, places) == 0
     with pytest.raises(InputError, match="do not hold prompt safe-6 of the batches"):
         check_coverage(run, files[:1], places)
@@ -130,14 +130,14 @@ def test_prompts_without_counted_tokens_are_counted(tmp_path):
     made.counts["safe", 1][:] = 0
     config = made.write(tmp_path)
     run = RunDir(config.run_dir)
-    assert check_coverage(run, summary_of(run, "capture")["files"], read_places(run)) == 1
+    assert check_coverage(run, summary_of(run, "capture")["files"], read_batch_rows(run)) == 1
 
 
 def test_a_goal_has_the_category_that_one_of_its_prompts_names(tmp_path):
     made = invent(harmless=1)
     made.categories["benign", 0] = "green"
     config = made.write(tmp_path)
-    places = read_places(RunDir(config.run_dir))
+    places = read_batch_rows(RunDir(config.run_dir))
     assert places.categories == ("blue", "red")
     of_first = [places.category[place] for place, (_, _, goal) in enumerate(made.places[:8]) if goal == 0]
     assert of_first[:2] == [1, 1]

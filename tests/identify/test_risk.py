@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from moe_safety.errors import InputError
-from moe_safety.identify.risk import (
+from moe_safety.identify.statistics import (
     aggregate_batch_risk_diffs,
     calculate_risk_diff_per_batch,
     create_expert_mask,

@@ -5,16 +5,14 @@ import pyarrow as pa
 import pytest
 from transformers import OlmoeConfig
 
-from moe_safety.effects import stage as effects
 from moe_safety.errors import InputError
-from moe_safety.gradients import stage as gradients
 from moe_safety.identify import pictures
-from moe_safety.identify.heatmaps import heatmap
-from moe_safety.identify.scored import SCORED
+from moe_safety.identify.pictures import heatmap
 from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import identify
 from moe_safety.models.load import model_fingerprint
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.scores import SCORES as DECLARED
 from tests.identify.synthetic import invent, make_layout
 
 SCORES = np.random.default_rng(3).permutation(16) / 16
@@ -37,18 +35,17 @@ def prepared(folder, labels=("safe", "unsafe"), **settings):
 
 def score(config, method, scores=SCORES):
     """As the method's stage leaves it."""
-    run, scored = RunDir(config.run_dir), SCORED[method]
+    run, reads = RunDir(config.run_dir), next(score.reads for score in DECLARED if score.method == method)
 
     def body():
         layers, experts = np.divmod(np.arange(16), 8)
         run.write_table(
-            scored.table, pa.table({"layer": layers, "expert": experts, **dict.fromkeys(COLUMNS[method], scores)})
+            reads.table, pa.table({"layer": layers, "expert": experts, **dict.fromkeys(COLUMNS[method], scores)})
         )
-        return Outcome((scored.table,), {})
+        return Outcome((reads.table,), {})
 
-    settings = {"gradients": gradients, "effects": effects}[scored.stage].settings_of(config)
     others = {"model": model_fingerprint(config.model)}
-    run_stage(run, Stage(scored.stage, settings, ("batches.parquet",), others), {}, body)
+    run_stage(run, Stage(reads.stage, reads.settings(config), ("batches.parquet",), others), {}, body)
     return config
 
 

@@ -64,7 +64,7 @@ def test_overlap_is_symmetric_and_of_the_right_pairs(ragged):
 
 def test_effects_that_were_not_measured_stay_unknown(identified):
     table = RunDir(identified.run_dir).read_table("expert_effects.parquet")
-    effects = next(found for found in context_of(identified).identification.maps if found.score == "effect")
+    effects = next(found for found in context_of(identified).identification.maps if found.score.name == "effect")
     assert effects.grid.unknown
     assert np.isnan(effects.grid.values).sum() == pc.sum(pc.is_nan(table["effect"])).as_py()
     assert all(np.isfinite(value) for _, value in effects.best)

@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 
+from moe_safety.identify.batch_rows import read_batch_rows
 from moe_safety.identify.inputs import read_inputs
-from moe_safety.identify.places import read_places
-from moe_safety.identify.risk import calculate_risk_diff_per_batch
+from moe_safety.identify.statistics import calculate_risk_diff_per_batch
 from moe_safety.rundir import RunDir
-from moe_safety.tune.selection.ground import _batches_of_halves, _routing_scores, half_of
+from moe_safety.scores import SCORES, RoutingScore
+from moe_safety.tune.selection.ground import _batches_of_halves, half_of, routing_views
 from tests.identify.synthetic import Invented, make_layout
 
 LAYOUT = make_layout((4, 4))
+OF_ROUTING = [score for score in SCORES if isinstance(score, RoutingScore)]
 GOALS_OF_BATCHES = [(0, 1), (2, 3), (0, 1), (1, 2), (3, 0), (2, 3)]
 """Each goal was attacked in three ways. The halves take turns with the batches where goals come first."""
 
@@ -26,23 +28,21 @@ def made(tmp_path_factory):
 
 
 def test_no_goal_is_of_both_halves(made):
-    places = read_places(RunDir(made[1].run_dir))
-    assert half_of(places).tolist() == [0, 0, 1, 1]
-    _, one, other = (
-        {goal for batch in view for goal in GOALS_OF_BATCHES[batch]} for view in _batches_of_halves(places)
-    )
+    rows = read_batch_rows(RunDir(made[1].run_dir))
+    assert half_of(rows).tolist() == [0, 0, 1, 1]
+    one, other = ({goal for batch in view for goal in GOALS_OF_BATCHES[batch]} for view in _batches_of_halves(rows))
     assert (one, other) == ({0, 1}, {2, 3})
 
 
 def test_batches_of_both_halves_give_no_gradient_of_either(made):
-    whole, one, other = _batches_of_halves(read_places(RunDir(made[1].run_dir)))
-    assert (whole.tolist(), one.tolist(), other.tolist()) == ([0, 1, 2, 3, 4, 5], [0, 2], [1, 5])
+    one, other = _batches_of_halves(read_batch_rows(RunDir(made[1].run_dir)))
+    assert (one.tolist(), other.tolist()) == ([0, 2], [1, 5])
 
 
 @pytest.mark.parametrize(("view", "goals"), [(0, {0, 1, 2, 3}), (1, {0, 1}), (2, {2, 3})])
 def test_routing_of_a_half_is_that_of_its_goals(made, view, goals):
     invented, config = made
-    scores = _routing_scores(RunDir(config.run_dir), read_inputs(config, RunDir(config.run_dir)))
+    scores = routing_views(RunDir(config.run_dir), read_inputs(config, RunDir(config.run_dir)), OF_ROUTING)
     tables = []
     for batch in [*range(6), None]:
         here = [place[1:] for place in invented.places if place[2] in goals and batch in (place[0], None)]
@@ -50,6 +50,6 @@ def test_routing_of_a_half_is_that_of_its_goals(made, view, goals):
             counts, labels = np.stack([invented.counts[prompt] for prompt in here]), [label for label, _ in here]
             tables.append(calculate_risk_diff_per_batch(counts, [20] * len(here), labels, LAYOUT)["risk_diff"])
     *by_batch, pooled = tables
-    np.testing.assert_allclose(scores["routing", "risk_diff"][view], pooled)
-    np.testing.assert_allclose(scores["routing", "risk_diff_mean"][view], np.mean(by_batch, axis=0))
-    np.testing.assert_allclose(scores["routing", "weight"][view], pooled / 4)
+    np.testing.assert_allclose(scores["risk_diff"][view], pooled)
+    np.testing.assert_allclose(scores["risk_diff_mean"][view], np.mean(by_batch, axis=0))
+    np.testing.assert_allclose(scores["weight"][view], pooled / 4)

@@ -6,10 +6,12 @@ import pytest
 from moe_safety.config import IdentifyConfig
 from moe_safety.effects.table import effects_table
 from moe_safety.errors import InputError
-from moe_safety.identify.agreement import jaccard
 from moe_safety.identify.experts import Experts
+from moe_safety.identify.inputs import part_scores
+from moe_safety.identify.overlap import jaccard
 from moe_safety.models.layout import inspect_model
-from moe_safety.tune.selection.ground import Ground, effect_of
+from moe_safety.scores import SCORES
+from moe_safety.tune.selection.ground import Ground
 from moe_safety.tune.selection.measures import Prompts, auroc, held_out_auroc
 from tests.families import build
 
@@ -31,7 +33,7 @@ def test_jaccard():
 def ground_of(*views):
     """Four experts, one score of each view, and prompts that expert 0 tells apart."""
     chance = np.random.default_rng(4)
-    scores = {("routing", "risk_diff"): np.array(views)}
+    scores = {"risk_diff": np.array(views)}
     return Ground(Experts.of_shape(1, 4), scores, drawn(chance, 90, 0.5), drawn(chance, 60, 0.5))
 
 
@@ -51,9 +53,10 @@ def test_effects_of_one_half_alone_are_no_ground_for_stability():
     layout = inspect_model(build("olmoe"))
     effects = np.ones((3, layout.n_moe_layers, layout.max_experts))
     table = effects_table(layout, ["a", "b", "c"], ["unsafe", "unsafe", "control"], [0.0] * 3, effects)
-    assert (effect_of(table) == 0).all()
-    assert np.isnan(effect_of(table.slice(2))).all(), "no attack, so nothing to learn"
-    assert np.isnan(effect_of(table.slice(3))).all()
+    effect, experts = SCORES.get("effect"), Experts.of_layout(layout)
+    assert (part_scores(effect, [table, table], experts) == 0).all()
+    for nobody in (table.slice(2), table.slice(3)):
+        assert np.isnan(part_scores(effect, [nobody, nobody], experts)).all(), "no attack, so nothing to learn"
     whole, nothing = [0.3, 0.1, 0.0, 0.0], [np.nan] * 4
     with pytest.raises(InputError, match=r"identify\.score: nothing in a half of the goals tells risk_diff"):
         ground_of(whole, whole, nothing).measure(IdentifyConfig(method="routing", threshold=0.0), 0)

@@ -8,19 +8,20 @@ import pandas as pd
 
 from benchmarks.planted.report.figures import MEASURES, Estimate, Summary, percent
 from benchmarks.planted.scores import FAMILIES
+from moe_safety.scores import SCORES
 
 IN_IDENTIFY = {
-    "risk difference": "`routing`, `risk_diff`",
-    "risk difference, batch mean": "`routing`, `risk_diff_mean`",
-    "risk difference, control-adjusted": "`routing`, `risk_diff_control`",
-    "routing weight": "`routing`, `weight`",
-    "gradient": "`gradient`, `gradient`",
-    "gradient per token": "`gradient`, `gradient_per_token`",
-    "gradient L2": "`gradient`, `gradient_l2`",
-    "effect minus control": "`causal`, `effect`",
-    "first-order effect minus control": "`causal`, `first_order`",
+    "risk difference": "risk_diff",
+    "risk difference, batch mean": "risk_diff_mean",
+    "risk difference, control-adjusted": "risk_diff_control",
+    "routing weight": "weight",
+    "gradient": "gradient",
+    "gradient per token": "gradient_per_token",
+    "gradient L2": "gradient_l2",
+    "effect minus control": "effect",
+    "first-order effect minus control": "first_order",
 }
-"""What `identify` calls a score: its method and score."""
+"""What `identify` calls a score."""
 
 STEPS = {
     "controls subtracted from the risk difference": ("risk difference", "risk difference, control-adjusted"),
@@ -59,10 +60,15 @@ def family_table(summary: Summary, order: Sequence[str], shares: Sequence[float]
     for name in order:
         if name in best or name in IN_IDENTIFY or name == "random":
             family = next(family for family, scores in FAMILIES.items() if name in scores)
-            marks = [f"**{name}**" if name in best else name, family, IN_IDENTIFY.get(name, "")]
+            marks = [f"**{name}**" if name in best else name, family, _in_identify(name)]
             rows.append([*marks, *(str(summary[share, name][measure]) for measure, share in columns)])
     head = [f"{MEASURES[measure]}, {percent(share)}" for measure, share in columns]
     return markdown(["score", "family", "in `identify`", *head], rows)
+
+
+def _in_identify(name: str) -> str:
+    """The method and the name of a score there."""
+    return f"`{SCORES.get(IN_IDENTIFY[name]).method}`, `{IN_IDENTIFY[name]}`" if name in IN_IDENTIFY else ""
 
 
 def step_table(frame: pd.DataFrame, shares: Sequence[float]) -> str:

@@ -7,11 +7,9 @@ import torch
 
 from benchmarks.planted.plant import Planted
 from benchmarks.planted.probes import BATCH, Probes
-from moe_safety.identify.places import LABELS
-from moe_safety.identify.risk import control_adjusted, difference, pooled_columns
-from moe_safety.identify.sums import Sums
 from moe_safety.models.answers import IGNORED
 from moe_safety.models.experts import run_counting
+from moe_safety.scores import LABELS, SCORES, Sums
 
 WHAT = {
     "risk difference": "activation rate on the answers to attacks minus that on the answers to plain harmful requests,"
@@ -28,13 +26,19 @@ def routing_scores(model: Planted, probes: Probes) -> dict[str, np.ndarray]:
     answers, weights = _sums(model, probes, prompts=False)
     everything, _ = _sums(model, probes, prompts=True)
     return {
-        "risk difference": difference(answers.pooled())[0],
-        "risk difference, batch mean": pooled_columns(answers)["risk_diff_mean"][0],
-        "risk difference, control-adjusted": control_adjusted(answers.pooled())[0],
-        "risk difference, all tokens": difference(everything.pooled())[0],
-        "routing weight": difference(weights.pooled())[0],
-        "routing weight, control-adjusted": control_adjusted(weights.pooled())[0],
+        "risk difference": _by("risk_diff", answers),
+        "risk difference, batch mean": _by("risk_diff_mean", answers),
+        "risk difference, control-adjusted": _by("risk_diff_control", answers),
+        "risk difference, all tokens": _by("risk_diff", everything),
+        "routing weight": _by("weight", weights),
+        "routing weight, control-adjusted": _by("risk_diff_control", weights),
     }
+
+
+def _by(score: str, batches: Sums) -> np.ndarray:
+    """A score of `identify`."""
+    values: np.ndarray = SCORES.get(score).aggregated(batches)[0]
+    return values
 
 
 def _sums(model: Planted, probes: Probes, prompts: bool) -> tuple[Sums, Sums]:

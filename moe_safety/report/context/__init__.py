@@ -12,9 +12,8 @@ from moe_safety.effects.table import EXPERT_EFFECTS
 from moe_safety.evaluate.compare import COMPARISON
 from moe_safety.evaluate.subjects import BASE
 from moe_safety.gradients.table import EXPERT_GRADIENTS
-from moe_safety.identify.agreement import AGREEMENT
-from moe_safety.identify.files import OVERLAP, RISK, SERVING
-from moe_safety.identify.places import LABELS, PROMPTS
+from moe_safety.identify.batch_rows import PROMPTS
+from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING
 from moe_safety.identify.selection import SELECTION
 from moe_safety.report.context.arms import Arm, base_of, best_of, read_arms
 from moe_safety.report.context.examples import Examples, read_examples
@@ -24,6 +23,7 @@ from moe_safety.report.context.overlap import Overlap, read_overlaps
 from moe_safety.report.context.sweeps import Swept, is_sweep, read_sweeps, results_of
 from moe_safety.report.context.training import Trained, read_training
 from moe_safety.rundir import RunDir
+from moe_safety.scores import LABELS, RISK
 from moe_safety.train.stage import METADATA
 
 

@@ -9,26 +9,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.effects.table import EXPERT_EFFECTS
-from moe_safety.gradients.table import EXPERT_GRADIENTS
-from moe_safety.identify.agreement import AGREEMENT
 from moe_safety.identify.experts import Experts, Pair
-from moe_safety.identify.files import RISK, SERVING
+from moe_safety.identify.overlap import AGREEMENT, SERVING
 from moe_safety.identify.selection import read_selection
 from moe_safety.report.figures.heatmap import Grid
 from moe_safety.rundir import RunDir
+from moe_safety.scores import SCORES, RoutingScore, Score, default_scores
 
-_ROUTING_COLUMNS = {"weight": "risk_diff_weight"}
-"""Where the column is not called as the score."""
 _RISK = ("risk_diff", "low", "high", "q_value", "risk_diff_control")
+"""What is told of an expert from its risk differences."""
 
 
 @dataclass(frozen=True)
 class ScoreMap:
     """One score of every expert."""
 
-    score: str
-    method: str
+    score: Score
     grid: Grid
     marked: list[tuple[int, int]]
     """Cells of the selected experts."""
@@ -75,25 +71,30 @@ class Identification:
 def read_identification(run: RunDir, summary: dict[str, Any]) -> Identification:
     """Reads the tables of scores that are there."""
     chosen = read_selection(run).experts
-    tables = score_tables(run, summary)
+    tables = scored_tables(run, summary)
     return Identification(
         summary=summary,
-        maps=[_score_map(method, score, table, chosen) for (method, score), table in tables.items()],
+        maps=[_score_map(scored, chosen) for scored in tables],
         selected=[_known_of(pair, tables, _serving(run)) for pair in chosen],
         agreement=run.read_table(AGREEMENT).to_pylist() if run.exists(AGREEMENT) else [],
     )
 
 
-def score_tables(run: RunDir, summary: dict[str, Any]) -> dict[tuple[str, str], pa.Table]:
-    """By method and by the score that it is ranked by here."""
-    ranked = {summary["method"]: summary["score"], "routing": summary.get("routing_score", "risk_diff")}
-    names = {"routing": RISK, "gradient": EXPERT_GRADIENTS, "causal": EXPERT_EFFECTS}
-    defaults = {"gradient": "gradient", "causal": "effect"}
-    return {
-        (method, ranked.get(method) or defaults[method]): run.read_table(name)
-        for method, name in names.items()
-        if run.exists(name)
-    }
+@dataclass(frozen=True)
+class Scored:
+    """What a score says of each row of its table."""
+
+    score: Score
+    table: pa.Table
+    values: np.ndarray
+
+
+def scored_tables(run: RunDir, summary: dict[str, Any]) -> list[Scored]:
+    """Of each method that left a table, the score that it is ranked by here."""
+    asked = [SCORES.get(summary[key]) for key in ("score", "routing_score") if summary.get(key)]
+    ranked = {score.method: score for score in [*default_scores(), *asked]}
+    tables = {score: run.read_table(score.reads.table) for score in ranked.values() if run.exists(score.reads.table)}
+    return [Scored(score, table, score.of_table(table.to_pandas())) for score, table in tables.items()]
 
 
 def experts_in(table: pa.Table) -> Experts:
@@ -120,26 +121,36 @@ def cells(experts: Experts, pairs: Iterable[Pair]) -> list[tuple[int, int]]:
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def _score_map(method: str, score: str, table: pa.Table, chosen: list[Pair]) -> ScoreMap:
-    experts, values = experts_in(table), table[_ROUTING_COLUMNS.get(score, score)].to_numpy().astype(float)
+def _score_map(scored: Scored, chosen: list[Pair]) -> ScoreMap:
+    table, values = scored.table, scored.values
+    experts = experts_in(table)
     order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:3]
     best = [(experts.names[place], float(values[place])) for place in order if np.isfinite(values[place])]
     controlled = "against" in table.column_names and "control" in table["against"].to_pylist()
-    return ScoreMap(score, method, grid_of(experts, values), cells(experts, chosen), best, controlled)
+    return ScoreMap(scored.score, grid_of(experts, values), cells(experts, chosen), best, controlled)
 
 
-def _known_of(pair: Pair, tables: dict[tuple[str, str], pa.Table], serving: dict[Pair, int]) -> dict[str, Any]:
+def _known_of(pair: Pair, tables: list[Scored], serving: dict[Pair, int]) -> dict[str, Any]:
     """A row of the table of selected experts; what was not measured is None."""
     layer, expert = pair
     known: dict[str, Any] = {"name": f"L{layer:02d}_E{expert:02d}"}
-    for (method, score), table in tables.items():
-        here = experts_in(table).find([pair]).item()
-        columns = _RISK if method == "routing" else (score,)
-        known |= {column: table[column][here].as_py() for column in columns}
-    if "low" in known:
-        low, high = known.pop("low"), known.pop("high")
-        known["interval"] = f"[{low:+.3f}, {high:+.3f}]" if low is not None and low == low else None
+    for scored in tables:
+        here = experts_in(scored.table).find([pair]).item()
+        if isinstance(scored.score, RoutingScore):
+            known |= _risk_of({column: scored.table[column][here].as_py() for column in _RISK})
+        known.setdefault(scored.score.name, float(scored.values[here]))
     return known | {"batches": serving.get(pair)}
+
+
+def _risk_of(row: dict[str, Any]) -> dict[str, Any]:
+    low, high = row["low"], row["high"]
+    told = f"[{low:+.3f}, {high:+.3f}]" if low is not None and low == low else None
+    return {
+        "risk_diff": row["risk_diff"],
+        "interval": told,
+        "q_value": row["q_value"],
+        "risk_diff_control": row["risk_diff_control"],
+    }
 
 
 def _serving(run: RunDir) -> dict[Pair, int]:

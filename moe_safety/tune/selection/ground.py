@@ -3,7 +3,7 @@ active each expert is on training and on held-out prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,23 +12,16 @@ import pyarrow.compute as pc
 
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, IdentifyConfig
-from moe_safety.effects.stage import estimates_by_prompt, measured_by_prompt
-from moe_safety.effects.table import against_control
 from moe_safety.errors import InputError
-from moe_safety.gradients.table import fold
-from moe_safety.identify.agreement import jaccard
+from moe_safety.identify.batch_rows import BatchRows
 from moe_safety.identify.experts import Experts
-from moe_safety.identify.inputs import Inputs, read_inputs
-from moe_safety.identify.places import BENIGN, CONTROL, Places
-from moe_safety.identify.reduce import reduce_parts
-from moe_safety.identify.risk import control_adjusted, difference, pooled_columns
-from moe_safety.identify.scored import Scored, in_order
-from moe_safety.identify.select import select
-from moe_safety.identify.sums import Reducer, Sums
-from moe_safety.models.layout import MoELayout
-from moe_safety.models.load import check_loadable
+from moe_safety.identify.inputs import Inputs, part_scores, read_inputs
+from moe_safety.identify.overlap import jaccard
+from moe_safety.identify.reduce import Reducer, reduce_parts
+from moe_safety.identify.select import Scored, select
 from moe_safety.routing.table import matrix
 from moe_safety.rundir import RunDir, is_finished, summary_of
+from moe_safety.scores import BENIGN, SCORES, RoutingScore, Score, Sums, score_in_force
 from moe_safety.tune.selection.measures import Prompts, held_out_auroc
 
 AT_MOST = 1000
@@ -36,8 +29,8 @@ AT_MOST = 1000
 VIEWS = 3
 """All goals, those of the one half, those of the other."""
 
-Scores = dict[tuple[str, str], np.ndarray]
-"""[views, experts] for each method and score."""
+Scores = dict[str, np.ndarray]
+"""[views, experts] for each score, by name."""
 
 
 @dataclass(frozen=True)
@@ -64,60 +57,55 @@ class Ground:
         }
 
     def _choose(self, settings: IdentifyConfig, view: int, seed: int) -> np.ndarray:
-        scored = Scored(self._scores(settings.ranking, settings.ranked_by)[view]) if settings.ranking else None
+        scored = Scored(self._scores(settings.ranked_by)[view]) if settings.ranking else None
         if scored and np.isnan(scored.scores).all():
             raise InputError(f"nothing in a half of the goals tells {settings.ranked_by}", key="identify.score")
         # Each half draws for itself, as it would if it stood alone.
         pairs, _ = select(settings, self.experts, (), scored, seed + view)
         return self.experts.find(pairs)
 
-    def _scores(self, method: str, score: str) -> np.ndarray:
-        if (method, score) not in self.scores:
+    def _scores(self, score: str) -> np.ndarray:
+        if score not in self.scores:
             raise InputError(f"{score} was not collected", key="identify.score")
-        return self.scores[method, score]
+        return self.scores[score]
 
 
 def read_ground(config: Config, run: RunDir, held_out: RunDir) -> Ground:
     """Reads what the stages left; the held-out prompts were captured in a run directory of their own."""
     routed = config.identify.model_copy(update={"method": "routing", "score": None, "top_k": 1})
     inputs = read_inputs(config.model_copy(update={"identify": routed}), run)
-    experts, places, layout = inputs.experts, inputs.places, check_loadable(config.model)
-    if len(places.batch_ids) < 2:
+    experts, batch_rows = inputs.experts, inputs.batch_rows
+    if len(batch_rows.batch_ids) < 2:
         raise InputError("a single batch has no halves to compare", file=run.path(BATCHES))
-    scores = _routing_scores(run, inputs)
-    if is_finished(run, "gradients"):
-        scores |= _gradient_scores(run, places, layout, experts)
-    if is_finished(run, "effects"):
-        scores |= _effect_scores(run, places, experts)
+    known = [score_in_force(config, name) for name in SCORES.names()]
+    collected = [score for score in known if not isinstance(score, RoutingScore) and _is_collected(run, score)]
+    scores = routing_views(run, inputs, [score for score in known if isinstance(score, RoutingScore)])
+    scores |= {score.name: table_views(run, score, batch_rows, experts) for score in collected}
     return Ground(experts, scores, _prompts(run, experts), _prompts(held_out, experts))
 
 
-def half_of(places: Places) -> np.ndarray:
+def half_of(batch_rows: BatchRows) -> np.ndarray:
     """Which half each goal belongs to, 0 or 1: the halves take turns with the batches in which goals stand first. So a
     batch whose goals are all new is of one half, and no goal is of both."""
-    first = np.full(places.n_goals, len(places.batch_ids))
-    np.minimum.at(first, places.goal, places.batch)
+    first = np.full(batch_rows.n_goals, len(batch_rows.batch_ids))
+    np.minimum.at(first, batch_rows.goal, batch_rows.batch)
     return first % 2
 
 
-def _routing_scores(run: RunDir, inputs: Inputs) -> Scores:
+def routing_views(run: RunDir, inputs: Inputs, scores: Sequence[RoutingScore]) -> Scores:
     """Each half has its own part of every batch."""
     assert inputs.routing is not None
-    places, experts, files = inputs.places, inputs.experts, inputs.routing.files
-    parts = np.arange(2 * len(places.batch_ids))
-    halved = replace(places, batch=2 * places.batch + half_of(places)[places.goal], batch_ids=parts)
-    nothing_drawn = np.zeros((places.n_goals, 1), np.uint8)
-    counts = _views(reduce_parts(run, files, Reducer(halved, experts, nothing_drawn)).batches)
-    weights = _views(reduce_parts(run, files, Reducer(halved, experts, nothing_drawn, "weights")).batches)
-    pooled = [pooled_columns(view) for view in counts]
-    found = {
-        "risk_diff": [columns["risk_diff"][0] for columns in pooled],
-        "risk_diff_mean": [columns["risk_diff_mean"][0] for columns in pooled],
-        "weight": [difference(view.pooled())[0] for view in weights],
+    batch_rows, experts, files = inputs.batch_rows, inputs.experts, inputs.routing.files
+    parts = np.arange(2 * len(batch_rows.batch_ids))
+    halved = replace(batch_rows, batch=2 * batch_rows.batch + half_of(batch_rows)[batch_rows.goal], batch_ids=parts)
+    nothing_drawn = np.zeros((batch_rows.n_goals, 1), np.uint8)
+    reducers = {column: Reducer(halved, experts, nothing_drawn, column) for column in ("counts", "weights")}
+    views = {column: _views(reduce_parts(run, files, reducer).batches) for column, reducer in reducers.items()}
+    return {
+        score.name: np.concatenate([score.aggregated(view) for view in views[score.sums]])
+        for score in scores
+        if all(map(batch_rows.has, score.labels))
     }
-    if places.has(BENIGN) and places.has(CONTROL):
-        found["risk_diff_control"] = [control_adjusted(view.pooled())[0] for view in counts]
-    return {("routing", name): np.stack(rows) for name, rows in found.items()}
 
 
 def _views(parts: Sums) -> list[Sums]:
@@ -125,47 +113,38 @@ def _views(parts: Sums) -> list[Sums]:
     return [Sums(one + other), Sums(one), Sums(other)]
 
 
-def _gradient_scores(run: RunDir, places: Places, layout: MoELayout, experts: Experts) -> Scores:
-    """Each half folds its own batches, as the stage folds all of them. A batch's gradient cannot be parted: one that
-    holds attacked goals of both halves is in neither."""
-    parts = [run.read_table(name) for name in summary_of(run, "gradients")["files"]]
-    views, unknown = _batches_of_halves(places), np.full(len(experts), np.nan)
-    folded = [fold(_of_batches(parts, batches), layout).to_pandas() if len(batches) else None for batches in views]
-    return {
-        ("gradient", name): np.stack([unknown if table is None else in_order(table, name, experts) for table in folded])
-        for name in ("gradient", "gradient_l2", "gradient_per_token")
-    }
+def _is_collected(run: RunDir, score: Score) -> bool:
+    reads = score.reads
+    return is_finished(run, reads.stage) and {*score.columns} <= {*run.read_table(reads.table).column_names}
 
 
-def _batches_of_halves(places: Places) -> list[np.ndarray]:
-    """All batches, then those whose attacked goals are all of the one half, or of the other."""
-    attacked = places.label < BENIGN
-    half, batch = half_of(places)[places.goal[attacked]], places.batch[attacked]
-    in_half = [np.bincount(batch[half == side], minlength=len(places.batch_ids)) > 0 for side in (0, 1)]
-    return [places.batch_ids, places.batch_ids[in_half[0] & ~in_half[1]], places.batch_ids[in_half[1] & ~in_half[0]]]
+def table_views(run: RunDir, score: Score, batch_rows: BatchRows, experts: Experts) -> np.ndarray:
+    """Each half has its own part of what the score's stage collected."""
+    assert score.reads.collected
+    tables = score.reads.collected(run)
+    views = [tables, *([_of_half(table, batch_rows, side) for table in tables] for side in (0, 1))]
+    return np.stack([part_scores(score, view, experts) for view in views])
 
 
-def _of_batches(parts: list[pa.Table], batch_ids: np.ndarray) -> Iterable[pa.Table]:
-    wanted = pa.array(batch_ids, pa.int32())
-    return (part.filter(pc.is_in(part["batch_idx"], wanted)) for part in parts)
+def _of_half(table: pa.Table, batch_rows: BatchRows, side: int) -> pa.Table:
+    """Prompts go with their goals. What was collected of a batch cannot be parted: one that holds attacked goals of
+    both halves is in neither."""
+    half = half_of(batch_rows)
+    if "batch_idx" in table.column_names:
+        mine = pa.array(_batches_of_halves(batch_rows)[side], pa.int32())
+        return table.filter(pc.is_in(table["batch_idx"], mine))
+    half_of_prompt = np.zeros(len(batch_rows.prompt_ids), int)
+    half_of_prompt[batch_rows.prompt] = half[batch_rows.goal]
+    asked = batch_rows.prompt_ids.get_indexer(table["prompt_id"].to_pandas())
+    return table.filter(pa.array(half_of_prompt[asked] == side))
 
 
-def _effect_scores(run: RunDir, places: Places, experts: Experts) -> Scores:
-    """Prompts go with their goals."""
-    half_of_prompt = np.zeros(len(places.prompt_ids), int)
-    half_of_prompt[places.prompt] = half_of(places)[places.goal]
-    found: Scores = {}
-    for name, table in (("effect", measured_by_prompt(run)), ("first_order", estimates_by_prompt(run))):
-        half = half_of_prompt[places.prompt_ids.get_indexer(table["prompt_id"].to_pandas())]
-        views = [table, *(table.filter(pa.array(half == side)) for side in (0, 1))]
-        found["causal", name] = np.stack([effect_of(view)[experts.flat] for view in views])
-    return found
-
-
-def effect_of(half: pa.Table) -> np.ndarray:
-    """Not a number where there is no attack to learn it from."""
-    effect = against_control(half)
-    return effect if "unsafe" in half["label"].to_pylist() else np.full_like(effect, np.nan)
+def _batches_of_halves(batch_rows: BatchRows) -> list[np.ndarray]:
+    """The batches whose attacked goals are all of the one half, and those of the other."""
+    attacked = batch_rows.label < BENIGN
+    half, batch = half_of(batch_rows)[batch_rows.goal[attacked]], batch_rows.batch[attacked]
+    one, other = (np.bincount(batch[half == side], minlength=len(batch_rows.batch_ids)) > 0 for side in (0, 1))
+    return [batch_rows.batch_ids[one & ~other], batch_rows.batch_ids[other & ~one]]
 
 
 def _prompts(run: RunDir, experts: Experts) -> Prompts:

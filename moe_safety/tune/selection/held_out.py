@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from moe_safety.batches.files import RESPONSES
 from moe_safety.config import Config
 from moe_safety.errors import InputError
-from moe_safety.identify.places import PROMPTS
+from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from moe_safety.rundir.stage import manifest_name

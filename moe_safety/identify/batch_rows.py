@@ -1,4 +1,4 @@
-"""The places of all batches, joined with what `prompts.parquet` knows of each prompt."""
+"""The rows of all batches, joined with what `prompts.parquet` knows of each prompt."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ import pyarrow.compute as pc
 from moe_safety.batches.files import BATCHES
 from moe_safety.errors import InputError
 from moe_safety.rundir import RunDir
-
-LABELS = ("safe", "unsafe", "benign", "control")
-SAFE, UNSAFE, BENIGN, CONTROL = range(4)
+from moe_safety.scores import BENIGN, LABELS
 
 PROMPTS = "prompts.parquet"
 
 
 @dataclass(frozen=True)
-class Places:
-    """One entry per place in a batch. A prompt that stands in several counts in each."""
+class BatchRows:
+    """One entry per row of a batch. A prompt that stands in several counts in each."""
 
     prompt: np.ndarray
     """Which of `prompt_ids` stands there."""
     label: np.ndarray
     """Which of `LABELS` it is."""
     batch: np.ndarray
-    """Which of `batch_ids` the place belongs to."""
+    """Which of `batch_ids` the row belongs to."""
     goal: np.ndarray
     category: np.ndarray
     """Which of `categories` its goal belongs to; -1 where the files name none, and for harmless prompts."""
@@ -56,7 +54,7 @@ class Places:
         return bool((self.label == label).any())
 
 
-def read_places(run: RunDir) -> Places:
+def read_batch_rows(run: RunDir) -> BatchRows:
     """Reads `batches.parquet` and `prompts.parquet`, but for their texts."""
     for name in (BATCHES, PROMPTS):
         if not run.exists(name):
@@ -74,7 +72,7 @@ def read_places(run: RunDir) -> Places:
     _, goal = np.unique(goals[rows], return_inverse=True)
     prompt, ids = pd.factorize(batches["prompt_id"].to_pandas())
     batch_ids, batch = np.unique(batches["batch_idx"].to_numpy(), return_inverse=True)
-    return Places(prompt, label, batch, goal, category, pd.Index(ids), batch_ids, tuple(categories))
+    return BatchRows(prompt, label, batch, goal, category, pd.Index(ids), batch_ids, tuple(categories))
 
 
 def _find(run: RunDir, values: pa.ChunkedArray, known: pa.ChunkedArray, complaint: str) -> np.ndarray:

@@ -1,0 +1,103 @@
+"""Effects while the best experts so far are held back as well: what another expert takes over shows only then.
+
+All candidates are measured twice more, with half of a set of experts held back throughout, then with the whole of it.
+The set grows among positive effects, best first, until the loss of the answers to harmless requests rises too far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moe_safety.config import Config
+from moe_safety.config.names import SCORES
+from moe_safety.effects.table import against_control, merge
+from moe_safety.effects.trials import TRIALS_SCHEMA, items_of
+from moe_safety.errors import InputError
+from moe_safety.jobs import Job, Parts, Plan, pack, run_job
+from moe_safety.models.layout import MoELayout
+from moe_safety.rundir import RunDir
+
+COLUMN = "effect_conditional"
+RISE = 0.1
+"""Nats by which the loss of harmless answers may rise."""
+SIZES = 16
+"""Sizes of a set that are tried, at most."""
+PARTS = (0.5, 1.0)
+"""Of that set, what is held back in each pass."""
+
+
+def is_wanted(config: Config) -> bool:
+    """Whether what is ranked by reads it."""
+    return COLUMN in SCORES.get(config.identify.ranked_by).columns
+
+
+def conditional(passes: Sequence[pa.Table]) -> np.ndarray:
+    """The mean over passes, for every place; an expert that is held back throughout keeps what it had before."""
+    values = np.stack([against_control(table) for table in passes])
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
+
+
+def measure_held(
+    config: Config, run: RunDir, identity: str, trials: pa.Table, candidates: list[int], alone: pa.Table
+) -> list[str]:
+    """Measures every pass after the one `alone`, and returns the tables, a row per prompt each."""
+    from moe_safety.effects.measurer import build_measurer, trials_of
+    from moe_safety.models.load import check_loadable
+
+    layout, names, passes = check_loadable(config.model), list[str](), [alone]
+    for number, part in enumerate(PARTS, start=1):
+        order = _guilty(conditional(passes), candidates)
+        together = _bearable(config, run, f"{identity} {order}", trials, order, number) if order else 0
+        held = order[: max(1, round(part * together))] if together else []
+        plan = Plan(run, f"plans/effects_held_{number}.parquet")
+        if not plan.stands(f"{identity} {held}"):
+            others = [place for place in candidates if place not in held]
+            items = list(items_of(trials, others, config.effects.max_tokens_per_forward))
+            plan.write(items, items[0].schema, f"{identity} {held}")
+        parts = Parts(run, f"effects/_held_{number}", plan)
+        longest = max(trials_of(trials), key=lambda trial: trial.length)
+        run_job(Job(plan, parts, partial(build_measurer, config.model, config.effects, longest, held), config.effects))
+        passes.append(merge(pa.concat_tables(parts.tables()), layout))
+        names.append(f"effects/held_{number}.parquet")
+        run.write_table(names[-1], passes[-1])
+    return names
+
+
+def _guilty(effects: np.ndarray, candidates: list[int]) -> list[int]:
+    """The candidates of positive effect, best first."""
+    positive = [place for place in candidates if effects[place] > 0]
+    return sorted(positive, key=lambda place: (-effects[place], place))[: len(candidates) - 1]
+
+
+def _bearable(config: Config, run: RunDir, identity: str, trials: pa.Table, order: list[int], number: int) -> int:
+    """How many of the best can be held back together before harmless requests are answered too badly."""
+    from moe_safety.effects.measurer import build_harmless, trials_of
+
+    harmless = trials.filter(pc.equal(trials["label"], "control"))
+    if not len(harmless):
+        raise InputError(f"{COLUMN} needs control prompts in the batches", key="identify.score")
+    sizes = np.unique(np.geomspace(1, len(order), SIZES).round().astype(int)).tolist()
+    plan = Plan(run, f"plans/effects_harmless_{number}.parquet")
+    if not plan.stands(identity):
+        lengths = [2 * trial.length for trial in trials_of(harmless)]
+        groups = sorted(sorted(group) for group in pack(lengths, config.effects.max_tokens_per_forward))
+        plan.write((harmless.take(pa.array(group)) for group in groups), TRIALS_SCHEMA, identity)
+    parts = Parts(run, f"effects/_harmless_{number}", plan)
+    held = [order[:size] for size in (0, *sizes)]
+    run_job(Job(plan, parts, partial(build_harmless, config.model, config.effects, held), config.effects))
+    losses = np.array(pa.concat_tables(parts.tables())["losses"].to_pylist()).mean(axis=0)
+    borne = np.cumprod(losses[1:] - losses[0] <= RISE).sum()
+    return sizes[borne - 1] if borne else 0
+
+
+def with_conditional(table: pa.Table, passes: Sequence[pa.Table], layout: MoELayout) -> pa.Table:
+    """The table of experts with the mean over passes as a column more."""
+    places = [layout.position(layer) * layout.max_experts + expert for layer, expert in layout.experts()]
+    return table.append_column(COLUMN, pa.array(conditional(passes)[places], pa.float64(), from_pandas=True))

@@ -1,0 +1,30 @@
+"""Scores: what experts are ranked by. A file of a method's folder declares one, beside its formula; other packages
+bring theirs."""
+
+from moe_safety.config.names import SCORES
+from moe_safety.scores.chosen import default_scores, routing_scores, score_in_force, score_tables
+from moe_safety.scores.routing import RISK, ROUTING, RoutingScore
+from moe_safety.scores.score import Reads, Score
+from moe_safety.scores.sums import BENIGN, CONTROL, LABELS, SAFE, UNSAFE, Sums
+
+for _method in ("routing", "gradient", "causal"):
+    SCORES.add_folder(f"{__name__}.{_method}")
+
+__all__ = [
+    "BENIGN",
+    "CONTROL",
+    "LABELS",
+    "RISK",
+    "ROUTING",
+    "SAFE",
+    "SCORES",
+    "UNSAFE",
+    "Reads",
+    "RoutingScore",
+    "Score",
+    "Sums",
+    "default_scores",
+    "routing_scores",
+    "score_in_force",
+    "score_tables",
+]
