@@ -3,6 +3,7 @@ is the last room, imports this before it parses; scripts and notebooks take `loa
 
 from __future__ import annotations
 
+import moe_safety.arms  # noqa: F401
 from moe_safety.config import load_config
 
 __all__ = ["load_config"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,12 @@ from moe_safety.identify.files import BATCH_MASKS, BATCH_RISK, MASK, RISK, write
 from moe_safety.identify.inputs import Inputs, read_inputs
 from moe_safety.identify.places import PROMPTS
 from moe_safety.identify.scored import SCORED, Scored
-from moe_safety.identify.select import Choice, draw_like, select
+from moe_safety.identify.select import Choice, select
 from moe_safety.identify.selection import SELECTION, Selection, read_selection
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+
+Choose = Callable[[RunDir, Inputs, Sequence[Pair]], list[Pair]]
+"""Chooses a control, from what `identify` reads and the selection that it controls for."""
 
 
 def select_by(config: Config, name: str, *, force: bool = False) -> str:
@@ -36,23 +39,33 @@ def select_by(config: Config, name: str, *, force: bool = False) -> str:
     return f"{folder}/{SELECTION}"
 
 
-def draw_control(config: Config, name: str, *, force: bool = False) -> str:
-    """Draws a control of the run's own selection, as `select_by` selects: by the configuration's method and seed."""
+def select_control(
+    config: Config,
+    name: str,
+    made: Mapping[str, Any],
+    choose: Choose,
+    *,
+    seed: int | None = None,
+    reads: Sequence[str] = (),
+    force: bool = False,
+) -> str:
+    """Makes a control of the run's own selection, as `select_by` selects; each batch's selection is the global one.
+    `made` is what it says of how it was made; where chance decides there is a `seed`."""
     run, folder = RunDir(config.run_dir), f"selections/{name}"
     inputs = read_inputs(config, run, ranked=False)
     stage = Stage(
         f"identify/{name}",
-        settings={"seed": config.seed, "identify": rule(config.identify)},
-        reads=(PROMPTS, BATCHES, SELECTION),
+        settings={"identify": dict(made)} | ({} if seed is None else {"seed": seed}),
+        reads=(PROMPTS, BATCHES, SELECTION, *reads),
         others={"model": inputs.model},
     )
 
-    def draw() -> Outcome:
-        like, batch_ids = read_selection(run).experts, inputs.places.batch_ids
-        choice = draw_like(like, config.identify.method, inputs.experts, batch_ids, config.seed)
-        return _write(config, run, inputs, folder, choice)
+    def control() -> Outcome:
+        chosen = choose(run, inputs, read_selection(run).experts)
+        everywhere = {int(batch): chosen for batch in inputs.places.batch_ids}
+        return _write(config, run, inputs, folder, (chosen, everywhere), made)
 
-    run_stage(run, stage, config.model_dump(mode="json"), draw, force=force)
+    run_stage(run, stage, config.model_dump(mode="json"), control, force=force)
     return f"{folder}/{SELECTION}"
 
 
@@ -97,9 +110,12 @@ def _select(config: Config, run: RunDir, inputs: Inputs, folder: str) -> Outcome
     return _write(config, run, inputs, folder, _chosen(config, run, inputs))
 
 
-def _write(config: Config, run: RunDir, inputs: Inputs, folder: str, choice: Choice) -> Outcome:
+def _write(
+    config: Config, run: RunDir, inputs: Inputs, folder: str, choice: Choice, made: Mapping[str, Any] | None = None
+) -> Outcome:
     experts, (chosen, per_batch) = inputs.experts, choice
-    run.write_json(f"{folder}/{SELECTION}", selection_of(config, run, inputs, chosen, per_batch).to_json())
+    selection = selection_of(config, run, inputs, chosen, per_batch)
+    run.write_json(f"{folder}/{SELECTION}", selection.to_json() | dict(made or {}))
     write_mask(run, f"{folder}/{MASK}", experts.matrix(experts.members([chosen])[0], False))
     write_mask(run, f"{folder}/{BATCH_MASKS}", experts.matrix(experts.members(list(per_batch.values())), False))
     names = tuple(f"{folder}/{name}" for name in (SELECTION, MASK, BATCH_MASKS))
