@@ -47,6 +47,8 @@ class ExpertPhase:
         everyone = torch.ones(layout.shape, dtype=torch.bool)
         self.preference = stack.enter_context(preferring(model, layout, everyone)) if masking == "routing" else None
         self.replay, self.labels = replay, labels
+        if loss.needs_reference and selective is None:
+            raise RunError(f"the loss {loss.name} also asks the model before training, which is kept of experts alone")
         if selective and (replay or loss.needs_reference):
             selective.remember()
 
