@@ -60,21 +60,16 @@ def _beside_controls(best: Arm, controls: Sequence[Arm]) -> list[str]:
     arm = min(known, key=lambda one: one.measures["asr"]["with_unparsed"]["value"])
     matched = arm.measures.get("control_of")
     # A control of another selection is of another size, or stands in other layers.
-    same = matched is None or (matched in ARMS and ARMS.get(matched).choice == best.declared.choice)
+    same = matched is None or (matched in ARMS and ARMS.get(matched).choice == best.choice)
     elsewhere = "" if same else f", matched to {matched}"
-    told, rate = f"Experts {_words(arm)} ({arm.name}{elsewhere})", rate_text(arm.measures["asr"])
+    assert arm.choice
+    told, rate = f"Experts {arm.choice.words} ({arm.name}{elsewhere})", rate_text(arm.measures["asr"])
     if arm.measures["asr"]["low"] <= best.measures["asr"]["with_unparsed"]["high"]:
         end = "so these figures do not show that the choice of experts matters"
         return [f"{told} bring it to {rate}, {end}."]
-    end = "" if elsewhere else ": against this draw, the choice of experts matters"
+    against = "this draw" if arm.choice.is_drawn else "these"
+    end = "" if elsewhere else f": against {against}, the choice of experts matters"
     return [f"{told} leave it at {rate}{end}."]
-
-
-def _words(control: Arm) -> str:
-    """How its experts were chosen."""
-    assert control.declared
-    assert control.declared.choice
-    return control.declared.choice.words
 
 
 def _elsewhere(base: Arm, best: Arm) -> list[str]:

@@ -79,9 +79,13 @@ def _without_repair(base: Arm, controls: Sequence[Arm]) -> str:
     rate = base.measures["asr"]
     if rate["value"] is None:
         return "No attack was evaluated, and no repair either."
-    beside = "".join(f", {rate_text(arm.measures['asr'])} with {arm.name}, drawn by chance" for arm in controls)
+    beside = "".join(f", {rate_text(arm.measures['asr'])} with {arm.name}{_drawn(arm)}" for arm in controls)
     untouched = f"{rate_text(rate)} with the untouched model"
     return f"Attack success on held-out goals is {untouched}{beside}; no repair was evaluated."
+
+
+def _drawn(control: Arm) -> str:
+    return ", drawn by chance" if control.choice and control.choice.is_drawn else ", a control"
 
 
 def _of_identification(found: Identification) -> str:

@@ -63,7 +63,7 @@ def test_its_settings_and_its_file_decide_what_it_learned(tmp_path):
 def test_a_spread_model_cannot_be_asked_as_it_was(tmp_path):
     config = configured(tmp_path / "run", EXPERTS, *FLAGS, "train.launch=ray", "train.deepspeed=3")
     (arm,) = seeded_arms(config)
-    with pytest.raises(InputError, match="train.deepspeed: the loss preference also asks the model before training"):
+    with pytest.raises(InputError, match=r"train\.deepspeed: the loss preference also asks the model before training"):
         train_arm(arm)
 
 

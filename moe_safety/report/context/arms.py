@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from moe_safety.arms import ARMS, BASE, kind_of
+from moe_safety.arms import ARMS, BASE, Choice, kind_of
 from moe_safety.arms import Arm as Declared
 from moe_safety.evaluate.compare import COMPARISON
 from moe_safety.rundir import RunDir
@@ -44,9 +44,14 @@ class Arm:
         return ARMS.get(kind) if kind in ARMS else None
 
     @property
+    def choice(self) -> Choice | None:
+        """How its experts were chosen, where that is known."""
+        return self.declared.choice if self.declared else None
+
+    @property
     def is_control(self) -> bool:
         """Whether nothing speaks for its experts."""
-        return self.declared is not None and self.declared.is_control
+        return self.choice is not None and self.choice.is_control
 
     @cached_property
     def harm(self) -> float:
