@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from moe_safety.config import Config, IdentifyConfig
 from moe_safety.rundir import RunDir
@@ -82,7 +82,7 @@ class AsMany:
     words: str
     is_control = True
     is_drawn = False
-    reads = ()
+    reads: ClassVar[tuple[str, ...]] = ()
     """What `choose` reads of the run directory, beside the run's own selection."""
 
     def settings(self, own: IdentifyConfig) -> IdentifyConfig:

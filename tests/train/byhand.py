@@ -38,8 +38,8 @@ def configured(folder, experts, *flags) -> Config:
         for place, label in enumerate(LABELS)
     ]
     write_batches(run, pa.Table.from_pylist([row | encoder(row) for row in rows]), encoder)
-    categories = [f"kind {row['batch_idx']}" for row in rows]
-    run.write_table(PROMPTS, pa.table({"prompt_id": [row["prompt_id"] for row in rows], "category": categories}))
+    prompts = [{"prompt_id": row["prompt_id"], "category": f"kind {row['batch_idx']}"} for row in rows]
+    run.write_table(PROMPTS, pa.Table.from_pylist([row | {"goal_id": row["prompt_id"]} for row in prompts]))
     masks = {batch: sorted({experts[batch % len(experts)], experts[-1]}) for batch in range(2)}
     made = {name: run.digest(name) for name in (PROMPTS, BATCHES)}
     model = model_fingerprint(config.model)
