@@ -3,6 +3,7 @@ is the last room, imports this before it parses; scripts and notebooks take `loa
 
 from __future__ import annotations
 
+import moe_safety.arms
 import moe_safety.generation
 import moe_safety.inputs
 import moe_safety.judges

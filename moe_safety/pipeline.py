@@ -37,9 +37,9 @@ def run_all(config: Config, *, force: bool = False) -> None:
 
 
 def _left_out(config: Config) -> set[str]:
-    from moe_safety.train.arms import arm_name
+    from moe_safety.arms import arm_of
 
     if not config.compare.arms:
         return {"compare"}
-    covered = arm_name(config) in config.compare.arms
+    covered = arm_of(config).name in config.compare.arms
     return ({"train"} | ({"evaluate"} if config.evaluate.model_path is None else set())) if covered else set()

@@ -74,12 +74,13 @@ def _compare(args: argparse.Namespace) -> int:
     config = _configured(args)
     if config is None:
         return 0
+    from moe_safety.arms import ARMS
     from moe_safety.evaluate.gate import misses, parse_gate
     from moe_safety.pipeline import run_one
 
     limits = parse_gate(args.gate) if args.gate is not None else []
     # The untouched base is what the others are measured against: it always misses.
-    hardened = [arm for arm in config.compare.arms if arm != "base"]
+    hardened = [name for name in config.compare.arms if ARMS.get(name).hardens]
     if limits and not hardened:
         raise InputError("names no arm beside the base, so there is nothing to hold to the gate", key="compare.arms")
     run_one("compare", config, force=args.force)

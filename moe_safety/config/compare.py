@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from moe_safety.config.base import Count, Section, resource
+from moe_safety.config.names import ARMS
+from moe_safety.config.registry import NameIn
 
-Arm = Literal[
-    "base",
-    "selective-routing",
-    "selective-gradient",
-    "selective-causal",
-    "selective-routing+router",
-    "selective-gradient+router",
-    "selective-causal+router",
-    "baseline",
-    "random",
-    "random-layer-matched",
-    "steering",
-]
-
-
-_USUAL: list[Arm] = [
+_USUAL = [
     "base",
     "selective-routing",
     "selective-gradient",
@@ -36,7 +23,7 @@ _USUAL: list[Arm] = [
 
 
 class CompareConfig(Section):
-    arms: list[Arm] = Field(default_factory=lambda: list(_USUAL))
+    arms: list[Annotated[str, NameIn(ARMS)]] = Field(default_factory=lambda: list(_USUAL))
     """The arms, all on the same batches and schedule. `base` always comes first, named or not; `+router` adds a router
     phase, `baseline` trains every parameter, and `steering` trains none: it keeps tokens away from the experts that
     `routing` selects. An empty list compares nothing."""

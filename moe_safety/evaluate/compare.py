@@ -7,21 +7,22 @@ from typing import Any
 
 import pyarrow as pa
 
+from moe_safety.arms import BASE, SeededArm, seeded_arms
 from moe_safety.config import Config
 from moe_safety.errors import InputError
-from moe_safety.evaluate.arms import STEERING, Arm, arms_of
 from moe_safety.evaluate.asked import check_asked
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.printing import headline
 from moe_safety.evaluate.seeds import with_repeats
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.stage import check_examinable, evaluate_all
-from moe_safety.evaluate.subjects import BASE, Subject
-from moe_safety.evaluate.training import is_known, to_train_anew, train_arms, verified
+from moe_safety.evaluate.subjects import Subject, seeded_subject
 from moe_safety.generation import Ability, check_able
 from moe_safety.models.load import skeleton_of
 from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage, summary_of
+from moe_safety.train.several import is_known, to_train_anew, train_arms
 from moe_safety.train.stage import METADATA
+from moe_safety.train.verified import verified
 
 COMPARISON = "comparison.json"
 COMPARISON_PAGE = "comparison.md"
@@ -30,20 +31,20 @@ COMPARISON_PAGE = "comparison.md"
 
 def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `comparison.json` and `comparison.md`, from arms that are trained and evaluated where they are not yet."""
-    run, arms = RunDir(config.run_dir), arms_of(config)
+    run, arms = RunDir(config.run_dir), seeded_arms(config)
     if not config.compare.arms:
         raise InputError("names no arm, so there is nothing to compare", key="compare.arms")
     _check_steering(config, run, arms, again=force)
     for arm in {arm.selection: arm for arm in arms}.values():
         arm.select(force=force)
-    known = [arm.subject(run) for arm in arms if is_known(run, arm, again=force)]
+    known = [seeded_subject(run, arm) for arm in arms if is_known(run, arm, again=force)]
     stands = check_examinable(config, run, known, force=force) and len(known) == len(arms)
     if (force or not stands) and not config.evaluate.reattack:
         check_asked(config, run, ["unsafe"])
-    trained = [arm for arm in arms if arm.trains]
+    trained = [arm for arm in arms if arm.arm.phases]
     anew = to_train_anew(config, trained, elsewhere=not stands) if force else set()
     train_arms(config, trained, anew=anew, told=_say_trained)
-    done = evaluate_all(config, run, [arm.subject(run) for arm in arms], force=force, on_done=_say_evaluated)
+    done = evaluate_all(config, run, [seeded_subject(run, arm) for arm in arms], force=force, on_done=_say_evaluated)
     manifest = _write(config, run, arms)
     print(table(run.read_json(comparison_of(config))))
     return manifest | {"skipped": all(each["skipped"] for each in done)}
@@ -55,19 +56,20 @@ def comparison_of(config: Config) -> str:
     return COMPARISON if split == "test" else f"eval/{split}/{COMPARISON}"
 
 
-def _check_steering(config: Config, run: RunDir, arms: list[Arm], *, again: bool) -> None:
+def _check_steering(config: Config, run: RunDir, arms: list[SeededArm], *, again: bool) -> None:
     """Before anything is trained: not every family can be steered."""
-    if any(arm.kind == STEERING and not is_finished(run, f"evaluate/{arm.name}", again=again) for arm in arms):
+    steered = [arm for arm in arms if not arm.arm.phases]
+    if any(not is_finished(run, f"evaluate/{arm.name}", again=again) for arm in steered):
         from moe_safety.models.choosing import rule_of
 
         check_able(config.evaluate.engine, Ability.AVOIDS_EXPERTS, "evaluate.engine")
         rule_of(skeleton_of(config.model))
 
 
-def _write(config: Config, run: RunDir, arms: list[Arm]) -> dict[str, Any]:
+def _write(config: Config, run: RunDir, arms: list[SeededArm]) -> dict[str, Any]:
     session, split = Session(config, run), config.evaluate.split
     reports = {name: f"{session.root}/{name}.json" for name in (BASE, *(arm.name for arm in arms))}
-    trained = [f"train/{arm.name}/{name}" for arm in arms if arm.trains for name in (METADATA, "verify.json")]
+    trained = [f"train/{arm.name}/{name}" for arm in arms if arm.arm.phases for name in (METADATA, "verify.json")]
     answers = [_answers(reports, arm) for arm in arms if len(_seeds(arm, arms)) > 1]
     settings = {"arms": config.compare.arms, "seeds": config.compare.seeds}
     name = "compare" if split == "test" else f"compare/{split}"
@@ -77,10 +79,10 @@ def _write(config: Config, run: RunDir, arms: list[Arm]) -> dict[str, Any]:
     return run_stage(run, stage, config.model_dump(mode="json"), body, force=True)
 
 
-def _put_together(config: Config, run: RunDir, arms: list[Arm], reports: dict[str, str]) -> Outcome:
+def _put_together(config: Config, run: RunDir, arms: list[SeededArm], reports: dict[str, str]) -> Outcome:
     objects = {BASE: arm_object(BASE, run.read_json(reports[BASE]))}
     for arm in arms:
-        trained = (summary_of(run, f"train/{arm.name}"), verified(run, arm)) if arm.trains else ()
+        trained = (summary_of(run, f"train/{arm.name}"), verified(run, arm)) if arm.arm.phases else ()
         objects[arm.name] = arm_object(arm.kind, run.read_json(reports[arm.name]), *trained)
         if arm.control_of:
             objects[arm.name]["control_of"] = arm.control_of
@@ -98,16 +100,16 @@ def _put_together(config: Config, run: RunDir, arms: list[Arm], reports: dict[st
     return Outcome(outputs=(name, beside), summary=summary)
 
 
-def _seeds(arm: Arm, arms: list[Arm]) -> list[Arm]:
+def _seeds(arm: SeededArm, arms: list[SeededArm]) -> list[SeededArm]:
     """The arm of the run's own seed, and its repeats."""
     return [one for one in arms if one.kind == arm.kind]
 
 
-def _answers(reports: dict[str, str], arm: Arm) -> str:
+def _answers(reports: dict[str, str], arm: SeededArm) -> str:
     return f"{reports[arm.name].removesuffix('.json')}/responses.parquet"
 
 
-def _say_trained(arm: Arm, manifest: dict[str, Any]) -> None:
+def _say_trained(arm: SeededArm, manifest: dict[str, Any]) -> None:
     summary = manifest["summary"]
     print(
         f"compare: trained {arm.name}: {summary['steps']} steps, last loss {summary['last_loss']:.4f}, "

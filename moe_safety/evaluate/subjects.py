@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import get_args
 
+from moe_safety.arms import ARMS, BASE, SeededArm, arm_of, kind_of
 from moe_safety.config import Config, ModelConfig
-from moe_safety.config.compare import Arm
 from moe_safety.errors import InputError
 from moe_safety.identify.experts import Pair
+from moe_safety.identify.selection import read_selection
 from moe_safety.models.load import model_fingerprint
 from moe_safety.rundir import RunDir, is_finished, summary_of
-from moe_safety.train.arms import arm_name
 
-BASE = "base"
 _FOLDERS = ("train", "validation", "tune")
 """Of `eval/`: the results on other splits, and those of sweeps."""
 _COMPARISON = "comparison"
@@ -49,11 +47,19 @@ def arm_subject(config: Config, run: RunDir, arm: str) -> Subject:
     return Subject(arm, checkpoint(config, run.path(summary_of(run, f"train/{arm}")["final_model"])))
 
 
+def seeded_subject(run: RunDir, arm: SeededArm) -> Subject:
+    """An arm of a comparison: what it trained, or the base kept away from its experts."""
+    if arm.arm.phases:
+        return arm_subject(arm.config, run, arm.name)
+    avoided = read_selection(run, arm.selection).experts if arm.arm.choice else ()
+    return Subject(arm.name, arm.config.model, tuple(avoided))
+
+
 def configured_subject(config: Config, run: RunDir) -> Subject:
     """What `evaluate` is asked about."""
     settings = config.evaluate
     if settings.model_path is None:
-        arm = arm_subject(config, run, arm_name(config))
+        arm = arm_subject(config, run, arm_of(config).name)
         subject = Subject(settings.output_name or arm.name, arm.model)
     elif settings.model_path == config.model.name:
         return base_subject(config)
@@ -78,7 +84,7 @@ def _taken(config: Config, run: RunDir, subject: Subject) -> str | None:
 
 def _is_no_other_arm(config: Config, run: RunDir, subject: Subject) -> bool:
     """The name of an arm, or of its repeat with another seed, is for what that arm trained."""
-    if subject.name.partition(".seed-")[0] not in get_args(Arm):
+    if kind_of(subject.name) not in ARMS:
         return True
     if not is_finished(run, f"train/{subject.name}"):
         return False

@@ -3,7 +3,7 @@ rules from the tables that it left, for which no model runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,12 +18,15 @@ from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.inputs import Inputs, default_values, read_inputs
 from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING, agreement_table, overlap_table, serving_table
 from moe_safety.identify.reduce import Column, Reducer, Reduction, reduce_parts
-from moe_safety.identify.select import Choice, Scored, draw_like, select
+from moe_safety.identify.select import Choice, Scored, select
 from moe_safety.identify.selection import SELECTION, Selection, read_selection, write_selection
 from moe_safety.identify.statistics import resampled_goals
 from moe_safety.identify.summary import print_summary, summarise
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
 from moe_safety.scores import RISK, SCORES, RoutingScore, Score, score_tables
+
+Choose = Callable[[RunDir, Inputs, Sequence[Pair]], list[Pair]]
+"""Chooses a control, from what `identify` reads and the selection that it controls for."""
 
 
 def identify(config: Config, *, force: bool = False, pictures: bool = True) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def _write_results(config: Config, run: RunDir, inputs: Inputs, analysis: Analys
     tables = write_risk(run, experts, analysis.batch_rows, analysis.risk) if analysis.risk else []
     run.write_table(OVERLAP, overlap_table(experts, per_batch, per_category))
     run.write_table(SERVING, serving_table(experts, analysis.selected, per_batch, per_category))
-    selection = _selection_of(config, run, inputs, analysis.selected, per_batch)
+    selection = _selection_of(run, inputs, (analysis.selected, per_batch), rule(config.identify))
     return [*tables, OVERLAP, SERVING, *write_selection(run, experts, selection)]
 
 
@@ -105,32 +108,41 @@ def select_by(config: Config, name: str, *, force: bool = False) -> str:
     return f"{folder}/{SELECTION}"
 
 
-def draw_control(config: Config, name: str, *, force: bool = False) -> str:
-    """Draws a control of the run's own selection, as `select_by` selects: by the configuration's method and seed."""
+def select_control(
+    config: Config,
+    name: str,
+    made: Mapping[str, Any],
+    choose: Choose,
+    *,
+    seed: int | None = None,
+    reads: Sequence[str] = (),
+    force: bool = False,
+) -> str:
+    """Makes a control of the run's own selection, as `select_by` selects; each batch's selection is the global one.
+    `made` is what it says of how it was made; where chance decides there is a `seed`."""
     run, folder = RunDir(config.run_dir), f"selections/{name}"
     inputs = read_inputs(config, run, ranked=False)
     stage = Stage(
         f"identify/{name}",
-        settings={"seed": config.seed, "identify": rule(config.identify)},
-        reads=(PROMPTS, BATCHES, SELECTION),
+        settings={"identify": dict(made)} | ({} if seed is None else {"seed": seed}),
+        reads=(PROMPTS, BATCHES, SELECTION, *reads),
         others={"model": inputs.model},
     )
 
-    def draw() -> Outcome:
-        like, batch_ids = read_selection(run).experts, inputs.batch_rows.batch_ids
-        choice = draw_like(like, config.identify.method, inputs.experts, batch_ids, config.seed)
-        return _write(config, run, inputs, folder, choice)
+    def control() -> Outcome:
+        chosen = choose(run, inputs, read_selection(run).experts)
+        everywhere = {int(batch): chosen for batch in inputs.batch_rows.batch_ids}
+        return _write(run, inputs, folder, (chosen, everywhere), made)
 
-    run_stage(run, stage, config.model_dump(mode="json"), draw, force=force)
+    run_stage(run, stage, config.model_dump(mode="json"), control, force=force)
     return f"{folder}/{SELECTION}"
 
 
-def _selection_of(
-    config: Config, run: RunDir, inputs: Inputs, experts: Sequence[Pair], per_batch: Mapping[int, list[Pair]]
-) -> Selection:
+def _selection_of(run: RunDir, inputs: Inputs, choice: Choice, made: Mapping[str, Any]) -> Selection:
     """The chosen experts with the rule that chose them."""
+    experts, per_batch = choice
     return Selection(
-        **rule(config.identify),
+        **made,
         model=inputs.model,
         experts=list(experts),
         per_batch=per_batch,
@@ -175,14 +187,12 @@ def _tables(inputs: Inputs) -> tuple[str, ...]:
 
 
 def _select(config: Config, run: RunDir, inputs: Inputs, folder: str) -> Outcome:
-    return _write(config, run, inputs, folder, _chosen(config, run, inputs))
+    return _write(run, inputs, folder, _chosen(config, run, inputs), rule(config.identify))
 
 
-def _write(config: Config, run: RunDir, inputs: Inputs, folder: str, choice: Choice) -> Outcome:
-    chosen, per_batch = choice
-    selection = _selection_of(config, run, inputs, chosen, per_batch)
-    names = write_selection(run, inputs.experts, selection, f"{folder}/")
-    return Outcome(outputs=tuple(names), summary={"experts": [list(pair) for pair in chosen]})
+def _write(run: RunDir, inputs: Inputs, folder: str, choice: Choice, made: Mapping[str, Any]) -> Outcome:
+    names = write_selection(run, inputs.experts, _selection_of(run, inputs, choice, made), f"{folder}/")
+    return Outcome(outputs=tuple(names), summary={"experts": [list(pair) for pair in choice[0]]})
 
 
 def _chosen(config: Config, run: RunDir, inputs: Inputs) -> Choice:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moe_safety.evaluate.arms import ROUTER
+from moe_safety.arms import ARMS
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import Arm
 from moe_safety.report.verdict import HARMLESS, listed, rate_text
@@ -15,9 +15,9 @@ def caveats(context: Context) -> list[str]:
     base, best, old = context.base, context.best, _outdated(context.outdated)
     if base is None or best is None or None in (base.measures["asr"]["value"], best.measures["asr"]["value"]):
         return old
-    chance = _by_chance(best, [arm for arm in context.arms if arm.by_chance])
+    controls = _beside_controls(best, [arm for arm in context.arms if arm.is_control])
     unread = [*_unread(base, "none of them as a success"), *_unread(best, "each of them against it")]
-    return [*old, *unread, *_unasked(best), *_with_other_seeds(best), *chance, *_elsewhere(base, best)]
+    return [*old, *unread, *_unasked(best), *_with_other_seeds(best), *controls, *_elsewhere(base, best)]
 
 
 def _outdated(names: Sequence[str]) -> list[str]:
@@ -52,20 +52,23 @@ def _with_other_seeds(best: Arm) -> list[str]:
     return [f"That is with the run's own seed: over {seeds} seeds attack success is {pooled}, with the worst {worst}."]
 
 
-def _by_chance(best: Arm, controls: Sequence[Arm]) -> list[str]:
+def _beside_controls(best: Arm, controls: Sequence[Arm]) -> list[str]:
     """Whether experts that nothing speaks for do as well as the selected ones."""
     known = [arm for arm in controls if arm.measures["asr"]["value"] is not None]
-    if not known or not best.name.startswith("selective"):
+    if not known or best.declared is None or not best.declared.repairs:
         return []
     arm = min(known, key=lambda one: one.measures["asr"]["with_unparsed"]["value"])
     matched = arm.measures.get("control_of")
     # A control of another selection is of another size, or stands in other layers.
-    elsewhere = "" if matched in (None, best.name.removesuffix(ROUTER)) else f", matched to {matched}"
-    told, rate = f"Experts chosen at random ({arm.name}{elsewhere})", rate_text(arm.measures["asr"])
+    same = matched is None or (matched in ARMS and ARMS.get(matched).choice == best.choice)
+    elsewhere = "" if same else f", matched to {matched}"
+    assert arm.choice
+    told, rate = f"Experts {arm.choice.words} ({arm.name}{elsewhere})", rate_text(arm.measures["asr"])
     if arm.measures["asr"]["low"] <= best.measures["asr"]["with_unparsed"]["high"]:
         end = "so these figures do not show that the choice of experts matters"
         return [f"{told} bring it to {rate}, {end}."]
-    end = "" if elsewhere else ": against this draw, the choice of experts matters"
+    against = "this draw" if arm.choice.is_drawn else "these"
+    end = "" if elsewhere else f": against {against}, the choice of experts matters"
     return [f"{told} leave it at {rate}{end}."]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moe_safety.evaluate.arms import ROUTER
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import Arm, Rate
 from moe_safety.report.context.experts import Identification
@@ -31,7 +30,7 @@ def verdict(context: Context) -> str:
         end = "they are no repairs" if len(failed) > 1 else "it is no repair"
         return f"{listed(failed)} changed what may not change, so {end}."
     if context.base:
-        return _without_repair(context.base, [arm for arm in context.arms if arm.by_chance])
+        return _without_repair(context.base, [arm for arm in context.arms if arm.is_control])
     if context.identification is None:
         return "Nothing has been identified yet."
     return f"{_of_identification(context.identification)}; {_what_is_missing(context)}"
@@ -71,7 +70,7 @@ def _what_changed(arm: Arm) -> str:
     share = arm.measures.get("changed_ratio")
     if share is None:
         return ""
-    free = "its selection and the routers" if arm.name.endswith(ROUTER) else "its selection"
+    free = "its selection and the routers" if arm.declared and "routers" in arm.declared.may_change else "its selection"
     return f"; {share:.1%} of the parameters changed" + (f", none outside {free}" if arm.verify == "pass" else "")
 
 
@@ -80,9 +79,13 @@ def _without_repair(base: Arm, controls: Sequence[Arm]) -> str:
     rate = base.measures["asr"]
     if rate["value"] is None:
         return "No attack was evaluated, and no repair either."
-    beside = "".join(f", {rate_text(arm.measures['asr'])} with {arm.name}, drawn by chance" for arm in controls)
+    beside = "".join(f", {rate_text(arm.measures['asr'])} with {arm.name}{_drawn(arm)}" for arm in controls)
     untouched = f"{rate_text(rate)} with the untouched model"
     return f"Attack success on held-out goals is {untouched}{beside}; no repair was evaluated."
+
+
+def _drawn(control: Arm) -> str:
+    return ", drawn by chance" if control.choice and control.choice.is_drawn else ", a control"
 
 
 def _of_identification(found: Identification) -> str:

@@ -2,56 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
+from moe_safety.batches.examples import Example
 from moe_safety.batches.files import BATCHES
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs import pack
 from moe_safety.models.answers import Rows, make_rows
 from moe_safety.rundir import RunDir
 
-_TARGET = ("prompt_tokens", "target_prefix", "target_tokens")
-
-
-@dataclass(frozen=True)
-class Example:
-    """One place of a batch."""
-
-    batch_idx: int
-    in_batch_idx: int
-    label: str
-    prompt: list[int]
-    """The tokens before the target: the prompt, and what its template writes before an answer."""
-    target: list[int]
-    """The tokens to learn; none where the row has no target."""
-
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.target)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One mixed batch."""
-
-    batch_idx: int
-    examples: Sequence[Example]
-    weight: float = 1.0
-    """How much its loss counts."""
-
-    def of(self, label: str) -> list[Example]:
-        return [example for example in self.examples if example.label == label]
+_TOKENS = ("prompt_tokens", "target_prefix", "target_tokens", "answer_prefix", "answer_tokens")
 
 
 class BatchData(Dataset[Example]):
     """`batches.parquet`, row by row; `batch_idx` says which batch each row belongs to."""
 
     def __init__(self, run: RunDir) -> None:
-        columns = ["batch_idx", "in_batch_idx", "prompt_id", "label", *_TARGET]
+        columns = ["batch_idx", "in_batch_idx", "prompt_id", "label", *_TOKENS]
         self._table: pa.Table = run.read_table(BATCHES, columns)
         self.batch_idx: list[int] = self._table["batch_idx"].to_pylist()
         self.prompt_ids: list[str] = self._table["prompt_id"].to_pylist()
@@ -63,8 +34,9 @@ class BatchData(Dataset[Example]):
 
     def __getitem__(self, row: int) -> Example:
         (one,) = self._table.slice(row, 1).to_pylist()
-        prompt, prefix, target = (one[name] for name in _TARGET)
-        return Example(one["batch_idx"], one["in_batch_idx"], one["label"], [*prompt, *prefix], target)
+        prompt, prefix, target, before_answer, answer = (one[name] for name in _TOKENS)
+        place = (one["batch_idx"], one["in_batch_idx"], one["label"])
+        return Example(*place, [*prompt, *prefix], target, [*prompt, *before_answer], answer)
 
 
 def check_whole(batch_idx: int, examples: Sequence[Example], size: int) -> None:
@@ -74,9 +46,12 @@ def check_whole(batch_idx: int, examples: Sequence[Example], size: int) -> None:
         raise RunError(f"batch {batch_idx} was to be trained whole, and rows {found[:3]}... came")
 
 
-def micro_batches(examples: Sequence[Example], budget: int | None) -> list[list[Example]]:
-    """Groups of at most `budget` tokens, padding counted; all in one unless given. Rows keep no order among groups."""
-    sizes = [len(example) for example in examples]
+def micro_batches(
+    examples: Sequence[Example], budget: int | None, size: Callable[[Example], int] = len
+) -> list[list[Example]]:
+    """Groups of at most `budget` tokens, padding counted; all in one unless given. Rows keep no order among groups.
+    `size` says how many tokens a row takes, where it is not its own."""
+    sizes = list(map(size, examples))
     if not sizes:
         return []
     groups = pack(sizes, budget or len(sizes) * max(sizes))

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
+from moe_safety.batches.examples import Batch
 from moe_safety.config import TrainConfig
 from moe_safety.errors import RunError
 from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.train.checkpoint import Checkpoints, Progress
-from moe_safety.train.data import Batch, BatchData, check_whole
+from moe_safety.train.data import BatchData, check_whole
 from moe_safety.train.engines import Engine
 from moe_safety.train.phases import Phase
 from moe_safety.train.sampler import BatchPreservingSampler

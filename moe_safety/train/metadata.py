@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from moe_safety.arms import SeededArm
 from moe_safety.batches.files import BATCHES
-from moe_safety.config import Config
 from moe_safety.gradients.table import EXPERT_GRADIENTS
 from moe_safety.identify.experts import Pair
 from moe_safety.models.layout import MoELayout
 from moe_safety.rundir import RunDir
-from moe_safety.train.arms import note, training_mode
 from moe_safety.train.rounds import Round
 
 _SUMMARISED = 3
 """Batches whose experts are named."""
 
 
-def metadata(config: Config, run: RunDir, layout: MoELayout, arm: str, rounds: Sequence[Round]) -> dict[str, Any]:
+def metadata(seeded: SeededArm, run: RunDir, layout: MoELayout, rounds: Sequence[Round]) -> dict[str, Any]:
     """Everything that the run did, as plain data."""
+    config, arm = seeded.config, seeded.arm
     moved = union_of(rounds)
     per_batch = _per_batch(rounds)
     outcomes = [outcome for each in rounds for outcome in each.outcomes.values()]
@@ -38,9 +38,9 @@ def metadata(config: Config, run: RunDir, layout: MoELayout, arm: str, rounds: S
         for row in outcome["log"]
     ]
     return {
-        "arm": arm,
-        "training_mode": training_mode(config),
-        "note": note(config),
+        "arm": seeded.name,
+        "training_mode": arm.training_mode,
+        "note": arm.note(config),
         "model_name": config.model.name,
         "batch_size": config.batches.batch_size,
         "safe_ratio": config.batches.safe_ratio,

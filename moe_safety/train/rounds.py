@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from moe_safety.arms import Arm, Choice
+from moe_safety.arms.arm import Phase
 from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.identify.experts import Pair
 from moe_safety.identify.selection import BATCH_MASKS, MASK, SELECTION, Selection, read_selection
-from moe_safety.identify.stage import rule
 from moe_safety.models.layout import MoELayout
 from moe_safety.models.load import model_fingerprint
 from moe_safety.rundir import RunDir
@@ -40,6 +41,7 @@ class Round:
 class Plan:
     """What every round needs to know."""
 
+    arm: Arm
     config: Config
     run: RunDir
     layout: MoELayout
@@ -55,7 +57,8 @@ class Plan:
         """From the second round on. Scores of the model itself are always taken from the model at hand; chance reads
         none, and a control stays what it was drawn as."""
         identify = self.config.identify
-        return not identify.by_chance and (self.config.train.reidentify or not identify.needs_routing)
+        anew = self.config.train.reidentify or not identify.needs_routing
+        return anew and not self.arm.is_control
 
 
 def run_rounds(plan: Plan) -> Iterator[Round]:
@@ -65,7 +68,7 @@ def run_rounds(plan: Plan) -> Iterator[Round]:
         folder = f"{plan.folder}/round_{number}"
         selection = _selection(plan, folder, model, done)
         outcomes: dict[str, dict[str, Any]] = {}
-        for kind in _phases(plan.config):
+        for kind in plan.arm.phases:
             task = _task(plan, kind, f"{folder}/{kind}", model, selection)
             outcomes[kind] = run_phase(task)
             if kind == "router":
@@ -76,13 +79,9 @@ def run_rounds(plan: Plan) -> Iterator[Round]:
         yield done[-1]
 
 
-def _phases(config: Config) -> list[Literal["experts", "router"]]:
-    return ["experts", "router"] if config.train.router.enabled else ["experts"]
-
-
 def _selection(plan: Plan, folder: str, model: ModelConfig, done: list[Round]) -> Selection | None:
     """The round's selection, left in its folder with the scores behind it."""
-    if plan.config.train.mode == "baseline":
+    if plan.arm.choice is None:
         return None
     if done and plan.identifies_anew:
         return _identify_anew(plan, folder, model)
@@ -113,8 +112,9 @@ def _identify_anew(plan: Plan, folder: str, model: ModelConfig) -> Selection:
 
 
 def first_selection(plan: Plan) -> Selection | None:
-    """What the first round trains, checked to be of this model and of these batches; none for the baseline."""
-    if plan.config.train.mode == "baseline":
+    """What the first round trains, checked to be of this model and of these batches; none for an arm without experts of
+    its own."""
+    if plan.arm.choice is None:
         return None
     selection = read_selection(plan.run, plan.selection)
     file = plan.run.path(plan.selection)
@@ -126,7 +126,7 @@ def first_selection(plan: Plan) -> Selection | None:
             "run `identify` again",
             file=file,
         )
-    _check_current(plan, selection, file)
+    _check_current(plan, plan.arm.choice, selection, file)
     known = set(plan.layout.experts())
     for layer, expert in selection.union():
         if (layer, expert) not in known:
@@ -136,21 +136,20 @@ def first_selection(plan: Plan) -> Selection | None:
     return selection
 
 
-def _check_current(plan: Plan, selection: Selection, file: str) -> None:
+def _check_current(plan: Plan, choice: Choice, selection: Selection, file: str) -> None:
     """It must be what `identify` would select now: masks of other batches would fit these by their number alone."""
     for name in (PROMPTS, BATCHES):
         if selection.inputs.get(name, here := plan.run.digest(name)) != here:
             raise InputError(f"was made from another {name}; run `identify` again", file=file)
-    for name, wanted in rule(plan.config.identify).items():
+    for name, wanted in choice.rule(plan.config.identify).items():
         if (was := getattr(selection, name)) != wanted:
             raise InputError(f"was made with {name} = {was}, now {wanted}; run `identify` again", file=file)
 
 
-def _task(
-    plan: Plan, kind: Literal["experts", "router"], folder: str, model: ModelConfig, selection: Selection | None
-) -> Task:
+def _task(plan: Plan, kind: Phase, folder: str, model: ModelConfig, selection: Selection | None) -> Task:
     masks: dict[int, list[Pair]] = dict(selection.per_batch) if selection else {}
     return Task(
+        arm=plan.arm.name,
         config=plan.config.model_copy(update={"model": model}),
         layout=plan.layout,
         kind=kind,

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from moe_safety.arms import ARMS, LOSSES, Arm, SeededArm, arm_of
 from moe_safety.batches.files import BATCHES, check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.identify.batch_rows import PROMPTS
-from moe_safety.identify.selection import BATCH_MASKS, MASK, SELECTION
+from moe_safety.identify.selection import BATCH_MASKS, MASK
 from moe_safety.models.load import check_loadable, model_fingerprint, model_folder, skeleton_of
 from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
-from moe_safety.train.arms import arm_name
 from moe_safety.train.metadata import metadata, union_of
 from moe_safety.train.printing import print_end, print_start
 from moe_safety.train.rounds import Plan, Round, first_selection, run_rounds
@@ -30,28 +30,34 @@ METADATA = "training_metadata.json"
 DELTA = "delta.safetensors"
 
 
-def train(config: Config, *, force: bool = False, selection: str = SELECTION, arm: str | None = None) -> dict[str, Any]:
-    """Trains the arm that the configuration describes, on the experts of `selection`, under its name or another."""
-    run, arm = RunDir(config.run_dir), arm or arm_name(config)
-    body, check = partial(_train, config, run, arm, selection), partial(check_loadable, config.model)
-    stage = training_of(config, selection, arm)
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
+def train(config: Config, *, force: bool = False) -> dict[str, Any]:
+    """Trains the arm that the configuration describes, on the experts that `identify` selected."""
+    name = arm_of(config).name
+    return train_arm(SeededArm(name, name, config), force=force)
+
+
+def train_arm(arm: SeededArm, *, force: bool = False) -> dict[str, Any]:
+    """Trains one arm with one seed, on the experts of its selection."""
+    config, run = arm.config, RunDir(arm.config.run_dir)
+    body, check = partial(_train, arm, run), partial(check_loadable, config.model)
+    manifest = run_stage(run, training_of(arm), config.model_dump(mode="json"), body, check=check, force=force)
     print_end(manifest["summary"], manifest["skipped"])
     return manifest
 
 
-def training_of(config: Config, selection: str, arm: str) -> Stage:
+def training_of(seeded: SeededArm) -> Stage:
     """What decides what an arm learns."""
+    config, arm = seeded.config, seeded.arm
     settings: dict[str, Any] = {"seed": config.seed, "train": results_only(config.train)}
-    settings |= {"model": config.model.identity, **_between_rounds(config)}
-    if config.train.mode == "selective":
+    settings |= {"model": config.model.identity, **_between_rounds(config), **arm.decides(config)}
+    if arm.choice:
         settings["identify"] = results_only(config.identify)
     return Stage(
-        f"train/{arm}",
+        f"train/{seeded.name}",
         settings=settings,
-        reads=(PROMPTS, BATCHES, *([selection] if config.train.mode == "selective" else [])),
-        others={"model": model_fingerprint(config.model)},
-        folder=f"train/{arm}",
+        reads=(PROMPTS, BATCHES, *([seeded.selection] if arm.choice else [])),
+        others={"model": model_fingerprint(config.model), **ARMS.identity(arm.name), **LOSSES.identity(arm.loss)},
+        folder=f"train/{seeded.name}",
     )
 
 
@@ -63,20 +69,21 @@ def _between_rounds(config: Config) -> dict[str, Any]:
     return found
 
 
-def _train(config: Config, run: RunDir, arm: str, selection: str) -> Outcome:
-    folder, skeleton, layout = f"train/{arm}", skeleton_of(config.model), check_loadable(config.model)
-    plan = plan_rounds(config, run, layout, folder, selection, skeleton)
+def _train(seeded: SeededArm, run: RunDir) -> Outcome:
+    arm, config, folder = seeded.arm, seeded.config, f"train/{seeded.name}"
+    skeleton, layout = skeleton_of(config.model), check_loadable(config.model)
+    plan = plan_rounds(arm, config, run, layout, folder, seeded.selection, skeleton)
     check_encoding(run, config.model)
     print_start(config, _batches(run), first_selection(plan), layout, skeleton.num_parameters())
     rounds = list(run_rounds(plan))
-    described = metadata(config, run, layout, arm, rounds)
+    described = metadata(seeded, run, layout, rounds)
     everyone = config.train.masking == "union"
     outputs = [*_final_model(run, folder, rounds[-1]), *_masks(run, folder, rounds, layout, everyone)]
-    outputs += _delta(config, run, folder)
+    outputs += _delta(arm, config, run, folder)
     run.write_json(f"{folder}/{METADATA}", described)
     steps = described["training_logs"]
     summary = {
-        "arm": arm,
+        "arm": seeded.name,
         "steps": len(steps),
         "last_loss": steps[-1]["loss"],
         "final_model": f"{folder}/final_model",
@@ -91,16 +98,19 @@ def _train(config: Config, run: RunDir, arm: str, selection: str) -> Outcome:
 
 
 def plan_rounds(
-    config: Config, run: RunDir, layout: MoELayout, folder: str, selection: str, skeleton: PreTrainedModel
+    arm: Arm, config: Config, run: RunDir, layout: MoELayout, folder: str, selection: str, skeleton: PreTrainedModel
 ) -> Plan:
-    """What the rounds need, checked: a family whose routing must be known has to be one whose rule is."""
+    """What the rounds of an arm need, checked: a family whose routing must be known has to be one whose rule is."""
     from moe_safety.checkpoints import check_comparable
     from moe_safety.models.choosing import rule_of
 
-    if config.train.mode == "selective":
+    if not arm.trains_all:
         check_comparable(model_folder(config.model), trust_remote_code=config.model.trust_remote_code)
     if config.train.masking == "routing" or config.train.routing == "replay" or config.train.router.enabled:
         rule_of(skeleton)
+    if LOSSES.get(arm.loss).needs_reference and config.train.zero_stage == 3:
+        told = f"the loss {arm.loss} also asks the model before training, which ZeRO-3 spreads; take stage 2"
+        raise InputError(told, key="train.deepspeed")
     batches = _batches(run)
     numbers = sorted(set(_ids(batches)))
     if config.train.router.enabled:
@@ -108,7 +118,7 @@ def plan_rounds(
         if without := set(numbers) - {batch for batch, label in labels if label == "safe"}:
             message = f"batch {min(without)} has no safe prompt for the router phase to learn from"
             raise InputError(message, key="batches.safe_ratio")
-    return Plan(config, run, layout, folder, selection, batch_weights(config, run, batches), numbers)
+    return Plan(arm, config, run, layout, folder, selection, batch_weights(config, run, batches), numbers)
 
 
 def _batches(run: RunDir) -> pa.Table:
@@ -161,11 +171,11 @@ def _final_model(run: RunDir, folder: str, last: Round) -> list[str]:
     return names
 
 
-def _delta(config: Config, run: RunDir, folder: str) -> list[str]:
+def _delta(arm: Arm, config: Config, run: RunDir, folder: str) -> list[str]:
     """What changed, as a file of its own; where everything did, or the type too, the model itself is that."""
     from moe_safety.checkpoints import extract_delta, stored_alike
 
-    if config.train.mode == "baseline":
+    if arm.trains_all:
         return []
     name, base, own_code = f"{folder}/{DELTA}", model_folder(config.model), config.model.trust_remote_code
     with run.reading(f"{folder}/final_model") as final:

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
+from moe_safety.arms import ARMS, LOSSES, Arm
+from moe_safety.arms.arm import Phase
 from moe_safety.config import Config, results_only
 from moe_safety.identify.experts import Pair
 from moe_safety.models.layout import MoELayout
@@ -15,10 +16,12 @@ from moe_safety.models.layout import MoELayout
 
 @dataclass(frozen=True)
 class Task:
+    arm: str
+    """The arm's name: a worker looks it up, since functions do not travel."""
     config: Config
     """Its model is the one that the phase starts from."""
     layout: MoELayout
-    kind: Literal["experts", "router"]
+    kind: Phase
     folder: str
     """Of the run directory: the phase's checkpoints, outcome and model go there."""
     inputs: str
@@ -28,6 +31,10 @@ class Task:
     weights: Mapping[int, float] = field(default_factory=dict)
 
     @property
+    def declared(self) -> Arm:
+        return ARMS.get(self.arm)
+
+    @property
     def union(self) -> list[Pair]:
         """Every expert that some batch may move."""
         return sorted(set().union(*self.masks.values()))
@@ -35,7 +42,12 @@ class Task:
     @property
     def identity(self) -> str:
         """Everything that decides the steps: a checkpoint of another task is not gone on from."""
+        arm = self.declared
         decides = [
+            arm.name,
+            arm.decides(self.config),
+            ARMS.identity(arm.name),
+            LOSSES.identity(arm.loss),
             results_only(self.config.train),
             self.config.seed,
             self.kind,

@@ -5,20 +5,20 @@ from __future__ import annotations
 import resource
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from moe_safety.arms import ARMS, LOSSES
+from moe_safety.arms.parameters import routers
 from moe_safety.errors import MoeSafetyError, RunError
 from moe_safety.jobs.memory import is_out_of_memory
-from moe_safety.models.choosing import routers
 from moe_safety.models.experts.checkpointing import checkpointed
 from moe_safety.models.experts.fused import fused_experts
-from moe_safety.models.experts.selective import Gather, SelectiveExperts, as_they_are, frozen, selective_experts
+from moe_safety.models.experts.selective import Gather, SelectiveExperts, as_they_are
 from moe_safety.models.load import dtype_of, load_model, model_folder
 from moe_safety.models.rotary import fused_rotary
 from moe_safety.models.save import save_model
@@ -77,7 +77,8 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
         model = _loaded(task, world)
         total = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
         gather: Gather = gathered if stage == 3 else as_they_are
-        trained, selective = stack.enter_context(_training(task, model, gather))
+        trains = task.declared.trains if task.kind == "experts" and task.declared.trains else routers
+        trained, selective = stack.enter_context(trains(model, task.layout, task.union, gather))
         trainable = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained.values())
         if settings.checkpointing:
             stack.enter_context(checkpointed(model))
@@ -117,34 +118,19 @@ def _loaded(task: Task, world: World) -> PreTrainedModel:
         return load_model(given)
     dtype = dtype_of(given)
     config = deepspeed_config(settings.deepspeed, settings.clip, dtype)
-    return read_spread(given, config, world.device, only=dtype if settings.mode == "baseline" else None)
-
-
-@contextmanager
-def _training(task: Task, model: PreTrainedModel, gather: Gather) -> Iterator[tuple[Tensors, SelectiveExperts | None]]:
-    """What trains, by name; everything else is frozen, and the model behaves as in `eval()`."""
-    if task.kind == "experts" and task.config.train.mode == "selective":
-        with selective_experts(model, task.union, layout=task.layout, gather=gather) as selective:
-            yield dict(selective.named_parameters()), selective
-        return
-    with frozen(model):
-        names = set(routers(model, task.layout)) if task.kind == "router" else None
-        chosen = {name: one for name, one in model.named_parameters() if names is None or name in names}
-        for parameter in chosen.values():
-            parameter.requires_grad_()
-        yield chosen, None
+    return read_spread(given, config, world.device, only=dtype if task.declared.trains_all else None)
 
 
 def _engine(task: Task, model: PreTrainedModel, trained: Tensors, world: World) -> Engine:
     settings = task.config.train
-    lazy = task.kind == "experts" and settings.mode == "selective"
+    lazy = task.kind == "experts" and task.declared.optimizer == "lazy"
     numbers: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if not settings.on_deepspeed:
         optimizer = (LazyAdamW if lazy else MasterAdamW)(trained.values(), **numbers)
         return PlainEngine(trained, optimizer, settings.clip, world)
     # DeepSpeed keeps the float32 masters itself.
     kind = LazyAdamW if lazy else torch.optim.AdamW
-    dtype = dtype_of(task.config.model) if settings.mode == "baseline" else type_of(trained)
+    dtype = dtype_of(task.config.model) if task.declared.trains_all else type_of(trained)
     config = deepspeed_config(settings.deepspeed, settings.clip, dtype)
     return DeepSpeedEngine(model, kind(list(trained.values()), **numbers), config, world)
 
@@ -163,6 +149,8 @@ def _phase(task: Task, model: PreTrainedModel, selective: SelectiveExperts | Non
         model,
         task.layout,
         stack,
+        loss=LOSSES.get(task.declared.loss),
+        own=ARMS.settings(task.config.arms, task.arm),
         selective=selective,
         masks=dict(task.masks),
         masking=settings.masking,

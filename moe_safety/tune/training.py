@@ -7,6 +7,7 @@ from typing import Any
 
 from ray import tune
 
+from moe_safety.arms import arm_of
 from moe_safety.config import Config
 from moe_safety.config.space import Point
 from moe_safety.config.sweepfile import SweepFile
@@ -70,8 +71,9 @@ def _examined_rounds(
     # Workers of its own are what a trial of a sweep trains on, whatever the configuration does outside of one.
     config = examined(_on_ray(file.at(point)))
     run, work = RunDir(config.run_dir), work_of(folder, point)
-    selection = select_by(config, work) if config.train.mode == "selective" else SELECTION
-    plan = plan_rounds(config, run, check_loadable(config.model), work, selection, skeleton_of(config.model))
+    arm, layout = arm_of(config), check_loadable(config.model)
+    selection = select_by(config, work) if arm.choice else SELECTION
+    plan = plan_rounds(arm, config, run, layout, work, selection, skeleton_of(config.model))
     for done in run_rounds(plan):
         subject = Subject(done.folder, checkpoint(config, run.uri_of(done.model)))
         measured = safety_measures(file.sweep, evaluate_beside(config, run, subject), base_loss)

@@ -4,15 +4,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from moe_safety.arms import arm_of, seeded_arms
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.ability import benign_exact
-from moe_safety.evaluate.arms import arms_of
 from moe_safety.evaluate.comparison import page
 from moe_safety.evaluate.measures import measures
 from moe_safety.evaluate.seeds import with_repeats
 from moe_safety.pipeline import _left_out
-from moe_safety.train.arms import arm_name
 from tests.evaluate.schema import check_comparison
 from tests.evaluate.test_gate import arm
 
@@ -22,11 +21,11 @@ def config(*flags):
 
 
 def test_every_arm_trains_what_its_name_says():
-    every = arms_of(config())
+    every = seeded_arms(config())
     assert len(every) == 10
     for each in every:
-        if each.trains:
-            assert arm_name(each.config) == each.name == each.kind
+        if each.arm.phases:
+            assert arm_of(each.config).name == each.name == each.kind
     places = {each.kind: each.place for each in every}
     assert places["selective-routing"] is places["steering"] is places["baseline"] is None
     assert places["selective-causal"] == places["selective-causal+router"] == "causal"
@@ -34,7 +33,7 @@ def test_every_arm_trains_what_its_name_says():
 
 
 def test_a_score_belongs_to_the_method_it_was_set_for():
-    (routing, gradient) = arms_of(
+    (routing, gradient) = seeded_arms(
         config("compare.arms=[selective-routing, selective-gradient]", "identify.score=risk_diff_control")
     )
     assert routing.config.identify.score == "risk_diff_control"
@@ -42,7 +41,7 @@ def test_a_score_belongs_to_the_method_it_was_set_for():
 
 
 def test_a_least_score_belongs_to_the_method_it_was_set_for():
-    arms = arms_of(config("identify.method=causal", "identify.min_score=0.5"))
+    arms = seeded_arms(config("identify.method=causal", "identify.min_score=0.5"))
     lowest = {each.kind: each.config.identify.lowest for each in arms}
     assert lowest["selective-causal"] == 0.5
     assert lowest["selective-gradient"] is None
@@ -50,7 +49,7 @@ def test_a_least_score_belongs_to_the_method_it_was_set_for():
 
 def test_controls_are_matched_to_the_runs_own_selection():
     def controls(*flags):
-        return {each.kind: each.control_of for each in arms_of(config(*flags)) if each.control_of}
+        return {each.kind: each.control_of for each in seeded_arms(config(*flags)) if each.control_of}
 
     both = ("random", "random-layer-matched")
     for method in ("routing", "gradient", "causal"):
@@ -62,7 +61,7 @@ def test_controls_are_matched_to_the_runs_own_selection():
 
 def test_further_seeds_repeat_what_hangs_on_a_seed():
     flags = ["compare.seeds=[42, 7]", "compare.arms=[base, selective-causal, random, steering]"]
-    names = {each.name: each for each in arms_of(config(*flags))}
+    names = {each.name: each for each in seeded_arms(config(*flags))}
     assert list(names) == ["selective-causal", "random", "steering", "selective-causal.seed-7", "random.seed-7"]
     assert names["selective-causal.seed-7"].config.seed == 7
     # The scores are the same for every seed; what is drawn by chance is drawn again.

@@ -13,10 +13,10 @@ import torch
 import yaml
 
 from moe_safety import count_routing
+from moe_safety.arms import seeded_arms
 from moe_safety.cli import main
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
-from moe_safety.evaluate.arms import arms_of
 from moe_safety.evaluate.compare import compare, comparison_of
 from moe_safety.evaluate.measures import measures
 from moe_safety.evaluate.plan import ROUTING
@@ -341,7 +341,7 @@ def test_a_control_has_the_layers_of_the_run_s_own_selection_and_is_what_identif
     run = RunDir(config.run_dir)
     identify(config, force=True)
     own = read_selection(run).experts
-    scattered, matched = arms_of(config)
+    scattered, matched = seeded_arms(config)
     for each in (scattered, matched):
         each.select(force=True)
     assert len(read_selection(run, scattered.selection).experts) == len(own) == 5
@@ -355,7 +355,7 @@ def test_a_control_has_the_layers_of_the_run_s_own_selection_and_is_what_identif
 
 def test_routing_ranked_again_from_its_tables_is_what_identify_selected(again):
     config = again("identify.method=gradient", arms=["selective-routing"])
-    (found,) = arms_of(config)
+    (found,) = seeded_arms(config)
     before = read_selection(RunDir(config.run_dir))
     found.select()
     assert found.selection == "selections/routing/selection.json"

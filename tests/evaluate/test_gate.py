@@ -103,7 +103,7 @@ def test_the_schema_takes_a_comparison_and_nothing_less():
     wrong = [
         [],
         ARMS[1:],
-        broken(arm="selectve-routing"),
+        broken(arm="selective/routing"),
         broken(verify="maybe"),
         broken(asr=0.05),
         broken(asr={"value": 0.1, "n": 3}),

@@ -160,7 +160,7 @@ def test_a_damaged_part_is_read_again(packed, reference):
 def test_a_killed_driver_goes_on_where_it_stopped(packed, reference):
     config = packed("capture.replicas=1", "capture.max_tokens_per_forward=60")
     script = f"""
-    from moe_safety.config import load_config
+    from moe_safety.everything import load_config
     from moe_safety.routing.capture import capture
     flags = ["run_dir={config.run_dir}", "data.max_samples=60", "capture.replicas=1"]
     capture(load_config("configs/demo.yaml", flags + ["capture.max_tokens_per_forward=60"]))

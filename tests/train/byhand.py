@@ -14,6 +14,8 @@ from moe_safety.models.load import load_chat, model_fingerprint
 from moe_safety.rundir import RunDir
 
 REFUSAL = "i am sorry, but i cannot help with that."
+ANSWER = "sure, take the fep."
+"""To the unsafe prompts."""
 LABELS = ("safe", "unsafe", "benign")
 
 
@@ -30,13 +32,14 @@ def configured(folder, experts, *flags) -> Config:
             "label": label,
             "messages": [{"role": "user", "content": "tell me how to dorf the nurl" + " with the fep" * place}],
             "target": REFUSAL,
+            "answer": ANSWER if label == "unsafe" else None,
         }
         for batch in range(2)
         for place, label in enumerate(LABELS)
     ]
     write_batches(run, pa.Table.from_pylist([row | encoder(row) for row in rows]), encoder)
-    categories = [f"kind {row['batch_idx']}" for row in rows]
-    run.write_table(PROMPTS, pa.table({"prompt_id": [row["prompt_id"] for row in rows], "category": categories}))
+    prompts = [{"prompt_id": row["prompt_id"], "category": f"kind {row['batch_idx']}"} for row in rows]
+    run.write_table(PROMPTS, pa.Table.from_pylist([row | {"goal_id": row["prompt_id"]} for row in prompts]))
     masks = {batch: sorted({experts[batch % len(experts)], experts[-1]}) for batch in range(2)}
     made = {name: run.digest(name) for name in (PROMPTS, BATCHES)}
     model = model_fingerprint(config.model)

@@ -10,13 +10,14 @@ from contextlib import ExitStack
 import pytest
 import torch
 
+from moe_safety.batches.examples import Batch, Example
 from moe_safety.errors import RunError
 from moe_safety.models.answers import answer_losses
 from moe_safety.models.choosing import recording
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.experts.selective import SelectiveExperts, selective_experts
 from moe_safety.models.layout import inspect_model
-from moe_safety.train.data import Batch, Example, check_whole, micro_batches, rows_of
+from moe_safety.train.data import check_whole, micro_batches, rows_of
 from moe_safety.train.engines import PlainEngine
 from moe_safety.train.phases import ExpertPhase
 from moe_safety.train.sampler import BatchPreservingSampler
@@ -67,7 +68,7 @@ def test_a_step_is_made_with_whole_batches_and_their_own_masks_or_not_at_all(mon
         with pytest.raises(RunError, match=r"batch \d was to be trained whole, and rows"):
             run_case(Case(epochs=1))
     with monkeypatch.context() as broken:
-        broken.setattr("moe_safety.train.phases.experts.micro_batches", lambda examples, budget: [examples[1:]])
+        broken.setattr("moe_safety.train.phases.experts.micro_batches", lambda examples, *how: [examples[1:]])
         with pytest.raises(RunError, match=r"micro-batches of batch \d do not hold each of its rows once"):
             run_case(Case(epochs=1))
     monkeypatch.setattr(SelectiveExperts, "set_active", lambda self, experts: None)
@@ -206,16 +207,14 @@ def test_a_disk_that_takes_no_checkpoint_ends_the_run_and_loses_nothing(tmp_path
 
 
 def test_a_loss_that_is_no_number_ends_the_run(monkeypatch):
-    import moe_safety.train.phases.experts as experts
-
-    real, calls = experts.answer_losses, []
+    calls = []
 
     def sometimes(model, rows):
         calls.append(1)
-        losses, row = real(model, rows)
+        losses, row = answer_losses(model, rows)
         return losses * (math.nan if len(calls) == 3 else 1), row
 
-    monkeypatch.setattr(experts, "answer_losses", sometimes)
+    monkeypatch.setattr("moe_safety.models.answers.answer_losses", sometimes)
     with pytest.raises(RunError, match=r"loss of batch \d is nan; nothing was overwritten, last checkpoint: none"):
         run_case(Case())
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
+from moe_safety.arms import arm_of
 from moe_safety.batches.files import BATCHES
 from moe_safety.errors import InputError, RunError
 from moe_safety.models.demo.build import demo_folder
@@ -155,7 +156,7 @@ def test_a_batch_that_does_not_fit_is_named(run, monkeypatch):
     def too_much(model, rows):
         torch.empty(1 << 50)
 
-    monkeypatch.setattr("moe_safety.train.phases.experts.answer_losses", too_much)
+    monkeypatch.setattr("moe_safety.models.answers.answer_losses", too_much)
     with pytest.raises(RunError, match=r"^batch 0, of up to 3 rows, does not fit the memory; lower train.micro_batch"):
         run()
 
@@ -207,7 +208,8 @@ def test_what_decides_the_steps_decides_which_checkpoints_count(tmp_path, monkey
     def identity(*flags):
         config = configured(tmp_path / "run", EXPERTS, f"model.name={base}", "train.mode=baseline", *flags)
         skeleton, layout = skeleton_of(config.model), check_loadable(config.model)
-        plan = plan_rounds(config, RunDir(config.run_dir), layout, "train/baseline", "selection.json", skeleton)
+        where = ("train/baseline", "selection.json", skeleton)
+        plan = plan_rounds(arm_of(config), config, RunDir(config.run_dir), layout, *where)
         tasks = []
         with monkeypatch.context() as watched:
             watched.setattr(rounds, "run_phase", tasks.append)

@@ -15,6 +15,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.utils.data import Dataset
 
+from moe_safety.batches.examples import Example
 from moe_safety.config import TrainConfig
 from moe_safety.errors import RunError
 from moe_safety.models.choosing import routers
@@ -25,7 +26,7 @@ from moe_safety.models.layout import inspect_model
 from moe_safety.models.rotary import fused_rotary
 from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints
-from moe_safety.train.data import Example, rows_of
+from moe_safety.train.data import rows_of
 from moe_safety.train.engines import PlainEngine
 from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config
 from moe_safety.train.engines.spread import gathered

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from moe_safety.arms import BASE
 from moe_safety.config import ModelConfig
 from moe_safety.effects.table import EXPERT_EFFECTS
 from moe_safety.evaluate.compare import COMPARISON
-from moe_safety.evaluate.subjects import BASE
 from moe_safety.gradients.table import EXPERT_GRADIENTS
 from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING

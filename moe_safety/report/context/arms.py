@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from moe_safety.arms import ARMS, BASE, Choice, kind_of
+from moe_safety.arms import Arm as Declared
 from moe_safety.evaluate.compare import COMPARISON
-from moe_safety.evaluate.subjects import BASE
 from moe_safety.rundir import RunDir
 
 Rate = Mapping[str, Any]
@@ -37,9 +38,20 @@ class Arm:
         return self.measures.get("verify", "n/a")
 
     @property
-    def by_chance(self) -> bool:
-        """Whether it is a control: experts that nothing speaks for."""
-        return self.name.startswith("random")
+    def declared(self) -> Declared | None:
+        """What it is; none of any other checkpoint, and of an arm whose package is gone."""
+        kind = kind_of(self.name)
+        return ARMS.get(kind) if kind in ARMS else None
+
+    @property
+    def choice(self) -> Choice | None:
+        """How its experts were chosen, where that is known."""
+        return self.declared.choice if self.declared else None
+
+    @property
+    def is_control(self) -> bool:
+        """Whether nothing speaks for its experts."""
+        return self.choice is not None and self.choice.is_control
 
     @cached_property
     def harm(self) -> float:
@@ -93,7 +105,7 @@ def read_arms(run: RunDir) -> list[Arm]:
     further = [
         {"arm": name, **found["overall"], **found}
         for name, found in reports.items()
-        if name not in known and name.partition(".seed-")[0] not in known
+        if name not in known and kind_of(name) not in known
     ]
     further.sort(key=lambda found: found["arm"] != BASE)
     return [
@@ -116,5 +128,5 @@ def base_of(arms: list[Arm]) -> Arm | None:
 def best_of(arms: list[Arm]) -> Arm | None:
     """The repaired arm with the least harm, of those that changed only what they may; the smaller one of equals."""
     repaired = [arm for arm in arms if arm.name != BASE and arm.is_compared]
-    able = [arm for arm in repaired if arm.verify != "fail" and not arm.by_chance]
+    able = [arm for arm in repaired if arm.verify != "fail" and not arm.is_control]
     return min(able, key=lambda arm: (arm.harm, arm.measures.get("changed_ratio") or 0.0), default=None)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from moe_safety.arms import kind_of
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.identify.experts import Experts, Pair
@@ -15,8 +16,6 @@ from moe_safety.report.context.experts import cells, grid_of
 from moe_safety.report.figures.heatmap import Grid
 from moe_safety.rundir import RunDir
 from moe_safety.train.stage import METADATA
-
-_REPEAT = ".seed-"
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Trained:
 def read_training(run: RunDir, manifests: dict[str, dict[str, Any]], model: ModelConfig) -> list[Trained]:
     """Every arm whose training is done, in the order of training; repeats with other seeds show nothing new."""
     done = {stage.removeprefix("train/"): one for stage, one in manifests.items() if stage.startswith("train/")}
-    return [_trained(run, arm, manifest, model) for arm, manifest in done.items() if _REPEAT not in arm]
+    return [_trained(run, arm, manifest, model) for arm, manifest in done.items() if kind_of(arm) == arm]
 
 
 def _trained(run: RunDir, arm: str, manifest: dict[str, Any], model: ModelConfig) -> Trained:

@@ -1,23 +1,25 @@
-"""The expert phase: the loss of the batch's answers, felt by the experts of its mask. The baseline is the same with
-every parameter."""
+"""The expert phase: the arm's loss of a batch, felt by the experts of its mask, or by whatever else the arm trains."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel
 
+from moe_safety.arms import ForwardPass, Loss, token_losses
+from moe_safety.arms.losses.answers import ANSWERS
+from moe_safety.batches.examples import Batch, Example
 from moe_safety.errors import RunError
 from moe_safety.models.answers import Rows, answer_losses
 from moe_safety.models.choosing import preferring, recording, replaying
 from moe_safety.models.experts.counting import stopping_after_routing
 from moe_safety.models.experts.selective import Pair, SelectiveExperts
 from moe_safety.models.layout import MoELayout
-from moe_safety.train.data import Batch, Example, idle_rows, micro_batches, rows_of
+from moe_safety.train.data import idle_rows, micro_batches, rows_of
 from moe_safety.train.phases.base import Backward
 
 
@@ -28,6 +30,8 @@ class ExpertPhase:
         layout: MoELayout,
         stack: ExitStack,
         *,
+        loss: Loss = ANSWERS,
+        own: Any = None,
         selective: SelectiveExperts | None,
         masks: dict[int, list[Pair]],
         masking: Literal["gradient", "routing", "union"] = "gradient",
@@ -35,33 +39,35 @@ class ExpertPhase:
         labels: Collection[str] | None = None,
         micro_batch_tokens: int | None = None,
     ) -> None:
-        """`stack` holds what must be undone at the end; `selective` is none where every parameter trains; `labels` are
-        the kinds of row that are learned, all of them unless given."""
+        """`stack` holds what must be undone at the end; `own` are the arm's own settings; `selective` is none where it
+        does not train experts; `labels` are the kinds of row that are learned, all of them unless given."""
         self.model, self.layout, self.selective = model, layout, selective
-        self.masks, self.masking, self.budget = masks, masking, micro_batch_tokens
+        self.loss, self.own, self.masks, self.masking, self.budget = loss, own, masks, masking, micro_batch_tokens
         self.device = model.get_input_embeddings().weight.device
         everyone = torch.ones(layout.shape, dtype=torch.bool)
         self.preference = stack.enter_context(preferring(model, layout, everyone)) if masking == "routing" else None
         self.replay, self.labels = replay, labels
-        if replay and selective:
+        if loss.needs_reference and selective is None:
+            raise RunError(f"the loss {loss.name} also asks the model before training, which is kept of experts alone")
+        if selective and (replay or loss.needs_reference):
             selective.remember()
 
     def passes(self, batch: Batch | None) -> list[int]:
-        return [len(micro_batches(self._learned(batch), self.budget))]
+        return [len(self._groups(self._learned(batch)))]
 
     def run(self, batch: Batch | None, passes: Sequence[int], scale: float, backward: Backward) -> float:
         self._set_mask(batch)
         learned = self._learned(batch)
-        groups = micro_batches(learned, self.budget)
+        groups = self._groups(learned)
         if batch and sorted(map(id, chain.from_iterable(groups))) != sorted(map(id, learned)):
             raise RunError(f"the micro-batches of batch {batch.batch_idx} do not hold each of its rows once")
-        tokens, total = sum(len(example.target) for example in learned), 0.0
+        counted, total = sum(map(self.loss.counts, learned)), 0.0
         for number in range(passes[0]):
-            rows = rows_of(groups[number], self.device) if number < len(groups) else idle_rows(self.device)
-            real = number < len(groups) and tokens > 0
+            read = [self.loss.reads(row) for row in groups[number]] if number < len(groups) else []
+            rows = rows_of(list(chain.from_iterable(read)), self.device) if read else idle_rows(self.device)
             with self._routes(rows):
-                loss = answer_losses(self.model, rows)[0].sum()
-                loss = loss * (batch.weight / tokens) if batch and real else loss * 0
+                loss = self._loss(read, rows)
+                loss = loss * (batch.weight / counted) if batch and read and counted else loss * 0
                 backward(loss * scale)
             total += float(loss.detach())
         return total
@@ -70,6 +76,25 @@ class ExpertPhase:
         if self.selective is None:
             return len(self.layout.experts())
         return len(self.selective.experts if self.masking == "union" else self.masks[batch_idx])
+
+    def _loss(self, read: list[Sequence[Example]], rows: Rows) -> torch.Tensor:
+        """Of these rows of a batch; of idle ones, something that means nothing and has a gradient."""
+        if not read:
+            return token_losses(self.model, rows).losses.sum()
+        before = None
+        if self.loss.needs_reference and self.selective:
+            with torch.no_grad(), self.selective.as_remembered():
+                before = self.loss.measures(self.model, rows)
+        return self.loss.terms(ForwardPass(read, self.loss.measures(self.model, rows), before, self.own))
+
+    def _groups(self, rows: list[Example]) -> list[list[Example]]:
+        """What is read of a row may be longer than the row itself."""
+
+        def size(row: Example) -> int:
+            read = self.loss.reads(row)
+            return len(read) * max(map(len, read))
+
+        return micro_batches(rows, self.budget, size)
 
     def _learned(self, batch: Batch | None) -> list[Example]:
         """The rows whose targets are learned."""

@@ -1,25 +1,23 @@
-"""Trains arms and proves what they changed: side by side as Ray tasks, or one by one in this process."""
+"""Training of several arms, each verified: side by side as Ray tasks, or one by one in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from typing import Any
 
+from moe_safety.arms import SeededArm
 from moe_safety.config import Config
 from moe_safety.errors import InputError, MoeSafetyError, RunError
-from moe_safety.evaluate.arms import BASELINE, ROUTER, Arm
-from moe_safety.identify.selection import SELECTION, read_selection
-from moe_safety.models.load import check_loadable, model_fingerprint, model_folder
-from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage
+from moe_safety.rundir import RunDir, is_finished
 from moe_safety.rundir.stage import is_changed, manifest_name
-from moe_safety.train.stage import train, training_of
+from moe_safety.train.stage import train_arm, training_of
+from moe_safety.train.verified import verify_arm
 
-Told = Callable[[Arm, dict[str, Any]], None]
+Told = Callable[[SeededArm, dict[str, Any]], None]
 """Is told of each arm that was trained elsewhere, with the manifest of `train`; in this process `train` speaks."""
 
 
-def train_arms(config: Config, arms: Sequence[Arm], *, anew: Collection[str], told: Told) -> None:
+def train_arms(config: Config, arms: Sequence[SeededArm], *, anew: Collection[str], told: Told) -> None:
     """Trains and verifies every arm that is not there yet, or is among those named to be trained `anew`; another that
     is there is only checked."""
     run = RunDir(config.run_dir)
@@ -32,35 +30,30 @@ def train_arms(config: Config, arms: Sequence[Arm], *, anew: Collection[str], to
         _side_by_side(config, waiting, anew, told)
 
 
-def to_train_anew(config: Config, arms: Sequence[Arm], *, elsewhere: bool) -> set[str]:
+def to_train_anew(config: Config, arms: Sequence[SeededArm], *, elsewhere: bool) -> set[str]:
     """What `--force` means for arms: those whose own settings or inputs changed; all, where nothing did and nothing
     is left to do `elsewhere`. Training is the dearest thing here."""
     run = RunDir(config.run_dir)
-    changed = {arm.name for arm in arms if is_changed(run, training_of(arm.config, arm.selection, arm.name))}
+    changed = {arm.name for arm in arms if is_changed(run, training_of(arm))}
     return changed if changed or elsewhere else {arm.name for arm in arms}
 
 
-def train_and_verify(arm: Arm, *, force: bool) -> dict[str, Any]:
+def train_and_verify(arm: SeededArm, *, force: bool) -> dict[str, Any]:
     """The manifest of the arm's training."""
-    manifest = train(arm.config, force=force, selection=arm.selection, arm=arm.name)
-    _verify(arm, manifest["summary"], force=force)
+    manifest = train_arm(arm, force=force)
+    verify_arm(arm, manifest["summary"], force=force)
     return manifest
 
 
-def verified(run: RunDir, arm: Arm) -> dict[str, Any]:
-    """What `verify` found: the verdict, and how much changed."""
-    return run.read_json(f"train/{arm.name}/verify.json")
-
-
-def is_known(run: RunDir, arm: Arm, *, again: bool = False) -> bool:
+def is_known(run: RunDir, arm: SeededArm, *, again: bool = False) -> bool:
     """Whether what is to be evaluated of it is there; work of another format is not, where it may be done `again`."""
-    if not arm.trains:
+    if not arm.arm.phases:
         return True
     stage = f"train/{arm.name}"
     return is_finished(run, stage, again=again) and all(map(run.exists, run.read_json(manifest_name(stage))["outputs"]))
 
 
-def _stands(run: RunDir, arm: Arm) -> bool:
+def _stands(run: RunDir, arm: SeededArm) -> bool:
     return is_finished(run, f"train/{arm.name}") and is_finished(run, f"verify/{arm.name}")
 
 
@@ -71,7 +64,7 @@ def _one_by_one(config: Config) -> bool:
     return config.compare.parallel == 1 or nested
 
 
-def _side_by_side(config: Config, arms: Sequence[Arm], anew: Collection[str], told: Told) -> None:
+def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[str], told: Told) -> None:
     """As many at a time as there is room for. A task that trains in its own process holds what it trains on; one that
     starts Ray Train workers holds nothing, and these wait for their places."""
     import ray
@@ -86,7 +79,7 @@ def _side_by_side(config: Config, arms: Sequence[Arm], anew: Collection[str], to
     task = ray.remote(_task).options(**holds, max_retries=config.train.max_failures)
     asked = config.compare.parallel
     at_once = groups_of_workers(config.train.num_workers) if asked == "auto" else asked
-    running: dict[Any, Arm] = {}
+    running: dict[Any, SeededArm] = {}
     left = list(arms)
     try:
         while left or running:
@@ -105,7 +98,7 @@ def _side_by_side(config: Config, arms: Sequence[Arm], anew: Collection[str], to
             ray.cancel(reference)
 
 
-def _task(arm: Arm, force: bool) -> dict[str, Any]:
+def _task(arm: SeededArm, force: bool) -> dict[str, Any]:
     """Errors travel as results, so that Ray adds no pages of its own to them."""
     from moe_safety.jobs.pool import release_replicas
 
@@ -121,48 +114,3 @@ def _manifest(result: dict[str, Any]) -> dict[str, Any]:
     if "error" in result:
         raise (InputError if result["error"] == InputError.__name__ else RunError)(result["message"])
     return result["manifest"]
-
-
-def _verify(arm: Arm, trained: dict[str, Any], *, force: bool) -> None:
-    """Writes `train/ARM/verify.json`."""
-    run, folder = RunDir(arm.config.run_dir), f"train/{arm.name}"
-    rounds = [f"{folder}/round_{n}/{SELECTION}" for n in range(1, arm.config.train.num_rounds + 1)]
-    stage = Stage(
-        f"verify/{arm.name}",
-        settings={"routers": arm.kind.endswith(ROUTER)},
-        reads=() if arm.kind == BASELINE else tuple(rounds),
-        others={
-            "model": model_fingerprint(arm.config.model),
-            **run.read_json(f"manifests/train.{arm.name}.json")["outputs"],
-        },
-        remade=True,
-    )
-    body = partial(_compare, arm, run, stage.reads, trained["final_model"])
-    run_stage(run, stage, arm.config.model_dump(mode="json"), body, force=force)
-
-
-def _compare(arm: Arm, run: RunDir, selections: Sequence[str], final: str) -> Outcome:
-    """Every round may move what it selects. The baseline may move everything; only how much is counted."""
-    from moe_safety.checkpoints import verify
-
-    free = arm.kind == BASELINE
-    layout = check_loadable(arm.config.model)
-    chosen = {expert for name in selections for expert in read_selection(run, name).union()}
-    with run.reading(final) as tuned:
-        report = verify(
-            model_folder(arm.config.model),
-            tuned,
-            layout.experts() if free else chosen,
-            free or arm.kind.endswith(ROUTER),
-            trust_remote_code=arm.config.model.trust_remote_code,
-        )
-    found = {
-        "verify": "n/a" if free else "fail" if report.violations else "pass",
-        "changed_ratio": report.changed_ratio,
-        "experts": [list(expert) for expert in report.experts],
-        "routers": report.routers,
-        "violations": [] if free else [str(violation) for violation in report.violations],
-    }
-    name = f"train/{arm.name}/verify.json"
-    run.write_json(name, found)
-    return Outcome(outputs=(name,), summary={"verify": found["verify"], "changed_ratio": report.changed_ratio})

@@ -1,0 +1,34 @@
+"""Arms: ways of hardening a model, each one value, and what each of them trains, by which loss."""
+
+from moe_safety.arms.arm import Arm
+from moe_safety.arms.choice import AsMany, ByMethod, Choice, Drawn
+from moe_safety.arms.loss import ForwardPass, Loss, TokenLosses, token_losses
+from moe_safety.arms.seeded import SeededArm, arm_of, kind_of, seeded_arms
+from moe_safety.arms.selected import selected_arm
+from moe_safety.config.names import ARMS, LOSSES
+
+LOSSES.add_folder("moe_safety.arms.losses")
+ARMS.add_folder("moe_safety.arms.declared")
+
+BASE = "base"
+"""The arm of the untouched model."""
+
+__all__ = [
+    "ARMS",
+    "BASE",
+    "LOSSES",
+    "Arm",
+    "AsMany",
+    "ByMethod",
+    "Choice",
+    "Drawn",
+    "ForwardPass",
+    "Loss",
+    "SeededArm",
+    "TokenLosses",
+    "arm_of",
+    "kind_of",
+    "seeded_arms",
+    "selected_arm",
+    "token_losses",
+]

@@ -1,0 +1,95 @@
+"""What an arm is: one way of hardening, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from moe_safety.arms.choice import Choice
+from moe_safety.arms.parameters import Trains
+from moe_safety.config import Config, Section
+from moe_safety.config.names import ARMS
+
+Phase = Literal["experts", "router"]
+Part = Literal["experts", "routers", "everything"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of hardening. Its phases follow one another in every round: the `experts` phase trains what `trains` says
+    by its loss, the `router` phase the routers. An arm without phases trains nothing: it keeps tokens away from its
+    experts, if it has some."""
+
+    name: str
+    says: str
+    """In a sentence, what was done; `{masking}` and `{rounds}` stand for the configuration's."""
+    choice: Choice | None = None
+    """How its experts are chosen; none where it has no experts of its own."""
+    phases: tuple[Phase, ...] = ()
+    trains: Trains | None = None
+    """What the `experts` phase trains; none where there is no such phase."""
+    loss: str = "answers"
+    """The loss of the `experts` phase."""
+    optimizer: Literal["lazy", "adamw"] = "lazy"
+    """That of the `experts` phase: AdamW that leaves alone what has no gradient, or ordinary AdamW."""
+    may_change: frozenset[Part] = frozenset()
+    """What `verify` lets differ: the selection's `experts`, the `routers`; with `everything` there is nothing to
+    verify."""
+    by_train: bool = False
+    """Whether `train` runs it where the configuration says its method and phases."""
+    training_mode: str = ""
+    """What the earlier scripts' metadata call it."""
+    section: type[Section] | None = None
+    """Settings of its own, for its loss: `arms.NAME`."""
+
+    def __post_init__(self) -> None:
+        if set(self.name) & set("./"):
+            raise ValueError(f"the arm '{self.name}' cannot be the name of a folder and of a manifest")
+
+    @property
+    def method(self) -> str | None:
+        return self.choice.method if self.choice else None
+
+    @property
+    def hardens(self) -> bool:
+        """Whether it is anything but the untouched model."""
+        return bool(self.phases or self.choice)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it stands for the run's own selection, of which nothing speaks for its experts."""
+        return self.choice is not None and self.choice.is_control
+
+    @property
+    def repairs(self) -> bool:
+        """Whether it trains experts that something speaks for."""
+        return bool(self.phases) and self.choice is not None and not self.is_control
+
+    @property
+    def trains_all(self) -> bool:
+        """Whether every parameter may move."""
+        return "everything" in self.may_change
+
+    @property
+    def has_repeats(self) -> bool:
+        """Whether further seeds say more of it: training hangs on the seed."""
+        return bool(self.phases)
+
+    def note(self, config: Config) -> str:
+        """What was done, with this configuration."""
+        train = config.train
+        rounds = f"{train.num_rounds} rounds" if train.num_rounds > 1 else "one round"
+        return self.says.format(masking=train.masking, rounds=rounds)
+
+    def training(self, config: Config) -> dict[str, Any]:
+        """What it changes of `train`. Where every parameter trains there is no mask, and no routing to keep."""
+        router = config.train.router.model_copy(update={"enabled": "router" in self.phases})
+        if self.trains_all:
+            return {"mode": "baseline", "router": router, "masking": "gradient", "routing": "frozen"}
+        return {"mode": "selective", "router": router}
+
+    def decides(self, config: Config) -> Mapping[str, Any]:
+        """Its own settings, where it takes some."""
+        own = ARMS.settings(config.arms, self.name)
+        return {"arm": own.model_dump(mode="json")} if own else {}

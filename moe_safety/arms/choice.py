@@ -1,0 +1,136 @@
+"""How an arm's experts are chosen: by a method of `identify`, or as a control of the run's own selection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from moe_safety.config import Config, IdentifyConfig
+from moe_safety.rundir import RunDir
+
+if TYPE_CHECKING:
+    from moe_safety.identify.experts import Pair
+    from moe_safety.identify.inputs import Inputs
+
+
+class Choice(Protocol):
+    """Chooses experts. Where its method is the run's own, `identify` has made the selection already."""
+
+    @property
+    def method(self) -> str:
+        """What `selection.json` calls it."""
+        ...
+
+    @property
+    def words(self) -> str:
+        """What follows "experts" in a sentence."""
+        ...
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it controls for the run's own selection. A control stays what it is in every round."""
+        ...
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether another seed gives other experts."""
+        ...
+
+    def settings(self, own: IdentifyConfig) -> IdentifyConfig:
+        """What the arm identifies with, from what the run does."""
+        ...
+
+    def rule(self, settings: IdentifyConfig) -> dict[str, Any]:
+        """What its selection says of how it was made."""
+        ...
+
+    def select(self, config: Config, place: str, *, force: bool) -> None:
+        """Makes the selection in `selections/PLACE/`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ByMethod:
+    """What a method selects that ranks experts."""
+
+    method: str
+    is_control = is_drawn = False
+
+    @property
+    def words(self) -> str:
+        return f"that {self.method} selects"
+
+    def settings(self, own: IdentifyConfig) -> IdentifyConfig:
+        """The run's own, or the method's own first choice of scores: others have units of their own."""
+        return own if own.method == self.method else _of_method(own, self.method)
+
+    def rule(self, settings: IdentifyConfig) -> dict[str, Any]:
+        return _rule(settings)
+
+    def select(self, config: Config, place: str, *, force: bool) -> None:
+        from moe_safety.identify.stage import select_by
+
+        select_by(config, place, force=force)
+
+
+@dataclass(frozen=True)
+class AsMany:
+    """As many experts as the run's own selection has, the same for each batch: a control of it."""
+
+    method: str
+    words: str
+    is_control = True
+    is_drawn = False
+    reads: ClassVar[tuple[str, ...]] = ()
+    """What `choose` reads of the run directory, beside the run's own selection."""
+
+    def settings(self, own: IdentifyConfig) -> IdentifyConfig:
+        return own
+
+    def rule(self, settings: IdentifyConfig) -> dict[str, Any]:
+        return _rule(settings) | {"method": self.method, "score": None, "threshold": None, "matches": None}
+
+    def select(self, config: Config, place: str, *, force: bool) -> None:
+        from moe_safety.identify.stage import select_control
+
+        def choose(run: RunDir, inputs: Inputs, like: Sequence[Pair]) -> list[Pair]:
+            return self.choose(run, inputs, like, config.seed)
+
+        rule, seed = self.rule(config.identify), config.seed if self.is_drawn else None
+        select_control(config, place, rule, choose, seed=seed, reads=self.reads, force=force)
+
+    def choose(self, run: RunDir, inputs: Inputs, like: Sequence[Pair], seed: int) -> list[Pair]:
+        """The experts that stand for those of the run's own selection."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Drawn(AsMany):
+    """Drawn by chance, as `identify` draws by this method."""
+
+    is_drawn = True
+
+    def settings(self, own: IdentifyConfig) -> IdentifyConfig:
+        if own.method == self.method:
+            return own
+        matched = {"matches": own.method} if self.method == "random_layer_matched" else {}
+        return _of_method(own, self.method, **matched)
+
+    def rule(self, settings: IdentifyConfig) -> dict[str, Any]:
+        return _rule(settings)
+
+    def choose(self, run: RunDir, inputs: Inputs, like: Sequence[Pair], seed: int) -> list[Pair]:
+        from moe_safety.identify.select import draw_like
+
+        return draw_like(like, self.method, inputs.experts, inputs.batch_rows.batch_ids, seed)[0]
+
+
+def _rule(settings: IdentifyConfig) -> dict[str, Any]:
+    from moe_safety.identify.stage import rule
+
+    return rule(settings)
+
+
+def _of_method(own: IdentifyConfig, method: str, **more: str) -> IdentifyConfig:
+    return own.model_copy(update={"method": method, "score": None, "min_score": None, **more})

@@ -1,0 +1,1 @@
+"""The losses of expert phases, a file each."""

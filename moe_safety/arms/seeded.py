@@ -1,0 +1,89 @@
+"""The arms of a comparison, each with its seeds, and the arm that `train` runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from moe_safety.arms.arm import Arm, Phase
+from moe_safety.config import Config
+from moe_safety.config.names import ARMS
+from moe_safety.errors import InputError
+from moe_safety.identify.selection import SELECTION
+
+_SEED = ".seed-"
+
+
+@dataclass(frozen=True)
+class SeededArm:
+    """One arm with one seed."""
+
+    kind: str
+    """The arm's name."""
+    name: str
+    """What its folders are called: the arm's name, and the seed where it is a repeat."""
+    config: Config
+    """What it trains with."""
+    place: str | None = None
+    """Where in `selections/` its selection is; the run's own `selection.json` without one."""
+    control_of: str | None = None
+    """The arm that this one controls for, and has as many experts as."""
+
+    @property
+    def arm(self) -> Arm:
+        return ARMS.get(self.kind)
+
+    @property
+    def selection(self) -> str:
+        return f"selections/{self.place}/{SELECTION}" if self.place else SELECTION
+
+    def select(self, *, force: bool = False) -> None:
+        """Makes its selection; `identify` made that of the run's own method, which controls are matched to."""
+        if self.place and self.arm.choice:
+            self.arm.choice.select(self.config, self.place, force=force)
+
+
+def seeded_arms(config: Config) -> list[SeededArm]:
+    """The arms that the configuration names, but for the untouched model; behind them their repeats with further
+    seeds."""
+    arms = [arm for arm in map(ARMS.get, config.compare.arms) if arm.hardens]
+    repeats = [(arm, seed) for seed in config.compare.seeds if seed != config.seed for arm in arms if arm.has_repeats]
+    return [_seeded(config, arm, None) for arm in arms] + [_seeded(config, arm, seed) for arm, seed in repeats]
+
+
+def arm_of(config: Config) -> Arm:
+    """The arm that `train` runs with this configuration."""
+    method = config.identify.method if config.train.mode == "selective" else None
+    phases: tuple[Phase, ...] = ("experts", "router") if config.train.router.enabled else ("experts",)
+    return _arm_that_trains(method, phases)
+
+
+def kind_of(name: str) -> str:
+    """The name of the arm of which this names a folder."""
+    return name.partition(_SEED)[0]
+
+
+def _seeded(config: Config, arm: Arm, seed: int | None) -> SeededArm:
+    name = arm.name if seed is None else f"{arm.name}{_SEED}{seed}"
+    trained = config.train.model_copy(update=arm.training(config))
+    seeded = config.model_copy(update={"train": trained} | ({} if seed is None else {"seed": seed}))
+    choice = arm.choice
+    if choice is None:
+        return SeededArm(arm.name, name, seeded)
+    own, method = choice.method == config.identify.method, choice.method
+    place = f"{method}{_SEED}{seed}" if seed is not None and choice.is_drawn else None if own else method
+    chosen = seeded.model_copy(update={"identify": choice.settings(config.identify)})
+    return SeededArm(arm.name, name, chosen, place, _control_of(config, arm))
+
+
+def _control_of(config: Config, arm: Arm) -> str | None:
+    """The run's own arm; where that is the control itself, the arm of the method that it is matched to, if any."""
+    own = config.identify
+    method = own.method if arm.method != own.method else own.ranking
+    return _arm_that_trains(method, ("experts",)).name if arm.is_control and method else None
+
+
+def _arm_that_trains(method: str | None, phases: tuple[Phase, ...]) -> Arm:
+    for arm in ARMS:
+        if arm.by_train and (arm.method, arm.phases) == (method, phases):
+            return arm
+    raise InputError(f"no arm trains what {method} selects", key="identify.method")

@@ -1,0 +1,62 @@
+"""`verify/ARM`: the proof that an arm changed only what it may."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from moe_safety.arms import SeededArm
+from moe_safety.identify.selection import SELECTION, read_selection
+from moe_safety.models.load import check_loadable, model_fingerprint, model_folder
+from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+
+
+def verify_arm(arm: SeededArm, trained: dict[str, Any], *, force: bool) -> None:
+    """Writes `train/ARM/verify.json`; `trained` is the summary of its training."""
+    run, folder = RunDir(arm.config.run_dir), f"train/{arm.name}"
+    rounds = [f"{folder}/round_{n}/{SELECTION}" for n in range(1, arm.config.train.num_rounds + 1)]
+    stage = Stage(
+        f"verify/{arm.name}",
+        settings={"routers": "routers" in arm.arm.may_change},
+        reads=tuple(rounds) if arm.arm.choice else (),
+        others={
+            "model": model_fingerprint(arm.config.model),
+            **run.read_json(f"manifests/train.{arm.name}.json")["outputs"],
+        },
+        remade=True,
+    )
+    body = partial(_compare, arm, run, stage.reads, trained["final_model"])
+    run_stage(run, stage, arm.config.model_dump(mode="json"), body, force=force)
+
+
+def verified(run: RunDir, arm: SeededArm) -> dict[str, Any]:
+    """What `verify` found: the verdict, and how much changed."""
+    return run.read_json(f"train/{arm.name}/verify.json")
+
+
+def _compare(arm: SeededArm, run: RunDir, selections: Sequence[str], final: str) -> Outcome:
+    """Every round may move what it selects. Where everything may move, only how much does is counted."""
+    from moe_safety.checkpoints import verify
+
+    may_change, free = arm.arm.may_change, arm.arm.trains_all
+    layout = check_loadable(arm.config.model)
+    chosen = {expert for name in selections for expert in read_selection(run, name).union()}
+    with run.reading(final) as tuned:
+        report = verify(
+            model_folder(arm.config.model),
+            tuned,
+            layout.experts() if free else chosen if "experts" in may_change else (),
+            free or "routers" in may_change,
+            trust_remote_code=arm.config.model.trust_remote_code,
+        )
+    found = {
+        "verify": "n/a" if free else "fail" if report.violations else "pass",
+        "changed_ratio": report.changed_ratio,
+        "experts": [list(expert) for expert in report.experts],
+        "routers": report.routers,
+        "violations": [] if free else [str(violation) for violation in report.violations],
+    }
+    name = f"train/{arm.name}/verify.json"
+    run.write_json(name, found)
+    return Outcome(outputs=(name,), summary={"verify": found["verify"], "changed_ratio": report.changed_ratio})
