@@ -17,10 +17,10 @@ from ray.data import ActorPoolStrategy
 from moe_safety.errors import InputError, MoeSafetyError, RunError
 from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
 from moe_safety.jobs.halving import Halving
+from moe_safety.jobs.job import Handler, Job
 from moe_safety.jobs.parts import Parts
 from moe_safety.jobs.plan import Plan
 from moe_safety.jobs.progress import Progress
-from moe_safety.jobs.run import Handler, Job
 from moe_safety.jobs.watchdog import Watchdog, forget_attempts
 from moe_safety.rundir import RunDir
 
