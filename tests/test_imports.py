@@ -53,7 +53,7 @@ BACKWARDS = {("pipeline", room) for room in _STAGES_STAND_IN}
 
 PAST_FRONTS = {
     "batches": 29,
-    "checkpoints": 5,
+    "checkpoints": 3,
     "config": 24,
     "effects": 9,
     "evaluate": 16,
@@ -61,8 +61,8 @@ PAST_FRONTS = {
     "identify": 58,
     "inputs": 4,
     "jobs": 11,
-    "judges": 5,
-    "models": 96,
+    "judges": 1,
+    "models": 94,
     "report": 1,
     "routing": 8,
     "rundir": 13,
@@ -115,12 +115,23 @@ def _named_in(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("moe_safety."))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("moe_safety"):
-            wholes = (f"{node.module}.{alias.name}" for alias in node.names)
-            yield from {whole if whole in modules() else str(node.module) for whole in wholes}
+            package = str(node.module)
+            names = {alias.name for alias in node.names} - _offered(package)
+            parts = {f"{package}.{name}" for name in names} & modules().keys()
+            yield from parts
+            if len(parts) < len(node.names):
+                yield package
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in groups:
             written = _BY_STRING.fullmatch(node.value)
             if written and written[1] in modules():
                 yield written[1]
+
+
+@cache
+def _offered(package: str) -> set[str]:
+    """What a package's front imports: a function of it may have the name of its module."""
+    front = ast.walk(ast.parse(modules()[package].read_text()))
+    return {alias.name for node in front if isinstance(node, ast.ImportFrom) for alias in node.names}
 
 
 def _runs(one: Import) -> Iterator[str]:
