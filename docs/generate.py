@@ -20,7 +20,7 @@ from moe_safety.config.sweep import Sweep  # noqa: E402
 from moe_safety.inputs import FORMATS, Format  # noqa: E402
 from moe_safety.judges import JUDGES  # noqa: E402
 from moe_safety.models import MoELayout, inspect_model  # noqa: E402
-from moe_safety.models.families import EXCEPTIONS  # noqa: E402
+from moe_safety.models.families import declared  # noqa: E402
 from moe_safety.scores import SCORES, Score  # noqa: E402
 from tests.families import FAMILIES, UNSERVED, build, refusal  # noqa: E402
 
@@ -78,7 +78,7 @@ def _traits(layout: MoELayout) -> str:
         "biases": first.has_bias,
         "interleaved": first.has_gate and not first.concatenated,
         "no gate": not first.has_gate,
-        "own call": layout.model_type in EXCEPTIONS and bool(EXCEPTIONS[layout.model_type].adopted_experts),
+        "own call": declared(layout.model_type).adoption is not None,
     }
     return ", ".join(name for name, present in traits.items() if present) or "plain"
 

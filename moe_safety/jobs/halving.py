@@ -12,9 +12,9 @@ import pyarrow as pa
 import torch
 
 from moe_safety.errors import InputError, RunError
+from moe_safety.jobs.job import Handler
 from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.jobs.parts import Part, Parts
-from moe_safety.jobs.run import Handler
 
 
 class Halving:

@@ -13,10 +13,10 @@ from ray.data import TaskPoolStrategy
 
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
+from moe_safety.jobs.job import Job
 from moe_safety.jobs.pool import pool_of, release_replicas
 from moe_safety.jobs.progress import Progress
 from moe_safety.jobs.replica import Work
-from moe_safety.jobs.run import Job
 from moe_safety.jobs.watchdog import forget_attempts
 
 

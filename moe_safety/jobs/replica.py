@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from moe_safety.errors import InputError, MoeSafetyError, RunError
+from moe_safety.jobs.job import Handler
 from moe_safety.jobs.parts import Parts
 from moe_safety.jobs.plan import Plan
-from moe_safety.jobs.run import Handler
 from moe_safety.rundir import RunDir
 
 

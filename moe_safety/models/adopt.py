@@ -11,8 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from moe_safety.models.decoder import decoder_of
-from moe_safety.models.families import family_of
-from moe_safety.models.families.base import AdoptedExperts
+from moe_safety.models.families import AdoptedExperts, family_of
 
 
 def adopt(model: PreTrainedModel) -> None:
@@ -23,7 +22,7 @@ def adopt(model: PreTrainedModel) -> None:
     """
     decoder = decoder_of(model)
     family = family_of(decoder.config)
-    if family.adopted_experts is None:
+    if family.adoption is None:
         return
     for cls in {type(model), type(decoder)}:
         # transformers looks for its own decorator in the source of these classes.
@@ -32,20 +31,20 @@ def adopt(model: PreTrainedModel) -> None:
         for experts in block.children():
             if family.is_experts(experts) and not isinstance(experts, AdoptedExperts):
                 experts.config = decoder.config
-                mix_in(experts, family.adopted_experts)
-                if family.adopted_block:
-                    mix_in(block, family.adopted_block)
+                mix_in(experts, family.adoption.experts)
+                if family.adoption.block:
+                    mix_in(block, family.adoption.block)
 
 
 def release(model: PreTrainedModel) -> None:
     """Takes back what `adopt` did."""
     decoder = decoder_of(model)
-    family = family_of(decoder.config)
+    adoption = family_of(decoder.config).adoption
     for module in decoder.modules():
         if isinstance(module, AdoptedExperts):
             del module.config
             _become(module, type(module).__bases__[1])
-        elif family.adopted_block and isinstance(module, family.adopted_block):
+        elif adoption and adoption.block and isinstance(module, adoption.block):
             _become(module, type(module).__bases__[1])
 
 

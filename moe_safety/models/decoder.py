@@ -7,16 +7,17 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-_STACKS = ("layers", "blocks", "h")
+from moe_safety.models.families import declared
 
 
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
     """The module that runs token embeddings through the decoder layers, without the language-model head."""
     decoder = model.get_decoder()
-    # A few families (llama4) do not tell transformers where it is.
-    return decoder if decoder_layers(decoder) or not hasattr(decoder, "model") else decoder.model
+    further = declared(decoder.config.model_type).decoder
+    return getattr(decoder, further, decoder) if further else decoder
 
 
 def decoder_layers(decoder: PreTrainedModel) -> Sequence[torch.nn.Module]:
     """Its layers in order; none if it keeps them in a way of its own."""
-    return next((getattr(decoder, name) for name in _STACKS if hasattr(decoder, name)), ())
+    names = declared(decoder.config.model_type).layers
+    return next((getattr(decoder, name) for name in names if hasattr(decoder, name)), ())

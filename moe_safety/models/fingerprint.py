@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from moe_safety.errors import InputError
@@ -15,11 +16,28 @@ _SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py")
 
 def fingerprint(path: str, revision: str | None) -> str:
     """sha256 over the names and hashes of the files that make the model and its tokenizer what they are."""
-    digest = hashlib.sha256()
-    for file in sorted(local_folder(path, revision).iterdir()):
+    digest, folder = hashlib.sha256(), local_folder(path, revision)
+    for file in sorted(folder.iterdir()):
         if file.is_file() and file.name.endswith(_SUFFIXES):
             digest.update(f"{file.name}:{_remembered_digest(file)}\n".encode())
+    for name, identity in _brought_family(folder).items():
+        digest.update(f"{name}:{identity}\n".encode())
     return digest.hexdigest()
+
+
+def _brought_family(folder: Path) -> dict[str, str]:
+    """The identity of the package that serves this model's family, where another one than this does."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        kinds = [part["model_type"] for part in (config, config.get("text_config")) if part]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # What is wrong with it, loading says.
+        return {}
+    brought = [kind for kind in kinds if entry_points(group="moe_safety.families", name=kind)]
+    if not brought:
+        return {}
+    from moe_safety.models.families import FAMILIES  # With torch, which a finished stage else does without.
+
+    return FAMILIES.identity(brought[-1])
 
 
 def local_folder(name: str, revision: str | None) -> Path:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from moe_safety.models.families import Family
 
-_ROUTERS = ("gate", "router")
-
 
 @dataclass(frozen=True)
 class MoELayer:
@@ -172,7 +170,7 @@ def _read_layer(
 ) -> MoELayer:
     path = paths[id(experts)]
     parent = next(module for module in block.modules() if experts in module.children())
-    router = next((child for name, child in parent.named_children() if name in _ROUTERS), None)
+    router = next((child for name, child in parent.named_children() if name in family.routers), None)
     if router is None:
         raise InputError(f"no router found beside {path}")
     num_experts = experts.get_parameter("down_proj").shape[0]
@@ -183,7 +181,7 @@ def _read_layer(
         experts=path,
         router=paths[id(router)],
         num_experts=num_experts,
-        top_k=_top_k(router, config),
+        top_k=_top_k(router, family, config),
         parameters={
             f"{path}.{name}": tuple(parameter.shape)
             for name, parameter in experts.named_parameters(recurse=False)
@@ -197,9 +195,9 @@ def _read_layer(
     )
 
 
-def _top_k(router: torch.nn.Module, config: Any) -> int:
-    """How many experts a token gets: the router knows, but for gemma4's."""
-    for source, key in ((router, "top_k"), (config, "num_experts_per_tok"), (config, "top_k_experts")):
+def _top_k(router: torch.nn.Module, family: Family, config: Any) -> int:
+    """How many experts a token gets."""
+    for source, key in ((router, "top_k"), (config, family.top_k)):
         if isinstance(value := getattr(source, key, None), int):
             return value
     raise InputError(f"{type(router).__name__} does not say how many experts a token gets")

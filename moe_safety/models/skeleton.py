@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from moe_safety.errors import InputError
-from moe_safety.models.families import REFUSED
+from moe_safety.models.families import declared
 from moe_safety.models.fingerprint import check_reachable
 
 
@@ -54,8 +54,9 @@ def read_config(name: str, *, revision: str | None = None, trust_remote_code: bo
     with _blame_config(name):
         data, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
         kind = data.get("model_type")
-        if kind in REFUSED:
-            raise InputError(REFUSED[kind], file=name)
+        # A family of another package may make itself known to transformers here.
+        if told := declared(str(kind)).refusal:
+            raise InputError(told, file=name)
         if kind not in CONFIG_MAPPING and "auto_map" not in data:
             raise InputError(f"model type {kind!r} is unknown to transformers {transformers.__version__}", file=name)
         if kind not in CONFIG_MAPPING and not trust_remote_code:

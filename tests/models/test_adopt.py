@@ -10,10 +10,10 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_expe
 
 from moe_safety.models import inspect_model
 from moe_safety.models.adopt import adopt, release
-from moe_safety.models.families import EXCEPTIONS, family_of
+from moe_safety.models.families import FAMILIES, family_of
 from tests.families import build
 
-ADOPTED = [name for name, family in EXCEPTIONS.items() if family.adopted_experts]
+ADOPTED = [family.name for family in FAMILIES if family.adoption]
 IDS = torch.randint(3, 128, (2, 9), generator=torch.Generator().manual_seed(1))
 
 
@@ -132,7 +132,7 @@ def test_tokens_that_skip_go_to_no_expert():
     seen = []
     family = family_of(model.config)
     model.get_submodule(layer.experts).register_forward_pre_hook(
-        lambda module, args: seen.append(family.routing_of(layer, args, {})[0])
+        lambda module, args: seen.append(family.routing_of(layer.num_experts, args, {})[0])
     )
     logits(model)
     model.get_submodule(layer.router).balancing_biases[-1] = 10
@@ -147,6 +147,6 @@ def test_identity_experts_are_no_experts():
     layer = inspect_model(model).layers[0]
     family = family_of(model.config)
     index = torch.tensor([[0, 7], [8, 11]])
-    routed, _ = family.routing_of(layer, (None, index, torch.ones(2, 2)), {})
+    routed, _ = family.routing_of(layer.num_experts, (None, index, torch.ones(2, 2)), {})
     assert routed.tolist() == [[0, 7], [8, 8]]
     assert layer.parameters_per_expert == 3 * 16 * 32

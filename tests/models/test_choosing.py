@@ -17,13 +17,14 @@ from moe_safety.models.choosing import (
     routers,
     rule_of,
 )
-from moe_safety.models.choosing.families import RULES
-from moe_safety.models.choosing.rules import RouterCall
 from moe_safety.models.experts.checkpointing import checkpointed
 from moe_safety.models.experts.counting import stopping_after_routing
+from moe_safety.models.families import FAMILIES as DECLARED
+from moe_safety.models.families import RouterCall
 from tests.families import FAMILIES
 from tests.models.routers import IDS, answers, lively
 
+RULES = {family.name for family in DECLARED if family.rule}
 NAMES = [name for name in FAMILIES if name in RULES]
 FEW = ["olmoe", "mixtral", "gpt_oss", "deepseek_v2", "deepseek_v3", "ernie4_5_moe"]
 

@@ -35,7 +35,7 @@ def one_at_a_time(model):
         seen = {}
 
         def note(module, args, kwargs, layer, seen=seen):
-            seen[layer.index] = family.routing_of(layer, args, kwargs)[0].tolist()
+            seen[layer.index] = family.routing_of(layer.num_experts, args, kwargs)[0].tolist()
 
         handles = [
             model.get_submodule(layer.experts).register_forward_pre_hook(partial(note, layer=layer), with_kwargs=True)

@@ -34,7 +34,7 @@ def routing(model, layout: MoELayout, ids: torch.Tensor) -> dict[int, tuple[torc
     for layer in layout.layers:
 
         def read(module, args, kwargs, layer=layer):
-            seen[layer.index] = family_of(model.config.get_text_config()).routing_of(layer, args, kwargs)
+            seen[layer.index] = family_of(model.config.get_text_config()).routing_of(layer.num_experts, args, kwargs)
 
         hooks.append(model.get_submodule(layer.experts).register_forward_pre_hook(read, with_kwargs=True))
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """Changing or reading the choice of experts, by each family's own rule from logits to choices and weights."""
 
+from moe_safety.models.choosing.calls import rule_of
 from moe_safety.models.choosing.distributions import (
     KL,
     divergence,
@@ -7,7 +8,6 @@ from moe_safety.models.choosing.distributions import (
     summed_distribution,
     top_k_overlap,
 )
-from moe_safety.models.choosing.families import rule_of
 from moe_safety.models.choosing.preferring import Preference, avoiding, preferring
 from moe_safety.models.choosing.replaying import Replay, replaying
 from moe_safety.models.choosing.seeing import Seen, probabilities, recording

@@ -12,12 +12,21 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from moe_safety.errors import InputError
-from moe_safety.models.choosing.families import rule_of
-from moe_safety.models.choosing.rules import RouterCall, Rule
+from moe_safety.models.decoder import decoder_of
+from moe_safety.models.families import RouterCall, Rule, declared
 from moe_safety.models.layout import MoELayout
 
 Act = Callable[[int, Rule, RouterCall], torch.Tensor | None]
 """From a layer's position, the rule and the call to other experts [tokens, top_k], or None to leave all as it is."""
+
+
+def rule_of(model: PreTrainedModel) -> Rule:
+    """How the model's routers choose."""
+    family = declared(decoder_of(model).config.model_type)
+    if family.rule is None:
+        told = f"how {family.name} routers choose experts is not known here, so nothing can prefer or avoid any"
+        raise InputError(told)
+    return family.rule
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from moe_safety.errors import InputError
 from moe_safety.models.choosing.calls import at_routers
-from moe_safety.models.choosing.rules import RouterCall, Rule
+from moe_safety.models.families import RouterCall, Rule
 from moe_safety.models.layout import MoELayout
 
 

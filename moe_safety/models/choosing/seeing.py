@@ -10,8 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_safety.models.choosing.calls import at_routers
-from moe_safety.models.choosing.rules import RouterCall, Rule
 from moe_safety.models.decoder import decoder_of
+from moe_safety.models.families import RouterCall, Rule
 from moe_safety.models.layout import MoELayout
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
-from moe_safety.models.choosing.families import rule_of
+from moe_safety.models.choosing.calls import rule_of
 from moe_safety.models.layout import MoELayout
 
 

@@ -65,7 +65,7 @@ def at_experts(
     family = family_of(decoder_of(model).config)
 
     def hook(position: int, layer: MoELayer, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-        act(position, *family.routing_of(layer, args, kwargs))
+        act(position, *family.routing_of(layer.num_experts, args, kwargs))
 
     handles = [
         model.get_submodule(layer.experts).register_forward_pre_hook(partial(hook, position, layer), with_kwargs=True)

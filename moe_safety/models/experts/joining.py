@@ -56,7 +56,7 @@ class _Joint:
         """The untouched row is the first."""
         index, weights = (
             routed.view(-1, routed.shape[-1])[: self.length]
-            for routed in self.family.routing_of(self.layer, args, kwargs)
+            for routed in self.family.routing_of(self.layer.num_experts, args, kwargs)
         )
         hidden = args[0] if args else kwargs["hidden_states"]
         tokens = hidden.view(-1, hidden.shape[-1])[: self.length]

@@ -1,33 +1,38 @@
-"""Exceptions to the experts interface, one file each. A family that is not named here needs no code."""
+"""Model families that need a declaration, one file each; those whose routers follow a usual rule share `usual`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from moe_safety.errors import InputError
-from moe_safety.models.families.base import Family
-from moe_safety.models.families.llama4 import Llama4
-from moe_safety.models.families.longcat_flash import LongcatFlash
-from moe_safety.models.families.zaya import Zaya
+from moe_safety.models.families.base import FAMILIES, AdoptedExperts, Adoption, Family
+from moe_safety.models.families.rules import RouterCall, Rule, Sigmoid, Softmax, SoftmaxOfChosen
 
-__all__ = ["EXCEPTIONS", "REFUSED", "Family", "family_of"]
+__all__ = [
+    "FAMILIES",
+    "AdoptedExperts",
+    "Adoption",
+    "Family",
+    "RouterCall",
+    "Rule",
+    "Sigmoid",
+    "Softmax",
+    "SoftmaxOfChosen",
+    "declared",
+    "family_of",
+]
 
-EXCEPTIONS: dict[str, Family] = {
-    "llama4_text": Llama4(),
-    "longcat_flash": LongcatFlash(),
-    "zaya": Zaya(),
-}
+FAMILIES.add_folder("moe_safety.models.families")
 
-REFUSED: dict[str, str] = {
-    "dbrx": "dbrx keeps its experts in flat matrices that the experts interface of transformers does not reach",
-    "doge": "doge mixes the router scores of different tokens, so no expert can be counted for a prompt",
-    "jetmoe": "jetmoe routes its attention through experts too, outside the experts interface of transformers",
-}
-"""Model types with experts that cannot be served, and why."""
+
+def declared(model_type: str) -> Family:
+    """What is declared of this model type, served or not."""
+    return FAMILIES.get(model_type) if model_type in FAMILIES else Family(model_type)
 
 
 def family_of(config: Any) -> Family:
-    """The adapter of a decoder, by the model type of its config."""
-    if config.model_type in REFUSED:
-        raise InputError(REFUSED[config.model_type])
-    return EXCEPTIONS.get(config.model_type, Family())
+    """The family of a decoder, by the model type of its config."""
+    family = declared(config.model_type)
+    if family.refusal:
+        raise InputError(family.refusal)
+    return family

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 import torch
 
-from moe_safety.models.families.base import AdoptedExperts, Family
-
-if TYPE_CHECKING:
-    from moe_safety.models.layout import MoELayer
+from moe_safety.models.families.base import FAMILIES, AdoptedExperts, Adoption, Family
 
 
 class _Experts(AdoptedExperts):
@@ -41,13 +37,10 @@ class _Experts(AdoptedExperts):
             del vars(self)["gate_up_proj"]
 
 
-class LongcatFlash(Family):
-    experts_class = "LongcatFlashExperts"
-    adopted_experts = _Experts
-
-    def routing_of(
-        self, layer: MoELayer, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A token that goes to an identity expert goes to no expert."""
-        index, weights = super().routing_of(layer, args, kwargs)
-        return index.clamp(max=layer.num_experts), weights
+FAMILIES.add(
+    Family(
+        "longcat_flash",
+        adoption=Adoption("LongcatFlashExperts", _Experts),
+        is_no_expert=lambda index, weights, num_experts: index >= num_experts,
+    )
+)

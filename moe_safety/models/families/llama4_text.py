@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from moe_safety.models.families.base import AdoptedExperts, Family
+from moe_safety.models.families.base import FAMILIES, AdoptedExperts, Adoption, Family
 
 
 class _Experts(AdoptedExperts):
@@ -36,7 +36,4 @@ class _Block:
         return self.shared_expert(hidden_states) + routed, logits
 
 
-class Llama4(Family):
-    experts_class = "Llama4TextExperts"
-    adopted_experts = _Experts
-    adopted_block = _Block
+FAMILIES.add(Family("llama4_text", adoption=Adoption("Llama4TextExperts", _Experts, _Block), decoder="model"))

@@ -115,23 +115,3 @@ class Sigmoid(Rule):
         # correction bias is left out, as it is from the weights; it balances load and says nothing of the token.
         scores = self.scores(call).float()
         return scores / scores.sum(dim=-1, keepdim=True)
-
-
-class Ernie(Softmax):
-    """Softmax with a correction bias, which a module of its own holds."""
-
-    def bias(self, call: RouterCall) -> torch.Tensor:
-        return call.router.moe_statics.e_score_correction_bias.squeeze()
-
-    def weigh(self, call: RouterCall, chosen: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        return chosen / chosen.sum(dim=-1, keepdim=True).clamp(min=call.router.norm_min)
-
-
-class Gemma4(Softmax):
-    """Softmax, which the router itself tells in place of logits, and a learned scale for each expert."""
-
-    def scores(self, call: RouterCall) -> torch.Tensor:
-        return call.logits
-
-    def weigh(self, call: RouterCall, chosen: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        return super().weigh(call, chosen, index) * call.router.per_expert_scale[index]

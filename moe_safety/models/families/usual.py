@@ -1,14 +1,15 @@
-"""Which rule each family follows."""
+"""Families that need nothing but the name of the usual rule that their routers follow.
+
+Families with a way of their own (phimoe samples, zaya skips, hashes of tokens choose in deepseek_v4, shared experts
+take part in inkling) have no rule.
+"""
 
 from __future__ import annotations
 
-from transformers import PreTrainedModel
+from moe_safety.models.families.base import FAMILIES, Family
+from moe_safety.models.families.rules import Rule, Sigmoid, Softmax, SoftmaxOfChosen
 
-from moe_safety.errors import InputError
-from moe_safety.models.choosing.rules import Ernie, Gemma4, Rule, Sigmoid, Softmax, SoftmaxOfChosen
-from moe_safety.models.decoder import decoder_of
-
-_FAMILIES: dict[Rule, tuple[str, ...]] = {
+_RULES: dict[Rule, tuple[str, ...]] = {
     Softmax(): (
         "flex_olmo",
         "hunyuan_v1_moe",
@@ -51,18 +52,8 @@ _FAMILIES: dict[Rule, tuple[str, ...]] = {
         "solar_open",
     ),
     Sigmoid(dtype=None, added=1e-6): ("lfm2_moe",),
-    Ernie(): ("ernie4_5_moe",),
-    Gemma4(): ("gemma4_text",),
 }
 
-RULES: dict[str, Rule] = {family: rule for rule, families in _FAMILIES.items() for family in families}
-"""By the model type of the decoder. Families with a way of their own (phimoe samples, zaya skips, hashes of tokens
-choose in deepseek_v4, shared experts take part in inkling) are left out."""
-
-
-def rule_of(model: PreTrainedModel) -> Rule:
-    """How the model's routers choose."""
-    family = decoder_of(model).config.model_type
-    if family not in RULES:
-        raise InputError(f"how {family} routers choose experts is not known here, so nothing can prefer or avoid any")
-    return RULES[family]
+for rule, names in _RULES.items():
+    for name in names:
+        FAMILIES.add(Family(name, rule=rule))

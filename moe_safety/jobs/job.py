@@ -1,0 +1,37 @@
+"""What a stage brings to the shared pattern: its plan, its parts, and what handles one work item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from moe_safety.config import ModelJob
+from moe_safety.jobs.parts import Part, Parts
+from moe_safety.jobs.plan import Plan
+
+
+class Handler(Protocol):
+    """What a stage brings: a model loaded once, and a function from an item's rows to its part.
+
+    `divisible` says that the parts of an item's halves, put together, are the item's part. `notes` takes what a user
+    should know of how the item went.
+    """
+
+    divisible: bool
+
+    def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> Part: ...
+
+    def tokens(self, rows: pa.Table) -> int:
+        """For the progress line."""
+
+
+@dataclass(frozen=True)
+class Job:
+    plan: Plan
+    parts: Parts
+    build: Callable[[], Handler]
+    """Runs once in each actor."""
+    resources: ModelJob
