@@ -29,10 +29,10 @@ def _brought_family(folder: Path) -> dict[str, str]:
     """The identity of the package that serves this model's family, where another one than this does."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
-        kinds = [part["model_type"] for part in (config, config.get("text_config")) if part]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # What is wrong with it, loading says.
+        kinds = [part.get("model_type") for part in (config, config.get("text_config")) if part]
+    except (OSError, ValueError, AttributeError):  # What is wrong with it, loading says.
         return {}
-    brought = [kind for kind in kinds if entry_points(group="moe_safety.families", name=kind)]
+    brought = [kind for kind in kinds if kind and entry_points(group="moe_safety.families", name=kind)]
     if not brought:
         return {}
     from moe_safety.models.families import FAMILIES  # With torch, which a finished stage else does without.
