@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from moe_safety.config import Config, IdentifyConfig
-from moe_safety.rundir import RunDir
 
 if TYPE_CHECKING:
     from moe_safety.identify.experts import Pair
     from moe_safety.identify.inputs import Inputs
+    from moe_safety.rundir import RunDir
 
 
 class Choice(Protocol):

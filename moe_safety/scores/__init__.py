@@ -7,8 +7,9 @@ from moe_safety.scores.routing import RISK, ROUTING, RoutingScore
 from moe_safety.scores.score import Reads, Score
 from moe_safety.scores.sums import BENIGN, CONTROL, LABELS, SAFE, UNSAFE, Sums
 
-for _method in ("routing", "gradient", "causal"):
-    SCORES.add_folder(f"{__name__}.{_method}")
+SCORES.add_folder("moe_safety.scores.routing")
+SCORES.add_folder("moe_safety.scores.gradient")
+SCORES.add_folder("moe_safety.scores.causal")
 
 __all__ = [
     "BENIGN",
