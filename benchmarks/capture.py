@@ -24,7 +24,7 @@ from moe_safety.batches.files import write_batches
 from moe_safety.batches.mixed import BATCHES_SCHEMA
 from moe_safety.config import Config, ModelConfig
 from moe_safety.everything import load_config
-from moe_safety.inputs import prompt_id
+from moe_safety.inputs.table import prompt_id
 from moe_safety.jobs import Plan
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.demo import language

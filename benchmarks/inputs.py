@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_safety.config import DataConfig
-from moe_safety.inputs import read_prompts
+from moe_safety.inputs.prepare import read_prompts
 
 SYLLABLES = ("bli", "ck", "zo", "rp", "da", "x", "wu", "g", "fro", "b", "é", "ti", "ma")
 

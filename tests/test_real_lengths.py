@@ -7,7 +7,7 @@ import pytest
 from moe_safety.batches.compose import compose
 from moe_safety.config import load_config
 from moe_safety.evaluate.plan import LOSSES, ROUTING
-from moe_safety.generation import ANSWERS
+from moe_safety.generation.items import ANSWERS
 from moe_safety.inputs.stage import prepare
 from moe_safety.jobs import Plan
 from moe_safety.models.load import load_chat

@@ -8,7 +8,7 @@ from moe_safety.arms.arm import Arm, Phase
 from moe_safety.config import Config
 from moe_safety.config.names import ARMS
 from moe_safety.errors import InputError
-from moe_safety.identify.selection import SELECTION
+from moe_safety.pipeline.artifacts import SELECTION
 
 _SEED = ".seed-"
 

@@ -11,38 +11,38 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moe_safety.batches.encoded import Encoder
-from moe_safety.batches.files import BATCHES, RESPONSES, write_batches
+from moe_safety.batches.files import write_batches
 from moe_safety.batches.mixed import Composed, Pair, Row, fill, helpful, make_pairs
 from moe_safety.batches.respond import settings_of as answering
 from moe_safety.batches.verdicts import why_nothing_is_left
 from moe_safety.batches.warnings import foreign_answers, nothing_harmless
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
-from moe_safety.inputs import check_no_leak
+from moe_safety.inputs.split import check_no_leak
 from moe_safety.models.load import load_chat, model_fingerprint, window_of
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage, summary_of
-from moe_safety.rundir.stage import check_settings, manifest_name
+from moe_safety.pipeline.artifacts import BATCHES, PROMPTS, RESPONSES
+from moe_safety.pipeline.perform import perform
+from moe_safety.rundir import Outcome, RunDir, Work, summary_of
+from moe_safety.rundir.work import check_settings, manifest_name
 
 _ANSWERED = manifest_name("respond")
 _NAMED = 20
 """Rows that are too long and named one by one; of more, the number is told."""
 
 
-def compose(config: Config, *, force: bool = False) -> dict[str, Any]:
+def compose(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
     """Writes `batches.parquet` from the training prompts that `respond` kept."""
     run = RunDir(config.run_dir)
     _check_configured(config, run)
     responses = (RESPONSES,) if run.exists(RESPONSES) else ()
-    stage = Stage(
+    work = Work(
         "compose",
         settings=settings_of(config),
-        reads=("prompts.parquet", *responses),
+        reads=(PROMPTS, *responses),
         others={"model": model_fingerprint(config.model)},
     )
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), partial(_compose, config, run), force=force)
-    for line in _lines(manifest["summary"], config):
-        print(line)
-    return manifest
+    body, lines = partial(_compose, config, run), partial(_lines, config)
+    return perform(config, work, body, lines, force=force, quiet=quiet)
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 
 def _compose(config: Config, run: RunDir) -> Outcome:
-    prompts = run.read_table("prompts.parquet")
+    prompts = run.read_table(PROMPTS)
     check_no_leak(prompts)
     _check_current(run)
     rows = _with_answers(prompts.filter(pc.equal(prompts["split"], "train")), run)
@@ -139,7 +139,7 @@ def _check_something_left(config: Config, run: RunDir, rows: list[Row]) -> None:
     """Where verdicts left nothing of a kind, that is said, and not that batches do not fill."""
     if not run.exists(RESPONSES):
         return
-    prompts = run.read_table("prompts.parquet", ["prompt_id", "split"])
+    prompts = run.read_table(PROMPTS, ["prompt_id", "split"])
     here = prompts.filter(pc.equal(prompts["split"], "train"))["prompt_id"]
     responses = run.read_table(RESPONSES)
     responses = responses.filter(pc.is_in(responses["prompt_id"], here))
@@ -153,7 +153,7 @@ def _check_current(run: RunDir) -> None:
     """Answers to other prompts would pass for a choice among these."""
     if not (run.exists(RESPONSES) and run.exists(_ANSWERED)):
         return
-    if run.read_json(_ANSWERED)["inputs"]["prompts.parquet"] != run.digest("prompts.parquet"):
+    if run.read_json(_ANSWERED)["inputs"][PROMPTS] != run.digest(PROMPTS):
         raise InputError("are of other prompts; run `respond` again", file=run.path(RESPONSES))
 
 
@@ -192,7 +192,8 @@ def _weights(run: RunDir) -> dict[str, float]:
     return {name: summary[name] for name in ("recorded_nats", "own_nats") if name in summary}
 
 
-def _lines(summary: dict[str, Any], config: Config) -> Iterator[str]:
+def _lines(config: Config, manifest: dict[str, Any]) -> Iterator[str]:
+    summary = manifest["summary"]
     settings = config.batches
     yield (
         f"compose: {summary['batches']} batches, {summary['rows']} rows; each {settings.safe_per_batch} safe, "

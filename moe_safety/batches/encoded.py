@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.errors import InputError
-from moe_safety.generation import TOKENS
+from moe_safety.generation.answers import TOKENS
 from moe_safety.models.chat import Chat
 from moe_safety.models.encode import Limits, answer_span
 

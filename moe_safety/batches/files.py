@@ -16,10 +16,9 @@ from moe_safety.batches.targets import REFUSALS
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.models.load import load_chat
+from moe_safety.pipeline.artifacts import BATCHES
 from moe_safety.rundir import RunDir
 
-BATCHES = "batches.parquet"
-RESPONSES = "responses/responses.parquet"
 _COUNTED = ("prompt_tokens", "answer_prefix", "answer_tokens")
 """What a model sees of a row while it is counted."""
 

@@ -13,7 +13,7 @@ from moe_safety.batches.encoded import ENCODED
 from moe_safety.batches.targets import refusal
 from moe_safety.config import BatchesConfig
 from moe_safety.errors import InputError
-from moe_safety.inputs import MESSAGES
+from moe_safety.inputs.table import MESSAGES
 
 BATCHES_SCHEMA = pa.schema(
     [

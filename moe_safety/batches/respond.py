@@ -11,16 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moe_safety.batches.encoded import Encoder, prompt_room
-from moe_safety.batches.files import RESPONSES
 from moe_safety.batches.responding import RECORDED, handler, write_plan
 from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.batches.warnings import foreign_answers
 from moe_safety.config import Config, results_only
-from moe_safety.generation import ANSWERS, ENGINES, engine_settings, limits_of, opening_of, tables_of
+from moe_safety.generation import ENGINES, engine_settings, limits_of, opening_of
+from moe_safety.generation.items import ANSWERS, tables_of
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.judges import check_judge, judge_inputs, make_judge
 from moe_safety.models.load import check_loadable, load_chat, model_fingerprint, window_of
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.pipeline.artifacts import PROMPTS, RESPONSES
+from moe_safety.pipeline.perform import perform
+from moe_safety.rundir import Outcome, RunDir, Work
 
 _PLAN = "plans/respond.parquet"
 _FOLDER = "responses/_answers"
@@ -28,24 +30,22 @@ _WEIGHED = 32
 """Attacks whose recorded answers are weighed beside the model's own."""
 
 
-def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
+def respond(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
     """Writes `responses/`. The test split is left to `evaluate`."""
     run = RunDir(config.run_dir)
     fingerprint = model_fingerprint(config.model)
     settings = settings_of(config)
     labels = settings["labels"]
-    stage = Stage(
+    work = Work(
         "respond",
         settings=settings,
-        reads=("prompts.parquet",),
+        reads=(PROMPTS,),
         others={"model": fingerprint} | judge_inputs(config.judges.refusal) | ENGINES.identity(config.respond.engine),
         folder=_FOLDER,
         keyed=_FOLDER,
     )
     body, check = partial(_respond, config, run, labels, fingerprint), partial(check_loadable, config.model)
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
-    _print(manifest)
-    return manifest
+    return perform(config, work, body, _lines, check=check, force=force, quiet=quiet)
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def _respond(config: Config, run: RunDir, labels: list[str], fingerprint: str) -> Outcome:
     check_judge(config.judges.refusal)
-    table = run.read_table("prompts.parquet")
+    table = run.read_table(PROMPTS)
     wanted = pc.and_(pc.not_equal(table["split"], "test"), pc.is_in(table["label"], pa.array(labels)))
     encoder = _encoder(config)
     prompts = [_with_thinking(row, encoder, config.respond.recorded) for row in table.filter(wanted).to_pylist()]
@@ -127,11 +127,6 @@ def _asked(prompts: list[dict[str, Any]], encoder: Encoder) -> tuple[list[dict[s
 def _median(rows: list[dict[str, Any]], name: str) -> float | None:
     known = sorted(row[name] for row in rows if row[name] is not None)
     return float(pc.quantile(pa.array(known))[0].as_py()) if known else None
-
-
-def _print(manifest: dict[str, Any]) -> None:
-    for line in _lines(manifest):
-        print(line)
 
 
 def _lines(manifest: dict[str, Any]) -> Iterator[str]:

@@ -9,18 +9,16 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.config import RespondConfig
-from moe_safety.generation import (
+from moe_safety.generation import Ability, Engine, Opening
+from moe_safety.generation.answers import prompt_seed
+from moe_safety.generation.items import (
     ANSWERS,
     PLAN_SCHEMA,
-    Ability,
-    Engine,
     ItemHandler,
     Kind,
-    Opening,
     answer_prompts,
     given_answers,
     items_to_answer,
-    prompt_seed,
 )
 from moe_safety.jobs import Plan
 from moe_safety.models.encode import answer_span

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.generation import ANSWER_FIELDS
+from moe_safety.generation.answers import ANSWER_FIELDS
 from moe_safety.judges import TOO_LONG, Exchange, Judge, agreement, ask
 
 PROMPT_TOO_LONG = "prompt_too_long"

@@ -19,14 +19,16 @@ DEMO_CONFIG = Path(__file__).parents[1] / "models" / "demo" / "demo.yaml"
 
 
 def add_commands(commands: Commands) -> None:
-    from moe_safety.pipeline import STAGES
+    import moe_safety.everything  # noqa: F401 - declares the stages
+    from moe_safety.pipeline import STAGES, in_order
 
-    for name, (_, summary) in STAGES.items():
-        command = commands.add(name, summary, {"compare": _compare, "report": _report}.get(name, _run_stage))
+    for stage in in_order(STAGES):
+        run = {"compare": _compare, "report": _report}.get(stage.name, _run_stage)
+        command = commands.add(stage.name, stage.summary, run)
         _add_config_arguments(command)
-        if name == "compare":
+        if stage.name == "compare":
             command.add_argument("--gate", metavar="LIMITS", help=_GATE)
-        if name == "report":
+        if stage.name == "report":
             command.add_argument("--show-text", action="store_true", help="show prompts and answers, harmful ones too")
     sweep = commands.add("tune", "a sweep of tune_configs/ over selections or trainings (Ray Tune)", _tune)
     _add_config_arguments(sweep, "SWEEP.yaml")

@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.batches.files import BATCHES, check_encoding, encoding_of
+from moe_safety.batches.files import check_encoding, encoding_of
 from moe_safety.config import Config, results_only
 from moe_safety.effects.conditional import is_wanted, measure_held, with_conditional
-from moe_safety.effects.table import EXPERT_EFFECTS, by_prompt, merge, per_expert
+from moe_safety.effects.table import by_prompt, merge, per_expert
 from moe_safety.effects.trials import TRIALS_SCHEMA, choose_trials, items_of
 from moe_safety.jobs import Job, Parts, Plan, pack, run_job
 from moe_safety.models.layout import MoELayout
 from moe_safety.models.load import check_loadable, model_fingerprint
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.pipeline.artifacts import BATCHES, EXPERT_EFFECTS, PROMPTS
+from moe_safety.pipeline.perform import perform
+from moe_safety.rundir import Outcome, RunDir, Work
 
 EFFECTS = "effects/effects.parquet"
 FORESEEN, FORESEEN_PLAN = "effects/_first_order", "plans/effects_first_order.parquet"
 
 
-def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
+def effects(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
     """Writes `effects/`, a row per prompt, and `expert_effects.parquet`."""
     run = RunDir(config.run_dir)
-    stage = Stage(
+    work = Work(
         "effects",
         settings=settings_of(config),
-        reads=(BATCHES, "prompts.parquet"),
+        reads=(BATCHES, PROMPTS),
         others={"model": model_fingerprint(config.model)},
         folder="effects/_measured",
     )
-    body, check = partial(_effects, config, run, stage), partial(check_loadable, config.model)
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
-    _print(manifest["summary"])
-    return manifest
+    body, check = partial(_effects, config, run, work), partial(check_loadable, config.model)
+    return perform(config, work, body, _lines, check=check, force=force, quiet=quiet)
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -58,11 +59,11 @@ def estimates_by_prompt(run: RunDir) -> pa.Table:
     return pa.concat_tables(Parts(run, FORESEEN, Plan(run, FORESEEN_PLAN)).tables())
 
 
-def _effects(config: Config, run: RunDir, stage: Stage) -> Outcome:
+def _effects(config: Config, run: RunDir, work: Work) -> Outcome:
     from moe_safety.effects.measurer import build_measurer, trials_of
 
     layout = check_loadable(config.model)
-    identity = f"{stage.settings} {run.digest(BATCHES)} {stage.others}"
+    identity = f"{work.settings} {run.digest(BATCHES)} {work.others}"
     foreseen = _foresee(config, run, identity)
     candidates = _candidates(foreseen, layout, config)
     trials = _trials(run)
@@ -100,7 +101,7 @@ def _foresee(config: Config, run: RunDir, identity: str) -> pa.Table:
 
     plan = Plan(run, FORESEEN_PLAN)
     if not plan.stands(identity):
-        prompts = run.read_table("prompts.parquet", ["prompt_id", "goal_id"])
+        prompts = run.read_table(PROMPTS, ["prompt_id", "goal_id"])
         goals = dict(zip(prompts["prompt_id"].to_pylist(), prompts["goal_id"].to_pylist(), strict=True))
         check_encoding(run, config.model)
         with run.open_parquet(BATCHES) as batches:
@@ -130,10 +131,11 @@ def _candidates(foreseen: pa.Table, layout: MoELayout, config: Config) -> list[i
     return sorted(best)
 
 
-def _print(summary: dict[str, Any]) -> None:
+def _lines(manifest: dict[str, Any]) -> Iterator[str]:
+    summary = manifest["summary"]
     counts = ", ".join(f"{count} {label}" for label, count in summary["prompts"].items())
-    print(f"effects: {summary['experts']} experts held back, one at a time, on {counts} prompts")
+    yield f"effects: {summary['experts']} experts held back, one at a time, on {counts} prompts"
     if summary["against"] == "none":
-        print("  there are no control prompts: effects are those on unsafe prompts alone")
+        yield "  there are no control prompts: effects are those on unsafe prompts alone"
     for notes, items in Counter(map(str, summary["notes"].values())).items():
-        print(f"  {items} work items: {notes}")
+        yield f"  {items} work items: {notes}"

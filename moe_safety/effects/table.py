@@ -10,8 +10,6 @@ import pyarrow as pa
 from moe_safety.intervals import interval
 from moe_safety.models.layout import MoELayout
 
-EXPERT_EFFECTS = "expert_effects.parquet"
-
 
 def effects_schema(layout: MoELayout) -> pa.Schema:
     """Effects are [MoE layers x experts of the largest], flattened; NaN where not measured."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from moe_safety.config import EffectsConfig
 from moe_safety.errors import InputError
+from moe_safety.pipeline.artifacts import BATCHES
 
 FORWARDS_PER_ITEM = 8
 TRIALS_SCHEMA = pa.schema(
@@ -33,7 +34,7 @@ def choose_trials(
         chosen = _evenly(list(candidates.values()), settings.prompts)
         rows += [_trial(row, refusal, settings.opening) for row in chosen]
     if not any(row["label"] == "unsafe" for row in rows):
-        raise InputError("holds no unsafe prompt with an answer, which effects are measured on", file="batches.parquet")
+        raise InputError("holds no unsafe prompt with an answer, which effects are measured on", file=BATCHES)
     return pa.Table.from_pylist(rows, schema=TRIALS_SCHEMA)
 
 

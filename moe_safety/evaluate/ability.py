@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from moe_safety.evaluate.plan import LOSSES, TASKS
 from moe_safety.evaluate.statistics import rate
-from moe_safety.generation import Engine, given_answers, tables_of
+from moe_safety.generation import Engine
+from moe_safety.generation.items import given_answers, tables_of
 from moe_safety.jobs import Parts
 
 LOSSES_SCHEMA = pa.schema([("prompt_id", pa.string()), ("loss", pa.float64()), ("answer_tokens", pa.int32())])

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from moe_safety.config import Config
 from moe_safety.errors import InputError
-from moe_safety.identify.batch_rows import PROMPTS
+from moe_safety.pipeline.artifacts import PROMPTS
 from moe_safety.rundir import RunDir
 
 _KINDS = {"safe": "plain goal", "unsafe": "attack", "benign": "benign request", "control": "control request"}

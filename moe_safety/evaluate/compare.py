@@ -19,7 +19,7 @@ from moe_safety.evaluate.stage import check_examinable, evaluate_all
 from moe_safety.evaluate.subjects import Subject, seeded_subject
 from moe_safety.generation import Ability, check_able
 from moe_safety.models.load import skeleton_of
-from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage, summary_of
+from moe_safety.rundir import Outcome, RunDir, Work, is_finished, run_work, summary_of
 from moe_safety.train.several import is_known, to_train_anew, train_arms
 from moe_safety.train.stage import METADATA
 from moe_safety.train.verified import verified
@@ -73,10 +73,10 @@ def _write(config: Config, run: RunDir, arms: list[SeededArm]) -> dict[str, Any]
     answers = [_answers(reports, arm) for arm in arms if len(_seeds(arm, arms)) > 1]
     settings = {"arms": config.compare.arms, "seeds": config.compare.seeds}
     name = "compare" if split == "test" else f"compare/{split}"
-    stage = Stage(name, settings=settings, reads=(*reports.values(), *trained, *answers))
+    stage = Work(name, settings=settings, reads=(*reports.values(), *trained, *answers))
     # It only puts together what other stages guard, and takes a moment: arms may be added at any time.
     body = partial(_put_together, config, run, arms, reports)
-    return run_stage(run, stage, config.model_dump(mode="json"), body, force=True)
+    return run_work(run, stage, config.model_dump(mode="json"), body, force=True)
 
 
 def _put_together(config: Config, run: RunDir, arms: list[SeededArm], reports: dict[str, str]) -> Outcome:

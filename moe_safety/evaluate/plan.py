@@ -8,7 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.config import EvaluateConfig
-from moe_safety.generation import ANSWERS, PLAN_SCHEMA, Opening, items_to_answer, make_item, prompt_seed
+from moe_safety.generation import Opening
+from moe_safety.generation.answers import prompt_seed
+from moe_safety.generation.items import ANSWERS, PLAN_SCHEMA, items_to_answer, make_item
 from moe_safety.jobs import Plan, pack
 
 LOSSES, ROUTING, TASKS = "losses", "routing", "tasks"

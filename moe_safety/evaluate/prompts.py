@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, Source
 from moe_safety.errors import InputError
-from moe_safety.identify.batch_rows import PROMPTS
-from moe_safety.inputs import MESSAGES, check_no_leak
 from moe_safety.inputs.collect import Collector
 from moe_safety.inputs.sources import read_source
+from moe_safety.inputs.split import check_no_leak
+from moe_safety.inputs.table import MESSAGES
+from moe_safety.pipeline.artifacts import BATCHES, PROMPTS
 from moe_safety.rundir import RunDir
 
 EXAM_SCHEMA = pa.schema(

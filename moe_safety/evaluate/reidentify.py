@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import redirect_stdout
-from io import StringIO
 from typing import Any
 
-from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config
 from moe_safety.evaluate.subjects import Subject
-from moe_safety.identify.batch_rows import PROMPTS
-from moe_safety.identify.selection import SELECTION, read_selection
+from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import select_by
 from moe_safety.jobs import Job
+from moe_safety.pipeline import run_one
+from moe_safety.pipeline.artifacts import BATCHES, PROMPTS, RISK, SELECTION
 from moe_safety.routing.capture import capture_job
 from moe_safety.rundir import RunDir
-from moe_safety.scores import RISK
 
 
 def recapture_job(config: Config, run: RunDir, subject: Subject, folder: str) -> Job:
@@ -43,13 +40,10 @@ def selection_of_base(config: Config) -> str:
 
 def reidentify(config: Config, run: RunDir, subject: Subject, folder: str) -> dict[str, Any]:
     """Captures and identifies by routing in `folder`, a run directory of its own with the same batches."""
-    from moe_safety.pipeline import run_one
-
     nested = _nested(config, run, subject, folder)
     # A page of lines for every arm would hide those about the arms.
-    with redirect_stdout(StringIO()):
-        run_one("capture", nested)
-        run_one("identify", nested, pictures=False)
+    run_one("capture", nested, quiet=True)
+    run_one("identify", nested, quiet=True, pictures=False)
     found = set(read_selection(run, f"{folder}/{SELECTION}").experts)
     base = set(read_selection(run, selection_of_base(config)).experts)
     return {

@@ -11,29 +11,19 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
-from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, results_only
 from moe_safety.evaluate.harness import check_harness
 from moe_safety.evaluate.plan import write_exam
 from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.evaluate.subjects import Subject, base_subject
-from moe_safety.generation import (
-    ANSWERS,
-    ENGINES,
-    Ability,
-    check_able,
-    engine_settings,
-    limits_of,
-    opening_of,
-    tables_of,
-)
-from moe_safety.identify.batch_rows import PROMPTS
+from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
+from moe_safety.generation.items import ANSWERS, tables_of
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
 from moe_safety.judges import Exchange, Judge, ask, check_judge, judge_inputs, make_judge
 from moe_safety.models.load import load_chat, skeleton_of, window_of
-from moe_safety.rundir import RunDir, Stage
-from moe_safety.scores import RISK
+from moe_safety.pipeline.artifacts import BATCHES, PROMPTS, RISK
+from moe_safety.rundir import RunDir, Work
 
 _TOO_LONG = "the prompt is longer than evaluate.max_length or the model's window"
 
@@ -75,11 +65,11 @@ class Session:
     def folder(self, subject: Subject) -> str:
         return f"{self.root}/{subject.name}"
 
-    def stage(self, subject: Subject, reads: Sequence[str] = ()) -> Stage:
+    def stage(self, subject: Subject, reads: Sequence[str] = ()) -> Work:
         """What decides a subject's results."""
         anew = self._is_identified(subject)
         batches = (BATCHES,) if anew or self.config.evaluate.split == "train" else ()
-        return Stage(
+        return Work(
             self.folder(subject).replace("eval", "evaluate", 1),
             settings=self._settings | (self._identifying if anew else {}),
             reads=(PROMPTS, *batches, *((RISK, self._before) if anew else ()), *reads),

@@ -18,7 +18,8 @@ from transformers import PreTrainedModel
 
 from moe_safety.errors import InputError
 from moe_safety.evaluate.plan import ROUTING
-from moe_safety.generation import Engine, given_answers, tables_of
+from moe_safety.generation import Engine
+from moe_safety.generation.items import given_answers, tables_of
 from moe_safety.jobs import Parts
 from moe_safety.models.choosing import divergence, probabilities, recording, rule_of, top_k_overlap
 from moe_safety.models.decoder import decoder_of

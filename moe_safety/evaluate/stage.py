@@ -19,9 +19,9 @@ from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.subjects import Subject, base_subject, configured_subject
 from moe_safety.judges import TOO_LONG, check_judge
 from moe_safety.models.load import check_loadable
-from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work, is_finished, run_work
 from moe_safety.rundir.lock import stage_lock
-from moe_safety.rundir.stage import check_not_refused, discard, is_changed, is_up_to_date
+from moe_safety.rundir.work import check_not_refused, discard, is_changed, is_up_to_date
 
 
 def evaluate(config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def evaluate_all(
 
 
 @contextmanager
-def _base_lock(run: RunDir, stage: Stage, force: bool) -> Iterator[None]:
+def _base_lock(run: RunDir, stage: Work, force: bool) -> Iterator[None]:
     """Held while the base's results are made, or read: several commands may read them at once."""
     with stage_lock(run, stage.name, shared=True):
         if not force and is_up_to_date(run, stage):
@@ -96,7 +96,7 @@ def _evaluate_all(
     manifests = []
     plain = config.model_dump(mode="json")
     for subject in everyone:
-        manifests.append(run_stage(run, stages[subject.name], plain, partial(body, subject), locked=True))
+        manifests.append(run_work(run, stages[subject.name], plain, partial(body, subject), locked=True))
         on_done(subject, manifests[-1])
     return manifests
 
@@ -119,14 +119,14 @@ def check_examinable(config: Config, run: RunDir, subjects: Sequence[Subject], *
     return stands
 
 
-def _stages(session: Session, everyone: Sequence[Subject]) -> dict[str, Stage]:
+def _stages(session: Session, everyone: Sequence[Subject]) -> dict[str, Work]:
     """By name; the base's comes first, and the others read what it left."""
     base, *others = everyone
     before = _results(session, base)
     return {base.name: session.stage(base)} | {one.name: session.stage(one, reads=before) for one in others}
 
 
-def _comparable(session: Session, stages: dict[str, Stage]) -> list[Stage]:
+def _comparable(session: Session, stages: dict[str, Work]) -> list[Work]:
     """Those that what they read is there for: without the base's results, its own alone."""
     return [stage for stage in stages.values() if all(map(session.run.exists, stage.reads))]
 
@@ -142,7 +142,7 @@ def evaluate_beside(config: Config, run: RunDir, subject: Subject) -> dict[str, 
         return _results_of(session, subject, base)
 
     with stage_lock(run, session.stage(base).name, shared=True):
-        run_stage(run, stage, config.model_dump(mode="json"), body)
+        run_work(run, stage, config.model_dump(mode="json"), body)
     return run.read_json(_results(session, subject)[0])
 
 

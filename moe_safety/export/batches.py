@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from moe_safety.batches.files import BATCHES
 from moe_safety.export.captured import Captured
+from moe_safety.pipeline.artifacts import BATCHES
 from moe_safety.rundir import RunDir
 
 

@@ -13,7 +13,7 @@ from moe_safety.models.layout import MoELayout
 from moe_safety.routing.table import layout_of, matrix
 from moe_safety.routing.tokens import memberships
 from moe_safety.rundir import RunDir, summary_of
-from moe_safety.rundir.stage import manifest_name
+from moe_safety.rundir.work import manifest_name
 
 PLAN = "plans/capture.parquet"
 

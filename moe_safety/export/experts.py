@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from moe_safety.identify.analysis import BATCH_RISK
-from moe_safety.identify.selection import BATCH_MASKS, MASK, Selection
+from moe_safety.identify.selection import Selection
+from moe_safety.pipeline.artifacts import BATCH_MASKS, MASK, RISK
 from moe_safety.rundir import RunDir
-from moe_safety.scores import RISK
 
 
 def risk_tables(run: RunDir, selection: Selection) -> dict[str, Any]:

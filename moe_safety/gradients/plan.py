@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from moe_safety.errors import InputError
 from moe_safety.jobs import Plan
+from moe_safety.pipeline.artifacts import BATCHES
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -31,7 +32,7 @@ def _items(batches: pq.ParquetFile) -> Iterator[pa.Table]:
     for batch_idx, rows in groupby(_rows(batches), key=lambda row: row["batch_idx"]):
         unsafe = [_item_row(row) for row in rows if row["label"] == "unsafe"]
         if not unsafe:
-            raise InputError(f"batch {batch_idx} has no unsafe row, whose gradient is wanted", file="batches.parquet")
+            raise InputError(f"batch {batch_idx} has no unsafe row, whose gradient is wanted", file=BATCHES)
         yield pa.Table.from_pylist(unsafe, schema=PLAN_SCHEMA)
 
 

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from moe_safety.batches.files import BATCHES, check_encoding
+from moe_safety.batches.files import check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.gradients.plan import write_plan
-from moe_safety.gradients.table import EXPERT_GRADIENTS, fold
+from moe_safety.gradients.table import fold
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.models.load import check_loadable, model_fingerprint
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.pipeline.artifacts import BATCHES, EXPERT_GRADIENTS
+from moe_safety.pipeline.perform import perform
+from moe_safety.rundir import Outcome, RunDir, Work
 
 FOLDER = "gradients"
 
 
-def gradients(config: Config, *, force: bool = False) -> dict[str, Any]:
+def gradients(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
     """Writes `gradients/`, a row per batch, and `expert_gradients.parquet`, their mean."""
     run = RunDir(config.run_dir)
-    stage = Stage(
+    work = Work(
         "gradients",
         settings=settings_of(config),
         reads=(BATCHES,),
         others={"model": model_fingerprint(config.model)},
         folder=FOLDER,
     )
-    body, check = partial(_gradients, config, run, stage), partial(check_loadable, config.model)
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
+    body, check = partial(_gradients, config, run, work), partial(check_loadable, config.model)
+    return perform(config, work, body, _lines, check=check, force=force, quiet=quiet)
+
+
+def _lines(manifest: dict[str, Any]) -> Iterator[str]:
     summary = manifest["summary"]
-    print(f"gradients: {summary['batches']} batches")
+    yield f"gradients: {summary['batches']} batches"
     for batch_idx, notes in summary["notes"].items():
-        print(f"  batch {batch_idx}: {notes}")
-    return manifest
+        yield f"  batch {batch_idx}: {notes}"
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -43,12 +48,12 @@ def settings_of(config: Config) -> dict[str, Any]:
     }
 
 
-def _gradients(config: Config, run: RunDir, stage: Stage) -> Outcome:
+def _gradients(config: Config, run: RunDir, work: Work) -> Outcome:
     from moe_safety.gradients.collector import build_collector
 
     layout = check_loadable(config.model)
     plan = Plan(run, "plans/gradients.parquet")
-    identity = f"{stage.settings} {run.digest(BATCHES)} {stage.others}"
+    identity = f"{work.settings} {run.digest(BATCHES)} {work.others}"
     if not plan.stands(identity):
         with run.open_parquet(BATCHES) as batches:
             check_encoding(run, config.model)

@@ -10,8 +10,6 @@ import pyarrow as pa
 
 from moe_safety.models.layout import MoELayout
 
-EXPERT_GRADIENTS = "expert_gradients.parquet"
-
 
 def gradients_schema(layout: MoELayout) -> pa.Schema:
     """Scores are [MoE layers x experts of the largest], flattened."""

@@ -26,8 +26,9 @@ from moe_safety.identify.statistics import (
     standard_error,
 )
 from moe_safety.intervals import interval
+from moe_safety.pipeline.artifacts import RISK
 from moe_safety.rundir import RunDir
-from moe_safety.scores import BENIGN, CONTROL, RISK, SAFE, UNSAFE, RoutingScore, Score, Sums
+from moe_safety.scores import BENIGN, CONTROL, SAFE, UNSAFE, RoutingScore, Score, Sums
 from moe_safety.scores.routing.risk_diff import RISK_DIFF, difference
 
 BATCH_RISK = "batch_risk_diff.parquet"

@@ -9,12 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.batches.files import BATCHES
 from moe_safety.errors import InputError
+from moe_safety.pipeline.artifacts import BATCHES, PROMPTS
 from moe_safety.rundir import RunDir
 from moe_safety.scores import BENIGN, LABELS
-
-PROMPTS = "prompts.parquet"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.batches.files import BATCHES, prompts_digest
+from moe_safety.batches.files import prompts_digest
 from moe_safety.config import Config, IdentifyConfig, results_only
 from moe_safety.errors import InputError
 from moe_safety.identify.batch_rows import BatchRows, read_batch_rows
@@ -23,9 +23,10 @@ from moe_safety.identify.experts import Experts
 from moe_safety.identify.reduce import check_coverage
 from moe_safety.identify.select import Scored
 from moe_safety.models.load import check_loadable, model_fingerprint
+from moe_safety.pipeline.artifacts import BATCHES
 from moe_safety.routing.table import layout_of
 from moe_safety.rundir import RunDir, is_finished, summary_of
-from moe_safety.rundir.stage import check_settings, manifest_name
+from moe_safety.rundir.work import check_settings, manifest_name
 from moe_safety.scores import (
     LABELS,
     ROUTING,

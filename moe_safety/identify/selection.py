@@ -10,12 +10,9 @@ import numpy as np
 
 from moe_safety.errors import InputError
 from moe_safety.identify.experts import Experts, Pair
+from moe_safety.pipeline.artifacts import BATCH_MASKS, MASK, SELECTION
 from moe_safety.rundir import RunDir
 from moe_safety.rundir.storage import Missing
-
-SELECTION = "selection.json"
-MASK = "expert_mask.npy"
-BATCH_MASKS = "batch_expert_masks.npy"
 
 
 @dataclass(frozen=True)

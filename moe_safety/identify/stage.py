@@ -9,41 +9,39 @@ from typing import Any
 
 import numpy as np
 
-from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, IdentifyConfig, results_only
 from moe_safety.errors import InputError
 from moe_safety.identify.analysis import BATCH_RISK, Analysis, analyse, write_risk
-from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.inputs import Inputs, default_values, read_inputs
 from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING, agreement_table, overlap_table, serving_table
 from moe_safety.identify.reduce import Column, Reducer, Reduction, reduce_parts
 from moe_safety.identify.select import Choice, Scored, select
-from moe_safety.identify.selection import SELECTION, Selection, read_selection, write_selection
+from moe_safety.identify.selection import Selection, read_selection, write_selection
 from moe_safety.identify.statistics import resampled_goals
-from moe_safety.identify.summary import print_summary, summarise
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
-from moe_safety.scores import RISK, SCORES, RoutingScore, Score, score_tables
+from moe_safety.identify.summary import summarise, summary_lines
+from moe_safety.pipeline.artifacts import BATCHES, PROMPTS, RISK, SELECTION
+from moe_safety.pipeline.perform import perform
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
+from moe_safety.scores import SCORES, RoutingScore, Score, score_tables
 
 Choose = Callable[[RunDir, Inputs, Sequence[Pair]], list[Pair]]
 """Chooses a control, from what `identify` reads and the selection that it controls for."""
 
 
-def identify(config: Config, *, force: bool = False, pictures: bool = True) -> dict[str, Any]:
+def identify(config: Config, *, force: bool = False, quiet: bool = False, pictures: bool = True) -> dict[str, Any]:
     """Writes `selection.json`, the masks, the pictures and, where routing was captured, the risk tables. Pictures take
     most of its time, and can be left out where nobody will look at them."""
     run = RunDir(config.run_dir)
     inputs = read_inputs(config, run)
-    stage = Stage(
+    work = Work(
         "identify",
         settings={"seed": config.seed, "identify": results_only(config.identify), **_own_settings(config)},
         reads=(PROMPTS, BATCHES, *(table for table in score_tables() if table != RISK and run.exists(table))),
         others={"model": inputs.model, **inputs.counts_hash, **_identities(inputs)},
     )
     body = partial(_identify, config, run, inputs, pictures)
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
-    print_summary(manifest)
-    return manifest
+    return perform(config, work, body, summary_lines, force=force, quiet=quiet)
 
 
 def _identify(config: Config, run: RunDir, inputs: Inputs, pictures: bool) -> Outcome:
@@ -98,13 +96,13 @@ def select_by(config: Config, name: str, *, force: bool = False) -> str:
     """Selects by the configuration's method and seed. Writes `selections/NAME/` and returns the selection's name."""
     run, folder = RunDir(config.run_dir), f"selections/{name}"
     inputs = read_inputs(config, run)
-    stage = Stage(
+    work = Work(
         f"identify/{name}",
         settings=_settings(config),
         reads=(PROMPTS, BATCHES, *_tables(inputs)),
         others={"model": inputs.model, **inputs.counts_hash, **_identities(inputs)},
     )
-    run_stage(run, stage, config.model_dump(mode="json"), partial(_select, config, run, inputs, folder), force=force)
+    run_work(run, work, config.model_dump(mode="json"), partial(_select, config, run, inputs, folder), force=force)
     return f"{folder}/{SELECTION}"
 
 
@@ -122,7 +120,7 @@ def select_control(
     `made` is what it says of how it was made; where chance decides there is a `seed`."""
     run, folder = RunDir(config.run_dir), f"selections/{name}"
     inputs = read_inputs(config, run, ranked=False)
-    stage = Stage(
+    work = Work(
         f"identify/{name}",
         settings={"identify": dict(made)} | ({} if seed is None else {"seed": seed}),
         reads=(PROMPTS, BATCHES, SELECTION, *reads),
@@ -134,7 +132,7 @@ def select_control(
         everywhere = {int(batch): chosen for batch in inputs.batch_rows.batch_ids}
         return _write(run, inputs, folder, (chosen, everywhere), made)
 
-    run_stage(run, stage, config.model_dump(mode="json"), control, force=force)
+    run_work(run, work, config.model_dump(mode="json"), control, force=force)
     return f"{folder}/{SELECTION}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -83,25 +84,25 @@ def _plain(row: Row) -> Row:
     return {key: None if value != value else value for key, value in values.items()}
 
 
-def print_summary(manifest: Figures) -> None:
-    """Prints the figures of a finished `identify`."""
+def summary_lines(manifest: Figures) -> Iterator[str]:
+    """What is said of a finished `identify`."""
     figures, rule = manifest["summary"], manifest["settings"]["identify"]
     unchanged = " (unchanged)" if manifest["skipped"] else ""
-    print(f"identify: {figures['batches']} batches, {figures['experts']} experts{_counted(figures)}{unchanged}")
-    print(f"  {figures['selected']} experts selected by {_method(rule, figures)}")
+    yield f"identify: {figures['batches']} batches, {figures['experts']} experts{_counted(figures)}{unchanged}"
+    yield f"  {figures['selected']} experts selected by {_method(rule, figures)}"
     if figures["ranking"] and not rule["top_p"] and figures["selected"] < rule["top_k"]:
         above = "" if figures["lowest"] is None else f" above {figures['lowest']}"
-        print(f"  fewer than top_k {rule['top_k']}: no other expert has this score{above}")
+        yield f"  fewer than top_k {rule['top_k']}: no other expert has this score{above}"
     sizes = figures["per_batch"]
-    print(
+    yield (
         f"  per batch: min {sizes['min']}, max {sizes['max']}, mean {sizes['mean']:.1f}, in any batch {sizes['union']}"
     )
     if figures["method"] == figures["ranking"] and not isinstance(SCORES.get(figures["score"]), RoutingScore):
-        print(f"  best by {figures['score']}: {', '.join(figures['best'])}")
+        yield f"  best by {figures['score']}: {', '.join(figures['best'])}"
     if figures["routed"]:
-        _print_risk(figures)
+        yield from _risk_lines(figures)
     else:
-        print("  no risk differences, tables or maps of them: these take the counts of `capture`, which was not run")
+        yield "  no risk differences, tables or maps of them: these take the counts of `capture`, which was not run"
 
 
 def _counted(figures: Figures) -> str:
@@ -110,14 +111,16 @@ def _counted(figures: Figures) -> str:
     return f"; counted tokens: {', '.join(f'{count} {label}' for label, count in figures['tokens'].items() if count)}"
 
 
-def _print_risk(figures: Figures) -> None:
-    _print_undefined(figures)
-    _print_certainty(figures)
-    print(f"  top {len(figures['top'])} by {figures['routing_score']}:")
+def _risk_lines(figures: Figures) -> Iterator[str]:
+    yield from _undefined_lines(figures)
+    yield from _certainty_lines(figures)
+    yield f"  top {len(figures['top'])} by {figures['routing_score']}:"
     for row in figures["top"]:
-        print(f"    {_rates(row)}{_interval(row)}{_adjusted(row)}")
-    _print_groups("batch", figures["batch_top"], figures["batches"])
-    _print_groups("category", figures["category_top"], len(figures["category_top"]), figures["category_selected"])
+        yield f"    {_rates(row)}{_interval(row)}{_adjusted(row)}"
+    yield from _groups_lines("batch", figures["batch_top"], figures["batches"])
+    yield from _groups_lines(
+        "category", figures["category_top"], len(figures["category_top"]), figures["category_selected"]
+    )
 
 
 def _method(rule: Figures, figures: Figures) -> str:
@@ -129,31 +132,33 @@ def _method(rule: Figures, figures: Figures) -> str:
     return ranked if rule["method"] == figures["ranking"] else f"{rule['method']}, as many as by {ranked}"
 
 
-def _print_undefined(figures: Figures) -> None:
+def _undefined_lines(figures: Figures) -> Iterator[str]:
     if figures["uncounted"]:
-        print(f"  {figures['uncounted']} prompts have no counted token")
+        yield f"  {figures['uncounted']} prompts have no counted token"
     if figures["undefined_batches"]:
         lacking = f"{figures['undefined_batches']} batches lack counted tokens of a label"
-        print(f"  {lacking}: their rates are undefined, null in the tables")
+        yield f"  {lacking}: their rates are undefined, null in the tables"
     if figures["undefined_experts"]:
-        print(f"  {figures['undefined_experts']} experts have no score, for want of counted tokens of a label")
+        yield f"  {figures['undefined_experts']} experts have no score, for want of counted tokens of a label"
 
 
-def _print_certainty(figures: Figures) -> None:
-    print(f"  {figures['significant']} experts differ with q < {SIGNIFICANT} (goals drawn again)")
+def _certainty_lines(figures: Figures) -> Iterator[str]:
+    yield f"  {figures['significant']} experts differ with q < {SIGNIFICANT} (goals drawn again)"
     correlation = figures["split_half"]
-    print(f"  split-half rank correlation: {'undefined' if correlation is None else f'{correlation:.3f}'}")
+    yield f"  split-half rank correlation: {'undefined' if correlation is None else f'{correlation:.3f}'}"
     if not figures["adjusted"]:
-        print("  no control-adjusted difference: that takes both control and benign prompts in the batches")
+        yield "  no control-adjusted difference: that takes both control and benign prompts in the batches"
 
 
-def _print_groups(kind: str, tops: dict[str, list[Figures]], total: int, selected: Figures | None = None) -> None:
+def _groups_lines(
+    kind: str, tops: dict[str, list[Figures]], total: int, selected: Figures | None = None
+) -> Iterator[str]:
     for name, rows in list(tops.items())[:CATEGORIES_SHOWN]:
         size = f" ({selected[name]} selected)" if selected else ""
         listed = ", ".join(f"{row['Layer_Expert']} {row['risk_diff']:+.3f}" for row in rows)
-        print(f"  {kind} {name}{size}: {listed or 'undefined'}")
+        yield f"  {kind} {name}{size}: {listed or 'undefined'}"
     if total > min(len(tops), CATEGORIES_SHOWN):
-        print(f"  and {total - min(len(tops), CATEGORIES_SHOWN)} more")
+        yield f"  and {total - min(len(tops), CATEGORIES_SHOWN)} more"
 
 
 def _rates(row: Figures) -> str:

@@ -1,27 +1,26 @@
-"""Reads prompts from files and datasets, makes attack forms and controls, and splits everything by goal."""
+"""Inputs: prompts from files and datasets, attack forms and controls, everything split by goal."""
 
+from __future__ import annotations
+
+from typing import Any
+
+from moe_safety.config import Config
 from moe_safety.config.names import FORMATS
 from moe_safety.inputs.conversation import Message
 from moe_safety.inputs.format import Format
-from moe_safety.inputs.prepare import Prepared, read_prompts
-from moe_safety.inputs.split import check_no_leak
-from moe_safety.inputs.table import MESSAGES, PROMPTS_SCHEMA, goal_id, normalise, prompt_id
 from moe_safety.inputs.wrappers import WRAPPERS, wrap
+from moe_safety.pipeline import STAGES, Stage
+from moe_safety.pipeline.artifacts import PROMPTS
 
-__all__ = [
-    "FORMATS",
-    "MESSAGES",
-    "PROMPTS_SCHEMA",
-    "WRAPPERS",
-    "Format",
-    "Message",
-    "Prepared",
-    "check_no_leak",
-    "goal_id",
-    "normalise",
-    "prompt_id",
-    "read_prompts",
-    "wrap",
-]
+__all__ = ["FORMATS", "WRAPPERS", "Format", "Message", "wrap"]
 
 FORMATS.add_folder("moe_safety.inputs.formats")
+
+
+def _prepare(config: Config, **options: Any) -> dict[str, Any]:
+    from moe_safety.inputs.stage import prepare
+
+    return prepare(config, **options)
+
+
+STAGES.add(Stage("prepare", "read attack, benign and control files, split by goal", _prepare, writes=(PROMPTS,)))

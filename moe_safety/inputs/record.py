@@ -18,6 +18,8 @@ _CUT_SHORT = ("length", "max_tokens", "max_new_tokens", "max_output_tokens")
 
 ROLES_OF_TURNS = ("system", "user", "assistant")
 
+SPLITS = ("train", "validation", "test")
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -31,7 +31,6 @@ PROMPTS_SCHEMA = pa.schema(
     ]
 )
 
-SPLITS = ("train", "validation", "test")
 
 _ROWS_PER_BATCH = 10_000  # keeps each Arrow string column far below its limit of 2 GiB
 

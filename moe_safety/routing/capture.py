@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pyarrow.compute as pc
 
-from moe_safety.batches.files import BATCHES, check_encoding, prompts_digest
+from moe_safety.batches.files import check_encoding, prompts_digest
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.models.load import check_loadable, model_fingerprint
+from moe_safety.pipeline.artifacts import BATCHES
+from moe_safety.pipeline.perform import perform
 from moe_safety.routing.plan import write_plan
 from moe_safety.routing.tokens import TOKENS
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work
 
 FOLDER = "routing"
 
 
-def capture(config: Config, *, force: bool = False) -> dict[str, Any]:
+def capture(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
     """Writes `routing/`: one table per work item, together a row for every prompt of the batches; with
     `capture.per_token` also `routing_tokens/`, a row for every token and layer."""
     run = RunDir(config.run_dir)
     body, check = partial(_capture, config, run), partial(check_loadable, config.model)
-    stage = _stage(config, run)
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, check=check, force=force)
+    return perform(config, _work(config, run), body, _lines, check=check, force=force, quiet=quiet)
+
+
+def _lines(manifest: dict[str, Any]) -> Iterator[str]:
     summary = manifest["summary"]
-    print(f"capture: {summary['prompts']} prompts, {summary['tokens']} counted tokens, {summary['items']} work items")
+    yield f"capture: {summary['prompts']} prompts, {summary['tokens']} counted tokens, {summary['items']} work items"
     if summary["uncounted"]:
-        print(f"  {summary['uncounted']} prompts have no counted token")
+        yield f"  {summary['uncounted']} prompts have no counted token"
     for item, notes in summary["notes"].items():
-        print(f"  item {item}: {notes}")
-    return manifest
+        yield f"  item {item}: {notes}"
 
 
 def capture_job(config: Config, run: RunDir, place: str = "") -> Job:
@@ -40,8 +44,8 @@ def capture_job(config: Config, run: RunDir, place: str = "") -> Job:
     begins the names there: the captures of several models can then share a pool."""
     from moe_safety.routing.reader import build_reader
 
-    plan, stage = Plan(run, f"{place}plans/capture.parquet"), _stage(config, RunDir(config.run_dir))
-    identity = f"{stage.settings} {stage.others}"
+    plan, work = Plan(run, f"{place}plans/capture.parquet"), _work(config, RunDir(config.run_dir))
+    identity = f"{work.settings} {work.others}"
     if not plan.stands(identity):
         with run.open_parquet(place + BATCHES) as batches:
             if not batches.metadata.num_rows:
@@ -61,8 +65,8 @@ def settings_of(config: Config) -> dict[str, Any]:
     }
 
 
-def _stage(config: Config, run: RunDir) -> Stage:
-    return Stage(
+def _work(config: Config, run: RunDir) -> Work:
+    return Work(
         "capture",
         settings=settings_of(config),
         others={"prompts": prompts_digest(run), "model": model_fingerprint(config.model)},

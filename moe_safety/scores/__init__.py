@@ -2,8 +2,9 @@
 bring theirs."""
 
 from moe_safety.config.names import SCORES
+from moe_safety.pipeline.artifacts import RISK
 from moe_safety.scores.chosen import default_scores, routing_scores, score_in_force, score_tables
-from moe_safety.scores.routing import RISK, ROUTING, RoutingScore
+from moe_safety.scores.routing import ROUTING, RoutingScore
 from moe_safety.scores.score import Reads, Score
 from moe_safety.scores.sums import BENIGN, CONTROL, LABELS, SAFE, UNSAFE, Sums
 

@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from moe_safety.arms import SeededArm
-from moe_safety.batches.files import BATCHES
-from moe_safety.gradients.table import EXPERT_GRADIENTS
 from moe_safety.identify.experts import Pair
 from moe_safety.models.layout import MoELayout
+from moe_safety.pipeline.artifacts import BATCHES, EXPERT_GRADIENTS
 from moe_safety.rundir import RunDir
 from moe_safety.train.rounds import Round
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -46,9 +46,9 @@ def print_start(config: Config, batches: pa.Table, selection: Selection | None, 
         print(f"  warning: {warning}")
 
 
-def print_end(summary: dict[str, Any], skipped: bool) -> None:
-    state = "already trained" if skipped else "trained"
-    print(
+def end_lines(manifest: dict[str, Any]) -> Iterator[str]:
+    summary, state = manifest["summary"], "already trained" if manifest["skipped"] else "trained"
+    yield (
         f"train {summary['arm']}: {state}, {summary['steps']} steps, last loss {summary['last_loss']:.4f}, "
         f"{summary['trainable_ratio']:.2%} of the parameters, {summary['seconds_per_step']:.2f} s a step"
     )

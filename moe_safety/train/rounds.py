@@ -8,14 +8,14 @@ from typing import Any
 
 from moe_safety.arms import Arm, Choice
 from moe_safety.arms.arm import Phase
-from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, ModelConfig
 from moe_safety.errors import InputError
-from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.identify.experts import Pair
-from moe_safety.identify.selection import BATCH_MASKS, MASK, SELECTION, Selection, read_selection
+from moe_safety.identify.selection import Selection, read_selection
 from moe_safety.models.layout import MoELayout
 from moe_safety.models.load import model_fingerprint
+from moe_safety.pipeline import run_one
+from moe_safety.pipeline.artifacts import BATCH_MASKS, BATCHES, MASK, PROMPTS, SELECTION
 from moe_safety.rundir import RunDir
 from moe_safety.scores import SCORES, score_tables
 from moe_safety.train.launch import run_phase
@@ -101,8 +101,6 @@ def _selection(plan: Plan, folder: str, model: ModelConfig, done: list[Round]) -
 
 def _identify_anew(plan: Plan, folder: str, model: ModelConfig) -> Selection:
     """The round's folder is a run directory of its own: the same batches, another model."""
-    from moe_safety.pipeline import run_one
-
     for name in (PROMPTS, BATCHES):
         plan.run.write_bytes(f"{folder}/{name}", plan.run.read_bytes(name))
     config = plan.config.model_copy(update={"run_dir": plan.run.uri_of(folder), "model": model})

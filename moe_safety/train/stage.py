@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from moe_safety.arms import ARMS, LOSSES, Arm, SeededArm, arm_of
-from moe_safety.batches.files import BATCHES, check_encoding
+from moe_safety.batches.files import check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
-from moe_safety.identify.batch_rows import PROMPTS
-from moe_safety.identify.selection import BATCH_MASKS, MASK
 from moe_safety.models.load import check_loadable, model_fingerprint, model_folder, skeleton_of
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.pipeline.artifacts import BATCH_MASKS, BATCHES, MASK, PROMPTS
+from moe_safety.pipeline.perform import perform
+from moe_safety.rundir import Outcome, RunDir, Work
 from moe_safety.train.metadata import metadata, union_of
-from moe_safety.train.printing import print_end, print_start
+from moe_safety.train.printing import end_lines, print_start
 from moe_safety.train.rounds import Plan, Round, first_selection, run_rounds
 
 if TYPE_CHECKING:
@@ -30,29 +30,27 @@ METADATA = "training_metadata.json"
 DELTA = "delta.safetensors"
 
 
-def train(config: Config, *, force: bool = False) -> dict[str, Any]:
+def train(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
     """Trains the arm that the configuration describes, on the experts that `identify` selected."""
     name = arm_of(config).name
-    return train_arm(SeededArm(name, name, config), force=force)
+    return train_arm(SeededArm(name, name, config), force=force, quiet=quiet)
 
 
-def train_arm(arm: SeededArm, *, force: bool = False) -> dict[str, Any]:
+def train_arm(arm: SeededArm, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
     """Trains one arm with one seed, on the experts of its selection."""
     config, run = arm.config, RunDir(arm.config.run_dir)
     body, check = partial(_train, arm, run), partial(check_loadable, config.model)
-    manifest = run_stage(run, training_of(arm), config.model_dump(mode="json"), body, check=check, force=force)
-    print_end(manifest["summary"], manifest["skipped"])
-    return manifest
+    return perform(config, training_of(arm), body, end_lines, check=check, force=force, quiet=quiet)
 
 
-def training_of(seeded: SeededArm) -> Stage:
+def training_of(seeded: SeededArm) -> Work:
     """What decides what an arm learns."""
     config, arm = seeded.config, seeded.arm
     settings: dict[str, Any] = {"seed": config.seed, "train": results_only(config.train)}
     settings |= {"model": config.model.identity, **_between_rounds(config), **arm.decides(config)}
     if arm.choice:
         settings["identify"] = results_only(config.identify)
-    return Stage(
+    return Work(
         f"train/{seeded.name}",
         settings=settings,
         reads=(PROMPTS, BATCHES, *([seeded.selection] if arm.choice else [])),

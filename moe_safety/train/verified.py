@@ -7,16 +7,17 @@ from functools import partial
 from typing import Any
 
 from moe_safety.arms import SeededArm
-from moe_safety.identify.selection import SELECTION, read_selection
+from moe_safety.identify.selection import read_selection
 from moe_safety.models.load import check_loadable, model_fingerprint, model_folder
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.pipeline.artifacts import SELECTION
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
 
 
 def verify_arm(arm: SeededArm, trained: dict[str, Any], *, force: bool) -> None:
     """Writes `train/ARM/verify.json`; `trained` is the summary of its training."""
     run, folder = RunDir(arm.config.run_dir), f"train/{arm.name}"
     rounds = [f"{folder}/round_{n}/{SELECTION}" for n in range(1, arm.config.train.num_rounds + 1)]
-    stage = Stage(
+    stage = Work(
         f"verify/{arm.name}",
         settings={"routers": "routers" in arm.arm.may_change},
         reads=tuple(rounds) if arm.arm.choice else (),
@@ -27,7 +28,7 @@ def verify_arm(arm: SeededArm, trained: dict[str, Any], *, force: bool) -> None:
         remade=True,
     )
     body = partial(_compare, arm, run, stage.reads, trained["final_model"])
-    run_stage(run, stage, arm.config.model_dump(mode="json"), body, force=force)
+    run_work(run, stage, arm.config.model_dump(mode="json"), body, force=force)
 
 
 def verified(run: RunDir, arm: SeededArm) -> dict[str, Any]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from moe_safety.batches.files import BATCHES
 from moe_safety.config import Config, dump_config, results_only
 from moe_safety.config.sweepfile import SweepFile
 from moe_safety.errors import RunError
 from moe_safety.evaluate.asked import check_asked
-from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.judges import judge_inputs
 from moe_safety.models.load import model_fingerprint
 from moe_safety.pipeline import run_one
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.pipeline.artifacts import BATCHES, PROMPTS
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from moe_safety.scores import score_tables
 from moe_safety.tune.objective import asked_by, examined
 from moe_safety.tune.outcome import BEST, RESULTS, best_of, ranked, results_table
@@ -33,7 +32,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
     tables = [name for name in score_tables() if run.exists(name)]
     folder = f"tune/{file.name}"
     judged = judge_inputs(config.judges.refusal) if sweep.kind == "training" else {}
-    stage = Stage(
+    stage = Work(
         folder,
         settings={
             "seed": config.seed,
@@ -47,7 +46,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
         folder=folder,
     )
     body = partial(_tune, file, Records(run, folder), force)
-    manifest = run_stage(run, stage, config.model_dump(mode="json"), body, force=force)
+    manifest = run_work(run, stage, config.model_dump(mode="json"), body, force=force)
     print_summary(file, manifest)
     return manifest
 

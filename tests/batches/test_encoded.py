@@ -2,13 +2,14 @@ import pyarrow as pa
 import pytest
 
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
-from moe_safety.batches.files import BATCHES, check_encoding, encoding_of, prompts_digest, write_batches
+from moe_safety.batches.files import check_encoding, encoding_of, prompts_digest, write_batches
 from moe_safety.batches.mixed import BATCHES_SCHEMA
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.models.chat import Chat
 from moe_safety.models.encode import Limits
 from moe_safety.models.load import load_chat
+from moe_safety.pipeline.artifacts import BATCHES
 from moe_safety.rundir import RunDir
 from tests.templates import NO_SYSTEM, PLAIN, THINKS, template_tokenizer
 

@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_safety.generation import Engine, pack_prompts
+from moe_safety.generation import Engine
+from moe_safety.generation.answers import pack_prompts
 
 
 @given(sizes=st.lists(st.integers(1, 600), max_size=300), budget=st.integers(1, 40_000))

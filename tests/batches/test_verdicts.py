@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from moe_safety.batches.verdicts import judge_answers, summarise, why_nothing_is_left
-from moe_safety.inputs import PROMPTS_SCHEMA
+from moe_safety.inputs.table import PROMPTS_SCHEMA
 from moe_safety.judges import TOO_LONG, Judge, Verdict
 from moe_safety.judges.kinds.panel import Panel
 

@@ -9,7 +9,7 @@ from moe_safety.evaluate.stage import evaluate
 from moe_safety.evaluate.subjects import base_subject
 from moe_safety.inputs.stage import prepare
 from moe_safety.models.demo.build import demo_folder
-from moe_safety.rundir import Outcome, RunDir, run_stage
+from moe_safety.rundir import Outcome, RunDir, run_work
 from moe_safety.rundir.lock import stage_lock
 
 PART = "eval/base/_parts/part-000000.parquet"
@@ -27,7 +27,7 @@ def config(tmp_path):
         run.write_bytes(PART, b"in use")
         return Outcome((), {})
 
-    run_stage(run, Session(config, run).stage(base_subject(config)), {}, body)
+    run_work(run, Session(config, run).stage(base_subject(config)), {}, body)
     return config
 
 

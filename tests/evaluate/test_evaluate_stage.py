@@ -25,7 +25,7 @@ from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.shift import ROUTING_SCHEMA, routing_shift
 from moe_safety.evaluate.stage import evaluate
 from moe_safety.evaluate.subjects import Subject
-from moe_safety.generation import items_of
+from moe_safety.generation.items import items_of
 from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import identify
 from moe_safety.models.choosing import divergence, probabilities

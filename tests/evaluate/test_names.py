@@ -5,7 +5,7 @@ import pytest
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.subjects import Subject, configured_subject
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def named(tmp_path, monkeypatch):
     run = RunDir(str(tmp_path / "run"))
     for arm in ("selective-routing", "random"):
         summary = {"final_model": f"train/{arm}/final_model"}
-        run_stage(run, Stage(f"train/{arm}", {}), {}, lambda summary=summary: Outcome((), summary))
+        run_work(run, Work(f"train/{arm}", {}), {}, lambda summary=summary: Outcome((), summary))
 
     def subject(name, model_path=None):
         config = load_config("configs/demo.yaml", [f"run_dir={run.root}"])

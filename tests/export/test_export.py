@@ -13,13 +13,13 @@ from moe_safety.batches.compose import settings_of
 from moe_safety.cli import main
 from moe_safety.errors import InputError
 from moe_safety.export import export_pickles
-from moe_safety.gradients.table import EXPERT_GRADIENTS
 from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import identify
 from moe_safety.jobs import Plan
+from moe_safety.pipeline.artifacts import EXPERT_GRADIENTS
 from moe_safety.routing.plan import PLAN_SCHEMA
 from moe_safety.routing.tokens import token_schema
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from tests.identify.synthetic import Invented, invent, make_layout
 
 LAYOUT = make_layout(sizes=(4, 6), first=1)
@@ -80,9 +80,9 @@ class Spoken(Invented):
 def finish(config, stage, outputs=(), reads=()):
     """As the stage itself would leave its manifest."""
     run, settings = RunDir(config.run_dir), settings_of(config) if stage == "compose" else {}
-    run_stage(
+    run_work(
         run,
-        Stage(stage, settings, reads),
+        Work(stage, settings, reads),
         config.model_dump(mode="json"),
         lambda: Outcome(tuple(outputs), {}),
         force=True,

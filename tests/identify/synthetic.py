@@ -14,7 +14,7 @@ from moe_safety.models.layout import MoELayer, MoELayout
 from moe_safety.models.load import model_fingerprint
 from moe_safety.routing.capture import settings_of
 from moe_safety.routing.table import routing_table
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
 
 SIDE = {"safe": "attacked", "unsafe": "attacked", "benign": "harmless", "control": "harmless"}
 
@@ -99,13 +99,13 @@ class Invented:
                 run.write_table(name, self.routing([self.prompts[row] for row in rows]))
             return Outcome(tuple(names), {"files": names, "layout": self.layout.fingerprint()})
 
-        stage = Stage(
+        stage = Work(
             "capture",
             settings_of(config),
             (),
             {"prompts": prompts_digest(run), "model": model_fingerprint(config.model)},
         )
-        run_stage(run, stage, {}, body, force=True)
+        run_work(run, stage, {}, body, force=True)
 
 
 def invent(layout=None, goals=12, per_batch=4, harmless=0, seed=0, categories=("red", "blue"), lift=None):

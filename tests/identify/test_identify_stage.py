@@ -17,7 +17,7 @@ from moe_safety.identify.statistics import (
     create_expert_mask,
     identify_unsafe_experts,
 )
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from tests.identify.synthetic import Invented, invent, make_layout, with_settings
 
 LAYOUT = make_layout((4, 6), first=1)
@@ -342,7 +342,7 @@ def test_bad_input_is_one_line(tmp_path, spoil, complaint):
 )
 def test_counts_that_were_taken_in_another_way_are_not_said_to_be_taken_in_this(made, tmp_path, section, change, told):
     config = made.write(tmp_path)
-    run_stage(RunDir(config.run_dir), Stage("compose", settings_of(config)), {}, lambda: Outcome((), {}))
+    run_work(RunDir(config.run_dir), Work("compose", settings_of(config)), {}, lambda: Outcome((), {}))
     other = config.model_copy(update={section: getattr(config, section).model_copy(update=change)})
     with pytest.raises(InputError, match=told):
         identify(other)

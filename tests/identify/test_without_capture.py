@@ -11,7 +11,7 @@ from moe_safety.identify.pictures import heatmap
 from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import identify
 from moe_safety.models.load import model_fingerprint
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from moe_safety.scores import SCORES as DECLARED
 from tests.identify.synthetic import invent, make_layout
 
@@ -45,7 +45,7 @@ def score(config, method, scores=SCORES):
         return Outcome((reads.table,), {})
 
     others = {"model": model_fingerprint(config.model)}
-    run_stage(run, Stage(reads.stage, reads.settings(config), ("batches.parquet",), others), {}, body)
+    run_work(run, Work(reads.stage, reads.settings(config), ("batches.parquet",), others), {}, body)
     return config
 
 

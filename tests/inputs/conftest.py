@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moe_safety.config import DataConfig
-from moe_safety.inputs import Prepared, read_prompts
+from moe_safety.inputs.prepare import Prepared, read_prompts
 
 
 @pytest.fixture

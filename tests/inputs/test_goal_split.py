@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_safety.errors import InputError
-from moe_safety.inputs import check_no_leak
-from moe_safety.inputs.split import Stratum, assign_splits
+from moe_safety.inputs.split import Stratum, assign_splits, check_no_leak
 
 strata = st.dictionaries(
     st.text("abcdef0123456789", min_size=4, max_size=16),

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from moe_safety.config import DataConfig
 from moe_safety.errors import InputError
-from moe_safety.inputs import PROMPTS_SCHEMA, check_no_leak, goal_id, read_prompts
+from moe_safety.inputs.prepare import read_prompts
+from moe_safety.inputs.split import check_no_leak
+from moe_safety.inputs.table import PROMPTS_SCHEMA, goal_id
 
 
 def user(text):

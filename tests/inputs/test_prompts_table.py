@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_safety.inputs import PROMPTS_SCHEMA, goal_id, normalise, prompt_id
-from moe_safety.inputs.table import Prompt, to_table
+from moe_safety.inputs.table import PROMPTS_SCHEMA, Prompt, goal_id, normalise, prompt_id, to_table
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from moe_safety.config import JudgesConfig
 from moe_safety.errors import InputError
 from moe_safety.judges import judge_inputs, rules
 from moe_safety.judges.rules import rules_digest
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
 
 FOLDER = Path(rules.__file__).parent
 FILES = sorted(FOLDER.glob("*.py"))
@@ -60,7 +60,7 @@ def test_a_stage_that_was_judged_by_other_rules_says_so(tmp_path, inputs):
             run.write_json("verdicts.json", [])
             return Outcome(("verdicts.json",), {})
 
-        return run_stage(run, Stage("respond", {}, others=others), {}, body)
+        return run_work(run, Work("respond", {}, others=others), {}, body)
 
     judged(inputs)
     with pytest.raises(InputError, match="`respond` was run with another judge rules; use --force"):

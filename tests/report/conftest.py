@@ -12,7 +12,7 @@ from moe_safety.models.load import check_loadable, model_fingerprint
 from moe_safety.pipeline import run_one
 from moe_safety.routing.capture import settings_of
 from moe_safety.routing.table import routing_table
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from tests.report.handmade import write_comparison
 
 
@@ -70,5 +70,5 @@ def _capture(run, config, layout, chance):
         return Outcome((name,), {"files": [name], "layout": layout.fingerprint()})
 
     inputs = {"prompts": prompts_digest(run), "model": model_fingerprint(config.model)}
-    stage = Stage("capture", settings_of(config), (), inputs)
-    run_stage(run, stage, config.model_dump(mode="json"), body)
+    stage = Work("capture", settings_of(config), (), inputs)
+    run_work(run, stage, config.model_dump(mode="json"), body)

@@ -11,7 +11,7 @@ from moe_safety.report.context import read_context
 from moe_safety.report.context.examples import Answered
 from moe_safety.report.page import render
 from moe_safety.report.verdict import question, verdict
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from tests.evaluate.rates import plain
 from tests.evaluate.schema import check_comparison
 from tests.identify.synthetic import invent, make_layout
@@ -224,8 +224,8 @@ def test_further_checkpoints_and_training_batches_stand_in_the_page(copied):
 def test_an_arm_that_was_evaluated_again_makes_the_comparison_old(copied):
     run = RunDir(copied.run_dir)
     reads = ("eval/base.json", "eval/random.json")
-    stage = Stage("compare", {}, reads)
-    run_stage(run, stage, {}, lambda: Outcome(("comparison.json",), {}))
+    stage = Work("compare", {}, reads)
+    run_work(run, stage, {}, lambda: Outcome(("comparison.json",), {}))
     assert context_of(copied).outdated == []
     run.write_json("eval/random.json", run.read_json("eval/random.json") | {"benign_loss": 0.5})
     told = "The comparison is older than eval/random.json: run `compare` again."

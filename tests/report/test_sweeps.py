@@ -13,7 +13,7 @@ from moe_safety.report import sweeping
 from moe_safety.report.context.sweeps import DRAWN, read_sweeps
 from moe_safety.report.figures.parallel import choice_axis, number_axis, parallel
 from moe_safety.report.figures.trade import trade
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from moe_safety.tune.outcome import ranked, results_table
 from tests.tune.sweeps import finished, sweep_of
 
@@ -52,7 +52,7 @@ def sweep_done(run, sweep=SWEEP, trials=TRIALS, name="small"):
         order = [record.id for record in ranked(sweep, trials)]
         return Outcome((f"tune/{name}/results.parquet",), {"trials": len(trials), "order": order})
 
-    run_stage(run, Stage(f"tune/{name}", {"sweep": results_only(sweep)}), {}, body)
+    run_work(run, Work(f"tune/{name}", {"sweep": results_only(sweep)}), {}, body)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_it_stands_in_the_report(complete, tmp_path):
     config = complete.model_copy(update={"run_dir": str(tmp_path / "run")})
     run = RunDir(config.run_dir)
     sweep_done(run)
-    run_stage(run, Stage("identify/tune/small/work/abc", {}), {}, lambda: Outcome((), {}))
+    run_work(run, Work("identify/tune/small/work/abc", {}), {}, lambda: Outcome((), {}))
     run_one("report", config)
     page = run.read_bytes("report.html").decode()
     section = re.search(r'<section id="sweeps">(.*?)</section>', page, re.S)[1]

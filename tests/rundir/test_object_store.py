@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from moe_safety.errors import InputError, RunError
-from moe_safety.rundir import Outcome, RunDir, Stage, fetched, lease, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work, fetched, lease, run_work
 from tests.objectstore import SECRETS, serving
 
 
@@ -131,13 +131,13 @@ def test_two_commands_on_one_stage_but_not_on_two(run, uri):
     holder.start()
     assert started.wait(60)
     with pytest.raises(RunError, match=f"`one` is being run already by process {holder.pid} on "):
-        run_stage(run, Stage("one", {}), {}, body)
-    run_stage(run, Stage("other", {}), {}, body)
+        run_work(run, Work("one", {}), {}, body)
+    run_work(run, Work("other", {}), {}, body)
 
     holder.kill()  # Its claim stays, and stands still.
     holder.join()
     assert len(run.files("locks/one")) == 1
-    assert not run_stage(run, Stage("one", {}), {}, body)["skipped"]
+    assert not run_work(run, Work("one", {}), {}, body)["skipped"]
     assert run.files("locks") == []
 
 

@@ -12,7 +12,7 @@ from moe_safety.identify.pictures import heatmap
 from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import identify, select_by
 from moe_safety.models.load import model_fingerprint
-from moe_safety.rundir import Outcome, RunDir, Stage, run_stage
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from moe_safety.scores import SCORES, score_in_force
 from tests.identify.synthetic import invent, make_layout, with_settings
 
@@ -105,8 +105,8 @@ def test_a_brought_score_may_bring_a_method_and_its_stage(tmp_path, capsys, titl
         run.write_table("novelties.parquet", table)
         return Outcome(("novelties.parquet",), {})
 
-    stage = Stage("novelties", {"novel": 1}, ("batches.parquet",), {"model": model_fingerprint(config.model)})
-    run_stage(run, stage, {}, body)
+    stage = Work("novelties", {"novel": 1}, ("batches.parquet",), {"model": model_fingerprint(config.model)})
+    run_work(run, stage, {}, body)
     identify(config)
     chosen = read_selection(run)
     assert chosen.experts == [divmod(int(place), 8) for place in np.argsort(-novelty)[:3]]

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
 from moe_safety.arms import arm_of
-from moe_safety.batches.files import BATCHES
 from moe_safety.errors import InputError, RunError
 from moe_safety.models.demo.build import demo_folder
 from moe_safety.models.load import check_loadable, skeleton_of
+from moe_safety.pipeline.artifacts import BATCHES
 from moe_safety.rundir import RunDir
 from moe_safety.train import rounds
 from moe_safety.train.stage import plan_rounds, train

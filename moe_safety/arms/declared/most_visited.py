@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from moe_safety.arms.choice import AsMany
 from moe_safety.arms.selected import selected_arm
 from moe_safety.config.names import ARMS
+from moe_safety.pipeline.artifacts import RISK
 
 if TYPE_CHECKING:
     from moe_safety.identify.experts import Pair
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class MostVisited(AsMany):
     """The experts with the highest activation rate on unsafe prompts; of equals the first by layer and expert."""
 
-    reads = ("risk_diff.parquet",)
+    reads = (RISK,)
 
     def choose(self, run: RunDir, inputs: Inputs, like: Sequence[Pair], seed: int) -> list[Pair]:
         table = run.read_table(self.reads[0], ["layer", "expert", "a_unsafe_n"]).to_pylist()

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from moe_safety.errors import InputError
-from moe_safety.inputs.record import Context, Record, Row, Skipped, is_missing
-from moe_safety.inputs.table import SPLITS
+from moe_safety.inputs.record import SPLITS, Context, Record, Row, Skipped, is_missing
 
 ATTACK_FORM = "all_prompt"
 COLUMNS = frozenset({"goal", ATTACK_FORM, "category", "split", "ended", "finish_reason"})

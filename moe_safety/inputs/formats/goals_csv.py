@@ -6,8 +6,7 @@ from collections.abc import Iterator, Set
 
 from moe_safety.config.names import FORMATS
 from moe_safety.inputs.format import Format
-from moe_safety.inputs.record import Context, Record, Row, Skipped
-from moe_safety.inputs.table import SPLITS
+from moe_safety.inputs.record import SPLITS, Context, Record, Row, Skipped
 
 _GOAL = ("goal", "prompt")
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Set
 from moe_safety.config.names import FORMATS
 from moe_safety.inputs.conversation import Message
 from moe_safety.inputs.format import Format
-from moe_safety.inputs.record import Context, Record, Role, Row, Skipped
-from moe_safety.inputs.table import SPLITS
+from moe_safety.inputs.record import SPLITS, Context, Record, Role, Row, Skipped
 
 _NO_GOAL = (
     "some rows have no goal: each is a goal of its own, in the words of its last turn, and may stand in another split "

@@ -9,12 +9,9 @@ from typing import Any
 
 from moe_safety.arms import BASE
 from moe_safety.config import ModelConfig
-from moe_safety.effects.table import EXPERT_EFFECTS
 from moe_safety.evaluate.compare import COMPARISON
-from moe_safety.gradients.table import EXPERT_GRADIENTS
-from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING
-from moe_safety.identify.selection import SELECTION
+from moe_safety.pipeline.artifacts import EXPERT_EFFECTS, EXPERT_GRADIENTS, PROMPTS, RISK, SELECTION
 from moe_safety.report.context.arms import Arm, base_of, best_of, read_arms
 from moe_safety.report.context.examples import Examples, read_examples
 from moe_safety.report.context.experts import Identification, read_identification
@@ -23,7 +20,7 @@ from moe_safety.report.context.overlap import Overlap, read_overlaps
 from moe_safety.report.context.sweeps import Swept, is_sweep, read_sweeps, results_of
 from moe_safety.report.context.training import Trained, read_training
 from moe_safety.rundir import RunDir
-from moe_safety.scores import LABELS, RISK
+from moe_safety.scores import LABELS
 from moe_safety.train.stage import METADATA
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from moe_safety.pipeline.artifacts import RISK
 from moe_safety.scores.score import Reads, Score
 from moe_safety.scores.sums import SAFE, UNSAFE, Sums
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from moe_safety.config import Config
-
-RISK = "risk_diff.parquet"
 
 
 def _settings(config: Config) -> dict[str, Any]:

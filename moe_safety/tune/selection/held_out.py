@@ -5,13 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.batches.files import RESPONSES
 from moe_safety.config import Config
 from moe_safety.errors import InputError
-from moe_safety.identify.batch_rows import PROMPTS
 from moe_safety.pipeline import run_one
+from moe_safety.pipeline.artifacts import PROMPTS, RESPONSES
 from moe_safety.rundir import RunDir
-from moe_safety.rundir.stage import manifest_name
+from moe_safety.rundir.work import manifest_name
 
 FOLDER = "tune/_validation"
 _DECIDED = "decided.json"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from moe_safety.errors import InputError, RunError
-from moe_safety.rundir import Outcome, RunDir, Stage, is_finished, run_stage, summary_of
+from moe_safety.rundir import Outcome, RunDir, Work, is_finished, run_work, summary_of
 from moe_safety.rundir.lock import stage_lock
-from moe_safety.rundir.stage import manifest_name
+from moe_safety.rundir.work import manifest_name
 
 
 @pytest.fixture
@@ -32,30 +32,30 @@ class Body:
 
 def test_an_unchanged_stage_is_skipped(run):
     body = Body(run)
-    stage = Stage("one", settings={"a": (1, 2), "b": {"c": 0.1}})
-    first = run_stage(run, stage, {}, body)
-    second = run_stage(run, stage, {}, body)
+    stage = Work("one", settings={"a": (1, 2), "b": {"c": 0.1}})
+    first = run_work(run, stage, {}, body)
+    second = run_work(run, stage, {}, body)
     assert body.times == 1
     assert (first["skipped"], second["skipped"], second["summary"]) == (False, True, {"n": 1})
 
 
 def test_changed_settings_refuse_and_say_what_changed(run):
     body = Body(run)
-    run_stage(run, Stage("one", settings={"batches": {"size": 16}}), {}, body)
+    run_work(run, Work("one", settings={"batches": {"size": 16}}), {}, body)
     with pytest.raises(InputError, match=r"`one` was run with batches.size = 16, now 8; use --force") as error:
-        run_stage(run, Stage("one", settings={"batches": {"size": 8}}), {}, body)
+        run_work(run, Work("one", settings={"batches": {"size": 8}}), {}, body)
     assert error.value.exit_code == 2
     assert body.times == 1
-    run_stage(run, Stage("one", settings={"batches": {"size": 8}}), {}, body, force=True)
+    run_work(run, Work("one", settings={"batches": {"size": 8}}), {}, body, force=True)
     assert body.times == 2
 
 
 def test_settings_that_an_earlier_version_called_otherwise_are_one_clear_line(run):
     body = Body(run)
-    run_stage(run, Stage("one", settings={"seed": 1, "judge": {"kind": "rules"}}), {}, body)
+    run_work(run, Work("one", settings={"seed": 1, "judge": {"kind": "rules"}}), {}, body)
     told = "`one` was run by a version of this program that has no setting `judges`; use --force"
     with pytest.raises(InputError, match=told):
-        run_stage(run, Stage("one", settings={"seed": 1, "judges": {"refusal": {"kind": "rules"}}}), {}, body)
+        run_work(run, Work("one", settings={"seed": 1, "judges": {"refusal": {"kind": "rules"}}}), {}, body)
 
 
 def test_force_after_a_change_keeps_parts_that_name_what_decides_them(run):
@@ -66,8 +66,8 @@ def test_force_after_a_change_keeps_parts_that_name_what_decides_them(run):
 
     def left(judge, **given):
         seen = []
-        stage = Stage("one", {"judge": judge}, ("in.txt",), folder="one", keyed="one/_parts", **given)
-        run_stage(run, stage, {}, lambda: seen.append(run.files("one")) or body(), force=True)
+        stage = Work("one", {"judge": judge}, ("in.txt",), folder="one", keyed="one/_parts", **given)
+        run_work(run, stage, {}, lambda: seen.append(run.files("one")) or body(), force=True)
         return seen[0]
 
     run.write_bytes("in.txt", b"1")
@@ -82,27 +82,27 @@ def test_force_after_a_change_keeps_parts_that_name_what_decides_them(run):
 def test_changed_inputs_refuse(run):
     body = Body(run)
     run.write_bytes("in.txt", b"1")
-    stage = Stage("one", settings={}, reads=("in.txt",), others={"model": "abc"})
-    run_stage(run, stage, {}, body)
+    stage = Work("one", settings={}, reads=("in.txt",), others={"model": "abc"})
+    run_work(run, stage, {}, body)
     run.write_bytes("in.txt", b"2")
     with pytest.raises(InputError, match=r"with another in.txt"):
-        run_stage(run, stage, {}, body)
+        run_work(run, stage, {}, body)
     run.write_bytes("in.txt", b"1")
     with pytest.raises(InputError, match="with another model"):
-        run_stage(run, Stage("one", {}, ("in.txt",), {"model": "def"}), {}, body)
+        run_work(run, Work("one", {}, ("in.txt",), {"model": "def"}), {}, body)
 
 
 def test_a_missing_input_names_it(run):
     with pytest.raises(InputError, match=r"`two` needs in.txt, which is not there"):
-        run_stage(run, Stage("two", {}, ("in.txt",)), {}, Body(run))
+        run_work(run, Work("two", {}, ("in.txt",)), {}, Body(run))
 
 
 def test_a_damaged_output_is_made_again(run):
     body = Body(run)
-    stage = Stage("one", settings={})
-    run_stage(run, stage, {}, body)
+    stage = Work("one", settings={})
+    run_work(run, stage, {}, body)
     run.write_bytes("out.txt", b"flipped")
-    run_stage(run, stage, {}, body)
+    run_work(run, stage, {}, body)
     assert body.times == 2
     assert run.read_bytes("out.txt") == b"result"
 
@@ -113,11 +113,11 @@ def test_an_interrupted_stage_runs_again_but_its_parts_are_kept_from_other_setti
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_stage(run, Stage("one", settings={"a": 1}, folder="parts"), {}, broken)
+        run_work(run, Work("one", settings={"a": 1}, folder="parts"), {}, broken)
     with pytest.raises(InputError, match="a = 1, now 2"):
-        run_stage(run, Stage("one", settings={"a": 2}, folder="parts"), {}, Body(run))
+        run_work(run, Work("one", settings={"a": 2}, folder="parts"), {}, Body(run))
     assert run.exists("parts/one")
-    assert not run_stage(run, Stage("one", settings={"a": 1}, folder="parts"), {}, Body(run))["skipped"]
+    assert not run_work(run, Work("one", settings={"a": 1}, folder="parts"), {}, Body(run))["skipped"]
 
 
 @pytest.mark.parametrize("folder", [None, "parts"])
@@ -126,31 +126,31 @@ def test_a_stage_that_failed_before_it_left_anything_takes_other_settings(run, f
         raise InputError("is not there", file="attacks.json")
 
     with pytest.raises(InputError, match="is not there"):
-        run_stage(run, Stage("one", settings={"path": "atacks.json"}, folder=folder), {}, broken)
-    corrected = Stage("one", settings={"path": "attacks.json"}, folder=folder)
-    assert not run_stage(run, corrected, {}, Body(run))["skipped"]
-    assert run_stage(run, corrected, {}, Body(run))["skipped"]
+        run_work(run, Work("one", settings={"path": "atacks.json"}, folder=folder), {}, broken)
+    corrected = Work("one", settings={"path": "attacks.json"}, folder=folder)
+    assert not run_work(run, corrected, {}, Body(run))["skipped"]
+    assert run_work(run, corrected, {}, Body(run))["skipped"]
 
 
 def test_what_must_hold_is_asked_where_there_is_work_and_before_anything_changes(run):
     def refuse():
         raise InputError("cannot be loaded")
 
-    stage, body = Stage("one", settings={}), Body(run)
+    stage, body = Work("one", settings={}), Body(run)
     with pytest.raises(InputError, match="cannot be loaded"):
-        run_stage(run, stage, {}, body, check=refuse)
+        run_work(run, stage, {}, body, check=refuse)
     assert run.files("manifests") == []
-    run_stage(run, stage, {}, body)
-    assert run_stage(run, stage, {}, body, check=refuse)["skipped"]
+    run_work(run, stage, {}, body)
+    assert run_work(run, stage, {}, body, check=refuse)["skipped"]
     with pytest.raises(InputError, match="cannot be loaded"):
-        run_stage(run, stage, {}, body, check=refuse, force=True)
-    assert run_stage(run, stage, {}, body)["skipped"]
+        run_work(run, stage, {}, body, check=refuse, force=True)
+    assert run_work(run, stage, {}, body)["skipped"]
     assert body.times == 1
 
 
 def test_the_manifest_records_config_inputs_and_versions(run):
     run.write_bytes("in.txt", b"1")
-    run_stage(run, Stage("one", {"a": 1}, ("in.txt",)), {"seed": 7}, Body(run))
+    run_work(run, Work("one", {"a": 1}, ("in.txt",)), {"seed": 7}, Body(run))
     manifest = json.loads(run.read_bytes("manifest.json"))["one"]
     assert manifest["config"] == {"seed": 7}
     assert manifest["inputs"] == {"in.txt": run.digest("in.txt")}
@@ -166,13 +166,13 @@ def of_version(run, stage, **versions):
 
 def test_work_of_other_versions_is_gone_on_with_after_one_line(run, capsys):
     for name in ("one", "two"):
-        run_stage(run, Stage(name, {}), {}, Body(run))
+        run_work(run, Work(name, {}), {}, Body(run))
     assert capsys.readouterr().err == ""
     of_version(run, "one", torch="1.0.0", numpy="1.0.0")
     of_version(run, "two", torch="1.0.0", transformers="4.0.0")
-    assert run_stage(run, Stage("two", {}), {}, Body(run))["skipped"]
+    assert run_work(run, Work("two", {}), {}, Body(run))["skipped"]
     assert capsys.readouterr().err == "", "nothing is done"
-    run_stage(run, Stage("three", {}), {}, Body(run))
+    run_work(run, Work("three", {}), {}, Body(run))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: {run.uri}: `three` runs with torch 2.")
     assert line.endswith("beside work of torch 1.0.0 (one, two); transformers 4.0.0 (two): figures may differ")
@@ -183,16 +183,16 @@ def test_a_stage_that_is_resumed_with_another_version_says_so(run, capsys):
         run.write_bytes("parts/one", b"work of hours")
         raise ZeroDivisionError
 
-    stage = Stage("one", settings={}, folder="parts")
+    stage = Work("one", settings={}, folder="parts")
     with pytest.raises(ZeroDivisionError):
-        run_stage(run, stage, {}, broken)
+        run_work(run, stage, {}, broken)
     of_version(run, "one", torch="1.0.0")
-    run_stage(run, stage, {}, Body(run), force=True)
+    run_work(run, stage, {}, Body(run), force=True)
     assert capsys.readouterr().err == "", "all of it is done again"
     with pytest.raises(ZeroDivisionError):
-        run_stage(run, stage, {}, broken, force=True)
+        run_work(run, stage, {}, broken, force=True)
     of_version(run, "one", torch="1.0.0")
-    run_stage(run, stage, {}, Body(run))
+    run_work(run, stage, {}, Body(run))
     assert "beside work of torch 1.0.0 (one): figures may differ" in capsys.readouterr().err
 
 
@@ -209,34 +209,34 @@ def test_two_writers_on_one_stage_but_not_on_two(run, tmp_path):
     holder.start()
     assert started.wait(20)
     with pytest.raises(RunError, match=f"`one` is being run already by process {holder.pid}"):
-        run_stage(run, Stage("one", {}), {}, Body(run))
-    run_stage(run, Stage("other", {}), {}, Body(run))
+        run_work(run, Work("one", {}), {}, Body(run))
+    run_work(run, Work("other", {}), {}, Body(run))
 
     holder.kill()  # SIGKILL: the lock goes with its process.
     holder.join()
     time.sleep(0.1)
-    assert not run_stage(run, Stage("one", {}), {}, Body(run))["skipped"]
+    assert not run_work(run, Work("one", {}), {}, Body(run))["skipped"]
 
 
 def test_a_run_directory_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     run = RunDir(str(tmp_path / "file" / "run"))
     with pytest.raises(RunError, match=r"locks/one.lock: Not a directory$"):
-        run_stage(run, Stage("one", settings={}), {}, lambda: Outcome((), {}))
+        run_work(run, Work("one", settings={}), {}, lambda: Outcome((), {}))
 
 
 def test_several_read_what_a_stage_left_while_nobody_writes_it(run):
     taken = pytest.raises(RunError, match="`one` is being run already")
     with stage_lock(run, "one", shared=True), stage_lock(run, "one", shared=True), taken:
-        run_stage(run, Stage("one", {}), {}, Body(run))
+        run_work(run, Work("one", {}), {}, Body(run))
     with stage_lock(run, "one"), taken, stage_lock(run, "one", shared=True):
         pytest.fail("read while it is written")
 
 
 def test_manifests_that_vanish_while_they_are_read(run, monkeypatch):
     """As another command's `--force` makes them do, between a look at the folder and the reading."""
-    run_stage(run, Stage("one", {}), {}, Body(run))
-    run_stage(run, Stage("two", {}), {}, Body(run))
+    run_work(run, Work("one", {}), {}, Body(run))
+    run_work(run, Work("two", {}), {}, Body(run))
     names = RunDir.names
 
     def looks(self, folder, suffix=""):
@@ -246,7 +246,7 @@ def test_manifests_that_vanish_while_they_are_read(run, monkeypatch):
 
     monkeypatch.setattr(RunDir, "names", looks)
     monkeypatch.setattr(RunDir, "exists", lambda self, name: True)
-    run_stage(run, Stage("three", {}), {}, Body(run))
+    run_work(run, Work("three", {}), {}, Body(run))
     assert set(run.read_json("manifest.json")) == {"two", "three"}
     assert not is_finished(run, "one")
     with pytest.raises(InputError, match="`one` has not been run yet"):
@@ -254,7 +254,7 @@ def test_manifests_that_vanish_while_they_are_read(run, monkeypatch):
     with pytest.raises(InputError, match=r"manifests/one.json: is not there; another command may be doing"):
         run.read_json(manifest_name("one"))
     with pytest.raises(InputError, match=r"`four` needs gone.txt, which is not there"):
-        run_stage(run, Stage("four", {}, ("gone.txt",)), {}, Body(run))
+        run_work(run, Work("four", {}, ("gone.txt",)), {}, Body(run))
 
 
 def _die_while_writing(uri):
@@ -272,7 +272,7 @@ def test_what_a_killed_writer_left_is_deleted_and_what_another_writes_is_not(run
     assert len(list((tmp_path / "deep").iterdir())) == 1
     with run.writing("deep/other.parquet") as path:
         Path(path).write_bytes(b"all of it")
-        run_stage(run, Stage("one", {}), {}, Body(run))
+        run_work(run, Work("one", {}), {}, Body(run))
         assert list((tmp_path / "deep").iterdir()) == [Path(path).parent]
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["other.parquet"]
     assert run.read_bytes("deep/other.parquet") == b"all of it"
@@ -283,9 +283,9 @@ def test_work_of_another_format_is_refused_by_its_stage_and_by_those_that_read_i
         run.write_bytes("batches.parquet", b"rows")
         return Outcome(("batches.parquet",), {"batches": 1})
 
-    made, read = Stage("compose", {}), Stage("capture", {}, reads=("batches.parquet",))
-    run_stage(run, made, {}, left)
-    assert run_stage(run, read, {}, Body(run))["skipped"] is False
+    made, read = Work("compose", {}), Work("capture", {}, reads=("batches.parquet",))
+    run_work(run, made, {}, left)
+    assert run_work(run, read, {}, Body(run))["skipped"] is False
     manifest = run.read_json("manifests/compose.json")
     assert manifest.pop("format") == 2
     manifest["versions"]["moe-safety"] = "0.1.0"
@@ -293,11 +293,11 @@ def test_work_of_another_format_is_refused_by_its_stage_and_by_those_that_read_i
     told = r"`compose` was run by moe-safety 0\.1\.0, which left format 1 where this one reads 2; .*--force"
     for of in (made, read):
         with pytest.raises(InputError, match=told):
-            run_stage(run, of, {}, Body(run))
+            run_work(run, of, {}, Body(run))
     with pytest.raises(InputError, match=told):
-        run_stage(run, read, {}, Body(run), force=True)
+        run_work(run, read, {}, Body(run), force=True)
     for look in (is_finished, summary_of):
         with pytest.raises(InputError, match=told):
             look(run, "compose")
-    run_stage(run, made, {}, left, force=True)
-    assert run_stage(run, read, {}, Body(run))["skipped"]
+    run_work(run, made, {}, left, force=True)
+    assert run_work(run, read, {}, Body(run))["skipped"]

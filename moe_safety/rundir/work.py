@@ -17,7 +17,7 @@ from moe_safety.rundir.versions import versions, warn_of_other_versions
 
 
 @dataclass(frozen=True)
-class Stage:
+class Work:
     """What decides a stage's outputs: its settings, and the hashes of what it reads."""
 
     name: str
@@ -49,9 +49,9 @@ def manifest_name(stage: str) -> str:
     return f"manifests/{stage.replace('/', '.')}.json"
 
 
-def run_stage(
+def run_work(
     run: RunDir,
-    stage: Stage,
+    stage: Work,
     config: dict[str, Any],
     body: Callable[[], Outcome],
     *,
@@ -102,15 +102,15 @@ def run_stage(
         return {**manifest, "skipped": False}
 
 
-def check_not_refused(run: RunDir, stage: Stage) -> None:
-    """The error with which `run_stage` would refuse, for a caller that is about to change what the stage left."""
+def check_not_refused(run: RunDir, stage: Work) -> None:
+    """The error with which `run_work` would refuse, for a caller that is about to change what the stage left."""
     stage = _plain(stage)
     if (stored := _stored(run, stage.name)) is not None:
         _refused(run, stage, _hash_inputs(run, stage), stored)
 
 
-def is_up_to_date(run: RunDir, stage: Stage) -> bool:
-    """Whether `run_stage` would skip it."""
+def is_up_to_date(run: RunDir, stage: Work) -> bool:
+    """Whether `run_work` would skip it."""
     stage, stored = _plain(stage), _stored(run, stage.name)
     if stored is None or stored["status"] != "done":
         return False
@@ -126,7 +126,7 @@ def check_settings(run: RunDir, stage: str, settings: dict[str, Any]) -> None:
         raise InputError(f"{change}; run `{stage}` again with --force, or use another run_dir", file=run.uri)
 
 
-def is_changed(run: RunDir, stage: Stage) -> bool:
+def is_changed(run: RunDir, stage: Work) -> bool:
     """Whether it was run before, and in another way than it would be now; what it read may be gone, too."""
     stage, stored = _plain(stage), _stored(run, stage.name)
     if stored is None:
@@ -134,12 +134,12 @@ def is_changed(run: RunDir, stage: Stage) -> bool:
     return not all(map(run.exists, stage.reads)) or _change(stage, _hash_inputs(run, stage), stored) is not None
 
 
-def _plain(stage: Stage) -> Stage:
+def _plain(stage: Work) -> Work:
     """With settings as they will be read back: lists for tuples, and nothing that JSON does not know."""
     return replace(stage, settings=json.loads(json.dumps(stage.settings)))
 
 
-def _refused(run: RunDir, stage: Stage, inputs: dict[str, str], stored: dict[str, Any]) -> str | None:
+def _refused(run: RunDir, stage: Work, inputs: dict[str, str], stored: dict[str, Any]) -> str | None:
     """What has changed, if anything; an error where another configuration's work would be overwritten."""
     change = _change(stage, inputs, stored)
     if change and not stage.remade and _left_something(run, stage, stored):
@@ -147,7 +147,7 @@ def _refused(run: RunDir, stage: Stage, inputs: dict[str, str], stored: dict[str
     return change
 
 
-def _left_something(run: RunDir, stage: Stage, stored: dict[str, Any]) -> bool:
+def _left_something(run: RunDir, stage: Work, stored: dict[str, Any]) -> bool:
     """Whether there is work that another configuration would overwrite. A stage that failed early left none."""
     return stored["status"] == "done" or bool(stage.folder and run.files(stage.folder))
 
@@ -171,7 +171,7 @@ def summary_of(run: RunDir, stage: str) -> dict[str, Any]:
     return stored["summary"]
 
 
-def _check_read(run: RunDir, stage: Stage) -> None:
+def _check_read(run: RunDir, stage: Work) -> None:
     """What is read has to be of the formats that this version writes."""
     reads = set(stage.reads)
     for stored in _manifests(run).values():
@@ -179,7 +179,7 @@ def _check_read(run: RunDir, stage: Stage) -> None:
             check_format(stored, run.uri)
 
 
-def _hash_inputs(run: RunDir, stage: Stage) -> dict[str, str]:
+def _hash_inputs(run: RunDir, stage: Work) -> dict[str, str]:
     hashes = {}
     for name in stage.reads:
         try:
@@ -208,7 +208,7 @@ def _manifests(run: RunDir) -> dict[str, dict[str, Any]]:
     return {name: one for name, one in found.items() if one is not None}
 
 
-def _change(stage: Stage, inputs: dict[str, str], stored: dict[str, Any]) -> str | None:
+def _change(stage: Work, inputs: dict[str, str], stored: dict[str, Any]) -> str | None:
     """What is not as it was when the stage was last run."""
     if told := other_format(stored):
         return told
@@ -244,7 +244,7 @@ def _intact(run: RunDir, outputs: dict[str, str]) -> bool:
         return False
 
 
-def discard(run: RunDir, stage: Stage) -> None:
+def discard(run: RunDir, stage: Work) -> None:
     """Deletes what the stage left, if it was ever run; all of it where nothing changed since."""
     stored = _stored(run, stage.name)
     if stored is None:

@@ -1,0 +1,7 @@
+"""What a stage is, the order of stages, and how they are run."""
+
+from moe_safety.pipeline.order import in_order
+from moe_safety.pipeline.run import run_all, run_one
+from moe_safety.pipeline.stage import STAGES, Stage
+
+__all__ = ["STAGES", "Stage", "in_order", "run_all", "run_one"]

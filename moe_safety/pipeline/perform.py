@@ -1,0 +1,28 @@
+"""The way of every stage: open the run directory, do the work unless it is done, sum it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from moe_safety.config import Config
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
+
+Manifest = dict[str, Any]
+
+
+def perform(
+    config: Config,
+    work: Work,
+    body: Callable[[], Outcome],
+    lines: Callable[[Manifest], Iterable[str]],
+    *,
+    check: Callable[[], object] = lambda: None,
+    force: bool = False,
+    quiet: bool = False,
+) -> Manifest:
+    """The manifest of the work. `lines` sum it up, unless it is to be `quiet`; the rest is as in `run_work`."""
+    manifest = run_work(RunDir(config.run_dir), work, config.model_dump(mode="json"), body, check=check, force=force)
+    for line in () if quiet else lines(manifest):
+        print(line, flush=True)
+    return manifest
