@@ -28,9 +28,9 @@ from moe_safety.inputs.table import prompt_id
 from moe_safety.jobs import Plan
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.demo import language
-from moe_safety.models.encode import pad_right
 from moe_safety.models.experts import run_counting
-from moe_safety.models.load import load_chat
+from moe_safety.models.io import load_chat
+from moe_safety.models.text import pad_right
 from moe_safety.routing.capture import capture
 from moe_safety.routing.reader import build_reader
 from moe_safety.rundir import RunDir

@@ -27,13 +27,11 @@ from transformers import OlmoeConfig, OlmoeForCausalLM, PreTrainedModel
 
 from moe_safety.config import ModelConfig
 from moe_safety.everything import load_config
-from moe_safety.models.answers import answer_losses, make_rows
+from moe_safety.models import inspect_model
 from moe_safety.models.demo import language
-from moe_safety.models.experts import gradient_magnitudes, use_our_experts
-from moe_safety.models.experts.effects import measured_effects, way_of
-from moe_safety.models.experts.margins import Trial, margins
-from moe_safety.models.layout import inspect_model
-from moe_safety.models.load import load_chat, load_model
+from moe_safety.models.experts import Trial, gradient_magnitudes, margins, measured_effects, use_our_experts, way_of
+from moe_safety.models.io import load_chat, load_model
+from moe_safety.models.text.answer_losses import answer_losses, make_rows
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 

@@ -19,14 +19,14 @@ import numpy as np
 import pyarrow as pa
 
 from moe_safety.config import IdentifyConfig
+from moe_safety.identify import Experts
 from moe_safety.identify.analysis import analyse, write_risk
 from moe_safety.identify.batch_rows import read_batch_rows
-from moe_safety.identify.experts import Experts
 from moe_safety.identify.inputs import Inputs, Routing
 from moe_safety.identify.reduce import Reducer, check_coverage, reduce_parts
 from moe_safety.identify.selection import Selection, write_selection
 from moe_safety.identify.statistics import resampled_goals
-from moe_safety.models.layout import MoELayer, MoELayout
+from moe_safety.models import MoELayer, MoELayout
 from moe_safety.routing.table import routing_table
 from moe_safety.rundir import RunDir
 from moe_safety.scores import SCORES

@@ -21,10 +21,9 @@ from contextlib import ExitStack
 import torch
 from transformers import OlmoeConfig, OlmoeForCausalLM
 
-from moe_safety.models.answers import answer_losses, make_rows
-from moe_safety.models.experts import count_routing, use_our_experts
-from moe_safety.models.experts.selective import selective_experts
-from moe_safety.models.layout import inspect_model
+from moe_safety.models import inspect_model
+from moe_safety.models.experts import count_routing, selective_experts, use_our_experts
+from moe_safety.models.text.answer_losses import answer_losses, make_rows
 from moe_safety.train.engines import PlainEngine
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.world import World

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
         create_expert_mask,
         identify_unsafe_experts,
     )
-    from moe_safety.models.experts import count_routing, expert_effects, expert_gradients
-    from moe_safety.models.experts.selective import selective_experts
-    from moe_safety.models.layout import MoELayout, inspect_model
+    from moe_safety.models import MoELayout, inspect_model
+    from moe_safety.models.experts import count_routing, expert_effects, expert_gradients, selective_experts
     from moe_safety.train.optimizer import LazyAdamW
     from moe_safety.train.sampler import BatchPreservingSampler
 

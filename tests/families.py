@@ -15,7 +15,7 @@ from transformers import CONFIG_MAPPING, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from moe_safety.errors import InputError
-from moe_safety.models.inspect import inspect
+from moe_safety.models.inspection.inspect import inspect
 
 Builder = Callable[[], PreTrainedModel]
 

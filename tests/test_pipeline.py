@@ -56,7 +56,7 @@ from moe_safety.pipeline import Stage
 
 
 def count(config, *, force, **options):
-    from moe_safety.pipeline.artifacts import BATCHES
+    from moe_safety.pipeline import BATCHES
     from moe_safety.rundir import RunDir
 
     run = RunDir(config.run_dir)

@@ -10,7 +10,7 @@ from moe_safety.evaluate.plan import LOSSES, ROUTING
 from moe_safety.generation.items import ANSWERS
 from moe_safety.inputs.stage import prepare
 from moe_safety.jobs import Plan
-from moe_safety.models.load import load_chat
+from moe_safety.models.io import load_chat
 from moe_safety.pipeline import run_all
 from moe_safety.routing.plan import write_plan
 from moe_safety.rundir import RunDir

@@ -9,8 +9,8 @@ from pyarrow import fs
 from moe_safety.checkpoints import verify
 from moe_safety.cli import main
 from moe_safety.config import ModelConfig, load_config
-from moe_safety.identify.selection import read_selection
-from moe_safety.models.load import model_folder
+from moe_safety.identify import read_selection
+from moe_safety.models.io import model_folder
 from moe_safety.rundir import RunDir
 from moe_safety.train.stage import train
 from tests.objectstore import SECRETS, serving
@@ -37,7 +37,7 @@ def bucket(tmp_path_factory):
     import ray
 
     from moe_safety.jobs.cluster import connect
-    from moe_safety.models.demo.build import demo_folder
+    from moe_safety.models.demo import demo_folder
 
     demo = demo_folder().parent
     with pytest.MonkeyPatch.context() as environment, serving(environment) as uri:

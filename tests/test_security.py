@@ -14,10 +14,10 @@ from moe_safety.checkpoints import apply_delta, verify
 from moe_safety.cli import main
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
-from moe_safety.identify.selection import read_selection
+from moe_safety.identify import read_selection
 from moe_safety.jobs import Parts, Plan
-from moe_safety.models.demo.build import demo_folder
-from moe_safety.models.load import load_model, load_tokenizer, model_fingerprint
+from moe_safety.models.demo import demo_folder
+from moe_safety.models.io import load_model, load_tokenizer, model_fingerprint
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 import torch
 from transformers import AutoModelForCausalLM, OlmoeConfig
 
+from moe_safety.models import inspect_model
 from moe_safety.models.experts import run_counting, use_our_experts
-from moe_safety.models.layout import inspect_model
-from moe_safety.models.norms import fuse_norms
+from moe_safety.models.kernels.fused_norms import fuse_norms
 
 ROWS, LENGTH = 16, 512
 

@@ -14,12 +14,10 @@ import time
 import torch
 from transformers import AutoModelForCausalLM, OlmoeConfig
 
-from moe_safety.models.experts import use_our_experts
+from moe_safety.models import inspect_model
+from moe_safety.models.experts import Trial, Way, Whole, use_our_experts
 from moe_safety.models.experts.effects import MAX_TOKENS, first_order_effects, measured_effects, way_of
-from moe_safety.models.experts.margins import Trial
-from moe_safety.models.experts.sharing import Way, Whole
-from moe_safety.models.layout import inspect_model
-from moe_safety.models.norms import fuse_norms
+from moe_safety.models.kernels.fused_norms import fuse_norms
 
 PROMPT, OPENING, CANDIDATES = 300, 16, 128
 TRIALS, JOB = 8, 128

@@ -21,13 +21,12 @@ from contextlib import ExitStack
 import torch
 from transformers import AutoModelForCausalLM, OlmoeConfig
 
-from moe_safety.models.answers import answer_losses, make_rows
-from moe_safety.models.experts import use_our_experts
-from moe_safety.models.experts.fused import fused_experts
-from moe_safety.models.experts.selective import selective_experts
-from moe_safety.models.layout import MoELayout, inspect_model
-from moe_safety.models.norms import fuse_norms
-from moe_safety.models.rotary import fused_rotary
+from moe_safety.models import MoELayout, inspect_model
+from moe_safety.models.experts import selective_experts, use_our_experts
+from moe_safety.models.kernels.fused_experts import fused_experts
+from moe_safety.models.kernels.fused_norms import fuse_norms
+from moe_safety.models.kernels.fused_rotary import fused_rotary
+from moe_safety.models.text.answer_losses import answer_losses, make_rows
 from moe_safety.train.engines import PlainEngine
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.world import World

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from moe_safety.checkpoints import verify
 from moe_safety.config import Config
 from moe_safety.everything import load_config
-from moe_safety.identify.selection import read_selection
-from moe_safety.models.load import model_folder
+from moe_safety.identify import read_selection
+from moe_safety.models.io import model_folder
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 

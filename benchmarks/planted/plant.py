@@ -12,12 +12,12 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from moe_safety.errors import RunError
+from moe_safety.models import MoELayout, inspect_model
 from moe_safety.models.demo.language import REFUSAL, Request, requests
 from moe_safety.models.demo.shapes import Shape, new_model
 from moe_safety.models.demo.tokenizer import demo_tokenizer
 from moe_safety.models.demo.train import Pupil, kinds
 from moe_safety.models.experts import use_our_experts
-from moe_safety.models.layout import MoELayout, inspect_model
 
 ATTACK = "word-reversed"
 TAUGHT, PROBED, EXAMINED = slice(0, 450), slice(450, 498), slice(498, 548)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.planted.plant import ATTACK, PROBED, Planted, answered, planted
-from moe_safety.models.answers import Rows, make_rows
 from moe_safety.models.demo.language import REFUSAL, Request, requests
 from moe_safety.models.demo.train import Pupil
 from moe_safety.models.experts.effects import Trial
+from moe_safety.models.text.answer_losses import Rows, make_rows
 from moe_safety.scores import LABELS
 
 BATCH = 8

@@ -20,7 +20,7 @@ from benchmarks.planted.resetting import success_by_subset
 from benchmarks.planted.scores import all_scores
 from moe_safety.models.demo.shapes import Shape
 from moe_safety.models.demo.train import Pupil
-from moe_safety.models.quiet import quiet
+from moe_safety.models.library_logging import quiet
 from moe_safety.rundir import RunDir
 
 SHARES = (0.03, 0.06, 0.12)

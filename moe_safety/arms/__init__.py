@@ -1,19 +1,16 @@
 """Arms: ways of hardening a model, each one value, and what each of them trains, by which loss."""
 
-from moe_safety.arms.arm import Arm
+from moe_safety.arms.arm import Arm, Phase
 from moe_safety.arms.choice import AsMany, ByMethod, Choice, Drawn
 from moe_safety.arms.loss import ForwardPass, Loss, TokenLosses, token_losses
+from moe_safety.arms.losses.answers import ANSWERS
+from moe_safety.arms.parameters import routers
 from moe_safety.arms.seeded import SeededArm, arm_of, kind_of, seeded_arms
 from moe_safety.arms.selected import selected_arm
-from moe_safety.config.names import ARMS, LOSSES
-
-LOSSES.add_folder("moe_safety.arms.losses")
-ARMS.add_folder("moe_safety.arms.declared")
-
-BASE = "base"
-"""The arm of the untouched model."""
+from moe_safety.config import ARMS, LOSSES
 
 __all__ = [
+    "ANSWERS",
     "ARMS",
     "BASE",
     "LOSSES",
@@ -24,11 +21,20 @@ __all__ = [
     "Drawn",
     "ForwardPass",
     "Loss",
+    "Phase",
     "SeededArm",
     "TokenLosses",
     "arm_of",
     "kind_of",
+    "routers",
     "seeded_arms",
     "selected_arm",
     "token_losses",
 ]
+
+
+LOSSES.add_folder("moe_safety.arms.losses")
+ARMS.add_folder("moe_safety.arms.declared")
+
+BASE = "base"
+"""The arm of the untouched model."""

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from moe_safety.arms.choice import Choice
 from moe_safety.arms.parameters import Trains
-from moe_safety.config import Config, Section
-from moe_safety.config.names import ARMS
+from moe_safety.config import ARMS, Config, Section
 
 Phase = Literal["experts", "router"]
 Part = Literal["experts", "routers", "everything"]

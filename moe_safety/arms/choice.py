@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from moe_safety.config import Config, IdentifyConfig
 
 if TYPE_CHECKING:
-    from moe_safety.identify.experts import Pair
+    from moe_safety.identify import Pair
     from moe_safety.identify.inputs import Inputs
     from moe_safety.rundir import RunDir
 
@@ -121,7 +121,7 @@ class Drawn(AsMany):
         return _rule(settings)
 
     def choose(self, run: RunDir, inputs: Inputs, like: Sequence[Pair], seed: int) -> list[Pair]:
-        from moe_safety.identify.select import draw_like
+        from moe_safety.identify import draw_like
 
         return draw_like(like, self.method, inputs.experts, inputs.batch_rows.batch_ids, seed)[0]
 

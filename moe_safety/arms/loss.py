@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from moe_safety.batches.examples import Example
+from moe_safety.batches import Example
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from moe_safety.models.answers import Rows
+    from moe_safety.models.text.answer_losses import Rows
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TokenLosses:
 
 def token_losses(model: PreTrainedModel, rows: Rows) -> TokenLosses:
     """Runs the model on rows."""
-    from moe_safety.models.answers import answer_losses
+    from moe_safety.models.text.answer_losses import answer_losses
 
     return TokenLosses(*answer_losses(model, rows))
 

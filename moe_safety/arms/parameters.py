@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from moe_safety.models.experts.selective import Gather, Pair, SelectiveExperts
-    from moe_safety.models.layout import MoELayout
+    from moe_safety.models import MoELayout
+    from moe_safety.models.experts import Gather, Pair, SelectiveExperts
 
     Trained = tuple[Mapping[str, torch.nn.Parameter], SelectiveExperts | None]
     """What trains, by name, and where it is experts what sets the mask of each batch."""
@@ -32,7 +32,7 @@ def selected_experts(
     model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair], gather: Gather
 ) -> Iterator[Trained]:
     """The experts that batches select."""
-    from moe_safety.models.experts.selective import selective_experts
+    from moe_safety.models.experts import selective_experts
 
     with selective_experts(model, experts, layout=layout, gather=gather) as selective:
         yield dict(selective.named_parameters()), selective
@@ -41,7 +41,7 @@ def selected_experts(
 @contextmanager
 def routers(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair], gather: Gather) -> Iterator[Trained]:
     """What routers learn; every router phase trains it."""
-    from moe_safety.models.choosing import routers as names_of
+    from moe_safety.models.routers import routers as names_of
 
     with named(model, set(names_of(model, layout))) as trained:
         yield trained, None
@@ -57,7 +57,7 @@ def everything(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair
 @contextmanager
 def named(model: PreTrainedModel, names: Collection[str]) -> Iterator[dict[str, torch.nn.Parameter]]:
     """The parameters of these names."""
-    from moe_safety.models.experts.selective import frozen
+    from moe_safety.models.experts import frozen
 
     with frozen(model):
         chosen = {name: parameter for name, parameter in model.named_parameters() if name in names}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moe_safety.arms.arm import Arm, Phase
-from moe_safety.config import Config
-from moe_safety.config.names import ARMS
+from moe_safety.config import ARMS, Config
 from moe_safety.errors import InputError
-from moe_safety.pipeline.artifacts import SELECTION
+from moe_safety.pipeline import SELECTION
 
 _SEED = ".seed-"
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from moe_safety.batches.examples import Batch, Example
+from moe_safety.batches.warnings import foreign_answers, nothing_harmless
 from moe_safety.config import Config
-from moe_safety.pipeline import STAGES, Stage
-from moe_safety.pipeline.artifacts import BATCHES, PROMPTS, RESPONSES
+from moe_safety.pipeline import BATCHES, PROMPTS, RESPONSES, STAGES, Stage
+
+__all__ = [
+    "Batch",
+    "Example",
+    "foreign_answers",
+    "nothing_harmless",
+]
 
 
 def _respond(config: Config, **options: Any) -> dict[str, Any]:

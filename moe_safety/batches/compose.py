@@ -19,11 +19,10 @@ from moe_safety.batches.warnings import foreign_answers, nothing_harmless
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.inputs.split import check_no_leak
-from moe_safety.models.load import load_chat, model_fingerprint, window_of
-from moe_safety.pipeline.artifacts import BATCHES, PROMPTS, RESPONSES
+from moe_safety.models.io import load_chat, model_fingerprint, window_of
+from moe_safety.pipeline import BATCHES, PROMPTS, RESPONSES
 from moe_safety.pipeline.perform import perform
-from moe_safety.rundir import Outcome, RunDir, Work, summary_of
-from moe_safety.rundir.work import check_settings, manifest_name
+from moe_safety.rundir import Outcome, RunDir, Work, check_settings, manifest_name, summary_of
 
 _ANSWERED = manifest_name("respond")
 _NAMED = 20

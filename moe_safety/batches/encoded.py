@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from moe_safety.errors import InputError
 from moe_safety.generation.answers import TOKENS
-from moe_safety.models.chat import Chat
-from moe_safety.models.encode import Limits, answer_span
+from moe_safety.models.text import Chat, Limits, answer_span
 
 ENCODED = [
     pa.field("prompt_tokens", TOKENS),

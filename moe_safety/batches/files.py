@@ -15,8 +15,8 @@ from moe_safety.batches.encoded import Encoder, tokenizer_digest
 from moe_safety.batches.targets import REFUSALS
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
-from moe_safety.models.load import load_chat
-from moe_safety.pipeline.artifacts import BATCHES
+from moe_safety.models.io import load_chat
+from moe_safety.pipeline import BATCHES
 from moe_safety.rundir import RunDir
 
 _COUNTED = ("prompt_tokens", "answer_prefix", "answer_tokens")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moe_safety.batches.encoded import Encoder, prompt_room
-from moe_safety.batches.responding import RECORDED, handler, write_plan
+from moe_safety.batches.respond_job import RECORDED, handler, write_plan
 from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.batches.warnings import foreign_answers
 from moe_safety.config import Config, results_only
@@ -19,8 +19,8 @@ from moe_safety.generation import ENGINES, engine_settings, limits_of, opening_o
 from moe_safety.generation.items import ANSWERS, tables_of
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.judges import check_judge, judge_inputs, make_judge
-from moe_safety.models.load import check_loadable, load_chat, model_fingerprint, window_of
-from moe_safety.pipeline.artifacts import PROMPTS, RESPONSES
+from moe_safety.models.io import check_loadable, load_chat, model_fingerprint, window_of
+from moe_safety.pipeline import PROMPTS, RESPONSES
 from moe_safety.pipeline.perform import perform
 from moe_safety.rundir import Outcome, RunDir, Work
 

@@ -2,7 +2,18 @@
 
 from moe_safety.checkpoints.apply import apply_delta, revert_delta
 from moe_safety.checkpoints.delta import extract_delta
-from moe_safety.checkpoints.examine import check_comparable, stored_alike
+from moe_safety.checkpoints.examine import check_comparable, open_both, stored_alike
+from moe_safety.checkpoints.printing import describe
 from moe_safety.checkpoints.verify import Report, verify
 
-__all__ = ["Report", "apply_delta", "check_comparable", "extract_delta", "revert_delta", "stored_alike", "verify"]
+__all__ = [
+    "Report",
+    "apply_delta",
+    "check_comparable",
+    "describe",
+    "extract_delta",
+    "open_both",
+    "revert_delta",
+    "stored_alike",
+    "verify",
+]

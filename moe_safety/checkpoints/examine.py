@@ -10,9 +10,9 @@ from moe_safety.checkpoints.folder import Checkpoint, open_checkpoint
 from moe_safety.checkpoints.owners import Owners, find_owners
 from moe_safety.checkpoints.quantised import dequantised
 from moe_safety.errors import InputError
-from moe_safety.models.layout import MoELayout, inspect_model
-from moe_safety.models.quiet import quiet
-from moe_safety.models.skeleton import build_skeleton, read_config
+from moe_safety.models import MoELayout, inspect_model
+from moe_safety.models.io.skeleton import build_skeleton, read_config
+from moe_safety.models.library_logging import quiet
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from moe_safety.checkpoints.folder import CHUNK, Checkpoint, Stored
 from moe_safety.errors import InputError
-from moe_safety.models.quantised import quantisation_of
+from moe_safety.models.io.quantised import quantisation_of
 
 _FULL = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 _STORED = _FULL | {"U8": torch.uint8, "F8_E4M3": torch.float8_e4m3fn}

@@ -41,7 +41,7 @@ def _add_pair(command: argparse.ArgumentParser) -> None:
 
 def _folder(name: str) -> Path:
     from moe_safety.config import ModelConfig
-    from moe_safety.models.load import model_folder
+    from moe_safety.models.io import model_folder
 
     return model_folder(ModelConfig(name=name))
 
@@ -51,8 +51,8 @@ def _selected(base: Path, files: list[str]) -> set[tuple[int, int]]:
     the base itself."""
     from moe_safety.config import ModelConfig
     from moe_safety.errors import InputError
-    from moe_safety.identify.selection import read_selection
-    from moe_safety.models.load import model_fingerprint
+    from moe_safety.identify import read_selection
+    from moe_safety.models.io import model_fingerprint
     from moe_safety.rundir import RunDir
 
     places = [file.rpartition("/") for file in files]
@@ -63,8 +63,7 @@ def _selected(base: Path, files: list[str]) -> set[tuple[int, int]]:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from moe_safety.checkpoints import verify
-    from moe_safety.checkpoints.printing import describe
+    from moe_safety.checkpoints import describe, verify
 
     base = _folder(args.base)
     allowed = _selected(base, args.selection)
@@ -74,8 +73,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _extract(args: argparse.Namespace) -> None:
-    from moe_safety.checkpoints import extract_delta
-    from moe_safety.checkpoints.printing import describe
+    from moe_safety.checkpoints import describe, extract_delta
 
     print(describe(extract_delta(_folder(args.base), args.tuned, args.out, trust_remote_code=args.trust_remote_code)))
 

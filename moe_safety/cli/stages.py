@@ -106,7 +106,7 @@ def _report(args: argparse.Namespace) -> None:
 
 def _tune(args: argparse.Namespace) -> None:
     import moe_safety.everything  # noqa: F401 - a sweep names what it declares
-    from moe_safety.config.sweepfile import dump_sweep, load_sweep
+    from moe_safety.config import dump_sweep, load_sweep
 
     file = load_sweep(args.config, args.overrides)
     if args.dry_run:

@@ -33,9 +33,9 @@ def add_commands(commands: Commands) -> None:
 
 def _inspect(args: argparse.Namespace) -> None:
     from moe_safety.config import ModelConfig
-    from moe_safety.models.describe import describe
-    from moe_safety.models.inspect import inspect
-    from moe_safety.models.load import model_path
+    from moe_safety.models.inspection.describe import describe
+    from moe_safety.models.inspection.inspect import inspect
+    from moe_safety.models.io import model_path
 
     path = model_path(ModelConfig(name=args.model))
     inspection = inspect(path, trust_remote_code=args.trust_remote_code, chosen=args.top_k)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moe_safety.config import Config
-from moe_safety.pipeline import STAGES, Stage
-from moe_safety.pipeline.artifacts import BATCHES, EXPERT_EFFECTS, PROMPTS
+from moe_safety.pipeline import BATCHES, EXPERT_EFFECTS, PROMPTS, STAGES, Stage
 
 
 def _effects(config: Config, **options: Any) -> dict[str, Any]:

@@ -13,13 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.config import Config
-from moe_safety.config.names import SCORES
+from moe_safety.config import SCORES, Config
 from moe_safety.effects.table import against_control, merge
 from moe_safety.effects.trials import TRIALS_SCHEMA, items_of
 from moe_safety.errors import InputError
 from moe_safety.jobs import Job, Parts, Plan, pack, run_job
-from moe_safety.models.layout import MoELayout
+from moe_safety.models import MoELayout
 from moe_safety.rundir import RunDir
 
 COLUMN = "effect_conditional"
@@ -49,7 +48,7 @@ def measure_held(
 ) -> list[str]:
     """Measures every pass after the one `alone`, and returns the tables, a row per prompt each."""
     from moe_safety.effects.measurer import build_measurer, trials_of
-    from moe_safety.models.load import check_loadable
+    from moe_safety.models.io import check_loadable
 
     layout, names, passes = check_loadable(config.model), list[str](), [alone]
     for number, part in enumerate(PARTS, start=1):

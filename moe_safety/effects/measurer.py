@@ -12,13 +12,20 @@ from transformers import PreTrainedModel
 
 from moe_safety.config import EffectsConfig, ModelConfig
 from moe_safety.effects.table import effects_table
-from moe_safety.models.answers import answer_losses, make_rows, mean_by_row
-from moe_safety.models.experts.effects import first_order_effects, measured_effects, way_of
-from moe_safety.models.experts.margins import Trial, evaluating, margins
-from moe_safety.models.experts.sharing import Way, Whole
-from moe_safety.models.experts.weighing import holding_back
-from moe_safety.models.kept import kept_model
-from moe_safety.models.layout import MoELayout, inspect_model
+from moe_safety.models import MoELayout, inspect_model
+from moe_safety.models.experts import (
+    Trial,
+    Way,
+    Whole,
+    evaluating,
+    first_order_effects,
+    holding_back,
+    margins,
+    measured_effects,
+    way_of,
+)
+from moe_safety.models.io import kept_model
+from moe_safety.models.text.answer_losses import answer_losses, make_rows, mean_by_row
 
 
 @dataclass

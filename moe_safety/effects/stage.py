@@ -16,9 +16,9 @@ from moe_safety.effects.conditional import is_wanted, measure_held, with_conditi
 from moe_safety.effects.table import by_prompt, merge, per_expert
 from moe_safety.effects.trials import TRIALS_SCHEMA, choose_trials, items_of
 from moe_safety.jobs import Job, Parts, Plan, pack, run_job
-from moe_safety.models.layout import MoELayout
-from moe_safety.models.load import check_loadable, model_fingerprint
-from moe_safety.pipeline.artifacts import BATCHES, EXPERT_EFFECTS, PROMPTS
+from moe_safety.models import MoELayout
+from moe_safety.models.io import check_loadable, model_fingerprint
+from moe_safety.pipeline import BATCHES, EXPERT_EFFECTS, PROMPTS
 from moe_safety.pipeline.perform import perform
 from moe_safety.rundir import Outcome, RunDir, Work
 

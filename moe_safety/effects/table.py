@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from moe_safety.intervals import interval
-from moe_safety.models.layout import MoELayout
+from moe_safety.models import MoELayout
 
 
 def effects_schema(layout: MoELayout) -> pa.Schema:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from moe_safety.config import EffectsConfig
 from moe_safety.errors import InputError
-from moe_safety.pipeline.artifacts import BATCHES
+from moe_safety.pipeline import BATCHES
 
 FORWARDS_PER_ITEM = 8
 TRIALS_SCHEMA = pa.schema(

@@ -6,8 +6,12 @@ from typing import Any
 
 from moe_safety.arms import arm_of
 from moe_safety.config import Config
-from moe_safety.pipeline import STAGES, Stage
-from moe_safety.pipeline.artifacts import COMPARISON, EVALUATED, PROMPTS, RISK, SELECTION, TRAINED
+from moe_safety.evaluate.printing import metrics
+from moe_safety.pipeline import COMPARISON, EVALUATED, PROMPTS, RISK, SELECTION, STAGES, TRAINED, Stage
+
+__all__ = [
+    "metrics",
+]
 
 
 def _is_asked_for(config: Config) -> bool:

@@ -10,15 +10,15 @@ import pyarrow as pa
 from moe_safety.arms import BASE, SeededArm, seeded_arms
 from moe_safety.config import Config
 from moe_safety.errors import InputError
-from moe_safety.evaluate.asked import check_asked
 from moe_safety.evaluate.comparison import arm_object, page, table
+from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
 from moe_safety.evaluate.printing import headline
+from moe_safety.evaluate.required_prompts import check_asked
 from moe_safety.evaluate.seeds import with_repeats
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.stage import check_examinable, evaluate_all
-from moe_safety.evaluate.subjects import Subject, seeded_subject
 from moe_safety.generation import Ability, check_able
-from moe_safety.models.load import skeleton_of
+from moe_safety.models.io import skeleton_of
 from moe_safety.rundir import Outcome, RunDir, Work, is_finished, run_work, summary_of
 from moe_safety.train.several import is_known, to_train_anew, train_arms
 from moe_safety.train.stage import METADATA
@@ -60,7 +60,7 @@ def _check_steering(config: Config, run: RunDir, arms: list[SeededArm], *, again
     """Before anything is trained: not every family can be steered."""
     steered = [arm for arm in arms if not arm.arm.phases]
     if any(not is_finished(run, f"evaluate/{arm.name}", again=again) for arm in steered):
-        from moe_safety.models.choosing import rule_of
+        from moe_safety.models.routers import rule_of
 
         check_able(config.evaluate.engine, Ability.AVOIDS_EXPERTS, "evaluate.engine")
         rule_of(skeleton_of(config.model))

@@ -8,10 +8,10 @@ from moe_safety.config import EvaluateConfig
 from moe_safety.evaluate.ability import weigh
 from moe_safety.evaluate.harness import solve_item
 from moe_safety.evaluate.plan import LOSSES, ROUTING, TASKS
-from moe_safety.evaluate.shift import read_item
+from moe_safety.evaluate.routing_drift import read_item
 from moe_safety.generation import Ability, Opening
 from moe_safety.generation.items import ItemHandler, Kind
-from moe_safety.identify.experts import Pair
+from moe_safety.identify import Pair
 
 
 def examiner(opening: Opening, avoided: tuple[Pair, ...], settings: EvaluateConfig) -> ItemHandler:

@@ -14,7 +14,7 @@ from moe_safety.inputs.collect import Collector
 from moe_safety.inputs.sources import read_source
 from moe_safety.inputs.split import check_no_leak
 from moe_safety.inputs.table import MESSAGES
-from moe_safety.pipeline.artifacts import BATCHES, PROMPTS
+from moe_safety.pipeline import BATCHES, PROMPTS
 from moe_safety.rundir import RunDir
 
 EXAM_SCHEMA = pa.schema(

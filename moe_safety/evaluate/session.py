@@ -12,17 +12,17 @@ import pyarrow as pa
 
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
 from moe_safety.config import Config, results_only
+from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.harness import check_harness
 from moe_safety.evaluate.plan import write_exam
 from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
-from moe_safety.evaluate.subjects import Subject, base_subject
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
 from moe_safety.generation.items import ANSWERS, tables_of
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
 from moe_safety.judges import Exchange, Judge, ask, check_judge, judge_inputs, make_judge
-from moe_safety.models.load import load_chat, skeleton_of, window_of
-from moe_safety.pipeline.artifacts import BATCHES, PROMPTS, RISK
+from moe_safety.models.io import load_chat, skeleton_of, window_of
+from moe_safety.pipeline import BATCHES, PROMPTS, RISK
 from moe_safety.rundir import RunDir, Work
 
 _TOO_LONG = "the prompt is longer than evaluate.max_length or the model's window"
@@ -156,7 +156,7 @@ class Session:
 
     def _job(self, subject: Subject) -> Job:
         from moe_safety.evaluate.examiner import examiner
-        from moe_safety.evaluate.shift import can_read
+        from moe_safety.evaluate.routing_drift import can_read
 
         parts, settings = self.parts(subject), self.config.evaluate
         opening = opening_of(self.config, settings, subject.model)

@@ -12,16 +12,25 @@ import pyarrow.compute as pc
 
 from moe_safety.config import Config
 from moe_safety.evaluate.ability import benign_exact, benign_loss, solved_tasks
+from moe_safety.evaluate.evaluated_models import Subject, base_subject, configured_subject
 from moe_safety.evaluate.measures import MEASURES, compared, compared_by_group, measures
 from moe_safety.evaluate.printing import print_subject
 from moe_safety.evaluate.prompts import read_exam
 from moe_safety.evaluate.session import Session
-from moe_safety.evaluate.subjects import Subject, base_subject, configured_subject
 from moe_safety.judges import TOO_LONG, check_judge
-from moe_safety.models.load import check_loadable
-from moe_safety.rundir import Outcome, RunDir, Work, is_finished, run_work
-from moe_safety.rundir.lock import stage_lock
-from moe_safety.rundir.work import check_not_refused, discard, is_changed, is_up_to_date
+from moe_safety.models.io import check_loadable
+from moe_safety.rundir import (
+    Outcome,
+    RunDir,
+    Work,
+    check_not_refused,
+    discard,
+    is_changed,
+    is_finished,
+    is_up_to_date,
+    run_work,
+    stage_lock,
+)
 
 
 def evaluate(config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -176,7 +185,7 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
 
 
 def _beside_base(session: Session, subject: Subject, base: Subject, own: pa.Table) -> dict[str, Any]:
-    from moe_safety.evaluate.shift import routing_shift
+    from moe_safety.evaluate.routing_drift import routing_shift
 
     run, layout = session.run, check_loadable(session.config.model)
     labels = dict(zip(own["prompt_id"].to_pylist(), own["label"].to_pylist(), strict=True))

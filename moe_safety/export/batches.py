@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from moe_safety.export.captured import Captured
-from moe_safety.pipeline.artifacts import BATCHES
+from moe_safety.pipeline import BATCHES
 from moe_safety.rundir import RunDir
 
 

@@ -9,11 +9,10 @@ import numpy as np
 
 from moe_safety.errors import InputError
 from moe_safety.jobs import Plan
-from moe_safety.models.layout import MoELayout
+from moe_safety.models import MoELayout
 from moe_safety.routing.table import layout_of, matrix
 from moe_safety.routing.tokens import memberships
-from moe_safety.rundir import RunDir, summary_of
-from moe_safety.rundir.work import manifest_name
+from moe_safety.rundir import RunDir, manifest_name, summary_of
 
 PLAN = "plans/capture.parquet"
 

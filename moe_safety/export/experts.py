@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
+from moe_safety.identify import Selection
 from moe_safety.identify.analysis import BATCH_RISK
-from moe_safety.identify.selection import Selection
-from moe_safety.pipeline.artifacts import BATCH_MASKS, MASK, RISK
+from moe_safety.pipeline import BATCH_MASKS, MASK, RISK
 from moe_safety.rundir import RunDir
 
 

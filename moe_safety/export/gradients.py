@@ -7,10 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from moe_safety.identify.experts import Pair
-from moe_safety.identify.selection import Selection, read_selection
+from moe_safety.identify import Pair, Selection, read_selection
 from moe_safety.identify.statistics import identify_unsafe_experts
-from moe_safety.pipeline.artifacts import EXPERT_GRADIENTS, SELECTION
+from moe_safety.pipeline import EXPERT_GRADIENTS, SELECTION
 from moe_safety.rundir import RunDir, is_finished
 
 

@@ -11,11 +11,10 @@ from moe_safety.export.batches import batch_data_list, sft_dataset
 from moe_safety.export.captured import read_captured
 from moe_safety.export.experts import batch_selections, global_selection, risk_tables
 from moe_safety.export.gradients import arm_by_gradient, gradients_by_round
+from moe_safety.identify import read_selection
 from moe_safety.identify.inputs import captured_digest
-from moe_safety.identify.selection import read_selection
-from moe_safety.pipeline.artifacts import BATCHES
-from moe_safety.rundir import RunDir, is_finished, summary_of
-from moe_safety.rundir.work import manifest_name
+from moe_safety.pipeline import BATCHES
+from moe_safety.rundir import RunDir, is_finished, manifest_name, summary_of
 
 _PROTOCOL = 4
 """Of pickle, for notebooks on older versions of Python."""

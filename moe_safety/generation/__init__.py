@@ -1,7 +1,7 @@
 """Engines, which let a model answer; and the job that asks them, the same for `respond` and for the evaluation of any
 model."""
 
-from moe_safety.config.names import ENGINES
+from moe_safety.config import ENGINES
 from moe_safety.generation.engine import (
     Ability,
     Engine,
@@ -11,7 +11,7 @@ from moe_safety.generation.engine import (
     limits_of,
     opening_of,
 )
-from moe_safety.models.encode import Answer, Limits
+from moe_safety.models.text import Answer, Limits
 
 ENGINES.add_folder("moe_safety.generation.engines")
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.models.encode import Answer
+from moe_safety.models.text import Answer
 
 if TYPE_CHECKING:
-    from moe_safety.models.chat import Chat
+    from moe_safety.models.text import Chat
 
 TOKENS = pa.list_(pa.int32())
 

@@ -10,16 +10,15 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from moe_safety.config import Config, EvaluateConfig, ModelConfig, RespondConfig, Section, results_only
-from moe_safety.config.names import ENGINES
+from moe_safety.config import ENGINES, Config, EvaluateConfig, ModelConfig, RespondConfig, Section, results_only
 from moe_safety.errors import InputError
-from moe_safety.models.encode import Answer, Limits
+from moe_safety.models.text import Answer, Limits
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from moe_safety.models.layout import MoELayout
+    from moe_safety.models import MoELayout
 
 
 class Ability(StrEnum):
@@ -44,7 +43,7 @@ class Engine(ABC):
 
     def __init__(self, model: ModelConfig, limits: Limits, gpus: int, settings: Any = None) -> None:
         """Opens it on a model, which may spread over so many GPUs and say so much."""
-        from moe_safety.models.load import load_chat
+        from moe_safety.models.io import load_chat
 
         self.chat, self.limits = load_chat(model), limits
 
@@ -77,7 +76,7 @@ class Engine(ABC):
     @cached_property
     def layout(self) -> MoELayout:
         """Where that model keeps its experts."""
-        from moe_safety.models.layout import inspect_model
+        from moe_safety.models import inspect_model
 
         return inspect_model(self.model)
 

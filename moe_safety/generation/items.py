@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.config.names import ENGINES
+from moe_safety.config import ENGINES
 from moe_safety.generation.answers import TOKENS, answers_table, pack_prompts
 from moe_safety.generation.engine import Ability, Engine, Opening
 from moe_safety.jobs import Parts, Plan
-from moe_safety.models.encode import Answer
+from moe_safety.models.text import Answer
 
 ANSWERS = "answers"
 """The kind of items whose prompts are answered."""

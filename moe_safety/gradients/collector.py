@@ -14,10 +14,10 @@ from moe_safety.config import GradientsConfig, ModelConfig
 from moe_safety.gradients.table import gradients_schema
 from moe_safety.jobs import pack
 from moe_safety.jobs.memory import is_out_of_memory
-from moe_safety.models.answers import Rows, make_rows
+from moe_safety.models import MoELayout, inspect_model
 from moe_safety.models.experts import Magnitudes, gradient_magnitudes
-from moe_safety.models.kept import kept_model
-from moe_safety.models.layout import MoELayout, inspect_model
+from moe_safety.models.io import kept_model
+from moe_safety.models.text.answer_losses import Rows, make_rows
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from moe_safety.errors import InputError
 from moe_safety.jobs import Plan
-from moe_safety.pipeline.artifacts import BATCHES
+from moe_safety.pipeline import BATCHES
 
 PLAN_SCHEMA = pa.schema(
     [

@@ -11,8 +11,8 @@ from moe_safety.config import Config, results_only
 from moe_safety.gradients.plan import write_plan
 from moe_safety.gradients.table import fold
 from moe_safety.jobs import Job, Parts, Plan, run_job
-from moe_safety.models.load import check_loadable, model_fingerprint
-from moe_safety.pipeline.artifacts import BATCHES, EXPERT_GRADIENTS
+from moe_safety.models.io import check_loadable, model_fingerprint
+from moe_safety.pipeline import BATCHES, EXPERT_GRADIENTS
 from moe_safety.pipeline.perform import perform
 from moe_safety.rundir import Outcome, RunDir, Work
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.models.layout import MoELayout
+from moe_safety.models import MoELayout
 
 
 def gradients_schema(layout: MoELayout) -> pa.Schema:

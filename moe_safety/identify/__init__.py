@@ -5,9 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from moe_safety.config import Config
-from moe_safety.pipeline import STAGES, Stage
-from moe_safety.pipeline.artifacts import BATCHES, PROMPTS, RISK, ROUTING, SELECTION
+from moe_safety.identify.experts import Experts, Pair
+from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING, jaccard
+from moe_safety.identify.select import Scored, draw_like, select
+from moe_safety.identify.selection import Selection, read_selection
+from moe_safety.pipeline import BATCHES, PROMPTS, RISK, ROUTING, SELECTION, STAGES, Stage
 from moe_safety.scores import score_tables
+
+__all__ = [
+    "AGREEMENT",
+    "OVERLAP",
+    "SERVING",
+    "Experts",
+    "Pair",
+    "Scored",
+    "Selection",
+    "draw_like",
+    "jaccard",
+    "read_selection",
+    "select",
+]
 
 
 def _identify(config: Config, **options: Any) -> dict[str, Any]:

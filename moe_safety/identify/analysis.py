@@ -26,10 +26,9 @@ from moe_safety.identify.statistics import (
     standard_error,
 )
 from moe_safety.intervals import interval
-from moe_safety.pipeline.artifacts import RISK
+from moe_safety.pipeline import RISK
 from moe_safety.rundir import RunDir
-from moe_safety.scores import BENIGN, CONTROL, SAFE, UNSAFE, RoutingScore, Score, Sums
-from moe_safety.scores.routing.risk_diff import RISK_DIFF, difference
+from moe_safety.scores import BENIGN, CONTROL, RISK_DIFF, SAFE, UNSAFE, RoutingScore, Score, Sums, difference
 
 BATCH_RISK = "batch_risk_diff.parquet"
 CATEGORY_RISK = "category_risk_diff.parquet"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moe_safety.errors import InputError
-from moe_safety.pipeline.artifacts import BATCHES, PROMPTS
+from moe_safety.pipeline import BATCHES, PROMPTS
 from moe_safety.rundir import RunDir
 from moe_safety.scores import BENIGN, LABELS
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from moe_safety.errors import InputError
-from moe_safety.models.layout import MoELayout
+from moe_safety.models import MoELayout
 
 Pair = tuple[int, int]
 

@@ -22,11 +22,10 @@ from moe_safety.identify.batch_rows import BatchRows, read_batch_rows
 from moe_safety.identify.experts import Experts
 from moe_safety.identify.reduce import check_coverage
 from moe_safety.identify.select import Scored
-from moe_safety.models.load import check_loadable, model_fingerprint
-from moe_safety.pipeline.artifacts import BATCHES
+from moe_safety.models.io import check_loadable, model_fingerprint
+from moe_safety.pipeline import BATCHES
 from moe_safety.routing.table import layout_of
-from moe_safety.rundir import RunDir, is_finished, summary_of
-from moe_safety.rundir.work import check_settings, manifest_name
+from moe_safety.rundir import RunDir, check_settings, is_finished, manifest_name, summary_of
 from moe_safety.scores import (
     LABELS,
     ROUTING,

@@ -10,9 +10,8 @@ import numpy as np
 
 from moe_safety.errors import InputError
 from moe_safety.identify.experts import Experts, Pair
-from moe_safety.pipeline.artifacts import BATCH_MASKS, MASK, SELECTION
-from moe_safety.rundir import RunDir
-from moe_safety.rundir.storage import Missing
+from moe_safety.pipeline import BATCH_MASKS, MASK, SELECTION
+from moe_safety.rundir import Missing, RunDir
 
 
 @dataclass(frozen=True)

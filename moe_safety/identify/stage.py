@@ -20,7 +20,7 @@ from moe_safety.identify.select import Choice, Scored, select
 from moe_safety.identify.selection import Selection, read_selection, write_selection
 from moe_safety.identify.statistics import resampled_goals
 from moe_safety.identify.summary import summarise, summary_lines
-from moe_safety.pipeline.artifacts import BATCHES, PROMPTS, RISK, SELECTION
+from moe_safety.pipeline import BATCHES, PROMPTS, RISK, SELECTION
 from moe_safety.pipeline.perform import perform
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from moe_safety.scores import SCORES, RoutingScore, Score, score_tables

@@ -13,10 +13,8 @@ from moe_safety.errors import InputError
 from moe_safety.identify.batch_rows import BatchRows
 from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.select import Rule
-from moe_safety.models.layout import MoELayout
-from moe_safety.scores import LABELS, SAFE, UNSAFE, Sums
-from moe_safety.scores.routing.risk_diff import difference
-from moe_safety.scores.routing.risk_diff_mean import mean_over_batches
+from moe_safety.models import MoELayout
+from moe_safety.scores import LABELS, SAFE, UNSAFE, Sums, difference, mean_over_batches
 
 HALVES = 20
 """Random halvings whose correlations are averaged."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from moe_safety.config import Config
-from moe_safety.config.names import FORMATS
+from moe_safety.config import FORMATS, Config
 from moe_safety.inputs.conversation import Message
 from moe_safety.inputs.format import Format
 from moe_safety.inputs.wrappers import WRAPPERS, wrap
-from moe_safety.pipeline import STAGES, Stage
-from moe_safety.pipeline.artifacts import PROMPTS
+from moe_safety.pipeline import PROMPTS, STAGES, Stage
 
 __all__ = ["FORMATS", "WRAPPERS", "Format", "Message", "wrap"]
 

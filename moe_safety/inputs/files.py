@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moe_safety.errors import InputError
-from moe_safety.rundir import file_digest, open_uri
-from moe_safety.rundir.parquet import broken, open_parquet
+from moe_safety.rundir import broken, file_digest, open_parquet, open_uri
 
 PARQUET_MAGIC = b"PAR1"
 _LONGEST_FIELD = 2**31 - 1  # The most that csv takes everywhere: it keeps its limit in a C long.
@@ -72,7 +71,7 @@ def folder_digest(folder: str) -> str:
 def local_path(path: str) -> Path:
     """Where a file stands; `demo:NAME` is one of those that come with the demo model."""
     if path.startswith("demo:"):
-        from moe_safety.models.demo.build import demo_folder
+        from moe_safety.models.demo import demo_folder
 
         return demo_folder() / path.removeprefix("demo:")
     return Path(path)

@@ -8,7 +8,7 @@ from typing import Any
 from moe_safety.config import Source
 from moe_safety.errors import InputError
 from moe_safety.inputs.files import Content
-from moe_safety.rundir.parquet import check_plain
+from moe_safety.rundir import check_plain
 
 _BUILDERS = {"arrow", "csv", "json", "parquet", "text"}
 """What may read a dataset's files; others of the library's own have unpickled them."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 
-from moe_safety.config import Source
-from moe_safety.config.names import FORMATS
+from moe_safety.config import FORMATS, Source
 from moe_safety.errors import InputError
 from moe_safety.inputs.format import Format
 

@@ -9,7 +9,7 @@ from typing import Any
 from moe_safety.config import Config, Source, results_only
 from moe_safety.inputs.prepare import read_prompts
 from moe_safety.inputs.sources import digests, formats_brought
-from moe_safety.pipeline.artifacts import PROMPTS
+from moe_safety.pipeline import PROMPTS
 from moe_safety.pipeline.perform import perform
 from moe_safety.rundir import Outcome, RunDir, Work
 

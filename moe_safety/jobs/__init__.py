@@ -1,8 +1,19 @@
 """The distributed pattern that every stage stands on: plan, actors, parts."""
 
 from moe_safety.jobs.job import Handler, Job
-from moe_safety.jobs.parts import Parts
+from moe_safety.jobs.parts import Part, Parts
 from moe_safety.jobs.plan import Plan, pack, spread
 from moe_safety.jobs.run import Report, run_job, run_jobs
 
-__all__ = ["Handler", "Job", "Parts", "Plan", "Report", "pack", "run_job", "run_jobs", "spread"]
+__all__ = [
+    "Handler",
+    "Job",
+    "Part",
+    "Parts",
+    "Plan",
+    "Report",
+    "pack",
+    "run_job",
+    "run_jobs",
+    "spread",
+]

@@ -70,7 +70,7 @@ class Replica:
             self.ticket = ticket
 
     def _do(self, work: Work, job: int, item: int) -> dict[str, Any]:
-        from moe_safety.jobs.halving import Halving
+        from moe_safety.jobs.item_halving import Halving
         from moe_safety.jobs.watchdog import Watchdog
 
         parts = work.parts

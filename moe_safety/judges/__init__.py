@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from moe_safety.config import JudgeSettings
-from moe_safety.config.names import JUDGES
+from moe_safety.config import JUDGES, JudgeSettings
 from moe_safety.judges.ask import ask
 from moe_safety.judges.calibration.agreement import agreement, cohen_kappa
 from moe_safety.judges.kind import JudgeKind

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from moe_safety.config import Config
-from moe_safety.config.registry import Registry
+from moe_safety.config import Config, Registry
 
 
 def _nothing() -> tuple[str, ...]:

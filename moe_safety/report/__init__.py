@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moe_safety.config import Config
-from moe_safety.pipeline import STAGES, Stage
-from moe_safety.pipeline.artifacts import COMPARISON, EVALUATED, REPORT, RISK, SELECTION, TRAINED
+from moe_safety.pipeline import COMPARISON, EVALUATED, REPORT, RISK, SELECTION, STAGES, TRAINED, Stage
 
 
 def _report(config: Config, **options: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from moe_safety.batches.warnings import foreign_answers, nothing_harmless
+from moe_safety.batches import foreign_answers, nothing_harmless
 from moe_safety.config import BatchesConfig
 from moe_safety.report.context import Context
 from moe_safety.scores import SCORES

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from moe_safety.checkpoints.examine import open_both
+from moe_safety.checkpoints import open_both
 from moe_safety.errors import InputError
-from moe_safety.identify.experts import Pair
+from moe_safety.identify import Pair
 
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 

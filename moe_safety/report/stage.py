@@ -10,7 +10,7 @@ from typing import Any
 
 from moe_safety.config import Config
 from moe_safety.errors import InputError
-from moe_safety.pipeline.artifacts import REPORT
+from moe_safety.pipeline import REPORT
 from moe_safety.pipeline.perform import perform
 from moe_safety.report.caveats import caveats
 from moe_safety.report.context import files_read, read_context

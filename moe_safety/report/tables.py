@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from moe_safety.evaluate.printing import metrics as metrics
+from moe_safety.evaluate import metrics as metrics
 from moe_safety.report.context.arms import Arm, Rate
 from moe_safety.report.context.training import Trained
 from moe_safety.scores import SCORES

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moe_safety.config import Config
-from moe_safety.pipeline import STAGES, Stage
-from moe_safety.pipeline.artifacts import BATCHES, ROUTING
+from moe_safety.pipeline import BATCHES, ROUTING, STAGES, Stage
 
 
 def _capture(config: Config, **options: Any) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from moe_safety.batches.files import check_encoding, prompts_digest
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.jobs import Job, Parts, Plan, run_job
-from moe_safety.models.load import check_loadable, model_fingerprint
-from moe_safety.pipeline.artifacts import BATCHES
+from moe_safety.models.io import check_loadable, model_fingerprint
+from moe_safety.pipeline import BATCHES
 from moe_safety.pipeline.perform import perform
 from moe_safety.routing.plan import write_plan
 from moe_safety.routing.tokens import TOKENS

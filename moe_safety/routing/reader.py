@@ -12,12 +12,11 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_safety.config import ModelConfig
-from moe_safety.jobs.parts import Part
-from moe_safety.models.encode import pad_right
-from moe_safety.models.experts import run_counting
-from moe_safety.models.experts.counting import choices
-from moe_safety.models.kept import kept_model
-from moe_safety.models.layout import MoELayout, inspect_model
+from moe_safety.jobs import Part
+from moe_safety.models import MoELayout, inspect_model
+from moe_safety.models.experts import choices, run_counting
+from moe_safety.models.io import kept_model
+from moe_safety.models.text import pad_right
 from moe_safety.routing.table import routing_table
 from moe_safety.routing.tokens import token_table
 

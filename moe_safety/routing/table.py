@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.models.layout import MoELayout
+from moe_safety.models import MoELayout
 
 
 def routing_schema(layout: MoELayout) -> pa.Schema:

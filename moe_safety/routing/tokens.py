@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.models.layout import MoELayout
+from moe_safety.models import MoELayout
 
 if TYPE_CHECKING:
     import torch

@@ -1,7 +1,44 @@
 """The run directory: atomic files on any filesystem, manifests, skipping and locks."""
 
 from moe_safety.rundir.fetch import fetched
-from moe_safety.rundir.storage import RunDir, file_digest, open_uri
-from moe_safety.rundir.work import Outcome, Work, is_finished, run_work, summary_of
+from moe_safety.rundir.lock import stage_lock
+from moe_safety.rundir.parquet import broken, check_plain, open_parquet
+from moe_safety.rundir.storage import Missing, RunDir, file_digest, open_uri
+from moe_safety.rundir.work import (
+    Outcome,
+    Work,
+    check_not_refused,
+    check_settings,
+    discard,
+    discard_all,
+    is_changed,
+    is_finished,
+    is_up_to_date,
+    manifest_name,
+    run_work,
+    summary_of,
+)
 
-__all__ = ["Outcome", "RunDir", "Work", "fetched", "file_digest", "is_finished", "open_uri", "run_work", "summary_of"]
+__all__ = [
+    "Missing",
+    "Outcome",
+    "RunDir",
+    "Work",
+    "broken",
+    "check_not_refused",
+    "check_plain",
+    "check_settings",
+    "discard",
+    "discard_all",
+    "fetched",
+    "file_digest",
+    "is_changed",
+    "is_finished",
+    "is_up_to_date",
+    "manifest_name",
+    "open_parquet",
+    "open_uri",
+    "run_work",
+    "stage_lock",
+    "summary_of",
+]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from moe_safety.rundir.lease import identity, lease, taken
 from moe_safety.rundir.storage import RunDir, refusals
+from moe_safety.rundir.store_lock import identity, lease, taken
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 
 from moe_safety.config import without_secrets
 from moe_safety.errors import InputError, RunError
-from moe_safety.rundir.halves import half_written, remove_abandoned
 from moe_safety.rundir.parquet import open_parquet
+from moe_safety.rundir.unfinished_files import half_written, remove_abandoned
 
 _CHUNK = 1 << 22
 

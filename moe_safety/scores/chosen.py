@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from moe_safety.config import Config
-from moe_safety.config.names import SCORES
+from moe_safety.config import SCORES, Config
 from moe_safety.scores.routing import RoutingScore
 from moe_safety.scores.score import Score
 

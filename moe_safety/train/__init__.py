@@ -6,8 +6,7 @@ from typing import Any
 
 from moe_safety.arms import arm_of
 from moe_safety.config import Config
-from moe_safety.pipeline import STAGES, Stage
-from moe_safety.pipeline.artifacts import BATCHES, SELECTION, TRAINED
+from moe_safety.pipeline import BATCHES, SELECTION, STAGES, TRAINED, Stage
 
 
 def _needed(config: Config) -> bool:

@@ -8,11 +8,11 @@ import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
-from moe_safety.batches.examples import Example
+from moe_safety.batches import Example
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs import pack
-from moe_safety.models.answers import Rows, make_rows
-from moe_safety.pipeline.artifacts import BATCHES
+from moe_safety.models.text.answer_losses import Rows, make_rows
+from moe_safety.pipeline import BATCHES
 from moe_safety.rundir import RunDir
 
 _TOKENS = ("prompt_tokens", "target_prefix", "target_tokens", "answer_prefix", "answer_tokens")

@@ -10,8 +10,8 @@ from typing import Any
 from moe_safety.errors import InputError, MoeSafetyError, RunError
 from moe_safety.rundir import RunDir
 from moe_safety.stopping import own_handlers
+from moe_safety.train.log_relay import listening
 from moe_safety.train.task import Task
-from moe_safety.train.telling import listening
 
 
 def run_phase(task: Task) -> dict[str, Any]:

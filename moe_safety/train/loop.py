@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from moe_safety.batches.examples import Batch
+from moe_safety.batches import Batch
 from moe_safety.config import TrainConfig
 from moe_safety.errors import RunError
 from moe_safety.jobs.memory import is_out_of_memory

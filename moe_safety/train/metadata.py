@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from moe_safety.arms import SeededArm
-from moe_safety.identify.experts import Pair
-from moe_safety.models.layout import MoELayout
-from moe_safety.pipeline.artifacts import BATCHES, EXPERT_GRADIENTS
+from moe_safety.identify import Pair
+from moe_safety.models import MoELayout
+from moe_safety.pipeline import BATCHES, EXPERT_GRADIENTS
 from moe_safety.rundir import RunDir
 from moe_safety.train.rounds import Round
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 from moe_safety import checks
-from moe_safety.models.compiled import compiled, of_any
+from moe_safety.models.kernels.compiled import compiled, of_any
 
 _BLOCK = 1 << 16
 """Elements handled at once on a CPU: what one step touches of them stays in its cache."""

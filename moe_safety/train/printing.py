@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.batches.warnings import nothing_harmless
+from moe_safety.batches import nothing_harmless
 from moe_safety.config import Config
-from moe_safety.identify.selection import Selection
-from moe_safety.models.layout import MoELayout
+from moe_safety.identify import Selection
+from moe_safety.models import MoELayout
 
 
 def print_start(config: Config, batches: pa.Table, selection: Selection | None, layout: MoELayout, total: int) -> None:

@@ -6,16 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moe_safety.arms import Arm, Choice
-from moe_safety.arms.arm import Phase
+from moe_safety.arms import Arm, Choice, Phase
 from moe_safety.config import Config, ModelConfig
 from moe_safety.errors import InputError
-from moe_safety.identify.experts import Pair
-from moe_safety.identify.selection import Selection, read_selection
-from moe_safety.models.layout import MoELayout
-from moe_safety.models.load import model_fingerprint
-from moe_safety.pipeline import run_one
-from moe_safety.pipeline.artifacts import BATCH_MASKS, BATCHES, MASK, PROMPTS, SELECTION
+from moe_safety.identify import Pair, Selection, read_selection
+from moe_safety.models import MoELayout
+from moe_safety.models.io import model_fingerprint
+from moe_safety.pipeline import BATCH_MASKS, BATCHES, MASK, PROMPTS, SELECTION, run_one
 from moe_safety.rundir import RunDir
 from moe_safety.scores import SCORES, score_tables
 from moe_safety.train.launch import run_phase

@@ -8,8 +8,7 @@ from typing import Any
 from moe_safety.arms import SeededArm
 from moe_safety.config import Config
 from moe_safety.errors import InputError, MoeSafetyError, RunError
-from moe_safety.rundir import RunDir, is_finished
-from moe_safety.rundir.work import is_changed, manifest_name
+from moe_safety.rundir import RunDir, is_changed, is_finished, manifest_name
 from moe_safety.train.stage import train_arm, training_of
 from moe_safety.train.verified import verify_arm
 

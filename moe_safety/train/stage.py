@@ -13,8 +13,8 @@ from moe_safety.arms import ARMS, LOSSES, Arm, SeededArm, arm_of
 from moe_safety.batches.files import check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
-from moe_safety.models.load import check_loadable, model_fingerprint, model_folder, skeleton_of
-from moe_safety.pipeline.artifacts import BATCH_MASKS, BATCHES, MASK, PROMPTS
+from moe_safety.models.io import check_loadable, model_fingerprint, model_folder, skeleton_of
+from moe_safety.pipeline import BATCH_MASKS, BATCHES, MASK, PROMPTS
 from moe_safety.pipeline.perform import perform
 from moe_safety.rundir import Outcome, RunDir, Work
 from moe_safety.train.metadata import metadata, union_of
@@ -24,7 +24,7 @@ from moe_safety.train.rounds import Plan, Round, first_selection, run_rounds
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from moe_safety.models.layout import MoELayout
+    from moe_safety.models import MoELayout
 
 METADATA = "training_metadata.json"
 DELTA = "delta.safetensors"
@@ -100,7 +100,7 @@ def plan_rounds(
 ) -> Plan:
     """What the rounds of an arm need, checked: a family whose routing must be known has to be one whose rule is."""
     from moe_safety.checkpoints import check_comparable
-    from moe_safety.models.choosing import rule_of
+    from moe_safety.models.routers import rule_of
 
     if not arm.trains_all:
         check_comparable(model_folder(config.model), trust_remote_code=config.model.trust_remote_code)

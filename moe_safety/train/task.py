@@ -7,11 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from moe_safety.arms import ARMS, LOSSES, Arm
-from moe_safety.arms.arm import Phase
+from moe_safety.arms import ARMS, LOSSES, Arm, Phase
 from moe_safety.config import Config, results_only
-from moe_safety.identify.experts import Pair
-from moe_safety.models.layout import MoELayout
+from moe_safety.identify import Pair
+from moe_safety.models import MoELayout
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from moe_safety.arms import SeededArm
-from moe_safety.identify.selection import read_selection
-from moe_safety.models.load import check_loadable, model_fingerprint, model_folder
-from moe_safety.pipeline.artifacts import SELECTION
+from moe_safety.identify import read_selection
+from moe_safety.models.io import check_loadable, model_fingerprint, model_folder
+from moe_safety.pipeline import SELECTION
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
 
 

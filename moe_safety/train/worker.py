@@ -12,28 +12,26 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from moe_safety.arms import ARMS, LOSSES
-from moe_safety.arms.parameters import routers
+from moe_safety.arms import ARMS, LOSSES, routers
 from moe_safety.errors import MoeSafetyError, RunError
 from moe_safety.jobs.memory import is_out_of_memory
-from moe_safety.models.experts.checkpointing import checkpointed
-from moe_safety.models.experts.fused import fused_experts
-from moe_safety.models.experts.selective import Gather, SelectiveExperts, as_they_are
-from moe_safety.models.load import dtype_of, load_model, model_folder
-from moe_safety.models.rotary import fused_rotary
-from moe_safety.models.save import save_model
+from moe_safety.models.experts import Gather, SelectiveExperts, as_they_are, checkpointed
+from moe_safety.models.io import dtype_of, load_model, model_folder
+from moe_safety.models.io.save import save_model
+from moe_safety.models.kernels.fused_experts import fused_experts
+from moe_safety.models.kernels.fused_rotary import fused_rotary
 from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints, Progress
 from moe_safety.train.data import BatchData
 from moe_safety.train.engines import Engine, PlainEngine, Tensors
 from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, type_of
 from moe_safety.train.engines.spread import gathered, read_spread
+from moe_safety.train.float32_masters import copies, rounding
 from moe_safety.train.loop import Loop
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.phases import ExpertPhase, Phase, RouterPhase
-from moe_safety.train.rounding import copies, rounding
+from moe_safety.train.step_log import Watcher
 from moe_safety.train.task import Task
-from moe_safety.train.watching import Watcher
 from moe_safety.train.world import World
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moe_safety.config import Config
-from moe_safety.config.sweep import Sweep
+from moe_safety.config import Config, Sweep
 from moe_safety.evaluate.measures import MEASURES
 
 _RATES = ("asr", "plain_refusal", "over_refusal", "over_refusal_control")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.config.sweep import MEASURES, Sweep
+from moe_safety.config import MEASURES, Sweep
 from moe_safety.tune.records import Record
 
 RESULTS, BEST = "results.parquet", "best.yaml"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moe_safety.config.sweep import MEASURES
-from moe_safety.config.sweepfile import SweepFile
+from moe_safety.config import MEASURES, SweepFile
 from moe_safety.rundir import RunDir
 from moe_safety.tune.outcome import BEST, described, ranked
 from moe_safety.tune.records import Records

@@ -8,7 +8,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from moe_safety.config.space import Point
+from moe_safety.config import Point
 from moe_safety.rundir import RunDir
 
 Status = Literal["running", "finished", "stopped", "failed"]

@@ -16,7 +16,7 @@ from ray import tune
 from ray.tune import Callback as TuneCallback
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, TuneError, Tuner
 
-from moe_safety.config.sweep import MEASURES, Sweep
+from moe_safety.config import MEASURES, Sweep
 from moe_safety.errors import RunError
 from moe_safety.jobs.cluster import connect
 from moe_safety.jobs.pool import release_replicas

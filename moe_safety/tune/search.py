@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from moe_safety.config.space import Domain, Point
-from moe_safety.config.sweep import Sweep
+from moe_safety.config import Domain, Point, Sweep
 from moe_safety.tune.records import Record, id_of
 
 ROUND = "round"

@@ -5,14 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from moe_safety.config import Config, dump_config, results_only
-from moe_safety.config.sweepfile import SweepFile
+from moe_safety.config import Config, SweepFile, dump_config, results_only
 from moe_safety.errors import RunError
-from moe_safety.evaluate.asked import check_asked
+from moe_safety.evaluate.required_prompts import check_asked
 from moe_safety.judges import judge_inputs
-from moe_safety.models.load import model_fingerprint
-from moe_safety.pipeline import run_one
-from moe_safety.pipeline.artifacts import BATCHES, PROMPTS
+from moe_safety.models.io import model_fingerprint
+from moe_safety.pipeline import BATCHES, PROMPTS, run_one
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from moe_safety.scores import score_tables
 from moe_safety.tune.objective import asked_by, examined

@@ -8,18 +8,15 @@ from typing import Any
 from ray import tune
 
 from moe_safety.arms import arm_of
-from moe_safety.config import Config
-from moe_safety.config.space import Point
-from moe_safety.config.sweepfile import SweepFile
+from moe_safety.config import Config, Point, SweepFile
 from moe_safety.errors import InputError
+from moe_safety.evaluate.evaluated_models import Subject, base_subject, checkpoint
 from moe_safety.evaluate.stage import evaluate_all, evaluate_beside
-from moe_safety.evaluate.subjects import Subject, base_subject, checkpoint
 from moe_safety.identify.stage import select_by
 from moe_safety.jobs.cluster import connect, groups_of_workers
-from moe_safety.models.load import check_loadable, skeleton_of
-from moe_safety.pipeline.artifacts import SELECTION
-from moe_safety.rundir import RunDir
-from moe_safety.rundir.work import discard_all
+from moe_safety.models.io import check_loadable, skeleton_of
+from moe_safety.pipeline import SELECTION
+from moe_safety.rundir import RunDir, discard_all
 from moe_safety.train.rounds import run_rounds
 from moe_safety.train.stage import plan_rounds
 from moe_safety.tune.objective import examined, safety_measures

@@ -5,7 +5,7 @@ CODE = '''
 
 from moe_safety.arms import Arm, ByMethod, Loss
 from moe_safety.arms.parameters import selected_experts
-from moe_safety.batches.examples import Example
+from moe_safety.batches import Example
 from moe_safety.config import Section
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from moe_safety.arms import ARMS, seeded_arms
 from moe_safety.errors import InputError
-from moe_safety.identify.selection import read_selection
+from moe_safety.identify import read_selection
 from moe_safety.rundir import RunDir
 from moe_safety.train.several import train_and_verify
 from moe_safety.train.verified import verified

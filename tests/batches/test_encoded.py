@@ -6,10 +6,9 @@ from moe_safety.batches.files import check_encoding, encoding_of, prompts_digest
 from moe_safety.batches.mixed import BATCHES_SCHEMA
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
-from moe_safety.models.chat import Chat
-from moe_safety.models.encode import Limits
-from moe_safety.models.load import load_chat
-from moe_safety.pipeline.artifacts import BATCHES
+from moe_safety.models.io import load_chat
+from moe_safety.models.text import Chat, Limits
+from moe_safety.pipeline import BATCHES
 from moe_safety.rundir import RunDir
 from tests.templates import NO_SYSTEM, PLAIN, THINKS, template_tokenizer
 

@@ -1,6 +1,6 @@
 import pytest
 
-from moe_safety.batches.warnings import foreign_answers, nothing_harmless
+from moe_safety.batches import foreign_answers, nothing_harmless
 
 
 @pytest.mark.parametrize(

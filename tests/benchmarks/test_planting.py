@@ -6,11 +6,11 @@ from benchmarks.planted.plant import Course, Planted, changed_experts, learn, on
 from benchmarks.planted.resetting import put_back, success_by_subset
 from benchmarks.planted.scores.effects import conditional
 from moe_safety.errors import RunError
+from moe_safety.models import inspect_model
 from moe_safety.models.demo.shapes import SHAPES, new_model
 from moe_safety.models.demo.tokenizer import demo_tokenizer
 from moe_safety.models.demo.train import Pupil
 from moe_safety.models.experts import use_our_experts
-from moe_safety.models.layout import inspect_model
 
 CHOSEN = [(0, 3), (1, 13), (1, 14)]
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from moe_safety.models import inspect_model
-from moe_safety.models.skeleton import loader_of, read_config
+from moe_safety.models.io.skeleton import loader_of, read_config
 from tests.families import build
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

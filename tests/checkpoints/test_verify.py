@@ -184,7 +184,7 @@ import json, resource, sys
 from pathlib import Path
 from transformers import OlmoeConfig
 from moe_safety.checkpoints import verify
-from moe_safety.models.skeleton import build_skeleton
+from moe_safety.models.io.skeleton import build_skeleton
 
 folder = Path(sys.argv[1])
 sizes = dict(hidden_size=1024, intermediate_size=1024, num_hidden_layers=1, num_experts=48, vocab_size=64)

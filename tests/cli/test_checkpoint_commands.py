@@ -6,8 +6,8 @@ import pytest
 
 from moe_safety.cli import main
 from moe_safety.config import ModelConfig
-from moe_safety.identify.selection import Selection
-from moe_safety.models.load import model_fingerprint
+from moe_safety.identify import Selection
+from moe_safety.models.io import model_fingerprint
 from tests.checkpoints.pairs import files_of, flip_one_bit, save_base, save_tuned
 
 ROUTER = "model.layers.0.mlp.gate.weight"

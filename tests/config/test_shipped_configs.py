@@ -6,8 +6,8 @@ import pytest
 
 from moe_safety.cli import main
 from moe_safety.config import load_config
-from moe_safety.models.forecast import Load, capture_memory, training_memory
-from tests.models.test_forecast import sizes_of
+from moe_safety.models.inspection.memory_forecast import Load, capture_memory, training_memory
+from tests.models.inspection.test_memory_forecast import sizes_of
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
 SHAPES = {

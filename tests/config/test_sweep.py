@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from moe_safety.cli import main
-from moe_safety.config.sweepfile import load_sweep
+from moe_safety.config import load_sweep
 from moe_safety.errors import InputError
 
 SWEEPS = sorted(Path("tune_configs").glob("*.yaml"))

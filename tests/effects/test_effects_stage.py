@@ -9,7 +9,7 @@ from moe_safety.effects.stage import effects
 from moe_safety.effects.table import by_prompt
 from moe_safety.errors import InputError
 from moe_safety.jobs import Plan
-from moe_safety.models.load import load_model
+from moe_safety.models.io import load_model
 from moe_safety.rundir import RunDir
 
 pytestmark = pytest.mark.usefixtures("ray_here")

@@ -4,13 +4,12 @@ import pytest
 
 from moe_safety.config import load_config
 from moe_safety.errors import RunError
+from moe_safety.evaluate.evaluated_models import base_subject
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.stage import evaluate
-from moe_safety.evaluate.subjects import base_subject
 from moe_safety.inputs.stage import prepare
-from moe_safety.models.demo.build import demo_folder
-from moe_safety.rundir import Outcome, RunDir, run_work
-from moe_safety.rundir.lock import stage_lock
+from moe_safety.models.demo import demo_folder
+from moe_safety.rundir import Outcome, RunDir, run_work, stage_lock
 
 PART = "eval/base/_parts/part-000000.parquet"
 

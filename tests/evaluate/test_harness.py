@@ -7,7 +7,7 @@ import yaml
 from moe_safety.config import EvaluateConfig, load_config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.harness import check_harness, solve
-from moe_safety.models.load import load_model, load_tokenizer
+from moe_safety.models.io import load_model, load_tokenizer
 
 installed = pytest.mark.skipif(find_spec("lm_eval") is None, reason="the extra `eval` is not installed")
 

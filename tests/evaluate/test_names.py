@@ -4,14 +4,14 @@ import pytest
 
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
-from moe_safety.evaluate.subjects import Subject, configured_subject
+from moe_safety.evaluate.evaluated_models import Subject, configured_subject
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
 
 
 @pytest.fixture
 def named(tmp_path, monkeypatch):
     """Makes a configuration in a run where `selective-routing` and `random` were trained."""
-    monkeypatch.setattr("moe_safety.evaluate.subjects.model_fingerprint", lambda model: model.name)
+    monkeypatch.setattr("moe_safety.evaluate.evaluated_models.model_fingerprint", lambda model: model.name)
     run = RunDir(str(tmp_path / "run"))
     for arm in ("selective-routing", "random"):
         summary = {"final_model": f"train/{arm}/final_model"}

@@ -3,9 +3,9 @@
 import json
 
 from moe_safety.config import load_config
+from moe_safety.evaluate.evaluated_models import base_subject
 from moe_safety.evaluate.prompts import read_exam
 from moe_safety.evaluate.session import Session
-from moe_safety.evaluate.subjects import base_subject
 from moe_safety.rundir import RunDir
 
 

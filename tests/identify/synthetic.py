@@ -10,8 +10,8 @@ from moe_safety.batches.files import prompts_digest
 from moe_safety.batches.mixed import BATCHES_SCHEMA
 from moe_safety.config import Config
 from moe_safety.inputs.table import PROMPTS_SCHEMA
-from moe_safety.models.layout import MoELayer, MoELayout
-from moe_safety.models.load import model_fingerprint
+from moe_safety.models import MoELayer, MoELayout
+from moe_safety.models.io import model_fingerprint
 from moe_safety.routing.capture import settings_of
 from moe_safety.routing.table import routing_table
 from moe_safety.rundir import Outcome, RunDir, Work, run_work

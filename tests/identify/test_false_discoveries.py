@@ -6,8 +6,7 @@ import pytest
 
 from moe_safety.identify.batch_rows import BatchRows
 from moe_safety.identify.statistics import q_values, resampled_goals
-from moe_safety.scores import Sums
-from moe_safety.scores.routing.risk_diff import difference
+from moe_safety.scores import Sums, difference
 
 EXPERTS, ROUNDS, FOUND = 1024, 200, 0.05
 GOALS = (16, 24, 32, 64)

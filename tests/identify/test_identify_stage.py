@@ -9,7 +9,7 @@ import pytest
 from moe_safety.batches.compose import settings_of
 from moe_safety.batches.files import prompts_digest
 from moe_safety.errors import InputError
-from moe_safety.identify.selection import read_selection
+from moe_safety.identify import read_selection
 from moe_safety.identify.stage import identify
 from moe_safety.identify.statistics import (
     aggregate_batch_risk_diffs,

@@ -3,14 +3,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from moe_safety.identify import Experts
 from moe_safety.identify.batch_rows import BatchRows
-from moe_safety.identify.experts import Experts
 from moe_safety.identify.reduce import Reducer
 from moe_safety.identify.statistics import HALVES, q_values, resampled_goals, split_half_correlation, standard_error
 from moe_safety.intervals import interval
 from moe_safety.routing.table import routing_table
-from moe_safety.scores import Sums
-from moe_safety.scores.routing.risk_diff import difference
+from moe_safety.scores import Sums, difference
 from moe_safety.scores.routing.risk_diff_control import control_adjusted
 from tests.identify.synthetic import make_layout
 

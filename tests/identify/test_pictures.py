@@ -1,7 +1,6 @@
 import numpy as np
 
-from moe_safety.identify import pictures
-from moe_safety.identify.experts import Experts
+from moe_safety.identify import Experts, pictures
 from moe_safety.identify.pictures import PANELS, heatmap, small_maps
 from moe_safety.identify.stage import identify
 from moe_safety.rundir import RunDir

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_safety.errors import InputError
+from moe_safety.identify import Experts
 from moe_safety.identify.batch_rows import read_batch_rows
-from moe_safety.identify.experts import Experts
 from moe_safety.identify.reduce import Reducer, check_coverage, reduce_parts
 from moe_safety.identify.statistics import resampled_goals
 from moe_safety.rundir import RunDir, summary_of

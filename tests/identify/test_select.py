@@ -5,10 +5,9 @@ from hypothesis import strategies as st
 
 from moe_safety.config import IdentifyConfig
 from moe_safety.errors import InputError
-from moe_safety.identify.experts import Experts
+from moe_safety.identify import Experts, Selection, read_selection
 from moe_safety.identify.overlap import agreement_table, overlap_table, serving_table
 from moe_safety.identify.select import Rule, Scored, draw_like, select
-from moe_safety.identify.selection import Selection, read_selection
 from moe_safety.rundir import RunDir
 from tests.identify.synthetic import make_layout
 

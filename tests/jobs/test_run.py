@@ -13,7 +13,7 @@ import pytest
 from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs import Job, Parts, Plan, run_job, run_jobs
-from moe_safety.jobs.halving import Halving
+from moe_safety.jobs.item_halving import Halving
 from moe_safety.jobs.replica import Replica, Work
 from moe_safety.rundir import RunDir
 from tests.jobs.handlers import SCHEMA, Square

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from moe_safety.config import JudgesConfig
 from moe_safety.judges import RulesJudge, make_judge
 from moe_safety.judges.rules.declines import CLIPPED, DECLINES, JOINED
-from moe_safety.judges.rules.moves import decline_of
 from moe_safety.judges.rules.phrases import SPEAKER
 from moe_safety.judges.rules.reading import read_answer
+from moe_safety.judges.rules.sentence_roles import decline_of
 
 ANSWERS = [json.loads(line) for line in (Path(__file__).parent / "answers.jsonl").read_text().splitlines()]
 """Answers in the manner of many models, to requests in nonsense words or about harmless things."""

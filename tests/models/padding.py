@@ -2,7 +2,7 @@
 
 import torch
 
-from moe_safety.models.answers import IGNORED
+from moe_safety.models.text.answer_losses import IGNORED
 
 
 def padded(prompts, answers, side, *, rubbish, room=0):

@@ -21,7 +21,7 @@ from transformers import (
 
 from moe_safety.errors import InputError
 from moe_safety.models import MoELayout, inspect_model
-from moe_safety.models.adopt import adopt
+from moe_safety.models.experts.interface import adopt
 from moe_safety.models.families import family_of
 from tests.families import FAMILIES, build
 

@@ -8,7 +8,7 @@ import pytest
 
 from moe_safety.batches.files import prompts_digest
 from moe_safety.config import load_config
-from moe_safety.models.load import check_loadable, model_fingerprint
+from moe_safety.models.io import check_loadable, model_fingerprint
 from moe_safety.pipeline import run_one
 from moe_safety.routing.capture import settings_of
 from moe_safety.routing.table import routing_table

@@ -90,7 +90,7 @@ def test_which_tokens_are_counted(packed, reference, tokens):
 
 
 def read_prompt_lengths(config):
-    from moe_safety.models.load import load_chat
+    from moe_safety.models.io import load_chat
 
     chat = load_chat(config.model)
     rows = {row["prompt_id"]: row for row in RunDir(config.run_dir).read_table("batches.parquet").to_pylist()}

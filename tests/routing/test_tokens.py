@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from moe_safety.jobs import Parts, Plan
-from moe_safety.jobs.halving import Halving
+from moe_safety.jobs.item_halving import Halving
 from moe_safety.models.experts import use_our_experts
 from moe_safety.routing.plan import PLAN_SCHEMA
 from moe_safety.routing.reader import RoutingReader

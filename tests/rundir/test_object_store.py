@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from moe_safety.errors import InputError, RunError
-from moe_safety.rundir import Outcome, RunDir, Work, fetched, lease, run_work
+from moe_safety.rundir import Outcome, RunDir, Work, fetched, run_work, store_lock
 from tests.objectstore import SECRETS, serving
 
 
@@ -32,8 +32,8 @@ def run(uri):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(lease, "BEAT", 0.1)
-    monkeypatch.setattr(lease, "PATIENCE", 1.0)
+    monkeypatch.setattr(store_lock, "BEAT", 0.1)
+    monkeypatch.setattr(store_lock, "PATIENCE", 1.0)
 
 
 def test_files_tables_and_folders(run):
@@ -114,8 +114,8 @@ def test_a_model_is_fetched_once_and_anew_where_it_changed(run, tmp_path):
 
 
 def _hold(uri, started, release):
-    lease.BEAT, lease.PATIENCE = 0.1, 1.0
-    with lease.lease(RunDir(uri), "one"):
+    store_lock.BEAT, store_lock.PATIENCE = 0.1, 1.0
+    with store_lock.lease(RunDir(uri), "one"):
         started.set()
         release.wait(60)
 
@@ -147,7 +147,7 @@ def test_of_many_at_once_at_most_one_goes_on(run):
 
     def contend():
         try:
-            with lease.lease(run, "one"):
+            with store_lock.lease(run, "one"):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.5)
@@ -162,14 +162,14 @@ def test_of_many_at_once_at_most_one_goes_on(run):
         each.join()
     assert max(most, default=1) == 1
     assert len(refused) == 6 - len(most)
-    with lease.lease(run, "one"):
+    with store_lock.lease(run, "one"):
         pass
 
 
 @pytest.mark.usefixtures("quick")
 def test_whoever_lost_the_lock_is_told(run):
     def hold():
-        with lease.lease(run, "one"):
+        with store_lock.lease(run, "one"):
             (claim,) = run.names("locks/one")
             assert json.loads(run.read_bytes(claim))["pid"]
             run.delete(claim)

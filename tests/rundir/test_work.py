@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from moe_safety.errors import InputError, RunError
-from moe_safety.rundir import Outcome, RunDir, Work, is_finished, run_work, summary_of
-from moe_safety.rundir.lock import stage_lock
-from moe_safety.rundir.work import manifest_name
+from moe_safety.rundir import Outcome, RunDir, Work, is_finished, manifest_name, run_work, stage_lock, summary_of
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from moe_safety.identify import pictures
+from moe_safety.identify import pictures, read_selection
 from moe_safety.identify.pictures import heatmap
-from moe_safety.identify.selection import read_selection
 from moe_safety.identify.stage import identify, select_by
-from moe_safety.models.load import model_fingerprint
+from moe_safety.models.io import model_fingerprint
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from moe_safety.scores import SCORES, score_in_force
 from tests.identify.synthetic import invent, make_layout, with_settings

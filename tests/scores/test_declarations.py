@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from docs.generate import configuration_page
-from moe_safety.identify.experts import Experts
+from moe_safety.identify import Experts
 from moe_safety.identify.pictures import heatmap
 from moe_safety.pipeline import STAGES
 from moe_safety.scores import LABELS, SCORES, RoutingScore, Sums

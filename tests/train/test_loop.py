@@ -10,13 +10,12 @@ from contextlib import ExitStack
 import pytest
 import torch
 
-from moe_safety.batches.examples import Batch, Example
+from moe_safety.batches import Batch, Example
 from moe_safety.errors import RunError
-from moe_safety.models.answers import answer_losses
-from moe_safety.models.choosing import recording
-from moe_safety.models.experts import use_our_experts
-from moe_safety.models.experts.selective import SelectiveExperts, selective_experts
-from moe_safety.models.layout import inspect_model
+from moe_safety.models import inspect_model
+from moe_safety.models.experts import SelectiveExperts, selective_experts, use_our_experts
+from moe_safety.models.routers import recording
+from moe_safety.models.text.answer_losses import answer_losses
 from moe_safety.train.data import check_whole, micro_batches, rows_of
 from moe_safety.train.engines import PlainEngine
 from moe_safety.train.phases import ExpertPhase
@@ -214,7 +213,7 @@ def test_a_loss_that_is_no_number_ends_the_run(monkeypatch):
         losses, row = answer_losses(model, rows)
         return losses * (math.nan if len(calls) == 3 else 1), row
 
-    monkeypatch.setattr("moe_safety.models.answers.answer_losses", sometimes)
+    monkeypatch.setattr("moe_safety.models.text.answer_losses.answer_losses", sometimes)
     with pytest.raises(RunError, match=r"loss of batch \d is nan; nothing was overwritten, last checkpoint: none"):
         run_case(Case())
 

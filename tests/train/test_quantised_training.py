@@ -10,10 +10,10 @@ from transformers.quantizers.auto import AutoHfQuantizer
 from moe_safety.checkpoints import revert_delta, verify
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
-from moe_safety.models.demo.build import demo_folder
-from moe_safety.models.load import check_loadable, load_model, model_folder
-from moe_safety.models.quantised import dequantising
-from moe_safety.models.skeleton import read_config
+from moe_safety.models.demo import demo_folder
+from moe_safety.models.io import check_loadable, load_model, model_folder
+from moe_safety.models.io.quantised import dequantising
+from moe_safety.models.io.skeleton import read_config
 from moe_safety.rundir import RunDir
 from moe_safety.train.stage import train
 from tests.checkpoints.pairs import rewrite

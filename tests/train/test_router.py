@@ -6,11 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from moe_safety.batches.examples import Batch, Example
-from moe_safety.models.choosing import routers
-from moe_safety.models.experts import use_our_experts
-from moe_safety.models.experts.checkpointing import checkpointed
-from moe_safety.models.layout import inspect_model
+from moe_safety.batches import Batch, Example
+from moe_safety.models import inspect_model
+from moe_safety.models.experts import checkpointed, use_our_experts
+from moe_safety.models.routers import routers
 from moe_safety.train.phases import RouterPhase
 from tests.families import build
 

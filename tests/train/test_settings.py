@@ -12,13 +12,13 @@ from tensorboardX.proto.event_pb2 import Event
 
 from moe_safety.arms import arm_of
 from moe_safety.errors import InputError, RunError
-from moe_safety.models.demo.build import demo_folder
-from moe_safety.models.load import check_loadable, skeleton_of
-from moe_safety.pipeline.artifacts import BATCHES
+from moe_safety.models.demo import demo_folder
+from moe_safety.models.io import check_loadable, skeleton_of
+from moe_safety.pipeline import BATCHES
 from moe_safety.rundir import RunDir
 from moe_safety.train import rounds
 from moe_safety.train.stage import plan_rounds, train
-from moe_safety.train.watching import Watcher
+from moe_safety.train.step_log import Watcher
 from tests.checkpoints.pairs import rewrite
 from tests.train.byhand import configured
 
@@ -156,7 +156,7 @@ def test_a_batch_that_does_not_fit_is_named(run, monkeypatch):
     def too_much(model, rows):
         torch.empty(1 << 50)
 
-    monkeypatch.setattr("moe_safety.models.answers.answer_losses", too_much)
+    monkeypatch.setattr("moe_safety.models.text.answer_losses.answer_losses", too_much)
     with pytest.raises(RunError, match=r"^batch 0, of up to 3 rows, does not fit the memory; lower train.micro_batch"):
         run()
 

@@ -15,10 +15,10 @@ from moe_safety import inspect_model, selective_experts
 from moe_safety.checkpoints import verify
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError, RunError
-from moe_safety.models.choosing import routers
-from moe_safety.models.experts.selective import frozen
-from moe_safety.models.load import load_model
-from moe_safety.models.save import save_model
+from moe_safety.models.experts import frozen
+from moe_safety.models.io import load_model
+from moe_safety.models.io.save import save_model
+from moe_safety.models.routers import routers
 from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, type_of
 from moe_safety.train.engines.spread import gathered, read_spread
 from moe_safety.train.optimizer import LazyAdamW

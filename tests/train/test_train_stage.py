@@ -20,10 +20,9 @@ from safetensors.torch import load_file
 from moe_safety.checkpoints import apply_delta, verify
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
-from moe_safety.identify.selection import read_selection
-from moe_safety.models.load import check_loadable, model_folder
-from moe_safety.pipeline import run_one
-from moe_safety.pipeline.artifacts import SELECTION
+from moe_safety.identify import read_selection
+from moe_safety.models.io import check_loadable, model_folder
+from moe_safety.pipeline import SELECTION, run_one
 from moe_safety.rundir import RunDir
 from moe_safety.train.stage import train
 from tests.demo import demo

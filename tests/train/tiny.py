@@ -15,25 +15,24 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.utils.data import Dataset
 
-from moe_safety.batches.examples import Example
+from moe_safety.batches import Example
 from moe_safety.config import TrainConfig
 from moe_safety.errors import RunError
-from moe_safety.models.choosing import routers
-from moe_safety.models.experts import gradient_magnitudes, use_our_experts
-from moe_safety.models.experts.fused import fused_experts
-from moe_safety.models.experts.selective import as_they_are, frozen, selective_experts
-from moe_safety.models.layout import inspect_model
-from moe_safety.models.rotary import fused_rotary
+from moe_safety.models import inspect_model
+from moe_safety.models.experts import as_they_are, frozen, gradient_magnitudes, selective_experts, use_our_experts
+from moe_safety.models.kernels.fused_experts import fused_experts
+from moe_safety.models.kernels.fused_rotary import fused_rotary
+from moe_safety.models.routers import routers
 from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints
 from moe_safety.train.data import rows_of
 from moe_safety.train.engines import PlainEngine
 from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config
 from moe_safety.train.engines.spread import gathered
+from moe_safety.train.float32_masters import rounding
 from moe_safety.train.loop import Loop
 from moe_safety.train.optimizer import LazyAdamW
 from moe_safety.train.phases import ExpertPhase, RouterPhase
-from moe_safety.train.rounding import rounding
 from moe_safety.train.world import World
 from tests.families import build
 

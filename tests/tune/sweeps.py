@@ -5,8 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from moe_safety.config.sweep import Sweep
-from moe_safety.config.sweepfile import load_sweep
+from moe_safety.config import Sweep, load_sweep
 from moe_safety.rundir import RunDir
 from moe_safety.tune.records import Record, Records
 from tests.demo import REPLICAS

@@ -6,10 +6,9 @@ import pytest
 from moe_safety.config import IdentifyConfig
 from moe_safety.effects.table import effects_table
 from moe_safety.errors import InputError
-from moe_safety.identify.experts import Experts
+from moe_safety.identify import Experts, jaccard
 from moe_safety.identify.inputs import part_scores
-from moe_safety.identify.overlap import jaccard
-from moe_safety.models.layout import inspect_model
+from moe_safety.models import inspect_model
 from moe_safety.scores import SCORES
 from moe_safety.tune.selection.ground import Ground
 from moe_safety.tune.selection.measures import Prompts, auroc, held_out_auroc

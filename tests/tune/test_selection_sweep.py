@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from moe_safety.config import load_config
-from moe_safety.config.sweepfile import load_sweep
+from moe_safety.config import load_config, load_sweep
 from moe_safety.errors import InputError
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import ray
 
-from moe_safety.config.sweepfile import load_sweep
+from moe_safety.config import load_sweep
 from moe_safety.errors import InputError
 from moe_safety.evaluate.measures import measures
 from moe_safety.rundir import RunDir

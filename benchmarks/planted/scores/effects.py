@@ -14,7 +14,7 @@ from benchmarks.planted.probes import Probes
 from benchmarks.planted.resetting import held_back
 from moe_safety.models.experts import expert_effects
 from moe_safety.models.experts.effects import first_order_effects, margins
-from moe_safety.models.experts.weighing import scaled
+from moe_safety.models.experts.reweigh import scaled
 
 OPENING, FIRST = 16, 1
 """Tokens of both answers' openings that the margin is over."""

@@ -9,9 +9,9 @@ import torch
 
 from benchmarks.planted.plant import Planted
 from benchmarks.planted.probes import Probes, rows_of
-from moe_safety.models.answers import answer_losses
 from moe_safety.models.experts import gradient_magnitudes
 from moe_safety.models.experts.effects import Trial
+from moe_safety.models.text.answer_losses import answer_losses
 
 WHAT = {
     "gradient": "mean |gradient| over the expert's parameters of the loss of the refusal after the attack, mean over"

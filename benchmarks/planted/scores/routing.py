@@ -7,8 +7,8 @@ import torch
 
 from benchmarks.planted.plant import Planted
 from benchmarks.planted.probes import BATCH, Probes
-from moe_safety.models.answers import IGNORED
 from moe_safety.models.experts import run_counting
+from moe_safety.models.text.answer_losses import IGNORED
 from moe_safety.scores import LABELS, SCORES, Sums
 
 WHAT = {

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from moe_safety.arms.choice import AsMany
 from moe_safety.arms.selected import selected_arm
-from moe_safety.config.names import ARMS
-from moe_safety.pipeline.artifacts import RISK
+from moe_safety.config import ARMS
+from moe_safety.pipeline import RISK
 
 if TYPE_CHECKING:
-    from moe_safety.identify.experts import Pair
+    from moe_safety.identify import Pair
     from moe_safety.identify.inputs import Inputs
     from moe_safety.rundir import RunDir
 

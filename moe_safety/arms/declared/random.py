@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from moe_safety.arms.choice import Drawn
 from moe_safety.arms.selected import selected_arm
-from moe_safety.config.names import ARMS
+from moe_safety.config import ARMS
 
 for kind in ("random", "random-layer-matched"):
     for router in (False, True):

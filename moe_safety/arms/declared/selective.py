@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moe_safety.arms.choice import ByMethod
 from moe_safety.arms.selected import selected_arm
-from moe_safety.config.names import ARMS
+from moe_safety.config import ARMS
 
 for method in ("routing", "gradient", "causal"):
     for router in (False, True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moe_safety.arms.arm import Arm
 from moe_safety.arms.choice import ByMethod
-from moe_safety.config.names import ARMS
+from moe_safety.config import ARMS
 
 ARMS.add(
     Arm(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from moe_safety.arms.loss import ForwardPass, Loss
-from moe_safety.config.names import LOSSES
+from moe_safety.config import LOSSES
 
 if TYPE_CHECKING:
     import torch

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from moe_safety.config import ModelConfig
-from moe_safety.config.names import ENGINES
+from moe_safety.config import ENGINES, ModelConfig
 from moe_safety.generation.engine import Ability, Engine
-from moe_safety.models.encode import Answer, Limits
+from moe_safety.models.text import Answer, Limits
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +22,8 @@ class Transformers(Engine):
     abilities = frozenset({Ability.AVOIDS_EXPERTS, Ability.GIVES_LOSSES, Ability.LENDS_MODEL})
 
     def __init__(self, model: ModelConfig, limits: Limits, gpus: int, settings: Any = None) -> None:
-        from moe_safety.models.generate import Generator
-        from moe_safety.models.kept import kept_model
+        from moe_safety.models.io import kept_model
+        from moe_safety.models.text.generate import Generator
 
         super().__init__(model, limits, gpus, settings)
         self.generator = Generator(kept_model(model, gpus), self.chat, limits)
@@ -35,7 +34,7 @@ class Transformers(Engine):
         return self.generator.answer(prompts, temperatures, seeds) if prompts else []
 
     def avoiding(self, experts: Iterable[tuple[int, int]]) -> AbstractContextManager[None]:
-        from moe_safety.models.choosing import avoiding
+        from moe_safety.models.routers import avoiding
 
         return avoiding(self.model, self.layout, experts)
 
@@ -44,7 +43,7 @@ class Transformers(Engine):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
 
-        from moe_safety.models.answers import answer_losses, make_rows
+        from moe_safety.models.text.answer_losses import answer_losses, make_rows
 
         device = self.model.get_input_embeddings().weight.device
         with torch.inference_mode():

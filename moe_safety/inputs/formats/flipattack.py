@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
-from moe_safety.config.names import FORMATS
+from moe_safety.config import FORMATS
 from moe_safety.inputs.format import Format
 from moe_safety.inputs.formats._attack import COLUMNS, Shape, attack_rows
 from moe_safety.inputs.record import Context, Record, Row, Skipped

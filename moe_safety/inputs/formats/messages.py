@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
-from moe_safety.config.names import FORMATS
+from moe_safety.config import FORMATS
 from moe_safety.inputs.conversation import Message
 from moe_safety.inputs.format import Format
 from moe_safety.inputs.record import SPLITS, Context, Record, Role, Row, Skipped

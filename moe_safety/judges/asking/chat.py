@@ -14,8 +14,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from pydantic import AfterValidator, Field
 
-from moe_safety.config import Section
-from moe_safety.config.base import resource
+from moe_safety.config import Section, resource
 from moe_safety.errors import InputError, RunError
 
 LONGEST_WAIT = 60

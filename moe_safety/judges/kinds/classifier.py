@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from moe_safety.config.judges import JudgeSettings
-from moe_safety.config.names import JUDGES
+from moe_safety.config import JUDGES, JudgeSettings
 from moe_safety.errors import InputError
 from moe_safety.judges.asking.asked import TemplateText
 from moe_safety.judges.asking.quoting import Template

@@ -9,9 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from moe_safety.config.base import resource
-from moe_safety.config.judges import JudgeSettings
-from moe_safety.config.names import JUDGES
+from moe_safety.config import JUDGES, JudgeSettings, resource
 from moe_safety.judges.asking.asked import Asked
 from moe_safety.judges.asking.chat import CallFailed, ChatClient, ChatSettings, read_key
 from moe_safety.judges.asking.quoting import Template, defused

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from moe_safety.config.judges import JudgeSettings
-from moe_safety.config.names import JUDGES
+from moe_safety.config import JUDGES, JudgeSettings
 from moe_safety.judges.asking.asked import Asked
 from moe_safety.judges.asking.quoting import Template
 from moe_safety.judges.asking.replies import ReplyReader
@@ -30,9 +29,8 @@ class GenerativeJudge(HubJudge):
     """Its reply, generated greedily, is read by patterns."""
 
     def __init__(self, config: GenerativeSettings, key: str) -> None:
-        from moe_safety.models.chat import Chat
-        from moe_safety.models.encode import Limits
-        from moe_safety.models.generate import Generator
+        from moe_safety.models.text import Chat, Limits
+        from moe_safety.models.text.generate import Generator
 
         self.batch_size = config.batch_size
         model, tokenizer = load_judge("AutoModelForCausalLM", config, key)

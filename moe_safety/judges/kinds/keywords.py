@@ -8,8 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from moe_safety.config.judges import JudgeSettings
-from moe_safety.config.names import JUDGES
+from moe_safety.config import JUDGES, JudgeSettings
 from moe_safety.judges.asking.asked import Pattern
 from moe_safety.judges.kind import JudgeKind
 from moe_safety.judges.verdict import Exchange, Judge, Verdict

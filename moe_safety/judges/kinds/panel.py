@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from moe_safety.config.judges import JudgeOf, JudgeSettings
-from moe_safety.config.names import JUDGES
+from moe_safety.config import JUDGES, JudgeOf, JudgeSettings
 from moe_safety.judges.ask import ask
 from moe_safety.judges.kind import JudgeKind
 from moe_safety.judges.verdict import Exchange, Judge, Verdict

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from moe_safety.config.judges import RulesSettings
-from moe_safety.config.names import JUDGES
+from moe_safety.config import JUDGES, RulesSettings
 from moe_safety.judges.kind import JudgeKind
 from moe_safety.judges.rules import RulesJudge, rules_digest
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from moe_safety.config import Section
-from moe_safety.config.base import Place
+from moe_safety.config import Place, Section
 from moe_safety.errors import InputError
 from moe_safety.judges.local.tokens import Encoder
 from moe_safety.judges.verdict import TOO_LONG, Exchange, Judge, Verdict
@@ -69,7 +68,7 @@ def load_judge(auto: str, section: HubModel, key: str) -> tuple[PreTrainedModel,
 
 def model_hash(section: HubModel, key: str) -> str:
     """The fingerprint of the model, which is fetched if it is not there."""
-    from moe_safety.models.fingerprint import fingerprint
+    from moe_safety.models.io import fingerprint
 
     with blaming(section.model, f"{key}.model"):
         return fingerprint(section.model, section.revision)
@@ -94,7 +93,7 @@ def _load(auto: str, name: str, revision: str | None, dtype: str) -> tuple[PreTr
     import torch
     import transformers
 
-    from moe_safety.models.quiet import quiet
+    from moe_safety.models.library_logging import quiet
 
     quiet()
     tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)

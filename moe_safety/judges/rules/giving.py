@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from moe_safety.judges.rules import phrases
-from moe_safety.judges.rules.moves import LISTS, SAYS, Moves
 from moe_safety.judges.rules.patterns import flat, one_of
+from moe_safety.judges.rules.sentence_roles import LISTS, SAYS, Moves
 
 GIVEN = 25
 """So many words of what was asked are an answer, whatever was said before."""

@@ -8,10 +8,10 @@ from itertools import islice
 from moe_safety.judges.rules import phrases
 from moe_safety.judges.rules.giving import gives
 from moe_safety.judges.rules.languages import foreign_refusal
-from moe_safety.judges.rules.moves import SAYS, Move, Moves
 from moe_safety.judges.rules.premises import contested
 from moe_safety.judges.rules.questions import Question
 from moe_safety.judges.rules.reading import Reading, read_answer
+from moe_safety.judges.rules.sentence_roles import SAYS, Move, Moves
 from moe_safety.judges.verdict import Exchange, Judge, Verdict
 
 SAID_BEFORE = 35

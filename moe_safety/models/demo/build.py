@@ -43,7 +43,7 @@ def _build(folder: Path, shape: Shape, seed: int) -> None:
     from moe_safety.models.demo.tokenizer import demo_tokenizer
     from moe_safety.models.demo.train import Pupil, examine, teach
     from moe_safety.models.experts import use_our_experts
-    from moe_safety.models.quiet import quiet
+    from moe_safety.models.library_logging import quiet
 
     quiet()
     tokenizer = demo_tokenizer()
@@ -80,7 +80,7 @@ def _recipe() -> str:
     """Changes whenever what is built could change: with this package's sources and the libraries below it."""
     digest = hashlib.sha256(f"{version('torch')} {version('transformers')}".encode())
     here = Path(__file__).parent
-    below = (here.parent / name for name in ("chat.py", "encode.py", "experts/forward.py"))
+    below = (here.parent / name for name in ("text/chat.py", "text/encode.py", "experts/forward.py"))
     for source in sorted([*here.glob("*.py"), *below]):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:12]

@@ -12,9 +12,9 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from moe_safety.models.chat import Chat
 from moe_safety.models.demo.language import WRAPPERS, Request, base_behaviour
-from moe_safety.models.encode import pad_left
+from moe_safety.models.text.chat import Chat
+from moe_safety.models.text.encode import pad_left
 
 Behaviour = Callable[[Request, str], str]
 """What the model shall say to a request in a wrapper."""

@@ -11,8 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_safety import checks
-from moe_safety.models.adopt import adopted
 from moe_safety.models.decoder import decoder_of
+from moe_safety.models.experts.interface import adopted
 from moe_safety.models.families import family_of
 from moe_safety.models.layout import MoELayer, MoELayout, inspect_model
 

@@ -12,10 +12,10 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_safety import checks
-from moe_safety.models.adopt import adopted
-from moe_safety.models.experts.margins import Tokens, Trial, margins
-from moe_safety.models.experts.sharing import Way, choose_way, grouped_margins
-from moe_safety.models.experts.weighing import scaled
+from moe_safety.models.experts.ablation_strategies import Way, choose_way, grouped_margins
+from moe_safety.models.experts.interface import adopted
+from moe_safety.models.experts.refusal_margin import Tokens, Trial, margins
+from moe_safety.models.experts.reweigh import scaled
 from moe_safety.models.layout import MoELayout, check_experts, inspect_model
 
 MAX_TOKENS = 16384

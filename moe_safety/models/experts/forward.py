@@ -1,7 +1,7 @@
 """The experts function of this program, registered with transformers: it serves every family of the experts interface.
 
 Capture, gradients, generation and training all run through it, so that what was measured is what is trained, but for
-how sums are rounded where training on a GPU runs compiled code (`fused.py`). It differs from transformers' own grouped
+how sums are rounded where training on a GPU runs compiled code (`kernels`). It differs from transformers' own grouped
 function in what it leaves out: routing weights are folded into the activations before the second product, which spares
 one pass over the widest tensor, and no expert-parallel masks are applied.
 """
@@ -16,7 +16,7 @@ from torch.nn.functional import grouped_mm
 from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from moe_safety.models.adopt import adopt
+from moe_safety.models.experts.interface import adopt
 
 NAME = "moe_safety"
 TRAINED = "trained_experts"
@@ -137,7 +137,7 @@ def summed(places: torch.Tensor, back: torch.Tensor, top_k: int) -> torch.Tensor
 
 
 STEPS: dict[str, Callable[..., torch.Tensor]] = {"gated": gated, "summed": summed}
-"""What passes over the widest tensors without a product; `fused.py` puts faster ones here."""
+"""What passes over the widest tensors without a product; `kernels` puts faster ones here."""
 
 
 def experts_forward(

@@ -11,11 +11,11 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_safety import checks
-from moe_safety.models.adopt import adopted
-from moe_safety.models.answers import IGNORED, Rows, answer_losses
-from moe_safety.models.experts.checkpointing import checkpointed
+from moe_safety.models.experts.activation_checkpointing import checkpointed
 from moe_safety.models.experts.counting import counting
+from moe_safety.models.experts.interface import adopted
 from moe_safety.models.layout import MoELayout, inspect_model
+from moe_safety.models.text.answer_losses import IGNORED, Rows, answer_losses
 
 
 @dataclass

@@ -18,8 +18,8 @@ from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from moe_safety import checks
-from moe_safety.models.adopt import adopted
 from moe_safety.models.experts.forward import NAME, TRAINED, Dispatch, grouped_outer, grouped_product
+from moe_safety.models.experts.interface import adopted
 from moe_safety.models.layout import MoELayer, MoELayout, check_experts, inspect_model
 
 Pair = tuple[int, int]

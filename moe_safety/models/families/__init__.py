@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from moe_safety.errors import InputError
-from moe_safety.models.families.base import FAMILIES, AdoptedExperts, Adoption, Family
-from moe_safety.models.families.rules import RouterCall, Rule, Sigmoid, Softmax, SoftmaxOfChosen
+from moe_safety.models.families.family import FAMILIES, AdoptedExperts, Adoption, Family
+from moe_safety.models.families.router_rules import RouterCall, Rule, Sigmoid, Softmax, SoftmaxOfChosen
 
 __all__ = [
     "FAMILIES",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from moe_safety.models.families.base import FAMILIES, Family
-from moe_safety.models.families.rules import RouterCall, Softmax
+from moe_safety.models.families.family import FAMILIES, Family
+from moe_safety.models.families.router_rules import RouterCall, Softmax
 
 
 class _Rule(Softmax):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from moe_safety.models.families.base import FAMILIES, AdoptedExperts, Adoption, Family
+from moe_safety.models.families.family import FAMILIES, AdoptedExperts, Adoption, Family
 
 
 class _Experts(AdoptedExperts):

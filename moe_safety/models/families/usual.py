@@ -6,8 +6,8 @@ take part in inkling) have no rule.
 
 from __future__ import annotations
 
-from moe_safety.models.families.base import FAMILIES, Family
-from moe_safety.models.families.rules import Rule, Sigmoid, Softmax, SoftmaxOfChosen
+from moe_safety.models.families.family import FAMILIES, Family
+from moe_safety.models.families.router_rules import Rule, Sigmoid, Softmax, SoftmaxOfChosen
 
 _RULES: dict[Rule, tuple[str, ...]] = {
     Softmax(): (

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from moe_safety.models.families.base import FAMILIES, Family
+from moe_safety.models.families.family import FAMILIES, Family
 
 FAMILIES.add(Family("zaya", is_no_expert=lambda index, weights, num_experts: weights == 0))

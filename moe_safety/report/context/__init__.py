@@ -10,8 +10,8 @@ from typing import Any
 from moe_safety.arms import BASE
 from moe_safety.config import ModelConfig
 from moe_safety.evaluate.compare import COMPARISON
-from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING
-from moe_safety.pipeline.artifacts import EXPERT_EFFECTS, EXPERT_GRADIENTS, PROMPTS, RISK, SELECTION
+from moe_safety.identify import AGREEMENT, OVERLAP, SERVING
+from moe_safety.pipeline import EXPERT_EFFECTS, EXPERT_GRADIENTS, PROMPTS, RISK, SELECTION
 from moe_safety.report.context.arms import Arm, base_of, best_of, read_arms
 from moe_safety.report.context.examples import Examples, read_examples
 from moe_safety.report.context.experts import Identification, read_identification

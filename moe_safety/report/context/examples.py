@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.pipeline.artifacts import PROMPTS
+from moe_safety.pipeline import PROMPTS
 from moe_safety.rundir import RunDir
 
 SHOWN = 3

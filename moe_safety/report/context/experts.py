@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.identify.experts import Experts, Pair
-from moe_safety.identify.overlap import AGREEMENT, SERVING
-from moe_safety.identify.selection import read_selection
+from moe_safety.identify import AGREEMENT, SERVING, Experts, Pair, read_selection
 from moe_safety.report.figures.heatmap import Grid
 from moe_safety.rundir import RunDir
 from moe_safety.scores import SCORES, RoutingScore, Score, default_scores

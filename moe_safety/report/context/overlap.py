@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from moe_safety.identify.overlap import OVERLAP
+from moe_safety.identify import OVERLAP
 from moe_safety.report.figures.heatmap import Grid
 from moe_safety.rundir import RunDir
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from moe_safety.config.sweep import MEASURES, Sweep
+from moe_safety.config import MEASURES, Sweep
 from moe_safety.rundir import RunDir
 from moe_safety.tune.outcome import RESULTS
 

@@ -10,8 +10,8 @@ import numpy as np
 from moe_safety.arms import kind_of
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
-from moe_safety.identify.experts import Experts, Pair
-from moe_safety.models.load import check_loadable, model_fingerprint, model_folder
+from moe_safety.identify import Experts, Pair
+from moe_safety.models.io import check_loadable, model_fingerprint, model_folder
 from moe_safety.report.context.experts import cells, grid_of
 from moe_safety.report.figures.heatmap import Grid
 from moe_safety.rundir import RunDir

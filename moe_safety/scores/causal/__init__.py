@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from moe_safety.effects.table import per_expert
-from moe_safety.pipeline.artifacts import EXPERT_EFFECTS
+from moe_safety.pipeline import EXPERT_EFFECTS
 from moe_safety.routing.table import layout_of
 from moe_safety.scores.score import Reads
 

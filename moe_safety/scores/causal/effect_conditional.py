@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe_safety.config.names import SCORES
+from moe_safety.config import SCORES
 from moe_safety.effects.conditional import COLUMN, with_conditional
 from moe_safety.routing.table import layout_of
 from moe_safety.rundir import RunDir, summary_of

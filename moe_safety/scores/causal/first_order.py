@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe_safety.config.names import SCORES
+from moe_safety.config import SCORES
 from moe_safety.scores.causal import EFFECTS, SIGN, UNIT
 from moe_safety.scores.score import Score
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from moe_safety.gradients.table import fold
-from moe_safety.pipeline.artifacts import EXPERT_GRADIENTS
+from moe_safety.pipeline import EXPERT_GRADIENTS
 from moe_safety.routing.table import layout_of
 from moe_safety.rundir import RunDir, summary_of
 from moe_safety.scores.score import Reads

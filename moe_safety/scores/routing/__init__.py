@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from moe_safety.pipeline.artifacts import RISK
+from moe_safety.pipeline import RISK
 from moe_safety.scores.score import Reads, Score
 from moe_safety.scores.sums import SAFE, UNSAFE, Sums
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_safety.config.names import SCORES
+from moe_safety.config import SCORES
 from moe_safety.scores.routing import RoutingScore
 from moe_safety.scores.routing.risk_diff import SIGN, UNIT, difference
 from moe_safety.scores.sums import Sums

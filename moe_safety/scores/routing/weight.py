@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moe_safety.config.names import SCORES
+from moe_safety.config import SCORES
 from moe_safety.scores.routing import RoutingScore
 from moe_safety.scores.routing.risk_diff import SIGN, difference
 

@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import PreTrainedModel
 
 from moe_safety.config import ModelConfig
-from moe_safety.models.load import load_model, skeleton_of
+from moe_safety.models.io import load_model, skeleton_of
 
 _ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"
 """Tells transformers to read a tensor when it is its turn."""

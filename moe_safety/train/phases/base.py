@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from moe_safety.batches.examples import Batch
+from moe_safety.batches import Batch
 
 Backward = Callable[[torch.Tensor], None]
 """Adds a loss's gradients to those of the step."""

@@ -10,15 +10,13 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
-from moe_safety.arms import ForwardPass, Loss, token_losses
-from moe_safety.arms.losses.answers import ANSWERS
-from moe_safety.batches.examples import Batch, Example
+from moe_safety.arms import ANSWERS, ForwardPass, Loss, token_losses
+from moe_safety.batches import Batch, Example
 from moe_safety.errors import RunError
-from moe_safety.models.answers import Rows, answer_losses
-from moe_safety.models.choosing import preferring, recording, replaying
-from moe_safety.models.experts.counting import stopping_after_routing
-from moe_safety.models.experts.selective import Pair, SelectiveExperts
-from moe_safety.models.layout import MoELayout
+from moe_safety.models import MoELayout
+from moe_safety.models.experts import Pair, SelectiveExperts, stopping_after_routing
+from moe_safety.models.routers import preferring, recording, replaying
+from moe_safety.models.text.answer_losses import Rows, answer_losses
 from moe_safety.train.data import idle_rows, micro_batches, rows_of
 from moe_safety.train.phases.base import Backward
 

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import torch
 from transformers import PreTrainedModel
 
-from moe_safety.batches.examples import Batch, Example
+from moe_safety.batches import Batch, Example
 from moe_safety.config import KL
-from moe_safety.models.answers import Rows, logits_only_at
-from moe_safety.models.choosing import divergence, probabilities, summed_distribution
+from moe_safety.models import MoELayout
 from moe_safety.models.decoder import decoder_of
-from moe_safety.models.experts.counting import stopping_after_routing
-from moe_safety.models.layout import MoELayout
+from moe_safety.models.experts import stopping_after_routing
+from moe_safety.models.routers import divergence, probabilities, summed_distribution
+from moe_safety.models.text.answer_losses import Rows, logits_only_at
 from moe_safety.train.data import idle_rows, micro_batches, rows_of
 from moe_safety.train.phases.base import Backward
 

@@ -12,13 +12,11 @@ import pyarrow.compute as pc
 
 from moe_safety.config import Config, IdentifyConfig
 from moe_safety.errors import InputError
+from moe_safety.identify import Experts, Scored, jaccard, select
 from moe_safety.identify.batch_rows import BatchRows
-from moe_safety.identify.experts import Experts
 from moe_safety.identify.inputs import Inputs, part_scores, read_inputs
-from moe_safety.identify.overlap import jaccard
 from moe_safety.identify.reduce import Reducer, reduce_parts
-from moe_safety.identify.select import Scored, select
-from moe_safety.pipeline.artifacts import BATCHES
+from moe_safety.pipeline import BATCHES
 from moe_safety.routing.table import matrix
 from moe_safety.rundir import RunDir, is_finished, summary_of
 from moe_safety.scores import BENIGN, SCORES, RoutingScore, Score, Sums, score_in_force

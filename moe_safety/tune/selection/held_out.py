@@ -7,10 +7,8 @@ import pyarrow.compute as pc
 
 from moe_safety.config import Config
 from moe_safety.errors import InputError
-from moe_safety.pipeline import run_one
-from moe_safety.pipeline.artifacts import PROMPTS, RESPONSES
-from moe_safety.rundir import RunDir
-from moe_safety.rundir.work import manifest_name
+from moe_safety.pipeline import PROMPTS, RESPONSES, run_one
+from moe_safety.rundir import RunDir, manifest_name
 
 FOLDER = "tune/_validation"
 _DECIDED = "decided.json"

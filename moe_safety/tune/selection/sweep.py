@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from moe_safety.config.sweepfile import SweepFile
+from moe_safety.config import SweepFile
 from moe_safety.errors import MoeSafetyError
 from moe_safety.jobs.cluster import connect
 from moe_safety.tune.records import Record, Records

@@ -1,0 +1,51 @@
+"""A prompt and its answers as one row of a forward pass, and what the refusal margin takes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from moe_safety.models.experts.refusal_margin import Tokens
+
+
+@dataclass(frozen=True)
+class Line:
+    """A prompt with answers behind it in one row, each with its sign in the margin."""
+
+    prompt: Tokens
+    answers: Sequence[tuple[int, Tokens]]
+
+    @property
+    def tokens(self) -> list[int]:
+        return [*self.prompt, *(token for _, answer in self.answers for token in answer)]
+
+    @property
+    def targets(self) -> list[int]:
+        return self.tokens[len(self.prompt) :]
+
+    def predicting(self) -> list[int]:
+        """Where each token of the answers is predicted: before it, or at the prompt's end."""
+        places, start = [], len(self.prompt)
+        for _, answer in self.answers:
+            places += [len(self.prompt) - 1, *range(start, start + len(answer))][: len(answer)]
+            start += len(answer)
+        return places
+
+    def shares(self) -> list[float]:
+        """How much the log-probability of each of these tokens counts in the margin."""
+        return [sign / len(answer) for sign, answer in self.answers for _ in answer]
+
+    def inputs(self, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """What a model is given. Several answers all begin at the prompt's end, and are hidden from each other."""
+        ids = {"input_ids": torch.tensor([self.tokens], device=device)}
+        if len(self.answers) == 1:
+            return ids
+        prompt = range(len(self.prompt))
+        positions = [*prompt, *(len(prompt) + n for _, answer in self.answers for n in range(len(answer)))]
+        owners = [0 for _ in prompt] + [n for n, (_, answer) in enumerate(self.answers, start=1) for _ in answer]
+        owner = torch.tensor(owners, device=device)
+        seen = ((owner[None] == 0) | (owner[None] == owner[:, None])).tril()
+        mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min)
+        return ids | {"position_ids": torch.tensor([positions], device=device), "attention_mask": mask[None, None]}

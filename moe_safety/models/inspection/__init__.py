@@ -1,0 +1,1 @@
+"""What `moe-safety inspect` says: sizes of a model, and the memory that its stages take."""

@@ -1,0 +1,31 @@
+"""Models on disk and in memory: what a model's files are, loading, saving."""
+
+from moe_safety.models.io.fingerprint import fingerprint
+from moe_safety.models.io.kept_model import kept_model
+from moe_safety.models.io.load import (
+    check_loadable,
+    dtype_of,
+    load_chat,
+    load_model,
+    load_tokenizer,
+    model_fingerprint,
+    model_folder,
+    model_path,
+    skeleton_of,
+    window_of,
+)
+
+__all__ = [
+    "check_loadable",
+    "dtype_of",
+    "fingerprint",
+    "kept_model",
+    "load_chat",
+    "load_model",
+    "load_tokenizer",
+    "model_fingerprint",
+    "model_folder",
+    "model_path",
+    "skeleton_of",
+    "window_of",
+]

@@ -1,0 +1,1 @@
+"""Compiled and fused code for what takes most memory traffic: experts, norms, rotary embeddings."""
