@@ -105,7 +105,7 @@ What `identify.method` offers, and `identify.score` names. More is guiltier; bol
 
 ## Other names
 
-Of what each file declares; other packages bring more of each (examples/plugin).
+Of what is declared in a file of its own; other packages bring more of each (examples/plugin).
 
 | what | names |
 |---|---|

@@ -120,10 +120,10 @@ def test_each_thing_is_named_where_people_look(used, config):
     assert [name for name in names if f"`{name}`" not in help_of] == []
     selection = run.read_json("selection.json")
     assert (selection["method"], selection["score"]) == ("routing", "log_odds")
-    assert selection["experts"]
+    assert selection["global"]
     found = run.read_json("comparison.json")
     check_comparison(found)
-    assert [(arm["arm"], arm["verify"]) for arm in found] == [("base", None), ("selective-focal", "pass")]
+    assert [(arm["arm"], arm["verify"]) for arm in found] == [("base", "n/a"), ("selective-focal", "pass")]
     assert "selective-focal" in run.read_bytes("comparison.md").decode()
     report = run.read_bytes("report.html").decode()
     shown = [*names, "Log-odds ratio", "batch-categories"]
