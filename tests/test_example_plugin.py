@@ -173,7 +173,7 @@ def test_without_it_its_configuration_is_one_line(config, capsys):
     told = capsys.readouterr().err
     assert told.startswith("error: ")
     assert told.count("\n") == 1
-    assert "there is no " in told
+    assert "there is no engine 'best-of-n'. Known: transformers" in told
 
 
 @pytest.mark.parametrize(
