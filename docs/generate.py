@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from moe_safety.config import Config  # noqa: E402
+import moe_safety.everything  # noqa: E402, F401 - declares the names
+from moe_safety.config import ARMS, ENGINES, LOSSES, Config  # noqa: E402
 from moe_safety.config.judges import JudgeOf  # noqa: E402
 from moe_safety.config.load import models_in  # noqa: E402
 from moe_safety.config.sweep import Sweep  # noqa: E402
@@ -101,13 +102,26 @@ What `identify.method` offers, and `identify.score` names. More is guiltier; bol
 | method | score | what it is | unit | selected above |
 |---|---|---|---|---|
 {scores}
+
+## Other names
+
+Of what is declared in a file of its own; other packages bring more of each (examples/plugin).
+
+| what | names |
+|---|---|
+{names}
 """
 
 
 def configuration_page() -> str:
     """`configuration.md`."""
     sections = [*_sections(Config, "", {}), *_sections(Sweep, "sweep", {})]
-    return _CONFIGURATION.format(sections="\n\n".join(sections), scores="\n".join(map(_score_row, SCORES)))
+    names = [
+        f"| {registry.kind} | {', '.join(f'`{name}`' for name in registry.names())} |"
+        for registry in (ARMS, LOSSES, ENGINES, FORMATS)
+    ]
+    scores = map(_score_row, SCORES)
+    return _CONFIGURATION.format(sections="\n\n".join(sections), scores="\n".join(scores), names="\n".join(names))
 
 
 def _score_row(score: Score) -> str:
@@ -139,9 +153,9 @@ def _sections(
 
 def _judges(path: str, told: dict[type[BaseModel], str]) -> Iterator[str]:
     """The kinds of judge, and the settings of each."""
-    kinds = [f"| `{one.name}` | {one.about}{' (over the network)' if one.network else ''} |" for one in JUDGES.own()]
+    kinds = [f"| `{one.name}` | {one.about}{' (over the network)' if one.network else ''} |" for one in JUDGES]
     yield "\n".join([f"| `{path}.kind` | what |", "|---|---|", *kinds])
-    for one in JUDGES.own():
+    for one in JUDGES:
         yield from _sections(one.section, path, told, f"{path}, kind `{one.name}`")
 
 
@@ -173,7 +187,7 @@ its rows have follows from their columns: the first of these that matches, and f
 
 def formats_page() -> str:
     """`formats.md`."""
-    return _FORMATS.format(formats="\n\n".join(map(_format, sorted(FORMATS.own(), key=lambda one: one.precedence))))
+    return _FORMATS.format(formats="\n\n".join(map(_format, sorted(FORMATS, key=lambda one: one.precedence))))
 
 
 def _format(one: Format) -> str:

@@ -17,7 +17,7 @@ from tests.demo import demo
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-SLOW = {"ray_here", "composed", "head", "nodes"}
+SLOW = {"ray_here", "composed", "head", "nodes", "plugin"}
 """Fixtures whose files take long."""
 
 

@@ -82,7 +82,7 @@ class Registry(Generic[T]):
     def unknown(self, name: str) -> str:
         """What is to be said of a name that nothing has."""
         near = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.4)
-        guess = f", did you mean '{near[0]}'?" if near else ""
+        guess = f", did you mean '{near[0]}'?" if near else "."
         return f"there is no {self.kind} '{name}'{guess} Known: {', '.join(self.names())}"
 
     def identity(self, name: str) -> dict[str, str]:
