@@ -53,7 +53,7 @@ def _with_other_seeds(best: Arm) -> list[str]:
 
 
 def _beside_controls(best: Arm, controls: Sequence[Arm]) -> list[str]:
-    """Whether experts that nothing speaks for do as well as the selected ones."""
+    """Whether experts of a control do as well as the selected ones."""
     known = [arm for arm in controls if arm.measures["asr"]["value"] is not None]
     if not known or best.declared is None or not best.declared.repairs:
         return []

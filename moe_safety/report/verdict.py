@@ -75,7 +75,7 @@ def _what_changed(arm: Arm) -> str:
 
 
 def _without_repair(base: Arm, controls: Sequence[Arm]) -> str:
-    """Of the untouched model alone, or beside experts that nothing speaks for."""
+    """The sentence on the untouched model alone, or beside the experts of controls."""
     rate = base.measures["asr"]
     if rate["value"] is None:
         return "No attack was evaluated, and no repair either."

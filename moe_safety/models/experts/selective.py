@@ -209,6 +209,7 @@ class SelectiveExperts:
                 layer.shown = layer.own
 
     def hand_back(self, gather: Gather) -> None:
+        """Puts the trained rows into the model for good, and leaves its modules as they were."""
         for layer in self._layers.values():
             layer.hand_back(gather)
             del vars(layer.module)[TRAINED]
@@ -222,10 +223,19 @@ def selective_experts(
     layout: MoELayout | None = None,
     gather: Gather | None = None,
 ) -> Iterator[SelectiveExperts]:
-    """Inside, exactly these (layer, expert) pairs train; routers and dropout behave as in `eval()`.
+    """A context manager that trains only these (layer, expert) pairs; routers and dropout behave as in `eval()`.
 
-    On leaving, the model holds the new weights as a plain model. Where ZeRO-3 spreads parameters over workers, whose
+    Yields what has `.parameters()`, for any optimizer, and `.set_active(experts)`, the mask of the coming step. On
+    leaving, the model holds the new weights as a plain model. Where ZeRO-3 spreads parameters over workers, whose
     shapes then say nothing, `gather` makes them whole and `layout` is known from before.
+
+    >>> ids = torch.tensor([[5, 6, 7, 8]])
+    >>> with selective_experts(model, [(0, 3), (1, 7)]) as chosen:
+    ...     optimizer = torch.optim.AdamW(chosen.parameters(), lr=1e-3)
+    ...     chosen.set_active([(0, 3)])
+    ...     loss = model(input_ids=ids, labels=ids).loss
+    ...     loss.backward()
+    ...     optimizer.step()
     """
     checks.a_model(model)
     gather = gather or as_they_are

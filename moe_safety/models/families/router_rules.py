@@ -33,7 +33,7 @@ class Rule:
     added: float = 1e-20
     """What keeps that sum from being zero."""
     speakers: int = 2
-    """How many of its best experts speak for a group, where tokens may use some groups only."""
+    """The number of best experts by whose sum a group is ranked, where tokens may use some groups only."""
 
     def scores(self, call: RouterCall) -> torch.Tensor:
         """What the chosen experts' weights are made from, [tokens, experts]."""

@@ -50,7 +50,7 @@ class Arm:
 
     @property
     def is_control(self) -> bool:
-        """Whether nothing speaks for its experts."""
+        """Whether its experts were chosen as a control, and not by a method."""
         return self.choice is not None and self.choice.is_control
 
     @cached_property

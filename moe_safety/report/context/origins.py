@@ -12,7 +12,7 @@ from moe_safety.rundir import RunDir
 
 _OWN = "report"
 _TRIALS = "/tune/"
-"""Stages of a sweep's trials, of which there may be hundreds; the sweep's own stage speaks for them."""
+"""Stages of a sweep's trials, of which there may be hundreds; the sweep's own stage is shown in their place."""
 
 
 @dataclass(frozen=True)
