@@ -34,11 +34,13 @@ def a_model(model: object) -> None:
 
 
 def whole_number(number: object, argument: str, least: int = 0) -> None:
+    """A whole number from `least` on."""
     fits = isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= least
     require(fits, argument, f"is {number!r}, and not a whole number from {least} on")
 
 
 def real_number(number: object, argument: str, least: float = -np.inf, below: float = np.inf) -> None:
+    """A number from `least` on and below `below`."""
     fits = isinstance(number, Real) and not isinstance(number, bool) and least <= float(number) < below
     limits = (f" from {least:g} on" if least > -np.inf else "") + (f" and below {below:g}" if below < np.inf else "")
     require(fits, argument, f"is {number!r}, and not a number{limits}")

@@ -98,6 +98,7 @@ class Fitting:
         self._known: dict[str, Row | None] = {}
 
     def pairs(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """The pairs of which both prompts fit; the others are counted."""
         found = [(self._row(pair.safe), self._row(pair.unsafe)) for pair in pairs]
         whole = [Pair(safe, unsafe) for safe, unsafe in found if safe and unsafe]
         if len(whole) < len(pairs):
@@ -105,6 +106,7 @@ class Fitting:
         return whole
 
     def rows(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows that fit; the others are counted."""
         return [row for row in map(self._row, rows) if row]
 
     def _row(self, row: Row) -> Row | None:

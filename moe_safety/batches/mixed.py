@@ -43,11 +43,14 @@ class Pair:
 
     @property
     def category(self) -> str:
+        """The category of the goal, empty where none is known."""
         return self.unsafe["category"] or ""
 
 
 @dataclass
 class Composed:
+    """The mixed batches, and what fills none."""
+
     batches: list[list[Row]]
     leftover: dict[str, int] = field(default_factory=dict)
     """Rows that fill no batch, by label."""
@@ -57,6 +60,7 @@ class Composed:
     """Batches with fewer pairs than the others."""
 
     def table(self) -> pa.Table:
+        """The rows of all batches as one table, with their places."""
         rows = [
             {name: row[name] for name in _COPIED} | {"batch_idx": batch_idx, "in_batch_idx": place}
             for batch_idx, batch in enumerate(self.batches)

@@ -48,10 +48,12 @@ class Examination:
 
     @property
     def base_digest(self) -> str:
+        """The digest of the base checkpoint's contents."""
         return checkpoint_digest(self.base, self.comparison.base, self.left_out)
 
     @property
     def tuned_digest(self) -> str:
+        """The digest of the tuned checkpoint's contents."""
         return checkpoint_digest(self.tuned, self.comparison.tuned, self.left_out)
 
 

@@ -28,7 +28,9 @@ class Declaration(Protocol):
     """What a registry holds: anything that has a name."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the configuration calls it."""
+        ...
 
 
 T = TypeVar("T", bound=Declaration)

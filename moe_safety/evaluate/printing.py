@@ -32,6 +32,7 @@ def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
 
 
 def headline(rates: Mapping[str, Any]) -> str:
+    """The main rates in a line."""
     return ", ".join(f"{name} {share(rates[measure])}" for measure, name in SHORT.items() if rates[measure]["n"])
 
 

@@ -110,6 +110,7 @@ class ItemHandler:
             return kind.do(engine, rows)
 
     def tokens(self, rows: pa.Table) -> int:
+        """The most tokens that an item's answers take, prompts included."""
         known = sum(len(row) for name in ("tokens", "prefix", "answer") for row in rows[name].to_pylist())
         asked = len(rows) - rows["temperature"].null_count
         return known + asked * self.opening.limits.answer

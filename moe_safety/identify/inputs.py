@@ -53,6 +53,8 @@ class Routing:
 
 @dataclass(frozen=True)
 class Inputs:
+    """The checked inputs of `identify`."""
+
     model: str
     experts: Experts
     batch_rows: BatchRows

@@ -61,10 +61,12 @@ class MoELayout:
 
     @property
     def n_moe_layers(self) -> int:
+        """The number of layers with routed experts."""
         return len(self.layers)
 
     @property
     def max_experts(self) -> int:
+        """The number of experts in the largest layer."""
         return max(layer.num_experts for layer in self.layers)
 
     @property

@@ -46,12 +46,14 @@ def sign(found: ScoreMap) -> str:
 
 
 def score_map(found: ScoreMap) -> str:
+    """What a map of scores shows, in words."""
     best = ", ".join(f"{name} {value:+.3g}" for name, value in found.best)
     chosen = f" {len(found.marked)} experts are selected." if found.marked else ""
     return f"{title(found)}: {_size(found.grid)}. Highest: {best or 'none is known'}.{chosen}"
 
 
 def overlap(found: Overlap) -> str:
+    """What a map of overlaps shows, in words."""
     kind = "batches" if found.kind == "batch" else "categories"
     return f"Jaccard of the selections of {found.groups} {kind}, each against each: {spread(found)}."
 
@@ -64,6 +66,7 @@ def spread(found: Overlap) -> str:
 
 
 def agreement(found: Identification) -> str:
+    """What the picture of agreement between methods shows, in words."""
     pairs = [
         f"{row['a']} and {row['b']} {row['spearman']:+.2f}"
         for row in found.agreed_overall
@@ -74,6 +77,7 @@ def agreement(found: Identification) -> str:
 
 
 def loss(arm: Trained, curve: Curve) -> str:
+    """What a curve of losses shows, in words."""
     return (
         f"{arm.name}, {curve.phase} phase: loss over {len(curve.loss)} steps, from {curve.loss[0]:.3g} "
         f"to {curve.loss[-1]:.3g}."
@@ -81,6 +85,7 @@ def loss(arm: Trained, curve: Curve) -> str:
 
 
 def change(arm: Trained) -> str:
+    """What a map of changed experts shows, in words."""
     grid = arm.change
     assert grid is not None
     moved = np.argwhere(np.nan_to_num(grid.values) > 0)
@@ -88,6 +93,7 @@ def change(arm: Trained) -> str:
 
 
 def shift(arm: Arm, measure: str, lines: Mapping[str, Sequence[float]]) -> str:
+    """What a picture of routing drift shows, in words."""
     means = ", ".join(f"{kind} {sum(line) / len(line):.3g}" for kind, line in lines.items())
     return f"{arm.name}: {SHIFTS[measure]} by layer. Means over layers: {means}."
 

@@ -42,10 +42,12 @@ def shared(arms: Sequence[Any], columns: Mapping[str, Callable[[Any], str]]) -> 
 
 
 def share(value: float | None) -> str:
+    """A share as a percentage, empty where there is none."""
     return "" if value is None else f"{value:.1%}"
 
 
 def number(value: float | None, form: str = ".3f") -> str:
+    """A number in this form, empty where there is none."""
     return "" if value is None else format(value, form)
 
 

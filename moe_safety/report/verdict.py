@@ -123,4 +123,5 @@ def rate_text(rate: Rate) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
+    """The names as a list in a sentence."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -59,6 +59,7 @@ def micro_batches(
 
 
 def rows_of(examples: Sequence[Example], device: torch.device) -> Rows:
+    """The prompts and targets of examples as padded tensors."""
     return make_rows([example.prompt for example in examples], [example.target for example in examples], device)
 
 

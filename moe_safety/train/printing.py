@@ -47,6 +47,7 @@ def print_start(config: Config, batches: pa.Table, selection: Selection | None, 
 
 
 def end_lines(manifest: dict[str, Any]) -> Iterator[str]:
+    """The lines that sum a training up."""
     summary, state = manifest["summary"], "already trained" if manifest["skipped"] else "trained"
     yield (
         f"train {summary['arm']}: {state}, {summary['steps']} steps, last loss {summary['last_loss']:.4f}, "

@@ -26,14 +26,17 @@ class Record:
 
     @property
     def id(self) -> str:
+        """The trial's name, a hash of its point."""
         return id_of(self.point)
 
     @property
     def is_over(self) -> bool:
+        """Whether the trial runs no more."""
         return self.status != "running"
 
     @property
     def last(self) -> dict[str, Any]:
+        """The last results, empty before the first."""
         return self.results[-1] if self.results else {}
 
     def measured(self, name: str) -> float | None:
@@ -60,7 +63,9 @@ class Records:
         return [Record(**self.run.read_json(name)) for name in names]
 
     def write(self, record: Record) -> None:
+        """Writes a trial's record."""
         self.run.write_json(self.name_of(record), asdict(record))
 
     def name_of(self, record: Record) -> str:
+        """The name of a trial's file."""
         return f"{self.folder}/trials/{record.id}.json"

@@ -46,10 +46,12 @@ class Context:
 
     @cached_property
     def base(self) -> Arm | None:
+        """The untouched model's arm, if it was evaluated."""
         return base_of(self.arms)
 
     @cached_property
     def best(self) -> Arm | None:
+        """The arm that the report is about."""
         return best_of(self.arms)
 
     @property
@@ -63,6 +65,7 @@ class Context:
 
     @property
     def categories(self) -> list[str]:
+        """The categories that any arm has measures of."""
         return sorted({name for arm in self.arms for name in arm.by_category})
 
     @property
@@ -72,6 +75,7 @@ class Context:
 
     @property
     def tasks(self) -> list[str]:
+        """The tasks that any arm was measured on."""
         return list(dict.fromkeys(name for arm in self.arms for name in arm.tasks))
 
     @property
@@ -107,6 +111,7 @@ class Context:
 
     @property
     def routers_trained(self) -> bool:
+        """Whether any arm had a router phase."""
         return any(curve.phase == "router" for arm in self.training for curve in arm.curves)
 
 

@@ -35,6 +35,7 @@ class Arm:
 
     @property
     def verify(self) -> str:
+        """The outcome of `verify`, or n/a."""
         return self.measures.get("verify", "n/a")
 
     @property
@@ -122,6 +123,7 @@ def _reports(run: RunDir, folder: str) -> dict[str, Any]:
 
 
 def base_of(arms: list[Arm]) -> Arm | None:
+    """The untouched model's arm, if it is among them."""
     return next((arm for arm in arms if arm.name == BASE), None)
 
 

@@ -52,6 +52,7 @@ class Identification:
 
     @property
     def agreed_overall(self) -> list[dict[str, Any]]:
+        """The agreement of methods over all layers together."""
         return [row for row in self.agreement if row["layer"] is None]
 
     @property

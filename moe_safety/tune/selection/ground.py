@@ -33,6 +33,8 @@ Scores = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Ground:
+    """The ground on which selections are tried: scores and prompts, without a model."""
+
     experts: Experts
     scores: Scores
     training: Prompts
