@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from moe_safety.batches.encoded import Encoder
 from moe_safety.batches.files import write_batches
-from moe_safety.batches.mixed import Composed, Pair, Row, fill, helpful, make_pairs
+from moe_safety.batches.mixed import Composed, PromptPair, Row, fill, helpful, make_pairs
 from moe_safety.batches.respond import settings_of as answering
 from moe_safety.batches.verdicts import why_nothing_is_left
 from moe_safety.batches.warnings import foreign_answers, nothing_harmless
@@ -97,10 +97,10 @@ class Fitting:
         """Where the first of them stand in their files."""
         self._known: dict[str, Row | None] = {}
 
-    def pairs(self, pairs: Sequence[Pair]) -> list[Pair]:
+    def pairs(self, pairs: Sequence[PromptPair]) -> list[PromptPair]:
         """The pairs of which both prompts fit; the others are counted."""
         found = [(self._row(pair.safe), self._row(pair.unsafe)) for pair in pairs]
-        whole = [Pair(safe, unsafe) for safe, unsafe in found if safe and unsafe]
+        whole = [PromptPair(safe, unsafe) for safe, unsafe in found if safe and unsafe]
         if len(whole) < len(pairs):
             self.too_long["pairs"] = len(pairs) - len(whole)
         return whole

@@ -35,7 +35,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Pair:
+class PromptPair:
     """An attack prompt and the plain form of its goal."""
 
     safe: Row
@@ -69,7 +69,7 @@ class Composed:
         return pa.Table.from_pylist(rows, schema=BATCHES_SCHEMA)
 
 
-def make_pairs(rows: Iterable[Row], seed: int) -> list[Pair]:
+def make_pairs(rows: Iterable[Row], seed: int) -> list[PromptPair]:
     """Every attack prompt with its plain form, in file order, both with a refusal for their target."""
     rows = list(rows)
     plain = {row["goal_id"]: row for row in rows if row["label"] == "safe"}
@@ -78,7 +78,7 @@ def make_pairs(rows: Iterable[Row], seed: int) -> list[Pair]:
         safe = plain.get(row["goal_id"])
         if row["label"] == "unsafe" and safe is not None:
             target = _refusal(safe, seed)
-            pairs.append(Pair({**safe, **target}, {**row, **target}))
+            pairs.append(PromptPair({**safe, **target}, {**row, **target}))
     return pairs
 
 
@@ -101,7 +101,7 @@ def _help(row: Row) -> dict[str, Any]:
     return {"target": row["answer"], "target_ended": row["answer_ended"], "target_said": row["answer_said"]}
 
 
-def fill(pairs: Sequence[Pair], benign: Sequence[Row], control: Sequence[Row], config: BatchesConfig) -> Composed:
+def fill(pairs: Sequence[PromptPair], benign: Sequence[Row], control: Sequence[Row], config: BatchesConfig) -> Composed:
     """Fills batches in file order. Each takes as many pairs as the larger of its two sides needs; the further pairs
     of the smaller side give only their other form."""
     window = max(config.safe_per_batch, config.unsafe_per_batch)
@@ -135,8 +135,8 @@ def fill(pairs: Sequence[Pair], benign: Sequence[Row], control: Sequence[Row], c
     return composed
 
 
-def _by_category(pairs: Sequence[Pair]) -> list[list[Pair]]:
-    groups: dict[str, list[Pair]] = {}
+def _by_category(pairs: Sequence[PromptPair]) -> list[list[PromptPair]]:
+    groups: dict[str, list[PromptPair]] = {}
     for pair in pairs:
         groups.setdefault(pair.category, []).append(pair)
     return list(groups.values())
