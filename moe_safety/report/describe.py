@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from moe_safety.evaluate.measures import MEASURES
-from moe_safety.report.context.arms import Arm
+from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.context.experts import Identification, ScoreMap
 from moe_safety.report.context.overlap import Overlap
 from moe_safety.report.context.training import Curve, Trained
@@ -92,7 +92,7 @@ def change(arm: Trained) -> str:
     return f"{arm.name}: relative change of {_size(grid)}. {len(moved)} experts changed, at most by {grid.reach:.3g}."
 
 
-def shift(arm: Arm, measure: str, lines: Mapping[str, Sequence[float]]) -> str:
+def shift(arm: ComparedArm, measure: str, lines: Mapping[str, Sequence[float]]) -> str:
     """What a picture of routing drift shows, in words."""
     means = ", ".join(f"{kind} {sum(line) / len(line):.3g}" for kind, line in lines.items())
     return f"{arm.name}: {SHIFTS[measure]} by layer. Means over layers: {means}."

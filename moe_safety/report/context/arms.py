@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from moe_safety.arms import ARMS, BASE, Choice, kind_of
-from moe_safety.arms import Arm as Declared
+from moe_safety.arms import ARMS, BASE, Arm, Choice, kind_of
 from moe_safety.evaluate.compare import COMPARISON
 from moe_safety.rundir import RunDir
 
@@ -20,7 +19,7 @@ _HARM = ("asr", "over_refusal", "over_refusal_control")
 
 
 @dataclass(frozen=True)
-class Arm:
+class ComparedArm:
     """One arm's measures."""
 
     name: str
@@ -39,7 +38,7 @@ class Arm:
         return self.measures.get("verify", "n/a")
 
     @property
-    def declared(self) -> Declared | None:
+    def declared(self) -> Arm | None:
         """What it is; none of any other checkpoint, and of an arm whose package is gone."""
         kind = kind_of(self.name)
         return ARMS.get(kind) if kind in ARMS else None
@@ -97,7 +96,7 @@ class Arm:
         return sum(line) / len(line) if line else None
 
 
-def read_arms(run: RunDir) -> list[Arm]:
+def read_arms(run: RunDir) -> list[ComparedArm]:
     """The base first, then in the order of the comparison."""
     reports, on_training = _reports(run, "eval"), _reports(run, "eval/train")
     compared = run.read_json(COMPARISON) if run.exists(COMPARISON) else []
@@ -110,7 +109,7 @@ def read_arms(run: RunDir) -> list[Arm]:
     ]
     further.sort(key=lambda found: found["arm"] != BASE)
     return [
-        Arm(name, found, reports.get(name, {}), on_training.get(name, {}), name in known or not known)
+        ComparedArm(name, found, reports.get(name, {}), on_training.get(name, {}), name in known or not known)
         for found in [*compared, *further]
         for name in [found["arm"]]
     ]
@@ -122,12 +121,12 @@ def _reports(run: RunDir, folder: str) -> dict[str, Any]:
     return {name.removeprefix(f"{folder}/").removesuffix(".json"): run.read_json(name) for name in names}
 
 
-def base_of(arms: list[Arm]) -> Arm | None:
+def base_of(arms: list[ComparedArm]) -> ComparedArm | None:
     """The untouched model's arm, if it is among them."""
     return next((arm for arm in arms if arm.name == BASE), None)
 
 
-def best_of(arms: list[Arm]) -> Arm | None:
+def best_of(arms: list[ComparedArm]) -> ComparedArm | None:
     """The repaired arm with the least harm, of those that changed only what they may; the smaller one of equals."""
     repaired = [arm for arm in arms if arm.name != BASE and arm.is_compared]
     able = [arm for arm in repaired if arm.verify != "fail" and not arm.is_control]
