@@ -133,8 +133,11 @@ def _on_ray(run: RunDir, files: Sequence[str], reducer: Reducer) -> Iterator[Par
     import ray
 
     from moe_safety.jobs.cluster import connect
+    from moe_safety.jobs.pool import release_replicas
 
     connect()
+    # Tables are added up on processors, which replicas may hold.
+    release_replicas()
 
     def sum_part(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         cells, sums = reducer(run.read_table(str(batch["file"][0]), reducer.reads))

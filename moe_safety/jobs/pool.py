@@ -107,14 +107,20 @@ def _runs(process: int) -> bool:
         return False
 
 
-_held: tuple[str, int, Any] | None = None
+_held: tuple[tuple[str, str], int, Any] | None = None
 """The session of Ray, GPUs of a replica, and the pool of this process."""
+
+
+def _session() -> tuple[str, str]:
+    """Jobs are numbered in each cluster anew; nodes have names of their own."""
+    here = ray.get_runtime_context()
+    return here.get_node_id(), here.get_job_id()
 
 
 def pool_of(gpus: int) -> Any:
     """The pool of this process, made anew where replicas are to have another number of GPUs."""
     global _held
-    session = ray.get_runtime_context().get_job_id()
+    session = _session()
     if _held is None or _held[:2] != (session, gpus):
         release_replicas()
         # Beside the command that it works for: with that node everything ends anyway.
@@ -127,7 +133,7 @@ def pool_of(gpus: int) -> Any:
 def release_replicas() -> None:
     """Gives back what the replicas of this process hold, for whoever needs their processors, cards or memory."""
     global _held
-    if _held is not None and ray.is_initialized() and ray.get_runtime_context().get_job_id() == _held[0]:
+    if _held is not None and ray.is_initialized() and _session() == _held[0]:
         ray.get(_held[2].release.remote())
         ray.kill(_held[2])
     _held = None

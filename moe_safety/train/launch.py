@@ -21,9 +21,10 @@ def run_phase(task: Task) -> dict[str, Any]:
         return done
     run.delete(task.outcome)
     if task.config.train.launch == "process":
+        from moe_safety.jobs.memory import free_cards
         from moe_safety.train.worker import work
 
-        _free_the_card()
+        free_cards()
         work(task)
     else:
         _on_ray(run, task)
@@ -34,16 +35,6 @@ def run_phase(task: Task) -> dict[str, Any]:
         run.delete(task.outcome)
         raise InputError(outcome["error"]) if outcome["exit_code"] == 2 else RunError(outcome["error"])
     return outcome
-
-
-def _free_the_card() -> None:
-    """Replicas of this command's other stages may hold the card that training is about to fill."""
-    import torch
-
-    if torch.cuda.is_available():
-        from moe_safety.jobs.pool import release_replicas
-
-        release_replicas()
 
 
 def _stored(run: RunDir, task: Task) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from moe_safety.identify import Experts
 from moe_safety.identify.batch_rows import read_batch_rows
 from moe_safety.identify.reduce import Reducer, check_coverage, reduce_parts
 from moe_safety.identify.statistics import resampled_goals
+from moe_safety.jobs.cluster import connect
+from moe_safety.jobs.pool import pool_of
 from moe_safety.rundir import RunDir, summary_of
 from moe_safety.scores import LABELS
 from tests.identify.synthetic import Invented, invent, make_layout
@@ -91,6 +94,9 @@ def test_counts_beyond_the_integers_of_float32_stay_exact(tmp_path):
 
 @pytest.mark.usefixtures("ray_here")
 def test_ray_gives_the_same_integers(tmp_path):
+    # Replicas that stayed from an earlier job hold every processor.
+    connect()
+    ray.get(pool_of(0).hold.remote(int(ray.cluster_resources()["CPU"])))
     made = invent(goals=24, harmless=2, per_batch=3)
     here = reduced(made, tmp_path / "here", parts=5)[2]
     there = reduced(made, tmp_path / "there", parts=5, distribute_above=10)[2]

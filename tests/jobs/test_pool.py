@@ -76,3 +76,10 @@ def test_a_process_that_met_a_bug_does_no_other_job(tmp_path):
     with pytest.raises(RunError, match="a bug"):
         workers(tmp_path / "second", replicas=1, broken=True)
     assert not workers(tmp_path / "third", replicas=1) & before
+
+
+def test_another_session_of_ray_has_a_pool_of_its_own(tmp_path):
+    """Its jobs have the same numbers as those of the last."""
+    workers(tmp_path / "first", replicas=1)
+    ray.shutdown()
+    assert len(workers(tmp_path / "second", replicas=1)) == 1
