@@ -104,7 +104,7 @@ def mask(given: Any, argument: str, input_ids: torch.Tensor) -> None:
 
 
 def labels(given: Any, argument: str, input_ids: torch.Tensor, ignored: int, model: PreTrainedModel) -> None:
-    """For each token itself, or that it is not learned."""
+    """Labels [rows, length]: the token where it is learned, else `ignored`."""
     like_ids(given, argument, input_ids)
     require(_holds_integers(given), argument, f"is of type {_type(given)}, and token ids are whole numbers")
     learned = given[given != ignored]

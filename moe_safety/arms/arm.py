@@ -77,7 +77,7 @@ class Arm:
         return bool(self.phases)
 
     def note(self, config: Config) -> str:
-        """What was done, with this configuration."""
+        """The sentence on what was done, with this configuration."""
         train = config.train
         rounds = f"{train.num_rounds} rounds" if train.num_rounds > 1 else "one round"
         return self.says.format(masking=train.masking, rounds=rounds)

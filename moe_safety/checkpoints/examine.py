@@ -36,7 +36,7 @@ class Both:
 
 @dataclass(frozen=True)
 class Examination:
-    """What differs, and whose it is; nothing is judged yet."""
+    """What differs between two checkpoints, in which experts and routers; nothing is judged yet."""
 
     base: Checkpoint
     tuned: Checkpoint

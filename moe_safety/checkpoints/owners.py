@@ -42,7 +42,7 @@ class Owners:
     """Tensors that the model has from another one, and from which."""
 
     def blocks(self, name: str) -> int:
-        """Of how many equal parts the tensor consists."""
+        """The number of equal parts that the tensor consists of."""
         return len(self.experts[name]) if name in self.experts else 1
 
     def expert(self, name: str, block: int) -> Expert | None:

@@ -24,7 +24,7 @@ class JudgeSettings(Section):
 
 
 class RulesSettings(JudgeSettings):
-    """Of the judge that is asked where none is configured."""
+    """The settings of the rules judge, which is asked where none is configured."""
 
     kind: Literal["rules"] = "rules"
 

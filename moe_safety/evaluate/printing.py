@@ -37,7 +37,7 @@ def headline(rates: Mapping[str, Any]) -> str:
 
 
 def metrics(task: Mapping[str, float | None]) -> str:
-    """Those of a task of lm-evaluation-harness."""
+    """The metrics of a task of lm-evaluation-harness."""
     return ", ".join(f"{name} {'n/a' if value is None else format(value, '.4g')}" for name, value in task.items())
 
 

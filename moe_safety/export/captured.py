@@ -19,7 +19,7 @@ PLAN = "plans/capture.parquet"
 
 @dataclass
 class Captured:
-    """By prompt."""
+    """The counts of `capture`, by prompt."""
 
     layout: MoELayout
     counted: dict[str, int]

@@ -194,7 +194,7 @@ def resampled_goals(batch_rows: BatchRows, rounds: int, seed: int, halves: int =
 
 
 def standard_error(rounds: np.ndarray, n_goals: int) -> np.ndarray:
-    """Of each column of [rounds, experts]; NaN where fewer than two rounds have a value, or there is but one goal.
+    """The standard error of each column of [rounds, experts]; NaN with fewer than two rounds of a value, or one goal.
 
     Goals that are drawn from those at hand vary about these goals' own mean, and so a little too little.
     """

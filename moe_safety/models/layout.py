@@ -44,7 +44,7 @@ class MoELayer:
 
     @property
     def parameters_per_expert(self) -> int:
-        """How many numbers one expert of this layer holds."""
+        """The number of parameters in one expert of this layer."""
         return sum(prod(shape[1:]) for shape in self.parameters.values())
 
 

@@ -11,7 +11,7 @@ from moe_safety.report.verdict import HARMLESS, listed, rate_text
 
 
 def caveats(context: Context) -> list[str]:
-    """Of a verdict on a repair; that a comparison is old is said in any case."""
+    """The caveats of a verdict on a repair; that a comparison is old is said in any case."""
     base, best, old = context.base, context.best, _outdated(context.outdated)
     if base is None or best is None or None in (base.measures["asr"]["value"], best.measures["asr"]["value"]):
         return old

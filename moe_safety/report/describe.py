@@ -30,17 +30,17 @@ KNOWN = {"interval": "95 % interval", "q_value": "q", "batches": "Batches"}
 
 
 def heading(column: str) -> str:
-    """Over a column of the table of selected experts."""
+    """The heading of the score's column in the table of selected experts."""
     return KNOWN[column] if column in KNOWN else str(SCORES.get(column).heading)
 
 
 def title(found: ScoreMap) -> str:
-    """What the score is, as it was measured."""
+    """The title of the score, as it was measured."""
     return found.score.definition + (", less that after control prompts" if found.against_control else "")
 
 
 def sign(found: ScoreMap) -> str:
-    """What its sign means."""
+    """The meaning of the score's sign."""
     against = " What holding it back does to control prompts is taken off." if found.against_control else ""
     return f"{found.score.sign[0].upper()}{found.score.sign[1:]}.{against}"
 
@@ -59,7 +59,7 @@ def overlap(found: Overlap) -> str:
 
 
 def spread(found: Overlap) -> str:
-    """Over all pairs."""
+    """The spread over all pairs, in words."""
     if found.median != found.median:
         return "no two of them select any expert"
     return f"lowest {found.lowest:.2f}, median {found.median:.2f}, highest {found.highest:.2f}"

@@ -12,7 +12,7 @@ HARMLESS = {"over_refusal": "harmless requests", "over_refusal_control": "harmle
 
 
 def question(context: Context) -> str:
-    """From what was done: experts were sought, or models were tried."""
+    """The question that the report answers, by what was done: experts were sought, or models were tried."""
     hardened = [arm.name for arm in context.arms if arm is not context.base]
     if context.identification is None and context.arms:
         models = f" on {listed(hardened)}, and on {context.model} untouched" if hardened else f" on {context.model}"
@@ -22,7 +22,7 @@ def question(context: Context) -> str:
 
 
 def verdict(context: Context) -> str:
-    """As far as the stages that are there can tell."""
+    """The verdict, as far as the stages that are there can tell."""
     if context.base and context.best:
         kept_word = [arm for arm in context.arms if arm.is_compared and arm.verify != "fail"]
         return _of_comparison(context.base, context.best, kept_word)

@@ -94,7 +94,7 @@ class RunDir:
         self.filesystem.copy_file(self.path(name), self.path(target))
 
     def delete_folder(self, folder: str) -> None:
-        """With all that is in it, if it is there."""
+        """Deletes a folder and all that is in it, if it is there."""
         if self.filesystem.get_file_info(self.path(folder)).type == fs.FileType.Directory:
             self.filesystem.delete_dir(self.path(folder))
 
@@ -159,7 +159,7 @@ class RunDir:
             pq.write_table(table, path)
 
     def open_parquet(self, name: str) -> pq.ParquetFile:
-        """For reading a table piece by piece."""
+        """Opens a Parquet file, to read its table piece by piece."""
         return open_parquet(self.path(name), self.path(name), self.filesystem)
 
     def digest(self, name: str) -> str:

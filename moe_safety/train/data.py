@@ -64,5 +64,5 @@ def rows_of(examples: Sequence[Example], device: torch.device) -> Rows:
 
 
 def idle_rows(device: torch.device) -> Rows:
-    """For a worker that has no rows while others have: a forward pass that means nothing."""
+    """Rows of no meaning, for the forward pass of a worker that has none while others have."""
     return make_rows([[0]], [[0]], device)

@@ -15,7 +15,7 @@ from moe_safety.models import MoELayout
 
 
 def print_start(config: Config, batches: pa.Table, selection: Selection | None, layout: MoELayout, total: int) -> None:
-    """As the earlier scripts did."""
+    """Prints what will be trained, in the earlier scripts' words."""
     if selection is None:
         print("BASELINE EXPERIMENT: Training ALL model parameters")
     else:

@@ -40,7 +40,7 @@ class Record:
         return self.results[-1] if self.results else {}
 
     def measured(self, name: str) -> float | None:
-        """What it reported last; None where that is no number."""
+        """The measure that it reported last; None where that is no number."""
         value = self.last.get(name)
         return None if value is None or math.isnan(value) else float(value)
 
@@ -58,7 +58,7 @@ class Records:
     folder: str
 
     def read(self) -> list[Record]:
-        """In the order of their names, which is nobody's choice."""
+        """All records, in the order of their names."""
         names = self.run.names(f"{self.folder}/trials", ".json")
         return [Record(**self.run.read_json(name)) for name in names]
 

@@ -57,12 +57,12 @@ class Scores:
 
     @property
     def precision(self) -> Share:
-        """Of refused verdicts, those that humans call refused."""
+        """The share of refused verdicts that humans call refused, too."""
         return Share(self.confusion["refused"]["refused"], sum(self.confusion[label]["refused"] for label in FULL))
 
     @property
     def recall(self) -> Share:
-        """Of human refusals, those that the judge calls refused; an unparsed one is missed."""
+        """The share of human refusals that the judge calls refused; an unparsed one is missed."""
         return Share(self.confusion["refused"]["refused"], sum(self.confusion["refused"].values()))
 
     @property

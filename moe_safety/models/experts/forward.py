@@ -54,7 +54,7 @@ class Dispatch:
         return _Combine.apply(places, self)
 
     def each(self, rows: torch.Tensor) -> torch.Tensor:
-        """For every place, the row of its expert."""
+        """The row of each place's expert."""
         return rows[self.expert.long()]
 
     def sort(self, values: torch.Tensor) -> torch.Tensor:

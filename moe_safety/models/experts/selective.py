@@ -67,7 +67,7 @@ class TrainedLayer:
         self.active = Active(wanted, sent(rows, torch.long, self.experts.device))
 
     def linear(self, tokens: torch.Tensor, name: str, dispatch: Dispatch, spread: bool) -> torch.Tensor:
-        """What `forward.py` does with one fused tensor."""
+        """The product of tokens with one fused tensor, as `forward.py` asks for it."""
         fused = getattr(self.module, name)
         out = _Product.apply(tokens.to(fused.dtype), self.own.get(name), self, name, dispatch, spread)
         return out + dispatch.each(self._bias(f"{name}_bias")) if self.layer.has_bias else out
@@ -157,7 +157,7 @@ class _Product(torch.autograd.Function):
 
 
 class SelectiveExperts:
-    """What trains inside `selective_experts`."""
+    """The trainable experts inside `selective_experts`, and the mask of the coming step."""
 
     def __init__(self, model: PreTrainedModel, layout: MoELayout, experts: list[Pair], gather: Gather) -> None:
         self.layout, self.experts = layout, experts
@@ -175,7 +175,7 @@ class SelectiveExperts:
                 yield f"{layer.layer.experts}.{name}", own
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """For any optimizer."""
+        """The trainable rows, for any optimizer."""
         return (own for _, own in self.named_parameters())
 
     def set_active(self, experts: Iterable[Pair] | None = None) -> None:

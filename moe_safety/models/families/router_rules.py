@@ -88,7 +88,7 @@ class Softmax(Rule):
         return call.logits.softmax(dim=-1, dtype=self.dtype)
 
     def probabilities(self, call: RouterCall) -> torch.Tensor:
-        """The same in float32."""
+        """The softmax over all experts, in float32."""
         return self.scores(call).float()
 
 

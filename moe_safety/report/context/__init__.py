@@ -56,7 +56,7 @@ class Context:
 
     @property
     def wrappers(self) -> list[str]:
-        """Of further attacks, none of which stands in a batch."""
+        """The wrappers of further attacks, none of which stands in a batch."""
         return list(dict.fromkeys(name for arm in self.arms for name in arm.reattack))
 
     def reattacks(self, wrapper: str) -> list[Mapping[str, Any]]:
@@ -85,7 +85,7 @@ class Context:
 
     @property
     def repeated(self) -> list[ComparedArm]:
-        """With other seeds."""
+        """The arms that were repeated with other seeds."""
         return [arm for arm in self.arms if "repeats" in arm.measures]
 
     @property

@@ -39,7 +39,7 @@ class ComparedArm:
 
     @property
     def declared(self) -> Arm | None:
-        """What it is; none of any other checkpoint, and of an arm whose package is gone."""
+        """The declaration of the arm; none for any other checkpoint, and for an arm whose package is gone."""
         kind = kind_of(self.name)
         return ARMS.get(kind) if kind in ARMS else None
 
@@ -91,7 +91,7 @@ class ComparedArm:
         return {kind: [1 - kept for kept in line] for kind, line in self.shift["top_k_overlap"].items()}
 
     def mean_shift(self, measure: str, kind: str) -> float | None:
-        """Over the layers."""
+        """The mean of `shift_of` over the layers."""
         line = self.shift_of(measure).get(kind)
         return sum(line) / len(line) if line else None
 
