@@ -22,6 +22,7 @@ from moe_safety.inputs import FORMATS, Format  # noqa: E402
 from moe_safety.judges import JUDGES  # noqa: E402
 from moe_safety.models import MoELayout, inspect_model  # noqa: E402
 from moe_safety.models.families import declared  # noqa: E402
+from moe_safety.pipeline import STAGES, Stage, in_order  # noqa: E402
 from moe_safety.scores import SCORES, Score  # noqa: E402
 from tests.families import FAMILIES, UNSERVED, build, refusal  # noqa: E402
 
@@ -197,10 +198,36 @@ def _format(one: Format) -> str:
     return "\n\n".join([f"## {one.name}", about, f"```json\n{row}\n```", f"Reads {columns}."])
 
 
+def architecture_page() -> str:
+    """`architecture.md`: its text as it stands, and the picture of the data's way."""
+    before, fence, rest = (ROOT / "docs" / "architecture.md").read_text().partition("```text\n")
+    return before + fence + "\n".join(_way_of_data(in_order(STAGES))) + rest[rest.index("\n```") :]
+
+
+def _way_of_data(stages: list[Stage]) -> Iterator[str]:
+    """A line for each stage and a column for each artifact, from the stage that writes it to the last that reads it."""
+    artifacts = [artifact for stage in stages for artifact in stage.writes]
+    written = {artifact: line for line, stage in enumerate(stages) for artifact in stage.writes}
+    last = {artifact: line for line, stage in enumerate(stages) for artifact in stage.reads()}
+    for line, stage in enumerate(stages):
+        cells = []
+        for artifact in artifacts:
+            if artifact in stage.writes:
+                cells.append("●")
+            elif artifact in stage.reads():
+                cells.append("○")
+            else:
+                cells.append("│" if written[artifact] < line < last.get(artifact, 0) else " ")
+        drawn = " ".join(cells).rstrip()
+        rule = "─" * (2 * len(artifacts) + 1 - len(drawn))
+        yield f"{stage.name:<10} {drawn}{rule} {', '.join(stage.writes)}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "models.md": models_page,
     "configuration.md": configuration_page,
     "formats.md": formats_page,
+    "architecture.md": architecture_page,
 }
 
 if __name__ == "__main__":

@@ -34,11 +34,13 @@ def a_model(model: object) -> None:
 
 
 def whole_number(number: object, argument: str, least: int = 0) -> None:
+    """A whole number from `least` on."""
     fits = isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= least
     require(fits, argument, f"is {number!r}, and not a whole number from {least} on")
 
 
 def real_number(number: object, argument: str, least: float = -np.inf, below: float = np.inf) -> None:
+    """A number from `least` on and below `below`."""
     fits = isinstance(number, Real) and not isinstance(number, bool) and least <= float(number) < below
     limits = (f" from {least:g} on" if least > -np.inf else "") + (f" and below {below:g}" if below < np.inf else "")
     require(fits, argument, f"is {number!r}, and not a number{limits}")
@@ -102,7 +104,7 @@ def mask(given: Any, argument: str, input_ids: torch.Tensor) -> None:
 
 
 def labels(given: Any, argument: str, input_ids: torch.Tensor, ignored: int, model: PreTrainedModel) -> None:
-    """For each token itself, or that it is not learned."""
+    """Labels [rows, length]: the token where it is learned, else `ignored`."""
     like_ids(given, argument, input_ids)
     require(_holds_integers(given), argument, f"is of type {_type(given)}, and token ids are whole numbers")
     learned = given[given != ignored]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from transformers import CONFIG_MAPPING
 
 from docs.generate import PAGES, ROOT
 from tests.families import FAMILIES, UNSERVED
+from tests.test_imports import ROOMS
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -27,3 +29,9 @@ def test_no_family_with_experts_is_forgotten():
     }
     told = {CONFIG_MAPPING[name].__module__.split(".")[2] for name in (*FAMILIES, *UNSERVED)}
     assert with_experts <= told, f"transformers {version('transformers')}"
+
+
+def test_the_architecture_tells_the_rooms_in_their_order():
+    table = (ROOT / "docs" / "architecture.md").read_text().partition("\n## Rooms\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)`", cell)) for cell in cells] == ROOMS

@@ -48,6 +48,7 @@ class Arm:
 
     @property
     def method(self) -> str | None:
+        """The method by which its experts are chosen, if it has experts of its own."""
         return self.choice.method if self.choice else None
 
     @property
@@ -57,12 +58,12 @@ class Arm:
 
     @property
     def is_control(self) -> bool:
-        """Whether it stands for the run's own selection, of which nothing speaks for its experts."""
+        """Whether its experts are a control of the run's own selection, chosen by no method that ranks."""
         return self.choice is not None and self.choice.is_control
 
     @property
     def repairs(self) -> bool:
-        """Whether it trains experts that something speaks for."""
+        """Whether it trains experts that a method selected."""
         return bool(self.phases) and self.choice is not None and not self.is_control
 
     @property
@@ -76,7 +77,7 @@ class Arm:
         return bool(self.phases)
 
     def note(self, config: Config) -> str:
-        """What was done, with this configuration."""
+        """The sentence on what was done, with this configuration."""
         train = config.train
         rounds = f"{train.num_rounds} rounds" if train.num_rounds > 1 else "one round"
         return self.says.format(masking=train.masking, rounds=rounds)

@@ -59,6 +59,7 @@ class ByMethod:
 
     @property
     def words(self) -> str:
+        """What follows "experts" in a sentence."""
         return f"that {self.method} selects"
 
     def settings(self, own: IdentifyConfig) -> IdentifyConfig:
@@ -66,6 +67,7 @@ class ByMethod:
         return own if own.method == self.method else _of_method(own, self.method)
 
     def rule(self, settings: IdentifyConfig) -> dict[str, Any]:
+        """The settings that its selection says it was made by."""
         return _rule(settings)
 
     def select(self, config: Config, place: str, *, force: bool) -> None:
@@ -86,12 +88,14 @@ class AsMany:
     """What `choose` reads of the run directory, beside the run's own selection."""
 
     def settings(self, own: IdentifyConfig) -> IdentifyConfig:
+        """The run's own settings."""
         return own
 
     def rule(self, settings: IdentifyConfig) -> dict[str, Any]:
         return _rule(settings) | {"method": self.method, "score": None, "threshold": None, "matches": None}
 
     def select(self, config: Config, place: str, *, force: bool) -> None:
+        """Writes the selection of the experts that `choose` gives."""
         from moe_safety.identify.stage import select_control
 
         def choose(run: RunDir, inputs: Inputs, like: Sequence[Pair]) -> list[Pair]:
@@ -112,6 +116,7 @@ class Drawn(AsMany):
     is_drawn = True
 
     def settings(self, own: IdentifyConfig) -> IdentifyConfig:
+        """The run's own settings, or those of drawing by this method."""
         if own.method == self.method:
             return own
         matched = {"matches": own.method} if self.method == "random_layer_matched" else {}
@@ -121,6 +126,7 @@ class Drawn(AsMany):
         return _rule(settings)
 
     def choose(self, run: RunDir, inputs: Inputs, like: Sequence[Pair], seed: int) -> list[Pair]:
+        """Experts drawn by chance with this seed."""
         from moe_safety.identify import draw_like
 
         return draw_like(like, self.method, inputs.experts, inputs.batch_rows.batch_ids, seed)[0]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """What a model thinks of the targets that a forward pass read."""
+    """The losses of the target tokens that a forward pass read."""
 
     losses: torch.Tensor
     """The loss of every target token, in order."""
@@ -38,7 +38,7 @@ def as_it_is(example: Example) -> Sequence[Example]:
 
 
 def learned_tokens(example: Example) -> int:
-    """How many tokens a row's target has."""
+    """The number of tokens in a row's target."""
     return len(example.target)
 
 

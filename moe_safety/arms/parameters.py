@@ -40,7 +40,7 @@ def selected_experts(
 
 @contextmanager
 def routers(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair], gather: Gather) -> Iterator[Trained]:
-    """What routers learn; every router phase trains it."""
+    """The routers' parameters, which every router phase trains."""
     from moe_safety.models.routers import routers as names_of
 
     with named(model, set(names_of(model, layout))) as trained:

@@ -29,10 +29,12 @@ class SeededArm:
 
     @property
     def arm(self) -> Arm:
+        """The declaration of the arm."""
         return ARMS.get(self.kind)
 
     @property
     def selection(self) -> str:
+        """The name of its selection's file in the run directory."""
         return f"selections/{self.place}/{SELECTION}" if self.place else SELECTION
 
     def select(self, *, force: bool = False) -> None:

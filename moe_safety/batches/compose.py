@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from moe_safety.batches.encoded import Encoder
 from moe_safety.batches.files import write_batches
-from moe_safety.batches.mixed import Composed, Pair, Row, fill, helpful, make_pairs
+from moe_safety.batches.mixed import Composed, PromptPair, TableRow, fill, helpful, make_pairs
 from moe_safety.batches.respond import settings_of as answering
 from moe_safety.batches.verdicts import why_nothing_is_left
 from moe_safety.batches.warnings import foreign_answers, nothing_harmless
@@ -95,19 +95,21 @@ class Fitting:
         """Rows by label, and pairs that fell with them."""
         self.named: list[str] = []
         """Where the first of them stand in their files."""
-        self._known: dict[str, Row | None] = {}
+        self._known: dict[str, TableRow | None] = {}
 
-    def pairs(self, pairs: Sequence[Pair]) -> list[Pair]:
+    def pairs(self, pairs: Sequence[PromptPair]) -> list[PromptPair]:
+        """The pairs of which both prompts fit; the others are counted."""
         found = [(self._row(pair.safe), self._row(pair.unsafe)) for pair in pairs]
-        whole = [Pair(safe, unsafe) for safe, unsafe in found if safe and unsafe]
+        whole = [PromptPair(safe, unsafe) for safe, unsafe in found if safe and unsafe]
         if len(whole) < len(pairs):
             self.too_long["pairs"] = len(pairs) - len(whole)
         return whole
 
-    def rows(self, rows: Sequence[Row]) -> list[Row]:
+    def rows(self, rows: Sequence[TableRow]) -> list[TableRow]:
+        """The rows that fit; the others are counted."""
         return [row for row in map(self._row, rows) if row]
 
-    def _row(self, row: Row) -> Row | None:
+    def _row(self, row: TableRow) -> TableRow | None:
         # A plain form may stand in several pairs.
         if row["prompt_id"] not in self._known:
             whole = {**row, **self.encoder(row)}
@@ -117,7 +119,7 @@ class Fitting:
                 self._note(row)
         return self._known[row["prompt_id"]]
 
-    def _note(self, row: Row) -> None:
+    def _note(self, row: TableRow) -> None:
         self.too_long[row["label"]] += 1
         if len(self.named) < _NAMED:
             self.named.append(row.get("source") or row["prompt_id"])
@@ -134,7 +136,7 @@ def _check_configured(config: Config, run: RunDir) -> None:
     check_settings(run, "respond", settings)
 
 
-def _check_something_left(config: Config, run: RunDir, rows: list[Row]) -> None:
+def _check_something_left(config: Config, run: RunDir, rows: list[TableRow]) -> None:
     """Where verdicts left nothing of a kind, that is said, and not that batches do not fill."""
     if not run.exists(RESPONSES):
         return
@@ -156,7 +158,7 @@ def _check_current(run: RunDir) -> None:
         raise InputError("are of other prompts; run `respond` again", file=run.path(RESPONSES))
 
 
-def _with_answers(prompts: pa.Table, run: RunDir) -> list[Row]:
+def _with_answers(prompts: pa.Table, run: RunDir) -> list[TableRow]:
     """The prompts with what the model said; without `respond`, with what the files recorded, none of it judged."""
     if not run.exists(RESPONSES):
         return [{**row, "verdict": None, "answer_said": None, "recorded": True} for row in prompts.to_pylist()]
@@ -165,7 +167,7 @@ def _with_answers(prompts: pa.Table, run: RunDir) -> list[Row]:
     return [{**prompt, **_answered(answer)} for prompt, answer in found if answer]
 
 
-def _answered(answer: Row) -> dict[str, Any]:
+def _answered(answer: TableRow) -> dict[str, Any]:
     said = {"prefix": answer["answer_prefix"], "tokens": answer["answer_tokens"]}
     return {
         "answer": answer["answer"],

@@ -26,7 +26,7 @@ ENCODED = [
 """A row is the whole prompt, what stands between prompt and answer, and the span of the answer that counts; the same
 for what it shall be answered with. Spans are empty where there is no answer or no target."""
 
-Row = Mapping[str, Any]
+TableRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Encoder:
     """Of a whole row: the configured length, or the model's window if that is less."""
     max_answer: int
 
-    def __call__(self, row: Row) -> dict[str, list[int]]:
+    def __call__(self, row: TableRow) -> dict[str, list[int]]:
         """The row has `messages`, and what is known of `answer` and `target`: their text, whether they ended
         (`answer_ended`), and their tokens where the model itself said them (`answer_said`). A template that fails on it
         says on which, by its `source`."""
@@ -61,7 +61,7 @@ class Encoder:
         """The span of a text that ended."""
         return answer_span(self.chat.answer(text)[1], ended=True, end=self.chat.end, at_most=self.max_answer)
 
-    def _said(self, row: Row, name: str) -> tuple[list[int], list[int]]:
+    def _said(self, row: TableRow, name: str) -> tuple[list[int], list[int]]:
         text, said = row.get(name), row.get(f"{name}_said")
         if said:
             # What the model thought belongs to what it said; what it shall say stands behind an empty thought.

@@ -36,4 +36,5 @@ class Batch:
     """How much its loss counts."""
 
     def of(self, label: str) -> list[Example]:
+        """The examples of one label, in order."""
         return [example for example in self.examples if example.label == label]

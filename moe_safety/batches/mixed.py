@@ -31,24 +31,27 @@ BATCHES_SCHEMA = pa.schema(
 )
 _COPIED = [name for name in BATCHES_SCHEMA.names if name not in ("batch_idx", "in_batch_idx")]
 
-Row = Mapping[str, Any]
+TableRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Pair:
+class PromptPair:
     """An attack prompt and the plain form of its goal."""
 
-    safe: Row
-    unsafe: Row
+    safe: TableRow
+    unsafe: TableRow
 
     @property
     def category(self) -> str:
+        """The category of the goal, empty where none is known."""
         return self.unsafe["category"] or ""
 
 
 @dataclass
 class Composed:
-    batches: list[list[Row]]
+    """The mixed batches, and what fills none."""
+
+    batches: list[list[TableRow]]
     leftover: dict[str, int] = field(default_factory=dict)
     """Rows that fill no batch, by label."""
     reused: dict[str, int] = field(default_factory=dict)
@@ -57,6 +60,7 @@ class Composed:
     """Batches with fewer pairs than the others."""
 
     def table(self) -> pa.Table:
+        """The rows of all batches as one table, with their places."""
         rows = [
             {name: row[name] for name in _COPIED} | {"batch_idx": batch_idx, "in_batch_idx": place}
             for batch_idx, batch in enumerate(self.batches)
@@ -65,7 +69,7 @@ class Composed:
         return pa.Table.from_pylist(rows, schema=BATCHES_SCHEMA)
 
 
-def make_pairs(rows: Iterable[Row], seed: int) -> list[Pair]:
+def make_pairs(rows: Iterable[TableRow], seed: int) -> list[PromptPair]:
     """Every attack prompt with its plain form, in file order, both with a refusal for their target."""
     rows = list(rows)
     plain = {row["goal_id"]: row for row in rows if row["label"] == "safe"}
@@ -74,30 +78,32 @@ def make_pairs(rows: Iterable[Row], seed: int) -> list[Pair]:
         safe = plain.get(row["goal_id"])
         if row["label"] == "unsafe" and safe is not None:
             target = _refusal(safe, seed)
-            pairs.append(Pair({**safe, **target}, {**row, **target}))
+            pairs.append(PromptPair({**safe, **target}, {**row, **target}))
     return pairs
 
 
-def _refusal(safe: Row, seed: int) -> dict[str, Any]:
+def _refusal(safe: TableRow, seed: int) -> dict[str, Any]:
     """The model's own refusal of the plain goal, as it said it and as far as it came, or a template."""
     if safe["verdict"] == "refused" and safe["answer"]:
         return {"target": safe["answer"], "target_ended": safe["answer_ended"], "target_said": safe["answer_said"]}
     return {"target": refusal(safe["goal_id"], None, seed), "target_ended": True, "target_said": None}
 
 
-def helpful(rows: Iterable[Row], label: str) -> list[Row]:
+def helpful(rows: Iterable[TableRow], label: str) -> list[TableRow]:
     """The benign or control rows that have a helpful answer to learn: the file's, else the model's own."""
     found = ({**row, **_help(row)} for row in rows if row["label"] == label)
     return [row for row in found if row["target"]]
 
 
-def _help(row: Row) -> dict[str, Any]:
+def _help(row: TableRow) -> dict[str, Any]:
     if row["target"] and row["target"] != row["answer"]:
         return {"target": row["target"], "target_ended": True, "target_said": None}
     return {"target": row["answer"], "target_ended": row["answer_ended"], "target_said": row["answer_said"]}
 
 
-def fill(pairs: Sequence[Pair], benign: Sequence[Row], control: Sequence[Row], config: BatchesConfig) -> Composed:
+def fill(
+    pairs: Sequence[PromptPair], benign: Sequence[TableRow], control: Sequence[TableRow], config: BatchesConfig
+) -> Composed:
     """Fills batches in file order. Each takes as many pairs as the larger of its two sides needs; the further pairs
     of the smaller side give only their other form."""
     window = max(config.safe_per_batch, config.unsafe_per_batch)
@@ -116,7 +122,7 @@ def fill(pairs: Sequence[Pair], benign: Sequence[Row], control: Sequence[Row], c
             f"{wanted} batches are asked for, and {len(pairs)} pairs fill {len(windows)}", key="batches.num_batches"
         )
     on_top = {"benign": _Dealer(benign, "benign", config), "control": _Dealer(control, "control", config)}
-    batches: list[list[Row]] = []
+    batches: list[list[TableRow]] = []
     for pairs_here in windows[:wanted]:
         # A smaller batch keeps the ratio of its sides, as far as whole rows can.
         share = len(pairs_here) / window
@@ -131,8 +137,8 @@ def fill(pairs: Sequence[Pair], benign: Sequence[Row], control: Sequence[Row], c
     return composed
 
 
-def _by_category(pairs: Sequence[Pair]) -> list[list[Pair]]:
-    groups: dict[str, list[Pair]] = {}
+def _by_category(pairs: Sequence[PromptPair]) -> list[list[PromptPair]]:
+    groups: dict[str, list[PromptPair]] = {}
     for pair in pairs:
         groups.setdefault(pair.category, []).append(pair)
     return list(groups.values())
@@ -141,11 +147,11 @@ def _by_category(pairs: Sequence[Pair]) -> list[list[Pair]]:
 class _Dealer:
     """Deals rows to batches in file order, and from the start again when they run out."""
 
-    def __init__(self, rows: Sequence[Row], label: str, config: BatchesConfig) -> None:
+    def __init__(self, rows: Sequence[TableRow], label: str, config: BatchesConfig) -> None:
         self.rows, self.per_batch = rows, getattr(config, f"{label}_per_batch")
         if self.per_batch > len(rows):
             raise InputError(f"{len(rows)} {label} prompts do not fill one batch", key=f"batches.{label}_per_batch")
         self.deal = cycle(rows)
 
-    def next_batch(self) -> list[Row]:
+    def next_batch(self) -> list[TableRow]:
         return list(islice(self.deal, self.per_batch))

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: what differs between two of them, to whom it belongs, and the difference as a file."""
+"""Checkpoints on disk: what differs between two of them, in which experts and routers, and the difference as a file."""
 
 from moe_safety.checkpoints.apply import apply_delta, revert_delta
 from moe_safety.checkpoints.delta import extract_delta

@@ -21,6 +21,8 @@ Contents = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Comparison:
+    """The difference between two checkpoints, tensor by tensor."""
+
     changes: Mapping[str, Change]
     """By tensor; those of one form in both checkpoints whose bits differ."""
     base: Contents

@@ -36,7 +36,7 @@ class Both:
 
 @dataclass(frozen=True)
 class Examination:
-    """What differs, and whose it is; nothing is judged yet."""
+    """What differs between two checkpoints, in which experts and routers; nothing is judged yet."""
 
     base: Checkpoint
     tuned: Checkpoint
@@ -48,10 +48,12 @@ class Examination:
 
     @property
     def base_digest(self) -> str:
+        """The digest of the base checkpoint's contents."""
         return checkpoint_digest(self.base, self.comparison.base, self.left_out)
 
     @property
     def tuned_digest(self) -> str:
+        """The digest of the tuned checkpoint's contents."""
         return checkpoint_digest(self.tuned, self.comparison.tuned, self.left_out)
 
 

@@ -32,7 +32,7 @@ class Stored:
 
     @property
     def count(self) -> int:
-        """How many values it holds."""
+        """The number of values that it holds."""
         return prod(self.shape)
 
     @property

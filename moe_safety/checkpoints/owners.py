@@ -1,7 +1,8 @@
-"""Whom each tensor of a checkpoint belongs to: an expert, a router, or neither.
+"""What each tensor of a checkpoint is a part of: an expert, a router, or neither.
 
 Checkpoints carry the hub's names, which differ from the model's own and from family to family. So they go through the
-conversion that transformers loads them by, small marks in place of weights: where a mark ends up says whose it is.
+conversion that transformers loads them by, small marks in place of weights: the parameter in which a mark ends up says
+what the tensor is a part of.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _SIDE = 4
 
 @dataclass(frozen=True)
 class Owners:
-    """What stands in neither of the first two belongs to neither experts nor routers."""
+    """The expert or router of each tensor; one that is in neither `experts` nor `routers` is a part of neither."""
 
     experts: dict[str, tuple[Expert | None, ...]] = field(default_factory=dict)
     """By tensor, the expert of each of its equal parts along the first axis: of the whole, or of every row."""
@@ -41,11 +42,11 @@ class Owners:
     """Tensors that the model has from another one, and from which."""
 
     def blocks(self, name: str) -> int:
-        """Of how many equal parts the tensor consists."""
+        """The number of equal parts that the tensor consists of."""
         return len(self.experts[name]) if name in self.experts else 1
 
     def expert(self, name: str, block: int) -> Expert | None:
-        """The expert that this part of the tensor belongs to."""
+        """The expert whose weights this part of the tensor holds."""
         return self.experts[name][block] if name in self.experts else None
 
 

@@ -10,6 +10,7 @@ from moe_safety.cli.commands import Commands
 
 
 def add_commands(commands: Commands) -> None:
+    """Adds `verify` and `delta` to the command line."""
     verify = commands.add("verify", "prove that nothing but the selected experts changed, bit by bit", _verify)
     _add_pair(verify)
     verify.add_argument("--selection", metavar="FILE", nargs="+", required=True, help="one for each round of training")

@@ -19,6 +19,7 @@ DEMO_CONFIG = Path(__file__).parents[1] / "models" / "demo" / "demo.yaml"
 
 
 def add_commands(commands: Commands) -> None:
+    """Adds a command for each stage, and those that run several."""
     import moe_safety.everything  # noqa: F401 - declares the stages
     from moe_safety.pipeline import STAGES, in_order
 

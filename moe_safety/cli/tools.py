@@ -9,6 +9,7 @@ from moe_safety.cli.commands import Commands
 
 
 def add_commands(commands: Commands) -> None:
+    """Adds `inspect`, `calibrate-judge` and `export` to the command line."""
     inspect = commands.add("inspect", "print a model's MoE layers and a memory forecast", _inspect)
     inspect.add_argument("model", metavar="MODEL", help="a folder, a hub id, or `demo`")
     inspect.add_argument("--top-k", type=int, help="experts that selective training repairs; 50 unless given")

@@ -10,6 +10,8 @@ from moe_safety.config.base import Section
 
 
 class BatchesConfig(Section):
+    """The section `batches`: the composition of mixed batches."""
+
     batch_size: int = Field(16, ge=2)
     """Safe and unsafe prompts of a batch together."""
     safe_ratio: float = Field(0.5, ge=0, lt=1)
@@ -37,6 +39,7 @@ class BatchesConfig(Section):
 
     @property
     def unsafe_per_batch(self) -> int:
+        """The number of unsafe prompts in a full batch."""
         return self.batch_size - self.safe_per_batch
 
     @property

@@ -10,6 +10,8 @@ from moe_safety.config.base import ModelJob
 
 
 class CaptureConfig(ModelJob):
+    """The section `capture`: which tokens are counted."""
+
     tokens: Literal["response", "prompt", "all"] = "response"
     """Tokens that are counted: of the observed answer, of the prompt, or of both."""
     max_tokens_per_forward: int = Field(16384, ge=1)

@@ -23,6 +23,8 @@ _USUAL = [
 
 
 class CompareConfig(Section):
+    """The section `compare`: the arms of a comparison, and their seeds."""
+
     arms: list[Annotated[str, NameIn(ARMS)]] = Field(default_factory=lambda: list(_USUAL))
     """The arms, all on the same batches and schedule. `base` always comes first, named or not; `+router` adds a router
     phase, `baseline` trains every parameter, and `steering` trains none: it keeps tokens away from the experts that

@@ -86,6 +86,8 @@ Controls = Annotated[
 
 
 class DataConfig(Section):
+    """The section `data`: input files, and the split by goal."""
+
     attacks: list[Source] = Field(min_length=1)
     """Attack results or plain goals: each gives safe prompts (the goals) and unsafe ones (their attack forms)."""
     benign: list[Source] = Field(default_factory=list)

@@ -10,6 +10,8 @@ from moe_safety.config.base import ModelJob, at_least_one
 
 
 class EffectsConfig(ModelJob):
+    """The section `effects`: which experts are held back, on which prompts."""
+
     candidates: Annotated[Literal["all"] | int, AfterValidator(at_least_one)] = 128
     """Experts that are measured exactly, chosen by the first-order estimate; `all` measures every one."""
     prompts: int = Field(64, ge=1)

@@ -13,6 +13,8 @@ from moe_safety.config.registry import NameIn
 
 
 class EvaluateConfig(ModelJob):
+    """The section `evaluate`: what is asked of a model, and how it answers."""
+
     model_path: Place | None = None
     """Any checkpoint to evaluate, a folder or a hub id; unless given, the arm that `train` leaves."""
     output_name: str | None = Field(None, pattern=r"^\w[\w.+-]*$")

@@ -8,6 +8,8 @@ from moe_safety.config.base import ModelJob, resource
 
 
 class GradientsConfig(ModelJob):
+    """The section `gradients`."""
+
     micro_batch_tokens: int | None = Field(None, ge=1)
     """Cuts a batch into backward passes of at most this many tokens, whose gradients are added up; whole unless given.
     A batch that runs out of memory is cut anyway, and the log says so."""

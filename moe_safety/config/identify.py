@@ -29,6 +29,8 @@ def _methods() -> list[str]:
 
 
 class IdentifyConfig(Section):
+    """The section `identify`: how experts are ranked and selected."""
+
     method: Annotated[str, AfterValidator(_known)] = "causal"
     """`causal` ranks by what holding an expert back does to refusal: the default, since it finds planted experts best
     (docs/identification.md). `gradient` ranks by how much each expert would have to change, `routing` by risk

@@ -24,7 +24,7 @@ class JudgeSettings(Section):
 
 
 class RulesSettings(JudgeSettings):
-    """Of the judge that is asked where none is configured."""
+    """The settings of the rules judge, which is asked where none is configured."""
 
     kind: Literal["rules"] = "rules"
 
@@ -56,6 +56,8 @@ class JudgeOf:
 
 
 class JudgesConfig(Section):
+    """The section `judges`: a judge for each question."""
+
     refusal: Annotated[JudgeSettings, JudgeOf("refusal")] = Field(default_factory=RulesSettings)
     """Who says whether an answer refuses: `kind`, and the settings of that kind beside it."""
 

@@ -36,10 +36,12 @@ def dump_config(config: Config) -> str:
 
 
 def dump_yaml(plain: dict[str, Any]) -> str:
+    """The YAML text of plain data, keys in their order."""
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; an error of one line where there is none."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:

@@ -10,6 +10,8 @@ from moe_safety.config.base import Place, Section
 
 
 class ModelConfig(Section):
+    """The section `model`: which model, and how it is loaded."""
+
     name: Place
     """A folder, a URI of one (`s3://bucket/model`) or a hub id of a mixture-of-experts chat model, or `demo` for the
     built-in one."""

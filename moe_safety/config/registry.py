@@ -28,7 +28,9 @@ class Declaration(Protocol):
     """What a registry holds: anything that has a name."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the configuration calls it."""
+        ...
 
 
 T = TypeVar("T", bound=Declaration)
@@ -58,11 +60,11 @@ class Registry(Generic[T]):
             import_module(f"{package}.{module}")
 
     def own(self) -> list[T]:
-        """Those that come with the program, in the order of declaration."""
+        """The declarations that come with the program, in their order."""
         return list(self._own.values())
 
     def brought(self) -> Iterator[T]:
-        """Those of other packages, by name; each is imported as it is come to."""
+        """The declarations of other packages, by name; each is imported as it is reached."""
         return map(self.get, self.names()[len(self._own) :])
 
     def names(self) -> list[str]:
@@ -80,7 +82,7 @@ class Registry(Generic[T]):
         return self._brought[name]
 
     def unknown(self, name: str) -> str:
-        """What is to be said of a name that nothing has."""
+        """The error message for an unknown name."""
         near = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.4)
         guess = f", did you mean '{near[0]}'?" if near else "."
         return f"there is no {self.kind} '{name}'{guess} Known: {', '.join(self.names())}"

@@ -12,6 +12,8 @@ from moe_safety.config.registry import NameIn
 
 
 class RespondConfig(ModelJob):
+    """The section `respond`: how the base model answers."""
+
     recorded: bool = True
     """Take the answers that files record; off, the model answers every prompt for itself."""
     engine: Annotated[str, NameIn(ENGINES)] = "transformers"

@@ -25,6 +25,8 @@ from moe_safety.config.train import TrainConfig
 
 
 class Config(Section):
+    """The whole configuration of a run."""
+
     run_dir: Place
     """Where everything is written: a folder, or a URI that pyarrow understands (`s3://bucket/prefix`)."""
     seed: int = Field(42, ge=0)

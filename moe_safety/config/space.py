@@ -45,14 +45,17 @@ class Domain(Section):
 
     @property
     def is_log(self) -> bool:
+        """Whether values are drawn on a logarithmic scale."""
         return self.log_uniform is not None or self.log_integer is not None
 
     @property
     def is_whole(self) -> bool:
+        """Whether values are whole numbers."""
         return self.integer is not None or self.log_integer is not None
 
     @property
     def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value of a range."""
         low, high = self.uniform or self.log_uniform or self.integer or self.log_integer or (0, 0)
         return low, high
 
@@ -70,6 +73,7 @@ class Domain(Section):
         return value if self.choice is None else json.loads(value)
 
     def draw(self, chance: random.Random) -> Any:
+        """A value drawn by chance."""
         if self.choice is not None:
             return chance.choice(self.names)
         low, high = self.bounds

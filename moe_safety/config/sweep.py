@@ -37,6 +37,8 @@ class Asha(Section):
 
 
 class Sweep(Section):
+    """The section `sweep` of a file in `tune_configs/`."""
+
     kind: Literal["selection", "training"]
     """`selection` tries rules of `identify` on what was captured, and no model runs; a trial of `training` trains and
     evaluates an arm."""
@@ -92,6 +94,7 @@ class Sweep(Section):
         return self.objectives or [self.summary]
 
     def direction(self, measure: str) -> Literal["max", "min"]:
+        """Whether more or less of a measure is better."""
         return MEASURES[self.kind][measure]
 
     def points(self) -> list[Point]:

@@ -26,6 +26,8 @@ DEEPSPEED_OURS = {
 
 
 class RouterConfig(Section):
+    """The section `train.router`: the router phase."""
+
     enabled: bool = False
     """After each expert phase, train the routers to treat unsafe prompts as they treat safe ones."""
     lr: float = Field(1e-4, gt=0)
@@ -37,6 +39,8 @@ class RouterConfig(Section):
 
 
 class TrainConfig(Section):
+    """The section `train`: how an arm is trained."""
+
     mode: Literal["selective", "baseline"] = "selective"
     """`selective` moves the selected experts alone; `baseline` moves every parameter, on the same data and schedule."""
     masking: Literal["gradient", "routing", "union"] = "gradient"
@@ -104,6 +108,7 @@ class TrainConfig(Section):
 
     @property
     def on_deepspeed(self) -> bool:
+        """Whether DeepSpeed trains, and not plain PyTorch."""
         return self.zero_stage > 0
 
     @model_validator(mode="after")

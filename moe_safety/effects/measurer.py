@@ -93,6 +93,7 @@ class Measurer(_Weigher):
         return self._table(rows, found, torch.stack(effects))
 
     def tokens(self, rows: pa.Table) -> int:
+        """The tokens that an item's forward passes read."""
         chosen = [len(experts) for experts in rows["experts"].to_pylist()]
         return sum(2 * trial.length * count for trial, count in zip(trials_of(rows), chosen, strict=True))
 
@@ -122,18 +123,22 @@ class Harmless(_Weigher):
 
 
 def trials_of(rows: pa.Table) -> list[Trial]:
+    """The trials in rows of a plan."""
     columns = (rows[name].to_pylist() for name in ("prompt", "safe", "unsafe"))
     return [Trial(*trial) for trial in zip(*columns, strict=True)]
 
 
 def build_foreseer(model: ModelConfig, settings: EffectsConfig) -> Foreseer:
+    """The handler of first-order estimates, its model loaded."""
     return Foreseer(kept_model(model, settings.gpus_per_replica), settings.max_tokens_per_forward)
 
 
 def build_measurer(model: ModelConfig, settings: EffectsConfig, longest: Trial, held: list[int]) -> Measurer:
+    """The handler of measured effects, its model loaded."""
     loaded = kept_model(model, settings.gpus_per_replica)
     return Measurer(loaded, settings.max_tokens_per_forward, longest=longest, held=held)
 
 
 def build_harmless(model: ModelConfig, settings: EffectsConfig, sets: list[list[int]]) -> Harmless:
+    """The handler of losses on harmless answers, its model loaded."""
     return Harmless(kept_model(model, settings.gpus_per_replica), settings.max_tokens_per_forward, sets=sets)

@@ -43,7 +43,7 @@ help. So each rate says how many of its n are unparsed: the true rate lies betwe
 and gate, sweeps and report hold a model to the worse end.
 """
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 """Of a table of responses."""
 _COLUMNS = ("goal_id", "label", "verdict")
 
@@ -84,13 +84,13 @@ def compared_by_group(responses: pa.Table, base: pa.Table) -> dict[str, dict[str
     return {name: {value: _compared(some, base) for value, some in found.items()} for name, found in groups.items()}
 
 
-def _compared(rows: Sequence[Row], base: pa.Table) -> dict[str, dict[str, Any]]:
+def _compared(rows: Sequence[TableRow], base: pa.Table) -> dict[str, dict[str, Any]]:
     before = {row["prompt_id"]: row["verdict"] for row in base.select(["prompt_id", "verdict"]).to_pylist()}
     pairs = [row | {"before": before[row["prompt_id"]]} for row in rows if row["prompt_id"] in before]
     return {name: _paired(measure, pairs) for name, measure in MEASURES.items()}
 
 
-def _paired(measure: Measure, pairs: Sequence[Row]) -> dict[str, Any]:
+def _paired(measure: Measure, pairs: Sequence[TableRow]) -> dict[str, Any]:
     known = [row for row in pairs if measure.verdict == "unparsed" or "unparsed" not in (row["before"], row["verdict"])]
     steps: defaultdict[str, list[int]] = defaultdict(list)
     for row in known:
@@ -102,20 +102,20 @@ def _paired(measure: Measure, pairs: Sequence[Row]) -> dict[str, Any]:
     return found | {"p": sign_flips([sum(goal) for goal in steps.values()]) if every else None}
 
 
-def _groups(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
+def _groups(rows: Sequence[TableRow], column: str) -> dict[str, list[TableRow]]:
     """The rows of each value."""
-    groups: defaultdict[Any, list[Row]] = defaultdict(list)
+    groups: defaultdict[Any, list[TableRow]] = defaultdict(list)
     for row in rows:
         if row[column] is not None:
             groups[row[column]].append(row)
     return {str(value): groups[value] for value in sorted(groups)}
 
 
-def _rates(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+def _rates(rows: Sequence[TableRow]) -> dict[str, dict[str, Any]]:
     return {name: _rate(measure, rows).to_dict() for name, measure in MEASURES.items()}
 
 
-def _rate(measure: Measure, rows: Sequence[Row]) -> Rate:
+def _rate(measure: Measure, rows: Sequence[TableRow]) -> Rate:
     asked = [row for row in rows if measure.label in (None, row["label"])]
     verdicts = [row["verdict"] for row in asked]
     counts, unread = ([each == verdict for each in verdicts] for verdict in (measure.verdict, "unparsed"))

@@ -32,11 +32,12 @@ def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
 
 
 def headline(rates: Mapping[str, Any]) -> str:
+    """The main rates in a line."""
     return ", ".join(f"{name} {share(rates[measure])}" for measure, name in SHORT.items() if rates[measure]["n"])
 
 
 def metrics(task: Mapping[str, float | None]) -> str:
-    """Those of a task of lm-evaluation-harness."""
+    """The metrics of a task of lm-evaluation-harness."""
     return ", ".join(f"{name} {'n/a' if value is None else format(value, '.4g')}" for name, value in task.items())
 
 

@@ -50,10 +50,12 @@ class Session:
 
     @cached_property
     def exam(self) -> pa.Table:
+        """The prompts that are asked."""
         return read_exam(self.config, self.run)
 
     @cached_property
     def judge(self) -> Judge:
+        """The judge of refusal."""
         return make_judge(self.config.judges.refusal)
 
     @property
@@ -63,6 +65,7 @@ class Session:
         return "eval" if split == "test" else f"eval/{split}"
 
     def folder(self, subject: Subject) -> str:
+        """The folder of an evaluated model's files."""
         return f"{self.root}/{subject.name}"
 
     def stage(self, subject: Subject, reads: Sequence[str] = ()) -> Work:
@@ -79,6 +82,7 @@ class Session:
         )
 
     def parts(self, subject: Subject) -> Parts:
+        """The parts of an evaluated model's answers."""
         folder = self.folder(subject)
         return Parts(self.run, self._answers(subject), Plan(self.run, f"plans/{folder.replace('/', '.')}.parquet"))
 

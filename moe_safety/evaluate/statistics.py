@@ -40,6 +40,7 @@ class Rate(Span):
     """The same if each of them did: the worse end of what should be low, since a model that babbles is not safe."""
 
     def to_dict(self) -> dict[str, Any]:
+        """The rate as plain data, for JSON."""
         return asdict(self)
 
 

@@ -19,7 +19,7 @@ PLAN = "plans/capture.parquet"
 
 @dataclass
 class Captured:
-    """By prompt."""
+    """The counts of `capture`, by prompt."""
 
     layout: MoELayout
     counted: dict[str, int]
@@ -64,6 +64,7 @@ class Captured:
 
 
 def read_captured(run: RunDir) -> Captured:
+    """The counts that `capture` left, by prompt."""
     summary, manifest = summary_of(run, "capture"), run.read_json(manifest_name("capture"))
     counted: dict[str, int] = {}
     counts: dict[str, np.ndarray] = {}

@@ -106,13 +106,13 @@ class Opening:
 
 
 def opening_of(config: Config, settings: RespondConfig | EvaluateConfig, model: ModelConfig) -> Opening:
-    """As a stage's settings say."""
+    """The opening that a stage's settings ask for."""
     own = {name: section.model_dump() for name, section in config.engines.items()}
     return Opening(settings.engine, model, limits_of(settings), settings.gpus_per_replica, own)
 
 
 def limits_of(settings: RespondConfig | EvaluateConfig) -> Limits:
-    """How much a model may say."""
+    """The limits of an answer, by a stage's settings."""
     return Limits(settings.max_new_tokens, settings.max_thinking_tokens)
 
 

@@ -34,17 +34,17 @@ PLAN_SCHEMA = pa.schema(
 """All rows of an item are of one kind. `temperature` and `seed` stand where the prompt, whose `tokens` these are, is to
 be answered; `answer` is a given one, and `prefix` what stands between it and the prompt."""
 
-Row = Mapping[str, Any]
+TableRow = Mapping[str, Any]
 
 
-def make_item(kind: str, rows: Iterable[Row]) -> pa.Table:
+def make_item(kind: str, rows: Iterable[TableRow]) -> pa.Table:
     """An item of these rows. What a row does not say is empty in it."""
     known: dict[str, Any] = {"kind": kind, "tokens": [], "prefix": [], "answer": []}
     told = [{name: row.get(name, known.get(name)) for name in PLAN_SCHEMA.names} for row in rows]
     return pa.Table.from_pylist(told, schema=PLAN_SCHEMA)
 
 
-def items_to_answer(kind: str, rows: Sequence[Row], opening: Opening, budget: int) -> Iterator[pa.Table]:
+def items_to_answer(kind: str, rows: Sequence[TableRow], opening: Opening, budget: int) -> Iterator[pa.Table]:
     """Items of prompts to answer, each with its temperature and seed: those of like length stand together, as many as
     the engine takes, and `budget` of their tokens, what may be said included."""
     limit = opening.limits.answer
@@ -110,6 +110,7 @@ class ItemHandler:
             return kind.do(engine, rows)
 
     def tokens(self, rows: pa.Table) -> int:
+        """The most tokens that an item's answers take, prompts included."""
         known = sum(len(row) for name in ("tokens", "prefix", "answer") for row in rows[name].to_pylist())
         asked = len(rows) - rows["temperature"].null_count
         return known + asked * self.opening.limits.answer

@@ -69,8 +69,10 @@ class GradientCollector:
         return make_rows([prompts[row] for row in group], [targets[row] for row in group], self.device)
 
     def tokens(self, rows: pa.Table) -> int:
+        """The tokens of an item's prompts and targets."""
         return sum(len(row) for name in ("prompt", "target") for row in rows[name].to_pylist())
 
 
 def build_collector(model: ModelConfig, settings: GradientsConfig) -> GradientCollector:
+    """The handler of gradients, its model loaded."""
     return GradientCollector(kept_model(model, settings.gpus_per_replica), settings)

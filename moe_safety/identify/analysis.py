@@ -54,6 +54,7 @@ class Groups:
         return Groups(self.told, self.score, self.counts[which], self.summed[which])
 
     def columns(self) -> dict[str, np.ndarray]:
+        """The columns of the groups' risk table, [groups, experts] each."""
         columns = risk_columns(self.counts)
         for score in self.told:
             if score.own_column not in columns:
@@ -102,6 +103,7 @@ class Analysis:
 
     @property
     def per_category(self) -> dict[str, list[Pair]]:
+        """The experts selected for each category; none without routing."""
         return self.risk.per_category if self.risk else {}
 
 

@@ -37,6 +37,7 @@ class BatchRows:
 
     @property
     def n_goals(self) -> int:
+        """The number of goals."""
         return int(self.goal.max()) + 1
 
     @property
@@ -49,6 +50,7 @@ class BatchRows:
         return min(len(np.unique(self.goal[self.label == label])) for label in labels)
 
     def has(self, label: int) -> bool:
+        """Whether a row has this label."""
         return bool((self.label == label).any())
 
 

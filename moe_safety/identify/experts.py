@@ -26,6 +26,7 @@ class Experts:
 
     @classmethod
     def of_layout(cls, layout: MoELayout) -> Experts:
+        """The experts of a model with this layout."""
         sizes = [layer.num_experts for layer in layout.layers]
         return cls._of([layer.index for layer in layout.layers], sizes, layout.max_experts)
 
@@ -45,6 +46,7 @@ class Experts:
 
     @cached_property
     def names(self) -> list[str]:
+        """The names of the experts, as `L08_E42`."""
         return [f"L{layer:02d}_E{expert:02d}" for layer, expert in zip(self.layer, self.expert, strict=True)]
 
     @cached_property
@@ -53,6 +55,7 @@ class Experts:
         return {pair: column for column, pair in enumerate(self.pairs(np.arange(len(self))))}
 
     def pairs(self, columns: np.ndarray) -> list[Pair]:
+        """The (layer, expert) pairs in these columns."""
         return list(zip(self.layer[columns].tolist(), self.expert[columns].tolist(), strict=True))
 
     def find(self, pairs: Iterable[Pair]) -> np.ndarray:

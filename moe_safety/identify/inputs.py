@@ -53,6 +53,8 @@ class Routing:
 
 @dataclass(frozen=True)
 class Inputs:
+    """The checked inputs of `identify`."""
+
     model: str
     experts: Experts
     batch_rows: BatchRows
@@ -67,7 +69,7 @@ class Inputs:
 
     @property
     def counts_hash(self) -> dict[str, str]:
-        """Of the counts, by the name they have in manifests."""
+        """The hash of the counts, by its name in manifests."""
         return {"routing": self.routing.digest} if self.routing else {}
 
 
@@ -174,7 +176,7 @@ def _scored(
 
 
 def default_values(config: Config, run: RunDir, experts: Experts) -> dict[str, np.ndarray]:
-    """By method, the default score of each whose stage has been run, but for routing."""
+    """The default score of each method whose stage has been run, routing left out."""
     others = [score_in_force(config, score.name) for score in default_scores() if not isinstance(score, RoutingScore)]
     return {score.method: read_scores(run, score, experts) for score in others if run.exists(score.reads.table)}
 

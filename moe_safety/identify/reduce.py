@@ -41,6 +41,7 @@ class Reducer:
 
     @property
     def groups(self) -> tuple[int, int, int]:
+        """The numbers of batches, of categories and of rounds of resampling."""
         return len(self.batch_rows.batch_ids), len(self.batch_rows.categories), self.times.shape[1]
 
     @property
@@ -50,6 +51,7 @@ class Reducer:
 
     @property
     def dtype(self) -> type[np.generic]:
+        """The type of the sums: whole numbers for counts."""
         return np.int64 if self.column == "counts" else np.float64
 
     def zeros(self) -> np.ndarray:

@@ -40,6 +40,7 @@ class Selection:
         return sorted(set().union(*self.per_batch.values()))
 
     def to_json(self) -> dict[str, Any]:
+        """The text of `selection.json`."""
         plain = asdict(self)
         large = {"global": plain.pop("experts"), "per_batch": plain.pop("per_batch")}
         return plain | large

@@ -35,10 +35,16 @@ RISK_COLUMNS = (
 def calculate_risk_diff_per_batch(
     counts: Any, tokens: Any, labels: Sequence[str], layout: MoELayout | None = None
 ) -> pd.DataFrame:
-    """The risk difference of every expert over one batch, by layer and expert.
+    """The risk difference of every expert over one batch: a table with a row per expert, by layer and expert.
 
-    `counts` is [prompts, MoE layers, experts] and `tokens` [prompts]. A side without a counted token has `n` 0 and no
-    rate: rate and difference are then NaN (null in Parquet), and nowhere else. Benign and control prompts are left out.
+    `counts` is [prompts, MoE layers, experts] (`count_routing`), `tokens` [prompts] says how many tokens were counted,
+    and `labels` is safe, unsafe, benign or control for each prompt; benign and control ones are left out. Without a
+    `layout` a layer is known by its order. A side without a counted token has `n` 0 and no rate: rate and difference
+    are then NaN (null in Parquet), and nowhere else.
+
+    >>> table = calculate_risk_diff_per_batch([[[4, 0]], [[1, 3]]], [4, 4], ["safe", "unsafe"])
+    >>> table[["layer", "expert", "a_safe_n", "a_unsafe_n", "risk_diff"]].to_numpy().tolist()
+    [[0.0, 0.0, 1.0, 0.25, -0.75], [0.0, 1.0, 0.0, 0.75, 0.75]]
     """
     counts = checks.counts_array(counts, "counts", "prompts, MoE layers, experts")
     tokens = checks.counts_array(tokens, "tokens", "prompts")
@@ -60,8 +66,17 @@ def calculate_risk_diff_per_batch(
 
 
 def aggregate_batch_risk_diffs(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The tables of batches as one: rates and `risk_diff` pooled over all tokens, beside `risk_diff_mean` and
-    `risk_diff_std` over the batches that have a difference (the deviation is NaN where fewer than two have)."""
+    """The risk differences of several batches as one table.
+
+    `tables` are those of `calculate_risk_diff_per_batch`, about the same experts. Rates and `risk_diff` are pooled over
+    all tokens; beside them stand `risk_diff_mean` and `risk_diff_std` over the batches that have a difference (the
+    deviation is NaN where fewer than two have).
+
+    >>> one = calculate_risk_diff_per_batch([[[4, 0]], [[1, 3]]], [4, 4], ["safe", "unsafe"])
+    >>> other = calculate_risk_diff_per_batch([[[4, 0]], [[2, 2]]], [4, 4], ["safe", "unsafe"])
+    >>> aggregate_batch_risk_diffs([one, other])["risk_diff"].tolist()
+    [-0.625, 0.625]
+    """
     checks.require(
         isinstance(tables, list | tuple), "tables", f"is a {type(tables).__name__}, and not a list of tables"
     )
@@ -85,7 +100,12 @@ def identify_unsafe_experts(
 ) -> list[Pair]:
     """The `top_k` experts of the highest score strictly above `threshold`, best first, ties by (layer, expert).
 
-    The rows may stand in any order; an expert whose score is undefined is never chosen.
+    `table` has the columns `layer`, `expert` and `score`, its rows in any order; an expert whose score is undefined is
+    never chosen. `threshold` None leaves all. Returns (layer, expert) pairs.
+
+    >>> table = calculate_risk_diff_per_batch([[[4, 0]], [[1, 3]]], [4, 4], ["safe", "unsafe"])
+    >>> identify_unsafe_experts(table, threshold=0.05, top_k=50)
+    [(0, 1)]
     """
     checks.table(table, "table", ("layer", "expert", score))
     checks.require(pd.api.types.is_numeric_dtype(table[score]), "table", f"holds what is no number in '{score}'")
@@ -101,7 +121,13 @@ def identify_unsafe_experts(
 
 
 def create_expert_mask(layout: MoELayout, experts: Sequence[Pair]) -> np.ndarray:
-    """Where these experts stand, as bool [MoE layers, experts of the largest]."""
+    """A mask of these (layer, expert) pairs: bool [MoE layers, experts of the largest layer], true where they stand.
+
+    >>> from moe_safety import inspect_model
+    >>> mask = create_expert_mask(inspect_model(model), [(0, 3), (1, 7)])
+    >>> mask.shape, mask.nonzero()[1].tolist()
+    ((2, 8), [3, 7])
+    """
     _check_layout(layout)
     known = Experts.of_layout(layout)
     return known.matrix(known.members([checks.pairs(experts)])[0], False)
@@ -168,7 +194,7 @@ def resampled_goals(batch_rows: BatchRows, rounds: int, seed: int, halves: int =
 
 
 def standard_error(rounds: np.ndarray, n_goals: int) -> np.ndarray:
-    """Of each column of [rounds, experts]; NaN where fewer than two rounds have a value, or there is but one goal.
+    """The standard error of each column of [rounds, experts]; NaN with fewer than two rounds of a value, or one goal.
 
     Goals that are drawn from those at hand vary about these goals' own mean, and so a little too little.
     """

@@ -18,7 +18,7 @@ SIGNIFICANT = 0.05
 
 CATEGORIES_SHOWN = 30
 
-Row = dict[Any, Any]
+TableRow = dict[Any, Any]
 Figures = dict[str, Any]
 
 
@@ -65,7 +65,7 @@ def _risk_figures(analysis: Analysis, risk: Risk) -> dict[str, Any]:
     }
 
 
-def _group_tops(experts: Experts, groups: Groups, keys: Any) -> dict[str, list[Row]]:
+def _group_tops(experts: Experts, groups: Groups, keys: Any) -> dict[str, list[TableRow]]:
     """The best experts of each group by its own score, with its own rates."""
     columns = groups.columns()
     best = Rule(None, GROUP_TOP).choose(groups.scores())
@@ -79,7 +79,7 @@ def _group_tops(experts: Experts, groups: Groups, keys: Any) -> dict[str, list[R
     }
 
 
-def _plain(row: Row) -> Row:
+def _plain(row: TableRow) -> TableRow:
     values = {key: value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
     return {key: None if value != value else value for key, value in values.items()}
 

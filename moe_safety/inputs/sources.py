@@ -33,7 +33,7 @@ class SourceRows:
     duplicates: Counter[str] = field(default_factory=Counter)
 
     def account(self) -> dict[str, Any]:
-        """What is printed and kept in the manifest."""
+        """The counts that are printed and kept in the manifest."""
         return {
             "source": self.source.label,
             "role": self.role,

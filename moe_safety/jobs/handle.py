@@ -16,7 +16,7 @@ from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
 from moe_safety.jobs.job import Job
 from moe_safety.jobs.pool import pool_of, release_replicas
 from moe_safety.jobs.progress import Progress
-from moe_safety.jobs.replica import Work
+from moe_safety.jobs.replica import RemoteJob
 from moe_safety.jobs.watchdog import forget_attempts
 
 
@@ -26,15 +26,15 @@ def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
     for job in jobs:
         forget_attempts(job.parts)
     resources = jobs[0].resources
-    works = [
-        Work(job.plan.run, job.plan.name, (job.parts.folder, *job.parts.beside), job.build, resources.item_timeout)
+    remote = [
+        RemoteJob(job.plan.run, job.plan.name, (job.parts.folder, *job.parts.beside), job.build, resources.item_timeout)
         for job in jobs
     ]
     pool, count = pool_of(gpus_per_replica(resources)), replicas(resources, len(todo))
     ray.get(pool.hold.remote(count))
     results = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
         _ask,
-        fn_args=(pool, uuid.uuid4().hex, [ray.put(ray.cloudpickle.dumps(works))]),
+        fn_args=(pool, uuid.uuid4().hex, [ray.put(remote)]),
         batch_size=1,
         compute=TaskPoolStrategy(size=count),
         # A caller only waits; processors and cards are the replicas'.
@@ -61,11 +61,11 @@ def _released_if_it_fails() -> Iterator[None]:
         raise
 
 
-def _ask(batch: dict[str, Any], pool: Any, ticket: str, works: list[Any]) -> dict[str, Any]:
+def _ask(batch: dict[str, Any], pool: Any, ticket: str, jobs: list[Any]) -> dict[str, Any]:
     """What became of an item. Nothing is raised here: Ray Data would try the item again, without end."""
     job, item = int(batch["job"][0]), int(batch["item"][0])
     try:
-        result = ray.get(pool.handle.remote(ticket, works, job, item))
+        result = ray.get(pool.handle.remote(ticket, jobs, job, item))
     except ray.exceptions.RayError as error:
         told = f"Ray gave up: {str(error).strip().splitlines()[-1]}"
         result = {"item": item, "rows": 0, "tokens": 0, "error": RunError.__name__, "message": told, "broken": True}

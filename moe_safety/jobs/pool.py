@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from moe_safety.errors import InputError
 from moe_safety.jobs.replica import Replica
 
 
@@ -34,7 +35,7 @@ class Pool:
         while len(self.there) < count:
             self._start()
 
-    async def handle(self, ticket: str, works: list[Any], job: int, item: int) -> dict[str, Any]:
+    async def handle(self, ticket: str, jobs: list[Any], job: int, item: int) -> dict[str, Any]:
         """One item's result. An item whose replica dies goes to another; its watchdog counts how often."""
         while True:
             async with self.changed:
@@ -44,11 +45,14 @@ class Pool:
                 replica = self.free.pop()
             try:
                 # Within a list a reference travels as it is, and is looked up where it is needed.
-                result = await replica.handle.remote(ticket, works[0], job, item)
+                result = await replica.handle.remote(ticket, jobs[0], job, item)
             except ray.exceptions.RayActorError:
                 self._end(replica)
                 self._start()
                 continue
+            except ray.exceptions.RayError as error:
+                # The job could not be unpickled there: `handle` itself raises nothing.
+                result = _lacking(item, error)
             await self._take_back(replica, ticket, result)
             return result
 
@@ -96,6 +100,11 @@ class Pool:
     def _end(self, replica: Any) -> None:
         self.there.pop(replica, None)
         ray.kill(replica)
+
+
+def _lacking(item: int, error: Exception) -> dict[str, Any]:
+    told = f"a worker lacks what this job needs: {str(error).strip().splitlines()[-1]}; install it on every host"
+    return {"item": item, "rows": 0, "tokens": 0, "error": InputError.__name__, "message": told, "broken": False}
 
 
 def _runs(process: int) -> bool:

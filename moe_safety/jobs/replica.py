@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from moe_safety.rundir import RunDir
 
 
 @dataclass(frozen=True)
-class Work:
+class RemoteJob:
     """A job as replicas need it."""
 
     run: RunDir
@@ -39,37 +38,31 @@ class Replica:
     def __init__(self) -> None:
         import torch
 
+        # What every item needs: nobody's time limit runs yet.
+        from moe_safety.jobs import item_halving, watchdog  # noqa: F401
+
         # Work is spread by replicas; one thread each keeps sums, and so results, the same on any machine.
         torch.set_num_threads(1)
         self.ticket = ""
-        self.works: Sequence[Work] = ()
         self.held: tuple[int, Parts, Handler] | None = None
 
     def place(self) -> tuple[str, int]:
         """The host and the process."""
         return socket.gethostname(), os.getpid()
 
-    def handle(self, ticket: str, works: bytes, job: int, item: int) -> dict[str, Any]:
-        """Does one item of a job. `works` are the jobs of the ticket, pickled. `broken` in the result says that this
-        process is not to be trusted any more."""
+    def handle(self, ticket: str, jobs: Sequence[RemoteJob], job: int, item: int) -> dict[str, Any]:
+        """Does one item of one of the ticket's jobs. `broken` in the result says that this process is not to be trusted
+        any more."""
+        if ticket != self.ticket:
+            self.held = None
+            self.ticket = ticket
         result = {"item": item, "rows": 0, "tokens": 0, "error": "", "message": "", "broken": False}
         try:
-            self._take(ticket, works)
-            return result | self._do(self.works[job], job, item)
+            return result | self._do(jobs[job], job, item)
         except MoeSafetyError as error:
             return result | {"error": type(error).__name__, "message": str(error)}
 
-    def _take(self, ticket: str, works: bytes) -> None:
-        if ticket != self.ticket:
-            self.held = None
-            try:
-                self.works = pickle.loads(works)
-            except ImportError as error:
-                told = f"the worker on {socket.gethostname()} lacks what this job needs: {error}; install it there"
-                raise InputError(told) from None
-            self.ticket = ticket
-
-    def _do(self, work: Work, job: int, item: int) -> dict[str, Any]:
+    def _do(self, work: RemoteJob, job: int, item: int) -> dict[str, Any]:
         from moe_safety.jobs.item_halving import Halving
         from moe_safety.jobs.watchdog import Watchdog
 
@@ -90,7 +83,7 @@ class Replica:
             line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
             return {"error": RunError.__name__, "message": f"{parts.run.path(log)}: {line}", "broken": True}
 
-    def _handler(self, job: int, work: Work, parts: Parts) -> tuple[Parts, Handler]:
+    def _handler(self, job: int, work: RemoteJob, parts: Parts) -> tuple[Parts, Handler]:
         """The handler at hand is that of the job that was worked on last."""
         if self.held is None or self.held[0] != job:
             self.held = None

@@ -35,4 +35,5 @@ class JudgeKind:
 
     @property
     def name(self) -> str:
+        """The kind, as the configuration calls it."""
         return str(self.section.model_fields["kind"].default)

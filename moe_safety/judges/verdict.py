@@ -24,7 +24,7 @@ class Exchange:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Exchange:
-        """From a row with a goal, messages and the answer to them."""
+        """The exchange in a row with a goal, messages and the answer to them."""
         return cls(row["goal"], row["messages"][-1]["content"], row["answer"])
 
 

@@ -44,7 +44,7 @@ class MoELayer:
 
     @property
     def parameters_per_expert(self) -> int:
-        """How many numbers one expert of this layer holds."""
+        """The number of parameters in one expert of this layer."""
         return sum(prod(shape[1:]) for shape in self.parameters.values())
 
 
@@ -61,10 +61,12 @@ class MoELayout:
 
     @property
     def n_moe_layers(self) -> int:
+        """The number of layers with routed experts."""
         return len(self.layers)
 
     @property
     def max_experts(self) -> int:
+        """The number of experts in the largest layer."""
         return max(layer.num_experts for layer in self.layers)
 
     @property
@@ -110,7 +112,19 @@ class MoELayout:
 
 
 def inspect_model(model: PreTrainedModel) -> MoELayout:
-    """The layout of any causal language model with routed experts, on any device (`meta` included)."""
+    """The layout of a mixture-of-experts model: where its experts and routers are, and how many.
+
+    `model` is any causal language model of transformers with routed experts, on any device (`meta` included). Returns a
+    `MoELayout`, whose `layers` have `index`, `name`, `num_experts` and `top_k`. The examples of the other functions
+    use this `model`.
+
+    >>> from transformers import OlmoeConfig, OlmoeForCausalLM
+    >>> sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2}
+    >>> experts = {"num_attention_heads": 4, "num_experts": 8, "num_experts_per_tok": 2, "eos_token_id": 1}
+    >>> model = OlmoeForCausalLM(OlmoeConfig(**sizes, **experts)).eval()
+    >>> [(layer.index, layer.num_experts, layer.top_k) for layer in inspect_model(model).layers]
+    [(0, 8, 2), (1, 8, 2)]
+    """
     # Layouts come out of tables too, where no model is touched and torch is not needed.
     from moe_safety.models.decoder import decoder_layers, decoder_of
     from moe_safety.models.families import family_of

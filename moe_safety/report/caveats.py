@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from moe_safety.arms import ARMS
 from moe_safety.report.context import Context
-from moe_safety.report.context.arms import Arm
+from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.verdict import HARMLESS, listed, rate_text
 
 
 def caveats(context: Context) -> list[str]:
-    """Of a verdict on a repair; that a comparison is old is said in any case."""
+    """The caveats of a verdict on a repair; that a comparison is old is said in any case."""
     base, best, old = context.base, context.best, _outdated(context.outdated)
     if base is None or best is None or None in (base.measures["asr"]["value"], best.measures["asr"]["value"]):
         return old
@@ -27,7 +27,7 @@ def _outdated(names: Sequence[str]) -> list[str]:
     return [f"The comparison is older than {names[0]}{more}: run `compare` again."]
 
 
-def _unread(arm: Arm, counted: str) -> list[str]:
+def _unread(arm: ComparedArm, counted: str) -> list[str]:
     """A model that babbles neither gives in nor refuses, and is not safe for it."""
     rates = {name: arm.measures[name] for name in ("asr", *HARMLESS) if arm.measures[name].get("unparsed")}
     if not rates:
@@ -37,13 +37,13 @@ def _unread(arm: Arm, counted: str) -> list[str]:
     return [f"The judge could not read {listed(told)} of {arm.name}; the verdict counts {counted}."]
 
 
-def _unasked(best: Arm) -> list[str]:
+def _unasked(best: ComparedArm) -> list[str]:
     """What was not measured counts for nothing in the choice of the best, and is not known to be good."""
     unknown = [words for name, words in HARMLESS.items() if best.measures[name]["value"] is None]
     return [f"No {listed(unknown)} were asked, so what the repair costs there is not known."] if unknown else []
 
 
-def _with_other_seeds(best: Arm) -> list[str]:
+def _with_other_seeds(best: ComparedArm) -> list[str]:
     repeats = best.measures.get("repeats")
     if not repeats:
         return []
@@ -52,8 +52,8 @@ def _with_other_seeds(best: Arm) -> list[str]:
     return [f"That is with the run's own seed: over {seeds} seeds attack success is {pooled}, with the worst {worst}."]
 
 
-def _beside_controls(best: Arm, controls: Sequence[Arm]) -> list[str]:
-    """Whether experts that nothing speaks for do as well as the selected ones."""
+def _beside_controls(best: ComparedArm, controls: Sequence[ComparedArm]) -> list[str]:
+    """Whether experts of a control do as well as the selected ones."""
     known = [arm for arm in controls if arm.measures["asr"]["value"] is not None]
     if not known or best.declared is None or not best.declared.repairs:
         return []
@@ -72,7 +72,7 @@ def _beside_controls(best: Arm, controls: Sequence[Arm]) -> list[str]:
     return [f"{told} leave it at {rate}{end}."]
 
 
-def _elsewhere(base: Arm, best: Arm) -> list[str]:
+def _elsewhere(base: ComparedArm, best: ComparedArm) -> list[str]:
     """The further attacks of which most succeed."""
     rates = {name: rate for name, rate in best.reattack.items() if rate["value"] is not None}
     if not rates:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from moe_safety.evaluate.measures import MEASURES
-from moe_safety.report.context.arms import Arm
+from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.context.experts import Identification, ScoreMap
 from moe_safety.report.context.overlap import Overlap
 from moe_safety.report.context.training import Curve, Trained
@@ -30,40 +30,43 @@ KNOWN = {"interval": "95 % interval", "q_value": "q", "batches": "Batches"}
 
 
 def heading(column: str) -> str:
-    """Over a column of the table of selected experts."""
+    """The heading of the score's column in the table of selected experts."""
     return KNOWN[column] if column in KNOWN else str(SCORES.get(column).heading)
 
 
 def title(found: ScoreMap) -> str:
-    """What the score is, as it was measured."""
+    """The title of the score, as it was measured."""
     return found.score.definition + (", less that after control prompts" if found.against_control else "")
 
 
 def sign(found: ScoreMap) -> str:
-    """What its sign means."""
+    """The meaning of the score's sign."""
     against = " What holding it back does to control prompts is taken off." if found.against_control else ""
     return f"{found.score.sign[0].upper()}{found.score.sign[1:]}.{against}"
 
 
 def score_map(found: ScoreMap) -> str:
+    """What a map of scores shows, in words."""
     best = ", ".join(f"{name} {value:+.3g}" for name, value in found.best)
     chosen = f" {len(found.marked)} experts are selected." if found.marked else ""
     return f"{title(found)}: {_size(found.grid)}. Highest: {best or 'none is known'}.{chosen}"
 
 
 def overlap(found: Overlap) -> str:
+    """What a map of overlaps shows, in words."""
     kind = "batches" if found.kind == "batch" else "categories"
     return f"Jaccard of the selections of {found.groups} {kind}, each against each: {spread(found)}."
 
 
 def spread(found: Overlap) -> str:
-    """Over all pairs."""
+    """The spread over all pairs, in words."""
     if found.median != found.median:
         return "no two of them select any expert"
     return f"lowest {found.lowest:.2f}, median {found.median:.2f}, highest {found.highest:.2f}"
 
 
 def agreement(found: Identification) -> str:
+    """What the picture of agreement between methods shows, in words."""
     pairs = [
         f"{row['a']} and {row['b']} {row['spearman']:+.2f}"
         for row in found.agreed_overall
@@ -74,6 +77,7 @@ def agreement(found: Identification) -> str:
 
 
 def loss(arm: Trained, curve: Curve) -> str:
+    """What a curve of losses shows, in words."""
     return (
         f"{arm.name}, {curve.phase} phase: loss over {len(curve.loss)} steps, from {curve.loss[0]:.3g} "
         f"to {curve.loss[-1]:.3g}."
@@ -81,13 +85,15 @@ def loss(arm: Trained, curve: Curve) -> str:
 
 
 def change(arm: Trained) -> str:
+    """What a map of changed experts shows, in words."""
     grid = arm.change
     assert grid is not None
     moved = np.argwhere(np.nan_to_num(grid.values) > 0)
     return f"{arm.name}: relative change of {_size(grid)}. {len(moved)} experts changed, at most by {grid.reach:.3g}."
 
 
-def shift(arm: Arm, measure: str, lines: Mapping[str, Sequence[float]]) -> str:
+def shift(arm: ComparedArm, measure: str, lines: Mapping[str, Sequence[float]]) -> str:
+    """What a picture of routing drift shows, in words."""
     means = ", ".join(f"{kind} {sum(line) / len(line):.3g}" for kind, line in lines.items())
     return f"{arm.name}: {SHIFTS[measure]} by layer. Means over layers: {means}."
 

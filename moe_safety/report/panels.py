@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from moe_safety.report import describe
-from moe_safety.report.context.arms import Arm
+from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.context.training import Curve, Trained
 from moe_safety.report.figures.curves import curves, powers_around, round_up
 
@@ -27,7 +27,7 @@ def loss(arm: Trained, curve: Curve, everyone: Iterable[Trained]) -> Markup:
     return curves(steps, {"loss": curve.loss}, label, top=top, bottom=bottom, **options)
 
 
-def shift(arm: Arm, measure: str, kinds: Iterable[str], everyone: Iterable[Arm]) -> Markup:
+def shift(arm: ComparedArm, measure: str, kinds: Iterable[str], everyone: Iterable[ComparedArm]) -> Markup:
     """A line for each kind of prompt."""
     lines = arm.shift_of(measure)
     shown = {kind: lines[kind] for kind in kinds if kind in lines}

@@ -49,12 +49,14 @@ def trials(swept: Swept) -> Markup:
 
 
 def trade_caption(swept: Swept) -> str:
+    """The caption of the picture of two measures."""
     x, y = swept.trade
     front = "; filled dots are beaten by no other trial in both" if len(swept.sweep.goals) > 1 else ""
     return f"{_capital(MEASURES[x])} against {MEASURES[y]}, a dot for each finished trial{front}; the ring is the best."
 
 
 def trade_off(swept: Swept) -> Markup:
+    """The picture of two measures, a dot for each trial."""
     x, y = swept.trade
     shown = [trial for trial in swept.drawn if trial.measures[x] is not None and trial.measures[y] is not None]
     points = [(float(trial.measures[x] or 0), float(trial.measures[y] or 0)) for trial in shown]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from moe_safety.evaluate import metrics as metrics
-from moe_safety.report.context.arms import Arm, Rate
+from moe_safety.report.context.arms import ComparedArm, Rate
 from moe_safety.report.context.training import Trained
 from moe_safety.scores import SCORES
 
@@ -42,10 +42,12 @@ def shared(arms: Sequence[Any], columns: Mapping[str, Callable[[Any], str]]) -> 
 
 
 def share(value: float | None) -> str:
+    """A share as a percentage, empty where there is none."""
     return "" if value is None else f"{value:.1%}"
 
 
 def number(value: float | None, form: str = ".3f") -> str:
+    """A number in this form, empty where there is none."""
     return "" if value is None else format(value, form)
 
 
@@ -54,7 +56,7 @@ def size(value: int | None) -> str:
     return "" if not value else f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
 
 
-COSTS: dict[str, Callable[[Arm], str]] = {
+COSTS: dict[str, Callable[[ComparedArm], str]] = {
     "Stopped": lambda arm: _paired(arm, "b", "d"),
     "New": lambda arm: _paired(arm, "c", "d"),
     "p": lambda arm: _paired(arm, "p", ".1g"),
@@ -76,7 +78,7 @@ TRAINED: dict[str, Callable[[Trained], str]] = {
     "Peak memory": lambda arm: size(arm.figures["peak_memory_bytes"]),
 }
 
-FOUND_AGAIN: dict[str, Callable[[Arm], str]] = {
+FOUND_AGAIN: dict[str, Callable[[ComparedArm], str]] = {
     "Experts": lambda arm: str(len(arm.measures["identified"]["experts"])),
     "Also the base's": lambda arm: str(arm.measures["identified"]["kept"]),
     "New": lambda arm: str(arm.measures["identified"]["new"]),
@@ -92,7 +94,7 @@ def spread(repeats: dict[str, Any]) -> str:
     return f"{repeats['mean']:.3f}" + ("" if repeats["std"] is None else f" ± {repeats['std']:.3f}")
 
 
-def _paired(arm: Arm, key: str, form: str) -> str:
+def _paired(arm: ComparedArm, key: str, form: str) -> str:
     """Against the base, attack by attack; the test is of goals."""
     found = arm.measures.get("compared", {}).get("asr")
     return format(found[key], form) if found and found["n"] else ""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moe_safety.report.context import Context
-from moe_safety.report.context.arms import Arm, Rate
+from moe_safety.report.context.arms import ComparedArm, Rate
 from moe_safety.report.context.experts import Identification
 
 HARMLESS = {"over_refusal": "harmless requests", "over_refusal_control": "harmless requests in the attack's wrapper"}
 
 
 def question(context: Context) -> str:
-    """From what was done: experts were sought, or models were tried."""
+    """The question that the report answers, by what was done: experts were sought, or models were tried."""
     hardened = [arm.name for arm in context.arms if arm is not context.base]
     if context.identification is None and context.arms:
         models = f" on {listed(hardened)}, and on {context.model} untouched" if hardened else f" on {context.model}"
@@ -22,7 +22,7 @@ def question(context: Context) -> str:
 
 
 def verdict(context: Context) -> str:
-    """As far as the stages that are there can tell."""
+    """The verdict, as far as the stages that are there can tell."""
     if context.base and context.best:
         kept_word = [arm for arm in context.arms if arm.is_compared and arm.verify != "fail"]
         return _of_comparison(context.base, context.best, kept_word)
@@ -36,7 +36,7 @@ def verdict(context: Context) -> str:
     return f"{_of_identification(context.identification)}; {_what_is_missing(context)}"
 
 
-def _of_comparison(base: Arm, best: Arm, arms: Sequence[Arm]) -> str:
+def _of_comparison(base: ComparedArm, best: ComparedArm, arms: Sequence[ComparedArm]) -> str:
     before, after = base.measures, best.measures
     if before["asr"]["value"] is None or after["asr"]["value"] is None:
         return "No attack was evaluated, so nothing is known of a repair."
@@ -60,13 +60,13 @@ def _of_comparison(base: Arm, best: Arm, arms: Sequence[Arm]) -> str:
     return f"{sentence}{_what_changed(best)}."
 
 
-def _lowers(base: Arm, arm: Arm) -> bool:
+def _lowers(base: ComparedArm, arm: ComparedArm) -> bool:
     """Whether attack success falls beyond chance, with every answer that nobody could read counted against the arm."""
     high = arm.measures["asr"]["with_unparsed"]["high"]
     return high is not None and high < base.measures["asr"]["low"]
 
 
-def _what_changed(arm: Arm) -> str:
+def _what_changed(arm: ComparedArm) -> str:
     share = arm.measures.get("changed_ratio")
     if share is None:
         return ""
@@ -74,8 +74,8 @@ def _what_changed(arm: Arm) -> str:
     return f"; {share:.1%} of the parameters changed" + (f", none outside {free}" if arm.verify == "pass" else "")
 
 
-def _without_repair(base: Arm, controls: Sequence[Arm]) -> str:
-    """Of the untouched model alone, or beside experts that nothing speaks for."""
+def _without_repair(base: ComparedArm, controls: Sequence[ComparedArm]) -> str:
+    """The sentence on the untouched model alone, or beside the experts of controls."""
     rate = base.measures["asr"]
     if rate["value"] is None:
         return "No attack was evaluated, and no repair either."
@@ -84,7 +84,7 @@ def _without_repair(base: Arm, controls: Sequence[Arm]) -> str:
     return f"Attack success on held-out goals is {untouched}{beside}; no repair was evaluated."
 
 
-def _drawn(control: Arm) -> str:
+def _drawn(control: ComparedArm) -> str:
     return ", drawn by chance" if control.choice and control.choice.is_drawn else ", a control"
 
 
@@ -123,4 +123,5 @@ def rate_text(rate: Rate) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
+    """The names as a list in a sentence."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -63,8 +63,10 @@ class RoutingReader:
         return counts.counts().int(), counts.weights()
 
     def tokens(self, rows: pa.Table) -> int:
+        """The tokens of an item's prompts."""
         return int(np.diff(rows["tokens"].combine_chunks().offsets.to_numpy()).sum())
 
 
 def build_reader(model: ModelConfig, gpus: int, per_token: bool = False) -> RoutingReader:
+    """The handler of routing counts, its model loaded."""
     return RoutingReader(kept_model(model, gpus), per_token)

@@ -34,6 +34,7 @@ def check_plain(schema: pa.Schema, name: str) -> None:
 
 
 def broken(name: str, error: Exception) -> InputError:
+    """The error for a file that cannot be read as Parquet."""
     return InputError(f"is not a readable Parquet file: {' '.join(str(error).split())[:200]}", file=name)
 
 

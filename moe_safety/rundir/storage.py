@@ -58,6 +58,7 @@ class RunDir:
         return f"{place.rstrip('/')}/{self.path(name).removeprefix(self.root + '/')}{question}{options}"
 
     def exists(self, name: str) -> bool:
+        """Whether there is a file of this name."""
         return self.filesystem.get_file_info(self.path(name)).type == fs.FileType.File
 
     def names(self, folder: str, suffix: str = "") -> list[str]:
@@ -77,6 +78,7 @@ class RunDir:
             return self.filesystem.get_file_info(selector)
 
     def delete(self, name: str) -> None:
+        """Deletes a file, if it is there."""
         # Another command may do the same.
         with suppress(FileNotFoundError):
             if self.exists(name):
@@ -88,10 +90,11 @@ class RunDir:
         return sorted(f"{folder}/{path[len(self.path(folder)) + 1 :]}" for path in found)
 
     def copy(self, name: str, target: str) -> None:
+        """Copies a file within the run directory."""
         self.filesystem.copy_file(self.path(name), self.path(target))
 
     def delete_folder(self, folder: str) -> None:
-        """With all that is in it, if it is there."""
+        """Deletes a folder and all that is in it, if it is there."""
         if self.filesystem.get_file_info(self.path(folder)).type == fs.FileType.Directory:
             self.filesystem.delete_dir(self.path(folder))
 
@@ -123,14 +126,17 @@ class RunDir:
         fs.copy_files(self.path(name), str(target), source_filesystem=self.filesystem)
 
     def read_bytes(self, name: str) -> bytes:
+        """The contents of a file."""
         with self.filesystem.open_input_stream(self.path(name)) as stream:
             return stream.read()
 
     def write_bytes(self, name: str, data: bytes) -> None:
+        """Writes a file atomically."""
         with self.writing(name) as path:
             Path(path).write_bytes(data)
 
     def read_json(self, name: str) -> Any:
+        """The contents of a JSON file."""
         try:
             return json.loads(self.read_bytes(name))
         except FileNotFoundError:
@@ -143,15 +149,17 @@ class RunDir:
         self.write_bytes(name, (json.dumps(_measured(value), indent=1, ensure_ascii=False) + "\n").encode())
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """A Parquet file, or some columns of it, as a table."""
         with self.open_parquet(name) as file:
             return file.read(columns=columns)
 
     def write_table(self, name: str, table: pa.Table) -> None:
+        """Writes a table as Parquet, atomically."""
         with self.writing(name) as path:
             pq.write_table(table, path)
 
     def open_parquet(self, name: str) -> pq.ParquetFile:
-        """For reading a table piece by piece."""
+        """Opens a Parquet file, to read its table piece by piece."""
         return open_parquet(self.path(name), self.path(name), self.filesystem)
 
     def digest(self, name: str) -> str:

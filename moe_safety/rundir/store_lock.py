@@ -61,7 +61,7 @@ def identity() -> dict[str, str | int]:
 
 
 def taken(run: RunDir, stage: str, holder: bytes | str | None) -> RunError:
-    """What a second command is told."""
+    """The error that a second command is told."""
     try:
         known = json.loads(holder or "")
         who = f"process {known['pid']} on {known['host']}"

@@ -16,7 +16,7 @@ _NAMED = 3
 
 
 def versions() -> dict[str, str]:
-    """Those of this process."""
+    """The versions of packages in this process."""
     found = {}
     for package in PACKAGES:
         try:

@@ -46,6 +46,7 @@ class Outcome:
 
 
 def manifest_name(stage: str) -> str:
+    """The name of a stage's manifest; the slash of an arm becomes a dot."""
     return f"manifests/{stage.replace('/', '.')}.json"
 
 

@@ -72,5 +72,5 @@ class Score:
         return self.formula(table)
 
     def with_settings(self, settings: Any) -> Self:
-        """The same with its settings put in."""
+        """The score with its settings put into the formula."""
         return self if settings is None else replace(self, formula=partial(self.formula, settings=settings))

@@ -18,10 +18,12 @@ class Sums:
 
     @property
     def tokens(self) -> np.ndarray:
+        """[groups, labels]: the counted tokens."""
         return self.values[..., 0]
 
     @property
     def experts(self) -> np.ndarray:
+        """[groups, labels, experts]: what each expert got of them."""
         return self.values[..., 1:]
 
     def rate(self, label: int) -> np.ndarray:

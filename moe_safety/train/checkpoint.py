@@ -19,7 +19,7 @@ _KEPT = 2
 
 @dataclass
 class Progress:
-    """Where a phase stands."""
+    """The progress of a phase."""
 
     step: int = 0
     """Steps done."""

@@ -59,9 +59,10 @@ def micro_batches(
 
 
 def rows_of(examples: Sequence[Example], device: torch.device) -> Rows:
+    """The prompts and targets of examples as padded tensors."""
     return make_rows([example.prompt for example in examples], [example.target for example in examples], device)
 
 
 def idle_rows(device: torch.device) -> Rows:
-    """For a worker that has no rows while others have: a forward pass that means nothing."""
+    """Rows of no meaning, for the forward pass of a worker that has none while others have."""
     return make_rows([[0]], [[0]], device)

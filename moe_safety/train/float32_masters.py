@@ -12,7 +12,7 @@ from moe_safety.train.engines import Engine, Tensors
 
 
 def copies(trained: Tensors, gather: Gather) -> dict[str, torch.Tensor]:
-    """What trains, as it is now."""
+    """Copies of the trained tensors, as they are now."""
     found = {}
     for name, parameter in trained.items():
         with gather([parameter]):

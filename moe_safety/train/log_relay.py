@@ -1,4 +1,4 @@
-"""What worker 0 says reaches the user's terminal through the run directory: Ray keeps workers' output to its logs."""
+"""A relay of worker 0's lines to the user's terminal, through the run directory: Ray keeps workers' output in logs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Teller:
             self.tell()
 
     def tell(self) -> None:
-        """What has not been told yet. No run ends for want of a line on a screen: what fails is tried again later."""
+        """Writes the lines that have not been written yet. A failure does not end the run; it is tried again later."""
         if not self.lines:
             return
         self.told = time.monotonic()

@@ -25,7 +25,7 @@ from moe_safety.train.sampler import BatchPreservingSampler
 from moe_safety.train.schedule import learning_rate
 from moe_safety.train.world import World
 
-Row = dict[str, Any]
+LoggedStep = dict[str, Any]
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Loop:
     """How much each batch's loss counts, where it is not 1."""
     checkpoints: Checkpoints
     world: World
-    on_step: Callable[[Row], None]
+    on_step: Callable[[LoggedStep], None]
     """Told each row of the log."""
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class Loop:
                 self.checkpoints.save(progress, self.engine)
         return progress
 
-    def _step(self, step: int) -> Row:
+    def _step(self, step: int) -> LoggedStep:
         epoch, within = divmod(step, self.steps_per_epoch)
         self.sampler.set_epoch(epoch)
         here = self.sampler.order()[within * self.per_step : (within + 1) * self.per_step]

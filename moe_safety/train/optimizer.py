@@ -125,7 +125,15 @@ class LazyAdamW(_WithMasters):
     """AdamW that leaves alone, to the bit, every element whose gradient is exactly zero: the weight, which would decay
     or follow its momentum, the moments, and the element's own count of steps.
 
-    So an expert that is at rest in this step stays as it is, also as a part of a flattened or sharded buffer.
+    So an expert that is at rest in this step stays as it is, also as a part of a flattened or sharded buffer. Arguments
+    are those of `torch.optim.AdamW`; parameters of fewer than 32 bits have float32 masters.
+
+    >>> weight = torch.nn.Parameter(torch.ones(3))
+    >>> optimizer = LazyAdamW([weight], lr=0.5, weight_decay=0.1)
+    >>> weight.grad = torch.tensor([1.0, 0.0, -1.0])
+    >>> optimizer.step()
+    >>> (weight == 1).tolist()
+    [False, True, False]
     """
 
     def _fresh(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:

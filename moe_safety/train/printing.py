@@ -15,7 +15,7 @@ from moe_safety.models import MoELayout
 
 
 def print_start(config: Config, batches: pa.Table, selection: Selection | None, layout: MoELayout, total: int) -> None:
-    """As the earlier scripts did."""
+    """Prints what will be trained, in the earlier scripts' words."""
     if selection is None:
         print("BASELINE EXPERIMENT: Training ALL model parameters")
     else:
@@ -47,6 +47,7 @@ def print_start(config: Config, batches: pa.Table, selection: Selection | None, 
 
 
 def end_lines(manifest: dict[str, Any]) -> Iterator[str]:
+    """The lines that sum a training up."""
     summary, state = manifest["summary"], "already trained" if manifest["skipped"] else "trained"
     yield (
         f"train {summary['arm']}: {state}, {summary['steps']} steps, last loss {summary['last_loss']:.4f}, "

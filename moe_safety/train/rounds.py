@@ -22,7 +22,7 @@ from moe_safety.train.task import Task
 
 @dataclass(frozen=True)
 class Round:
-    """What one round did."""
+    """The outcome of one round."""
 
     number: int
     folder: str
@@ -36,7 +36,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Plan:
-    """What every round needs to know."""
+    """The settings that all rounds share."""
 
     arm: Arm
     config: Config

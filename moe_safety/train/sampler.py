@@ -11,10 +11,17 @@ from moe_safety import checks
 
 
 class BatchPreservingSampler(Sampler[list[int]]):
-    """Yields the rows of one batch at a time, in their order; for `DataLoader(..., batch_sampler=...)`.
+    """A sampler of whole batches: yields the rows of one at a time, in their order, for
+    `DataLoader(..., batch_sampler=...)`.
 
-    `batch_idx` says which batch each row of the dataset belongs to. Of `world` workers, worker `rank` gets every
-    `world`-th batch; none is dropped, so in an epoch's last step some workers may be left without.
+    `batch_idx` is the batch of each row of the dataset. Of `world` workers, worker `rank` gets every `world`-th batch;
+    none is dropped, so in an epoch's last step some workers may be left without. Batches are shuffled among each other
+    by `seed` and epoch, where `shuffle` is true.
+
+    >>> list(BatchPreservingSampler([0, 0, 1, 1, 2], shuffle=False))
+    [[0, 1], [2, 3], [4]]
+    >>> list(BatchPreservingSampler([0, 0, 1, 1, 2], rank=1, world=2, shuffle=False))
+    [[2, 3]]
     """
 
     def __init__(

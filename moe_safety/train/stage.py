@@ -44,7 +44,7 @@ def train_arm(arm: SeededArm, *, force: bool = False, quiet: bool = False) -> di
 
 
 def training_of(seeded: SeededArm) -> Work:
-    """What decides what an arm learns."""
+    """The work of training an arm: what decides its outcome."""
     config, arm = seeded.config, seeded.arm
     settings: dict[str, Any] = {"seed": config.seed, "train": results_only(config.train)}
     settings |= {"model": config.model.identity, **_between_rounds(config), **arm.decides(config)}

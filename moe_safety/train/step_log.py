@@ -20,7 +20,7 @@ _CURVES = ("loss", "learning_rate", "seconds")
 
 
 class Watcher:
-    """Worker 0 speaks, the others are silent."""
+    """The log of steps: worker 0 writes curves for TensorBoard and prints lines; the other workers do nothing."""
 
     def __init__(self, run: RunDir, task: Task, world: World) -> None:
         self.run, self.task, self.speaks = run, task, world.rank == 0
@@ -37,7 +37,7 @@ class Watcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # No run ends for want of its curves.
+        # Curves that cannot be written do not end the run.
         with suppress(OSError, MoeSafetyError):
             self._stack.close()
 

@@ -15,6 +15,8 @@ from moe_safety.models import MoELayout
 
 @dataclass(frozen=True)
 class Task:
+    """The task of the workers that train one phase of an arm."""
+
     arm: str
     """The arm's name: a worker looks it up, since functions do not travel."""
     config: Config
@@ -31,6 +33,7 @@ class Task:
 
     @property
     def declared(self) -> Arm:
+        """The declaration of the arm."""
         return ARMS.get(self.arm)
 
     @property
@@ -61,6 +64,7 @@ class Task:
 
     @property
     def outcome(self) -> str:
+        """The name of the file in which the task's outcome is left."""
         return f"{self.folder}/outcome.json"
 
     @property
@@ -70,4 +74,5 @@ class Task:
 
     @property
     def model_folder(self) -> str:
+        """The folder in which the trained model is left."""
         return f"{self.folder}/model"

@@ -1,4 +1,4 @@
-"""The workers of a phase, whether there is one or many."""
+"""Rank and size helpers for torch.distributed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 
 class World:
-    """Collective words between the workers; alone, they cost nothing."""
+    """The workers of a phase: rank, number of workers, and collective operations, which cost nothing for one alone."""
 
     def __init__(self) -> None:
         together = dist.is_available() and dist.is_initialized()
@@ -44,5 +44,6 @@ class World:
             dist.all_reduce(tensor)
 
     def wait(self) -> None:
+        """Returns when every worker has come here."""
         if self.size > 1:
             dist.barrier()

@@ -13,6 +13,7 @@ _FIRST = 5
 
 
 def print_summary(file: SweepFile, manifest: dict[str, Any]) -> None:
+    """Prints how many trials a sweep had, and the best of them."""
     summary, sweep, folder = manifest["summary"], file.sweep, f"tune/{file.name}"
     counts = ", ".join(f"{summary[status]} {status}" for status in ("finished", "stopped", "failed") if summary[status])
     print(f"tune: {summary['trials']} trials: {counts}" + (" (unchanged)" if manifest["skipped"] else ""))

@@ -26,18 +26,21 @@ class Record:
 
     @property
     def id(self) -> str:
+        """The trial's name, a hash of its point."""
         return id_of(self.point)
 
     @property
     def is_over(self) -> bool:
+        """Whether the trial runs no more."""
         return self.status != "running"
 
     @property
     def last(self) -> dict[str, Any]:
+        """The last results, empty before the first."""
         return self.results[-1] if self.results else {}
 
     def measured(self, name: str) -> float | None:
-        """What it reported last; None where that is no number."""
+        """The measure that it reported last; None where that is no number."""
         value = self.last.get(name)
         return None if value is None or math.isnan(value) else float(value)
 
@@ -55,12 +58,14 @@ class Records:
     folder: str
 
     def read(self) -> list[Record]:
-        """In the order of their names, which is nobody's choice."""
+        """All records, in the order of their names."""
         names = self.run.names(f"{self.folder}/trials", ".json")
         return [Record(**self.run.read_json(name)) for name in names]
 
     def write(self, record: Record) -> None:
+        """Writes a trial's record."""
         self.run.write_json(self.name_of(record), asdict(record))
 
     def name_of(self, record: Record) -> str:
+        """The name of a trial's file."""
         return f"{self.folder}/trials/{record.id}.json"

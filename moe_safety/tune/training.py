@@ -50,7 +50,7 @@ def sweep_training(file: SweepFile, records: Records, *, force: bool = False) ->
 
 
 def work_of(folder: str, point: Point) -> str:
-    """Where a trial's rounds stand."""
+    """The folder of a trial's rounds."""
     return f"{folder}/work/{id_of(point)}"
 
 

@@ -67,7 +67,10 @@ class Here:
 
 
 def test_what_a_worker_lacks_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="lacks what this job needs: No module named 'test_pool'; install it there"):
+    with pytest.raises(
+        InputError,
+        match="a worker lacks what this job needs: ModuleNotFoundError: No module named 'test_pool'; install it on every host",
+    ):
         workers(tmp_path, handler=Here)
 
 

@@ -1,5 +1,4 @@
 import os
-import pickle
 import subprocess
 import sys
 import textwrap
@@ -14,7 +13,7 @@ from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs import Job, Parts, Plan, run_job, run_jobs
 from moe_safety.jobs.item_halving import Halving
-from moe_safety.jobs.replica import Replica, Work
+from moe_safety.jobs.replica import RemoteJob, Replica
 from moe_safety.rundir import RunDir
 from tests.jobs.handlers import SCHEMA, Square
 
@@ -103,7 +102,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(tmp_path):
 
 
 def test_a_hung_worker_is_ended_and_replaced(tmp_path):
-    job = make_job(tmp_path, trap=20, deed="hang", item_timeout=2.0)
+    job = make_job(tmp_path, trap=20, deed="hang", item_timeout=5.0)
     assert run_job(job).notes == {"2": {"hung": 1}}
     assert result(job) == SQUARES
     assert sorted({*handled(tmp_path)}) == ALL
@@ -182,8 +181,8 @@ def test_clocks_and_file_times_do_not_matter(tmp_path, monkeypatch):
 
 def test_a_run_directory_that_a_host_does_not_see_is_told(tmp_path):
     job = make_job(tmp_path)
-    work = Work(RunDir(str(tmp_path / "elsewhere")), job.plan.name, ("squares",), job.build, None)
-    result = Replica().handle("ticket", pickle.dumps([work]), 0, 0)
+    work = RemoteJob(RunDir(str(tmp_path / "elsewhere")), job.plan.name, ("squares",), job.build, None)
+    result = Replica().handle("ticket", [work], 0, 0)
     assert result["error"] == "InputError"
     assert "run_dir: is not seen from" in result["message"]
 

@@ -25,6 +25,7 @@ class MostVisited(AsMany):
     reads = (RISK,)
 
     def choose(self, run: RunDir, inputs: Inputs, like: Sequence[Pair], seed: int) -> list[Pair]:
+        """The experts with the highest known rates, as many as `like` has."""
         table = run.read_table(self.reads[0], ["layer", "expert", "a_unsafe_n"]).to_pylist()
         # A rate that is not known is none, and no number: nothing says that the expert is visited.
         rates = {(row["layer"], row["expert"]): row["a_unsafe_n"] for row in table if (row["a_unsafe_n"] or 0) > 0}

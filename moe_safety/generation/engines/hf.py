@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 @ENGINES.add
 class Transformers(Engine):
+    """The engine `transformers`: answers by the model itself, on this replica."""
+
     name = "transformers"
     abilities = frozenset({Ability.AVOIDS_EXPERTS, Ability.GIVES_LOSSES, Ability.LENDS_MODEL})
 

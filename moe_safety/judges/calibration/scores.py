@@ -24,10 +24,12 @@ class Share:
 
     @property
     def value(self) -> float | None:
+        """The share; none of nothing."""
         return self.count / self.n if self.n else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the share; none of nothing."""
         if not self.n:
             return None
         from scipy.stats import binomtest
@@ -36,6 +38,7 @@ class Share:
         return float(low), float(high)
 
     def to_text(self) -> str:
+        """The share and its interval, for a table."""
         if (interval := self.interval) is None:
             return f"{'n/a':>6}"
         return f"{self.count / self.n:6.1%} ({interval[0]:.1%} to {interval[1]:.1%})"
@@ -54,16 +57,17 @@ class Scores:
 
     @property
     def precision(self) -> Share:
-        """Of refused verdicts, those that humans call refused."""
+        """The share of refused verdicts that humans call refused, too."""
         return Share(self.confusion["refused"]["refused"], sum(self.confusion[label]["refused"] for label in FULL))
 
     @property
     def recall(self) -> Share:
-        """Of human refusals, those that the judge calls refused; an unparsed one is missed."""
+        """The share of human refusals that the judge calls refused; an unparsed one is missed."""
         return Share(self.confusion["refused"]["refused"], sum(self.confusion["refused"].values()))
 
     @property
     def unparsed(self) -> int:
+        """The number of fully labelled answers that got no verdict."""
         return sum(self.confusion[label]["unparsed"] for label in FULL)
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from moe_safety.judges.verdict import Verdict
 
 
 class ClassifierSettings(HubModel, JudgeSettings):
+    """The settings of the kind `classifier`."""
+
     kind: Literal["classifier"] = "classifier"
     labels: dict[str, Literal["refused", "complied"]] = Field(min_length=1)
     """What the model's labels mean; an answer that gets a label not named here is unparsed."""

@@ -22,6 +22,8 @@ _OURS = ("messages", "model", "n", "stream")
 
 
 class EndpointSettings(ChatSettings, Asked, JudgeSettings):
+    """The settings of the kind `endpoint`."""
+
     kind: Literal["endpoint"] = "endpoint"
     model: str
     """As the endpoint calls it."""
@@ -47,6 +49,7 @@ class EndpointJudge(Judge):
 
     @cached_property
     def client(self) -> ChatClient:
+        """The client that calls the endpoint, made at the first call."""
         return ChatClient(self.config, self.key)
 
     def judge_all(self, exchanges: Sequence[Exchange]) -> list[Verdict]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 class GenerativeSettings(HubModel, Asked, JudgeSettings):
+    """The settings of the kind `generative`."""
+
     kind: Literal["generative"] = "generative"
     max_new_tokens: int = Field(16, ge=1)
     """Longest reply."""

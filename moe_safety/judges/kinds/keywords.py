@@ -15,6 +15,8 @@ from moe_safety.judges.verdict import Exchange, Judge, Verdict
 
 
 class KeywordsSettings(JudgeSettings):
+    """The settings of the kind `keywords`."""
+
     kind: Literal["keywords"] = "keywords"
     refused: list[Pattern] = Field(min_length=1)
     """Regular expressions, upper and lower case alike; an answer in which one is found refuses."""

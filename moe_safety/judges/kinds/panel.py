@@ -15,6 +15,8 @@ from moe_safety.judges.verdict import Exchange, Judge, Verdict
 
 
 class PanelSettings(JudgeSettings):
+    """The settings of the kind `panel`."""
+
     kind: Literal["panel"] = "panel"
     judges: list[Annotated[JudgeSettings, JudgeOf()]] = Field(min_length=2)
     """The judges that vote, each with its `kind` and settings: what more than half of them say is the verdict, and

@@ -43,6 +43,7 @@ class Whole:
     """Every expert takes a forward pass of its own, all of them side by side."""
 
     def row_tokens(self, trial: Trial) -> int:
+        """The tokens of one row of a forward pass."""
         return 2 * trial.length
 
     def margins(self, model: PreTrainedModel, layout: MoELayout, trial: Trial, held: Held) -> torch.Tensor:
@@ -65,6 +66,7 @@ class Shared:
     joined: bool
 
     def row_tokens(self, trial: Trial) -> int:
+        """The tokens of one row of a forward pass."""
         return max(len(line.tokens) for line in self._lines(trial))
 
     def margins(self, model: PreTrainedModel, layout: MoELayout, trial: Trial, held: Held) -> torch.Tensor:

@@ -124,9 +124,15 @@ def stopping_after_routing(model: PreTrainedModel, layout: MoELayout) -> Iterato
 def count_routing(
     model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, counted: torch.Tensor
 ) -> torch.Tensor:
-    """int64 [rows, MoE layers, experts]: how many `counted` tokens of each row are routed to each expert.
+    """The routing counts of every row: how many of its `counted` tokens are routed to each expert.
 
-    Padding may stand on either side and is never counted, whatever `counted` says of it.
+    `input_ids`, `attention_mask` and `counted` are [rows, length]; `counted` is true for tokens to count. Padding may
+    stand on either side and is never counted, whatever `counted` says of it. Returns int64 [rows, MoE layers, experts].
+
+    >>> ids, mask = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    >>> counts = count_routing(model, ids, mask, counted=mask)
+    >>> counts.shape, counts.sum(dim=2).tolist()  # a token goes to two experts of each layer
+    (torch.Size([2, 2, 8]), [[8, 8], [6, 6]])
     """
     checks.a_model(model)
     checks.token_ids(input_ids, "input_ids", model)

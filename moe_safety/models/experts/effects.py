@@ -29,9 +29,16 @@ def expert_effects(
     unsafe: Sequence[Tokens],
     experts: Iterable[tuple[int, int]] | None = None,
 ) -> torch.Tensor:
-    """float32 [prompts, MoE layers, experts]; NaN where not measured, outside the (layer, expert) pairs of `experts`.
+    """The effect of every expert: how the refusal margin of each prompt changes when the expert's output is zeroed.
 
-    The expert is held back on every token of prompt and answer; routing weights of the others stay as they are.
+    `prompts`, `safe` and `unsafe` are equally long lists of token-id lists; the margin is the mean log-probability of
+    the `safe` tokens minus that of the `unsafe` tokens, each after the prompt. The expert is held back on every token
+    of prompt and answer; routing weights of the others stay as they are. `experts` are the (layer, expert) pairs to
+    measure, all unless given. Returns float32 [prompts, MoE layers, experts], NaN where not measured.
+
+    >>> effects = expert_effects(model, [[5, 6], [7]], safe=[[8], [8]], unsafe=[[9, 10], [9]], experts=[(0, 3)])
+    >>> effects.shape, int(effects.isfinite().sum())
+    (torch.Size([2, 2, 8]), 2)
     """
     layout = inspect_model(model)
     chosen = check_experts(layout, experts) if experts is not None else layout.experts()

@@ -54,7 +54,7 @@ class Dispatch:
         return _Combine.apply(places, self)
 
     def each(self, rows: torch.Tensor) -> torch.Tensor:
-        """For every place, the row of its expert."""
+        """The row of each place's expert."""
         return rows[self.expert.long()]
 
     def sort(self, values: torch.Tensor) -> torch.Tensor:
@@ -83,9 +83,11 @@ class Dispatch:
         return torch.cat([tokens[place] for place in places])
 
     def gather(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The tokens in the order of the experts that they go to."""
         return tokens.index_select(0, self.rows)
 
     def sum_back(self, places: torch.Tensor) -> torch.Tensor:
+        """The sum of what the experts of each token gave, in the order of tokens."""
         return STEPS["summed"](places, self.back, self.top_k)
 
 

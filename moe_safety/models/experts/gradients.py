@@ -55,9 +55,15 @@ class Magnitudes:
 
 
 def expert_gradients(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """float64 [MoE layers, experts]: mean |gradient| of each expert under the mean loss of the batch's answer tokens.
+    """The gradient magnitude of every expert: mean |gradient| under the mean loss of the batch's answer tokens.
 
-    `batch` holds `input_ids`, `attention_mask` and `labels`, -100 where nothing is learned.
+    `batch` holds `input_ids`, `attention_mask` and `labels` [rows, length]; labels are -100 where nothing is learned.
+    Returns float64 [MoE layers, experts]. The model is as it was afterwards.
+
+    >>> ids = torch.tensor([[5, 6, 7, 8]])
+    >>> batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor([[-100, -100, 7, 8]])}
+    >>> expert_gradients(model, batch).shape
+    torch.Size([2, 8])
     """
     checks.a_model(model)
     checks.entries(batch, "batch", ("input_ids", "attention_mask", "labels"))

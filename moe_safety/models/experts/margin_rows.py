@@ -19,10 +19,12 @@ class Line:
 
     @property
     def tokens(self) -> list[int]:
+        """The tokens of prompt and answers."""
         return [*self.prompt, *(token for _, answer in self.answers for token in answer)]
 
     @property
     def targets(self) -> list[int]:
+        """The tokens of the answers."""
         return self.tokens[len(self.prompt) :]
 
     def predicting(self) -> list[int]:

@@ -24,7 +24,7 @@ class Trial:
 
     @property
     def length(self) -> int:
-        """Of its longer row."""
+        """The number of tokens in its longer row."""
         return len(self.prompt) + max(len(self.safe), len(self.unsafe))
 
 

@@ -67,7 +67,7 @@ class TrainedLayer:
         self.active = Active(wanted, sent(rows, torch.long, self.experts.device))
 
     def linear(self, tokens: torch.Tensor, name: str, dispatch: Dispatch, spread: bool) -> torch.Tensor:
-        """What `forward.py` does with one fused tensor."""
+        """The product of tokens with one fused tensor, as `forward.py` asks for it."""
         fused = getattr(self.module, name)
         out = _Product.apply(tokens.to(fused.dtype), self.own.get(name), self, name, dispatch, spread)
         return out + dispatch.each(self._bias(f"{name}_bias")) if self.layer.has_bias else out
@@ -157,7 +157,7 @@ class _Product(torch.autograd.Function):
 
 
 class SelectiveExperts:
-    """What trains inside `selective_experts`."""
+    """The trainable experts inside `selective_experts`, and the mask of the coming step."""
 
     def __init__(self, model: PreTrainedModel, layout: MoELayout, experts: list[Pair], gather: Gather) -> None:
         self.layout, self.experts = layout, experts
@@ -175,7 +175,7 @@ class SelectiveExperts:
                 yield f"{layer.layer.experts}.{name}", own
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """For any optimizer."""
+        """The trainable rows, for any optimizer."""
         return (own for _, own in self.named_parameters())
 
     def set_active(self, experts: Iterable[Pair] | None = None) -> None:
@@ -209,6 +209,7 @@ class SelectiveExperts:
                 layer.shown = layer.own
 
     def hand_back(self, gather: Gather) -> None:
+        """Puts the trained rows into the model for good, and leaves its modules as they were."""
         for layer in self._layers.values():
             layer.hand_back(gather)
             del vars(layer.module)[TRAINED]
@@ -222,10 +223,19 @@ def selective_experts(
     layout: MoELayout | None = None,
     gather: Gather | None = None,
 ) -> Iterator[SelectiveExperts]:
-    """Inside, exactly these (layer, expert) pairs train; routers and dropout behave as in `eval()`.
+    """A context manager that trains only these (layer, expert) pairs; routers and dropout behave as in `eval()`.
 
-    On leaving, the model holds the new weights as a plain model. Where ZeRO-3 spreads parameters over workers, whose
+    Yields what has `.parameters()`, for any optimizer, and `.set_active(experts)`, the mask of the coming step. On
+    leaving, the model holds the new weights as a plain model. Where ZeRO-3 spreads parameters over workers, whose
     shapes then say nothing, `gather` makes them whole and `layout` is known from before.
+
+    >>> ids = torch.tensor([[5, 6, 7, 8]])
+    >>> with selective_experts(model, [(0, 3), (1, 7)]) as chosen:
+    ...     optimizer = torch.optim.AdamW(chosen.parameters(), lr=1e-3)
+    ...     chosen.set_active([(0, 3)])
+    ...     loss = model(input_ids=ids, labels=ids).loss
+    ...     loss.backward()
+    ...     optimizer.step()
     """
     checks.a_model(model)
     gather = gather or as_they_are
@@ -274,4 +284,5 @@ def sent(numbers: list[int], dtype: torch.dtype, device: torch.device) -> torch.
 
 
 def as_they_are(parameters: list[torch.nn.Parameter], /) -> AbstractContextManager[object]:
+    """A gather for parameters that are whole already."""
     return nullcontext()

@@ -33,7 +33,7 @@ class Rule:
     added: float = 1e-20
     """What keeps that sum from being zero."""
     speakers: int = 2
-    """How many of its best experts speak for a group, where tokens may use some groups only."""
+    """The number of best experts by whose sum a group is ranked, where tokens may use some groups only."""
 
     def scores(self, call: RouterCall) -> torch.Tensor:
         """What the chosen experts' weights are made from, [tokens, experts]."""
@@ -84,9 +84,11 @@ class Softmax(Rule):
     """Softmax over all experts, then the best of them."""
 
     def scores(self, call: RouterCall) -> torch.Tensor:
+        """The softmax over all experts."""
         return call.logits.softmax(dim=-1, dtype=self.dtype)
 
     def probabilities(self, call: RouterCall) -> torch.Tensor:
+        """The softmax over all experts, in float32."""
         return self.scores(call).float()
 
 
@@ -94,12 +96,15 @@ class SoftmaxOfChosen(Rule):
     """The best logits, then softmax over these alone."""
 
     def scores(self, call: RouterCall) -> torch.Tensor:
+        """The logits."""
         return call.logits
 
     def weigh(self, call: RouterCall, chosen: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """The softmax over the chosen experts."""
         return chosen.softmax(dim=-1)
 
     def probabilities(self, call: RouterCall) -> torch.Tensor:
+        """The softmax over all experts, in float32."""
         return call.logits.softmax(dim=-1, dtype=torch.float32)
 
 
@@ -107,6 +112,7 @@ class Sigmoid(Rule):
     """Each expert scored by itself, a correction bias for the choice, often groups."""
 
     def scores(self, call: RouterCall) -> torch.Tensor:
+        """The sigmoid of each logit, or the router's own function."""
         logits = call.logits if self.dtype is None else call.logits.to(self.dtype)
         return getattr(call.router, "score_fn", torch.sigmoid)(logits)
 

@@ -56,6 +56,7 @@ class Forecast:
 
     @property
     def total(self) -> int:
+        """The bytes of all parts together."""
         return sum(self.parts.values())
 
 

@@ -27,7 +27,7 @@ def of_any(tensor: torch.Tensor, *dims: int) -> torch.Tensor:
 
 
 def finer(tensor: torch.Tensor) -> torch.Tensor:
-    """In float32 at least."""
+    """The tensor in float32, or finer where it was finer."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from moe_safety.models.kernels.compiled import compiled, finer, of_any
 
 _NAME = "apply_rotary_pos_emb"
-Pair = tuple[torch.Tensor, torch.Tensor]
+QueryAndKey = tuple[torch.Tensor, torch.Tensor]
 
 
 @contextmanager
@@ -37,12 +37,12 @@ def fused_rotary(model: PreTrainedModel, device: str = "cuda") -> Iterator[None]
             setattr(file, _NAME, function)
 
 
-def turn(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Pair:
+def turn(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> QueryAndKey:
     """What every family's file calls `apply_rotary_pos_emb`."""
     return _turned(q, cos, sin), _turned(k, cos, sin)
 
 
-def turn_back(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Pair:
+def turn_back(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> QueryAndKey:
     """The gradients of what was turned, from those of what came of it."""
     return _turned_back(q, cos, sin), _turned_back(k, cos, sin)
 
@@ -64,7 +64,7 @@ def _half_turned(tensor: torch.Tensor) -> torch.Tensor:
 
 class _Turn(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *given: torch.Tensor) -> Pair:
+    def forward(ctx: Any, *given: torch.Tensor) -> QueryAndKey:
         ctx.save_for_backward(*given[2:])
         return compiled(turn)(*_of_any_length(*given))
 
@@ -79,7 +79,7 @@ def _of_any_length(*tensors: torch.Tensor) -> list[torch.Tensor]:
     return [of_any(tensor, 0, 2) for tensor in tensors]
 
 
-def _rotary(function: Callable[..., Pair], device: str, *given: torch.Tensor, **named: Any) -> Pair:
+def _rotary(function: Callable[..., QueryAndKey], device: str, *given: torch.Tensor, **named: Any) -> QueryAndKey:
     if named or len(given) != 4 or not _fits(device, *given):
         return function(*given, **named)
     q, k, cos, sin = given
@@ -93,7 +93,7 @@ def _fits(device: str, q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin:
 
 
 @torch.no_grad()
-def _is_usual(function: Callable[..., Pair]) -> bool:
+def _is_usual(function: Callable[..., QueryAndKey]) -> bool:
     """Whether it computes the very same: tried on a few numbers."""
     chance = torch.Generator().manual_seed(0)
     q, k, cos, sin = (

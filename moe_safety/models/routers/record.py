@@ -32,9 +32,11 @@ class Seen:
             self.layers.append(found)
 
     def begin(self, *_: Any) -> None:
+        """Forgets what was recorded, and records from now on."""
         self.layers, self._open = [], True
 
     def end(self, *_: Any) -> None:
+        """Records no more."""
         self._open = False
 
 

@@ -50,6 +50,7 @@ class Padded:
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device | str = "cpu") -> Padded:
+    """The rows as one tensor and its attention mask, padded on the left."""
     import torch
 
     width = max(len(row) for row in rows)

@@ -12,7 +12,7 @@ from moe_safety.config import ModelConfig
 from moe_safety.evaluate.compare import COMPARISON
 from moe_safety.identify import AGREEMENT, OVERLAP, SERVING
 from moe_safety.pipeline import EXPERT_EFFECTS, EXPERT_GRADIENTS, PROMPTS, RISK, SELECTION
-from moe_safety.report.context.arms import Arm, base_of, best_of, read_arms
+from moe_safety.report.context.arms import ComparedArm, base_of, best_of, read_arms
 from moe_safety.report.context.examples import Examples, read_examples
 from moe_safety.report.context.experts import Identification, read_identification
 from moe_safety.report.context.origins import Origins, read_manifests, read_origins
@@ -36,7 +36,7 @@ class Context:
     identification: Identification | None
     overlaps: list[Overlap]
     training: list[Trained]
-    arms: list[Arm]
+    arms: list[ComparedArm]
     examples: Examples | None
     sweeps: list[Swept]
     origins: Origins
@@ -45,16 +45,18 @@ class Context:
     """Results that the comparison does not tell of as they are now."""
 
     @cached_property
-    def base(self) -> Arm | None:
+    def base(self) -> ComparedArm | None:
+        """The untouched model's arm, if it was evaluated."""
         return base_of(self.arms)
 
     @cached_property
-    def best(self) -> Arm | None:
+    def best(self) -> ComparedArm | None:
+        """The arm that the report is about."""
         return best_of(self.arms)
 
     @property
     def wrappers(self) -> list[str]:
-        """Of further attacks, none of which stands in a batch."""
+        """The wrappers of further attacks, none of which stands in a batch."""
         return list(dict.fromkeys(name for arm in self.arms for name in arm.reattack))
 
     def reattacks(self, wrapper: str) -> list[Mapping[str, Any]]:
@@ -63,6 +65,7 @@ class Context:
 
     @property
     def categories(self) -> list[str]:
+        """The categories that any arm has measures of."""
         return sorted({name for arm in self.arms for name in arm.by_category})
 
     @property
@@ -72,6 +75,7 @@ class Context:
 
     @property
     def tasks(self) -> list[str]:
+        """The tasks that any arm was measured on."""
         return list(dict.fromkeys(name for arm in self.arms for name in arm.tasks))
 
     @property
@@ -80,17 +84,17 @@ class Context:
         return any(arm.measures["unparsed"]["value"] for arm in self.arms)
 
     @property
-    def repeated(self) -> list[Arm]:
-        """With other seeds."""
+    def repeated(self) -> list[ComparedArm]:
+        """The arms that were repeated with other seeds."""
         return [arm for arm in self.arms if "repeats" in arm.measures]
 
     @property
-    def identified_again(self) -> list[Arm]:
+    def identified_again(self) -> list[ComparedArm]:
         """After hardening."""
         return [arm for arm in self.arms if arm.measures.get("identified")]
 
     @property
-    def shifted(self) -> list[Arm]:
+    def shifted(self) -> list[ComparedArm]:
         """Whose routing was compared with the base's."""
         return [arm for arm in self.arms if arm.shift]
 
@@ -107,6 +111,7 @@ class Context:
 
     @property
     def routers_trained(self) -> bool:
+        """Whether any arm had a router phase."""
         return any(curve.phase == "router" for arm in self.training for curve in arm.curves)
 
 
@@ -149,7 +154,7 @@ def _outdated(run: RunDir, compare: Mapping[str, Any] | None) -> list[str]:
     return sorted(name for name, digest in read.items() if not run.exists(name) or run.digest(name) != digest)
 
 
-def _place(trained: Trained, arms: list[Arm]) -> int:
+def _place(trained: Trained, arms: list[ComparedArm]) -> int:
     """Where the comparison has the arm; after all of it where it does not."""
     names = [arm.name for arm in arms]
     return names.index(trained.name) if trained.name in names else len(names)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from moe_safety.arms import ARMS, BASE, Choice, kind_of
-from moe_safety.arms import Arm as Declared
+from moe_safety.arms import ARMS, BASE, Arm, Choice, kind_of
 from moe_safety.evaluate.compare import COMPARISON
 from moe_safety.rundir import RunDir
 
@@ -20,7 +19,7 @@ _HARM = ("asr", "over_refusal", "over_refusal_control")
 
 
 @dataclass(frozen=True)
-class Arm:
+class ComparedArm:
     """One arm's measures."""
 
     name: str
@@ -35,11 +34,12 @@ class Arm:
 
     @property
     def verify(self) -> str:
+        """The outcome of `verify`, or n/a."""
         return self.measures.get("verify", "n/a")
 
     @property
-    def declared(self) -> Declared | None:
-        """What it is; none of any other checkpoint, and of an arm whose package is gone."""
+    def declared(self) -> Arm | None:
+        """The declaration of the arm; none for any other checkpoint, and for an arm whose package is gone."""
         kind = kind_of(self.name)
         return ARMS.get(kind) if kind in ARMS else None
 
@@ -50,7 +50,7 @@ class Arm:
 
     @property
     def is_control(self) -> bool:
-        """Whether nothing speaks for its experts."""
+        """Whether its experts were chosen as a control, and not by a method."""
         return self.choice is not None and self.choice.is_control
 
     @cached_property
@@ -91,12 +91,12 @@ class Arm:
         return {kind: [1 - kept for kept in line] for kind, line in self.shift["top_k_overlap"].items()}
 
     def mean_shift(self, measure: str, kind: str) -> float | None:
-        """Over the layers."""
+        """The mean of `shift_of` over the layers."""
         line = self.shift_of(measure).get(kind)
         return sum(line) / len(line) if line else None
 
 
-def read_arms(run: RunDir) -> list[Arm]:
+def read_arms(run: RunDir) -> list[ComparedArm]:
     """The base first, then in the order of the comparison."""
     reports, on_training = _reports(run, "eval"), _reports(run, "eval/train")
     compared = run.read_json(COMPARISON) if run.exists(COMPARISON) else []
@@ -109,7 +109,7 @@ def read_arms(run: RunDir) -> list[Arm]:
     ]
     further.sort(key=lambda found: found["arm"] != BASE)
     return [
-        Arm(name, found, reports.get(name, {}), on_training.get(name, {}), name in known or not known)
+        ComparedArm(name, found, reports.get(name, {}), on_training.get(name, {}), name in known or not known)
         for found in [*compared, *further]
         for name in [found["arm"]]
     ]
@@ -121,11 +121,12 @@ def _reports(run: RunDir, folder: str) -> dict[str, Any]:
     return {name.removeprefix(f"{folder}/").removesuffix(".json"): run.read_json(name) for name in names}
 
 
-def base_of(arms: list[Arm]) -> Arm | None:
+def base_of(arms: list[ComparedArm]) -> ComparedArm | None:
+    """The untouched model's arm, if it is among them."""
     return next((arm for arm in arms if arm.name == BASE), None)
 
 
-def best_of(arms: list[Arm]) -> Arm | None:
+def best_of(arms: list[ComparedArm]) -> ComparedArm | None:
     """The repaired arm with the least harm, of those that changed only what they may; the smaller one of equals."""
     repaired = [arm for arm in arms if arm.name != BASE and arm.is_compared]
     able = [arm for arm in repaired if arm.verify != "fail" and not arm.is_control]

@@ -43,6 +43,8 @@ class Answered:
 
 @dataclass(frozen=True)
 class Examples:
+    """The examples of answers that the page shows."""
+
     shown: list[Example]
     answered: dict[str, Answered]
     """By attack."""

@@ -52,6 +52,7 @@ class Identification:
 
     @property
     def agreed_overall(self) -> list[dict[str, Any]]:
+        """The agreement of methods over all layers together."""
         return [row for row in self.agreement if row["layer"] is None]
 
     @property
@@ -96,7 +97,7 @@ def scored_tables(run: RunDir, summary: dict[str, Any]) -> list[Scored]:
 
 
 def experts_in(table: pa.Table) -> Experts:
-    """Those that a table has a row for, in its order."""
+    """The experts that a table has a row for, in its order."""
     layer, expert = (table[name].to_numpy() for name in ("layer", "expert"))
     layers, row = np.unique(layer, return_inverse=True)
     width = int(expert.max()) + 1
@@ -114,7 +115,7 @@ def grid_of(experts: Experts, values: np.ndarray) -> Grid:
 
 
 def cells(experts: Experts, pairs: Iterable[Pair]) -> list[tuple[int, int]]:
-    """Where these experts stand on the map."""
+    """The cells of these experts on the map."""
     rows, columns = np.divmod(experts.flat[experts.find(pairs)], experts.shape[1])
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 

@@ -12,7 +12,7 @@ from moe_safety.rundir import RunDir
 
 _OWN = "report"
 _TRIALS = "/tune/"
-"""Stages of a sweep's trials, of which there may be hundreds; the sweep's own stage speaks for them."""
+"""Stages of a sweep's trials, of which there may be hundreds; the sweep's own stage is shown in their place."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Origins:
 
 
 def read_manifests(run: RunDir) -> dict[str, dict[str, Any]]:
-    """Of the other finished stages, by name, in the order in which they were run."""
+    """The manifests of the other finished stages, by name, in the order in which they were run."""
     found = [run.read_json(name) for name in run.names("manifests", ".json")]
     done = [one for one in found if one["status"] == "done" and one["stage"] != _OWN and _TRIALS not in one["stage"]]
     return {one["stage"]: one for one in sorted(done, key=lambda one: one["started"])}
 
 
 def read_origins(manifests: dict[str, dict[str, Any]]) -> Origins:
-    """From all manifests, the oldest first."""
+    """The origins that all manifests tell of, the oldest first."""
     versions: dict[str, list[str]] = {}
     for one in manifests.values():
         for package, version in one["versions"].items():

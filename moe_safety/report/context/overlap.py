@@ -32,7 +32,7 @@ class Overlap:
 
 
 def read_overlaps(run: RunDir) -> list[Overlap]:
-    """For batches, and for categories where there are several."""
+    """The overlaps of batches' selections, and of categories' where there are several."""
     if not run.exists(OVERLAP):
         return []
     rows = run.read_table(OVERLAP, ["kind", "a", "b", "jaccard"]).to_pylist()

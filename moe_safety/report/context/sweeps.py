@@ -18,6 +18,8 @@ TABLED = 10
 
 @dataclass(frozen=True)
 class Trial:
+    """A trial of a sweep."""
+
     name: str
     status: str
     settings: dict[str, Any]
@@ -39,6 +41,7 @@ class Swept:
 
     @property
     def best(self) -> Trial:
+        """The best trial."""
         return self.trials[0]
 
     @property
@@ -56,15 +59,18 @@ class Swept:
 
     @cached_property
     def finished(self) -> list[Trial]:
+        """The trials that finished, best first."""
         return [trial for trial in self.trials if trial.status == "finished"]
 
     @cached_property
     def drawn(self) -> list[Trial]:
+        """The trials that pictures show: the best, and some of the others."""
         best, others = self.finished[: DRAWN // 2], self.finished[DRAWN // 2 :]
         return best + others[:: max(1, -(-len(others) // (DRAWN // 2)))]
 
     @property
     def tabled(self) -> list[Trial]:
+        """The trials that the table shows."""
         return self.finished[:TABLED]
 
 
@@ -79,6 +85,7 @@ def is_sweep(stage: str) -> bool:
 
 
 def results_of(stage: str) -> str:
+    """The name of a sweep's results."""
     return f"{stage}/{RESULTS}"
 
 

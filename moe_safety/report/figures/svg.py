@@ -31,6 +31,7 @@ def stretched(width: float, height: float, *children: str) -> Markup:
 
 
 def percent(share: float) -> str:
+    """A share as a percentage, for SVG."""
     return f"{100 * share:.4g}%"
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def effect(table: pd.DataFrame) -> np.ndarray:
-    """On unsafe prompts, less that on control prompts where there are any."""
+    """The effect on unsafe prompts, less that on control prompts where there are any."""
     return table["effect"].to_numpy(float)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def effect_conditional(table: pd.DataFrame) -> np.ndarray:
-    """On unsafe prompts, less that on control prompts."""
+    """The conditional effect on unsafe prompts, less that on control prompts."""
     return table[COLUMN].to_numpy(float)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def first_order(table: pd.DataFrame) -> np.ndarray:
-    """On unsafe prompts, less that on control prompts where there are any."""
+    """The estimate on unsafe prompts, less that on control prompts where there are any."""
     return table["first_order"].to_numpy(float)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def gradient_per_token(table: pd.DataFrame) -> np.ndarray:
-    """Of all batches together: gradients over tokens."""
+    """The gradients of all batches together over the tokens that the expert received."""
     return table["gradient_per_token"].to_numpy(float)
 
 

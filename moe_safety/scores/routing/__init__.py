@@ -53,6 +53,7 @@ class RoutingScore(Score):
         return self.batch_column or self.column
 
     def of_table(self, table: pd.DataFrame) -> np.ndarray:
+        """The values that `identify` put in the score's column."""
         return table[self.column].to_numpy(float)
 
     def aggregated(self, batches: Sums) -> np.ndarray:

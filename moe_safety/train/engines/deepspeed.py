@@ -47,6 +47,8 @@ def type_of(trained: Tensors) -> torch.dtype:
 
 
 class DeepSpeedEngine:
+    """The engine that trains by DeepSpeed, ZeRO stages 1 to 3."""
+
     def __init__(
         self,
         model: PreTrainedModel,

@@ -16,6 +16,8 @@ _STATE = "trained.safetensors"
 
 
 class PlainEngine:
+    """The engine that trains by PyTorch alone."""
+
     def __init__(self, trained: Tensors, optimizer: LazyAdamW | MasterAdamW, clip: float | None, world: World) -> None:
         self.trained, self.optimizer, self.clip, self.world = trained, optimizer, clip, world
 

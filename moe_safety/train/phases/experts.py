@@ -22,6 +22,8 @@ from moe_safety.train.phases.base import Backward
 
 
 class ExpertPhase:
+    """The phase in which experts, or whatever the arm trains, learn by its loss."""
+
     def __init__(
         self,
         model: PreTrainedModel,

@@ -33,13 +33,15 @@ Scores = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Ground:
+    """The ground on which selections are tried: scores and prompts, without a model."""
+
     experts: Experts
     scores: Scores
     training: Prompts
     held_out: Prompts
 
     def measure(self, settings: IdentifyConfig, seed: int) -> dict[str, float]:
-        """What a trial reports."""
+        """The measures that a trial reports."""
         whole, one, other = (self._choose(settings, view, seed) for view in range(VIEWS))
         if not len(whole):
             lowest = "threshold" if settings.needs_routing else "min_score"

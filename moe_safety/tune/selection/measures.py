@@ -21,6 +21,7 @@ class Prompts:
 
     @property
     def is_mixed(self) -> bool:
+        """Whether there are attacks and other prompts among them."""
         return bool(self.attack.any() and not self.attack.all())
 
 

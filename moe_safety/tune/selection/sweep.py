@@ -17,6 +17,7 @@ from moe_safety.tune.selection.ground import Ground
 
 
 def sweep_selections(file: SweepFile, records: Records, ground: Ground) -> list[Record]:
+    """Tries selections on Ray Tune; returns the records of all trials."""
     connect()
     cores = int(ray.cluster_resources().get("CPU", 1))
     at_once = cores if file.sweep.parallel == "auto" else file.sweep.parallel
