@@ -1,5 +1,6 @@
 """The distributed pattern that every stage stands on: plan, actors, parts."""
 
+from moe_safety.jobs.cards import free_cards
 from moe_safety.jobs.job import Handler, Job
 from moe_safety.jobs.parts import Part, Parts
 from moe_safety.jobs.plan import Plan, pack, spread

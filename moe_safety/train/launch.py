@@ -21,7 +21,7 @@ def run_phase(task: Task) -> dict[str, Any]:
         return done
     run.delete(task.outcome)
     if task.config.train.launch == "process":
-        from moe_safety.jobs.cards import free_cards
+        from moe_safety.jobs import free_cards
         from moe_safety.train.worker import work
 
         free_cards()

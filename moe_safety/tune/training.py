@@ -7,6 +7,7 @@ from typing import Any
 
 from ray import tune
 
+import moe_safety.tune.names  # noqa: F401
 from moe_safety.arms import arm_of
 from moe_safety.config import Config, Point, SweepFile
 from moe_safety.errors import InputError

@@ -67,10 +67,8 @@ class Here:
 
 
 def test_what_a_worker_lacks_is_one_line(tmp_path):
-    with pytest.raises(
-        InputError,
-        match="a worker lacks what this job needs: ModuleNotFoundError: No module named 'test_pool'; install it on every host",
-    ):
+    lacking = "lacks what this job needs: ModuleNotFoundError: No module named 'test_pool'; install it on every host"
+    with pytest.raises(InputError, match=lacking):
         workers(tmp_path, handler=Here)
 
 

@@ -62,7 +62,7 @@ class HubJudge(Judge):
 
 def load_judge(auto: str, section: HubModel, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model, by transformers' class `auto`, in `eval()` on a GPU where there is one, and its tokenizer."""
-    from moe_safety.jobs.cards import free_cards
+    from moe_safety.jobs import free_cards
 
     free_cards()
     with blaming(section.model, f"{key}.model"):

@@ -7,6 +7,7 @@ from typing import Any
 import ray
 from ray import tune
 
+import moe_safety.tune.names  # noqa: F401
 from moe_safety.config import SweepFile
 from moe_safety.errors import MoeSafetyError
 from moe_safety.jobs.cluster import connect
