@@ -13,6 +13,7 @@ __all__ = [
     "Parts",
     "Plan",
     "Report",
+    "free_cards",
     "pack",
     "run_job",
     "run_jobs",

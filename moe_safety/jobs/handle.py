@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -32,6 +34,7 @@ def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
     ]
     pool, count = pool_of(gpus_per_replica(resources)), replicas(resources, len(todo))
     ray.get(pool.hold.remote(count))
+    threading.Thread(target=_say_if_it_waits, args=(pool, name), daemon=True).start()
     results = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
         _ask,
         fn_args=(pool, uuid.uuid4().hex, [ray.put(remote)]),
@@ -59,6 +62,18 @@ def _released_if_it_fails() -> Iterator[None]:
     except BaseException:
         release_replicas()
         raise
+
+
+def _say_if_it_waits(pool: Any, name: str) -> None:
+    """Others may hold what a replica needs, and nobody should wonder what is waited for."""
+    with suppress(ray.exceptions.RayError):
+        if not ray.wait([pool.ready.remote()], timeout=_PATIENCE)[0]:
+            told = "waiting for a processor or a card of the cluster that nobody else holds"
+            print(f"{name}: {told}", file=sys.stderr, flush=True)
+
+
+_PATIENCE = 30.0
+"""Seconds."""
 
 
 def _ask(batch: dict[str, Any], pool: Any, ticket: str, jobs: list[Any]) -> dict[str, Any]:

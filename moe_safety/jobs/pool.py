@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from typing import Any
 
 import ray
@@ -15,6 +16,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from moe_safety.errors import InputError
 from moe_safety.jobs.replica import Replica
+
+IDLE = 30.0
+"""Seconds without an item after which replicas are ended: other commands may wait for what they hold."""
 
 
 class Pool:
@@ -28,15 +32,40 @@ class Pool:
         self.failed: dict[str, dict[str, Any]] = {}
         """The first error of each job that has failed, by its ticket: the rest of its items is not begun."""
         self.changed = asyncio.Condition()
+        self.at_work = 0
+        self.rests_since = time.monotonic()
+        self.watch: asyncio.Task[None] | None = None
         self.starting: set[asyncio.Task[None]] = set()
 
     async def hold(self, count: int) -> None:
         """Has so many replicas at least; they start while the first items are on their way."""
+        self.rests_since = time.monotonic()
         while len(self.there) < count:
             self._start()
+        if self.watch is None or self.watch.done():
+            self.watch = asyncio.ensure_future(self._end_when_idle())
+
+    async def ready(self) -> None:
+        """Returns when a replica has started."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: any(self.there.values()))
+
+    async def _end_when_idle(self) -> None:
+        while self.there:
+            await asyncio.sleep(1)
+            if not self.at_work and time.monotonic() - self.rests_since > IDLE:
+                await self.release()
 
     async def handle(self, ticket: str, jobs: list[Any], job: int, item: int) -> dict[str, Any]:
         """One item's result. An item whose replica dies goes to another; its watchdog counts how often."""
+        self.at_work += 1
+        try:
+            return await self._handle(ticket, jobs, job, item)
+        finally:
+            self.at_work -= 1
+            self.rests_since = time.monotonic()
+
+    async def _handle(self, ticket: str, jobs: list[Any], job: int, item: int) -> dict[str, Any]:
         while True:
             async with self.changed:
                 await self.changed.wait_for(lambda: self.free or ticket in self.failed)

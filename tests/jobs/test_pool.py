@@ -1,20 +1,18 @@
 """Replicas stay from one job to the next, and go when somebody else needs what they hold."""
 
+import os
+import subprocess
+import sys
+import textwrap
 import time
-from functools import partial
 
 import psutil
-import pyarrow as pa
 import pytest
 import ray
 
-from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
-from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.jobs.pool import release_replicas
-from moe_safety.rundir import RunDir
-from tests.jobs.handlers import PID_SCHEMA as SCHEMA
-from tests.jobs.handlers import Who
+from tests.jobs.waits import workers
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -24,15 +22,6 @@ def fresh():
     release_replicas()
     yield
     release_replicas()
-
-
-def workers(folder, replicas=2, handler=Who, **options):
-    run = RunDir(str(folder))
-    plan = Plan(run, "plans/who.parquet")
-    plan.write([pa.table({"pid": [item]}, schema=SCHEMA) for item in range(6)], SCHEMA, "who")
-    job = Job(plan, Parts(run, "who", plan), partial(handler, **options), ModelJob(replicas=replicas))
-    run_job(job)
-    return {row["pid"] for table in job.parts.tables() for row in table.to_pylist()}
 
 
 def test_replicas_stay_from_one_job_to_the_next(tmp_path):
@@ -84,3 +73,20 @@ def test_another_session_of_ray_has_a_pool_of_its_own(tmp_path):
     workers(tmp_path / "first", replicas=1)
     ray.shutdown()
     assert len(workers(tmp_path / "second", replicas=1)) == 1
+
+
+def test_replicas_that_nobody_needs_give_way(tmp_path):
+    """A command that joins the cluster of another gets its turn, and says what it waits for."""
+    workers(tmp_path / "first")
+    script = f"""
+    from pathlib import Path
+    import moe_safety.jobs.handle as handle
+    from tests.jobs.waits import workers
+    handle._PATIENCE = 5.0
+    workers(Path({str(tmp_path / "second")!r}), replicas=1)
+    """
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, env=os.environ | {"RAY_ADDRESS": address}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "waiting for a processor or a card of the cluster that nobody else holds" in done.stderr

@@ -69,7 +69,7 @@ def test_stages_leave_the_model_as_it_was():
         }
     )
     build_foreseer(MODEL, EffectsConfig())(trials, {})
-    build_measurer(MODEL, EffectsConfig(), Trial(PROMPTS[0], ANSWERS[0], [14]))(trials, {})
+    build_measurer(MODEL, EffectsConfig(), Trial(PROMPTS[0], ANSWERS[0], [14]), [])(trials, {})
     assert_same(first, state(kept_model(MODEL, 1)))
 
 
