@@ -10,7 +10,6 @@ from moe_safety.config import dump_config
 from moe_safety.errors import InputError
 from moe_safety.pipeline import STAGES, Stage, in_order
 from moe_safety.rundir import RunDir
-from tests.demo import demo
 from tests.packages import bring
 
 HEAVY = """
@@ -79,21 +78,3 @@ def test_a_stage_of_another_package_has_its_place_and_its_command(tmp_path, monk
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "count the rows" in capsys.readouterr().out
-
-
-def test_what_compare_does_is_not_done_twice(tmp_path):
-    """`train` and `evaluate` are left out where their arm is among those that are compared."""
-
-    def needed(*flags):
-        config = demo(tmp_path, *flags)
-        return [stage.name for stage in in_order(STAGES) if stage.needed_when(config)][7:]
-
-    assert needed("compare.arms=[]") == ["train", "evaluate", "report"]
-    assert needed("identify.method=causal", "compare.arms=[base, selective-causal]") == ["compare", "report"]
-    assert needed("identify.method=causal", "compare.arms=[base, random]") == ["train", "evaluate", "compare", "report"]
-    other = ("compare.arms=[selective-causal]", "evaluate.model_path=some/model")
-    assert needed("identify.method=causal", *other) == [
-        "evaluate",
-        "compare",
-        "report",
-    ]
