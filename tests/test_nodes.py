@@ -62,6 +62,7 @@ def check_capture(config):
     torch.set_num_threads(before)
 
 
+@pytest.mark.soak
 def test_capture_goes_on_without_the_node_that_was_lost(nodes, composed, tmp_path):
     import ray
 

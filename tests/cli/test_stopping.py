@@ -99,7 +99,7 @@ def training(configured):
     return stop
 
 
-@pytest.mark.parametrize("launch", ["process", "ray"])
+@pytest.mark.parametrize("launch", ["process", pytest.param("ray", marks=pytest.mark.soak)])
 def test_training_that_is_stopped_says_so_in_a_line_and_goes_on(training, launch):
     workers = ["train.launch=ray", "train.num_workers=2"] if launch == "ray" else ["train.launch=process"]
     code, told, first = training(signal.SIGINT, *workers)

@@ -160,7 +160,7 @@ def test_bad_selections_are_told_apart(arm):
     ("name", "flags", "scores"),
     [
         ("selective-gradient+router", [*BY_GRADIENT, *WITH_ROUTER], "expert_gradients.parquet"),
-        ("selective-routing", BY_ROUTING, "risk_diff.parquet"),
+        pytest.param("selective-routing", BY_ROUTING, "risk_diff.parquet", marks=pytest.mark.soak),
         pytest.param("selective-gradient", BY_GRADIENT, "expert_gradients.parquet", marks=pytest.mark.soak),
         pytest.param(
             "selective-routing+router", [*BY_ROUTING, *WITH_ROUTER], "risk_diff.parquet", marks=pytest.mark.soak
@@ -244,6 +244,7 @@ def kill_a_worker_after(folder, step):
     workers[0].kill()
 
 
+@pytest.mark.soak
 def test_two_ray_workers_of_which_one_is_killed(arm, capsys):
     flags = ["train.launch=ray", "train.num_workers=2", "train.num_epochs=10", "train.checkpoint_every=3"]
     # ZeRO-3 has every worker hold its part of the model alone, while it is read, trained and saved.
