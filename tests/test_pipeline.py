@@ -78,3 +78,11 @@ def test_a_stage_of_another_package_has_its_place_and_its_command(tmp_path, monk
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "count the rows" in capsys.readouterr().out
+
+
+def test_a_stage_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch, capsys):
+    bring(STAGES, tmp_path, monkeypatch, "broken_stage", "import no_such_library", broken="broken")
+    assert main(["--help"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: the stage 'broken' of broken_stage cannot be loaded: ModuleNotFoundError")
+    assert told.count("\n") == 1

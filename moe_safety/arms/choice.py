@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -77,7 +78,7 @@ class ByMethod:
 
 
 @dataclass(frozen=True)
-class AsMany:
+class AsMany(ABC):
     """As many experts as the run's own selection has, the same for each batch: a control of it."""
 
     method: str
@@ -104,9 +105,9 @@ class AsMany:
         rule, seed = self.rule(config.identify), config.seed if self.is_drawn else None
         select_control(config, place, rule, choose, seed=seed, reads=self.reads, force=force)
 
+    @abstractmethod
     def choose(self, run: RunDir, inputs: Inputs, like: Sequence[Pair], seed: int) -> list[Pair]:
         """The experts that stand for those of the run's own selection."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

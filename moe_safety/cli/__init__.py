@@ -29,8 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    args = _parser().parse_args(argv)
     try:
+        # A stage of another package that cannot be imported is told here.
+        args = _parser().parse_args(argv)
         with stoppable():
             return int(args.run(args) or 0)
     except MoeSafetyError as error:

@@ -19,12 +19,12 @@ from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.stage import check_examinable, evaluate_all
 from moe_safety.generation import Ability, check_able
 from moe_safety.models.io import skeleton_of
+from moe_safety.pipeline import COMPARISON
 from moe_safety.rundir import Outcome, RunDir, Work, is_finished, run_work, summary_of
 from moe_safety.train.several import is_known, to_train_anew, train_arms
 from moe_safety.train.stage import METADATA
 from moe_safety.train.verified import verified
 
-COMPARISON = "comparison.json"
 COMPARISON_PAGE = "comparison.md"
 """Of the test split; those of other splits stand among their results."""
 

@@ -1,4 +1,4 @@
-"""The distributed pattern that every stage stands on: plan, actors, parts."""
+"""The distributed pattern that every stage stands on: plan, replicas, parts."""
 
 from moe_safety.jobs.cards import free_cards
 from moe_safety.jobs.job import Handler, Job

@@ -18,7 +18,7 @@ from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
 from moe_safety.jobs.job import Job
 from moe_safety.jobs.pool import pool_of, release_replicas
 from moe_safety.jobs.progress import Progress
-from moe_safety.jobs.replica import RemoteJob
+from moe_safety.jobs.replica import RemoteJob, result_of
 from moe_safety.jobs.watchdog import forget_attempts
 
 
@@ -50,7 +50,7 @@ def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
                     _raise(row["error"], row["message"])
                 progress.advance(int(row["rows"]), int(row["tokens"]))
         except ray.exceptions.RayError as error:
-            raise RunError(f"Ray gave up: {str(error).strip().splitlines()[-1]}") from error
+            raise _given_up(error) from error
         return progress.rates(time.monotonic())[1]
 
 
@@ -82,9 +82,12 @@ def _ask(batch: dict[str, Any], pool: Any, ticket: str, jobs: list[Any]) -> dict
     try:
         result = ray.get(pool.handle.remote(ticket, jobs, job, item))
     except ray.exceptions.RayError as error:
-        told = f"Ray gave up: {str(error).strip().splitlines()[-1]}"
-        result = {"item": item, "rows": 0, "tokens": 0, "error": RunError.__name__, "message": told, "broken": True}
+        result = result_of(item, _given_up(error))
     return {name: [value] for name, value in result.items()}
+
+
+def _given_up(error: Exception) -> RunError:
+    return RunError(f"Ray gave up: {str(error).strip().splitlines()[-1]}")
 
 
 def _raise(kind: str, message: str) -> None:

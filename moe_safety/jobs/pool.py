@@ -14,8 +14,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from moe_safety.errors import InputError
-from moe_safety.jobs.replica import Replica
+from moe_safety.errors import InputError, MoeSafetyError, RunError
+from moe_safety.jobs.replica import Replica, result_of
 
 IDLE = 30.0
 """Seconds without an item after which replicas are ended: other commands may wait for what they hold."""
@@ -80,8 +80,8 @@ class Pool:
                 self._start()
                 continue
             except ray.exceptions.RayError as error:
-                # The job could not be unpickled there: `handle` itself raises nothing.
-                result = _lacking(item, error)
+                # `handle` itself raises nothing.
+                result = result_of(item, _told(error))
             await self._take_back(replica, ticket, result)
             return result
 
@@ -131,9 +131,12 @@ class Pool:
         ray.kill(replica)
 
 
-def _lacking(item: int, error: Exception) -> dict[str, Any]:
-    told = f"a worker lacks what this job needs: {str(error).strip().splitlines()[-1]}; install it on every host"
-    return {"item": item, "rows": 0, "tokens": 0, "error": InputError.__name__, "message": told, "broken": False}
+def _told(error: Exception) -> MoeSafetyError:
+    """Why a replica could not begin with an item: most likely it could not unpickle the job."""
+    line = str(error).strip().splitlines()[-1]
+    if "ModuleNotFoundError" in line or "ImportError" in line or "AttributeError" in line:
+        return InputError(f"a worker lacks what this job needs: {line}; install it on every host")
+    return RunError(f"Ray gave up: {line}")
 
 
 def _runs(process: int) -> bool:

@@ -31,6 +31,12 @@ class RemoteJob:
         return Parts(self.run, self.folders[0], Plan(self.run, self.plan), *self.folders[1:])
 
 
+def result_of(item: int, error: MoeSafetyError | None = None) -> dict[str, Any]:
+    """What is told of an item on its way to the driver: an error, as far as there is one, and what was done."""
+    kind, message = (type(error).__name__, str(error)) if error else ("", "")
+    return {"item": item, "rows": 0, "tokens": 0, "error": kind, "message": message, "broken": False}
+
+
 class Replica:
     """Stays from one job to the next, and with it the model that it loaded last. Errors travel as results, so that Ray
     adds no pages of its own to them."""
@@ -56,11 +62,10 @@ class Replica:
         if ticket != self.ticket:
             self.held = None
             self.ticket = ticket
-        result = {"item": item, "rows": 0, "tokens": 0, "error": "", "message": "", "broken": False}
         try:
-            return result | self._do(jobs[job], job, item)
+            return result_of(item) | self._do(jobs[job], job, item)
         except MoeSafetyError as error:
-            return result | {"error": type(error).__name__, "message": str(error)}
+            return result_of(item, error)
 
     def _do(self, work: RemoteJob, job: int, item: int) -> dict[str, Any]:
         from moe_safety.jobs.item_halving import Halving

@@ -25,8 +25,8 @@ class Stage:
     summary: str
     """In one line, for help."""
     run: Callable[..., dict[str, Any]]
-    """Takes the configuration and, by name, `force`, `quiet` and the stage's own options; returns the manifest. What
-    it needs is imported when it runs."""
+    """Takes the configuration and, by name, `force` and the stage's own options, such as `quiet`; returns the manifest.
+    What it needs is imported when it runs."""
     writes: tuple[str, ...]
     """Artifacts that other stages may read, by their names in a run directory."""
     reads: Callable[[], tuple[str, ...]] = _nothing
