@@ -24,8 +24,9 @@ IDLE = 30.0
 class Pool:
     """Replicas of `gpus` GPUs each. Of those that are free the one that worked last is taken: it is warm."""
 
-    def __init__(self, gpus: int) -> None:
-        self.gpus = gpus
+    def __init__(self, gpus: int, idle: float) -> None:
+        self.gpus, self.idle = gpus, idle
+        self.wanted = 0
         self.there: dict[Any, tuple[str, int] | None] = {}
         """The replicas, and the host and process of each that has started."""
         self.free: list[Any] = []
@@ -39,8 +40,13 @@ class Pool:
 
     async def hold(self, count: int) -> None:
         """Has so many replicas at least; they start while the first items are on their way."""
+        self.wanted = count
         self.rests_since = time.monotonic()
-        while len(self.there) < count:
+        self._fill()
+
+    def _fill(self) -> None:
+        """Has as many replicas as were wanted: on a busy host they may have been ended before the first item came."""
+        while len(self.there) < self.wanted:
             self._start()
         if self.watch is None or self.watch.done():
             self.watch = asyncio.ensure_future(self._end_when_idle())
@@ -53,12 +59,14 @@ class Pool:
     async def _end_when_idle(self) -> None:
         while self.there:
             await asyncio.sleep(1)
-            if not self.at_work and time.monotonic() - self.rests_since > IDLE:
+            if not self.at_work and time.monotonic() - self.rests_since > self.idle:
                 await self.release()
 
     async def handle(self, ticket: str, jobs: list[Any], job: int, item: int) -> dict[str, Any]:
         """One item's result. An item whose replica dies goes to another; its watchdog counts how often."""
         self.at_work += 1
+        if not self.there:
+            self._fill()
         try:
             return await self._handle(ticket, jobs, job, item)
         finally:
@@ -167,7 +175,7 @@ def pool_of(gpus: int) -> Any:
         # Beside the command that it works for: with that node everything ends anyway.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "max_concurrency": 1 << 14, "scheduling_strategy": here}
-        _held = session, gpus, ray.remote(Pool).options(**options).remote(gpus)
+        _held = session, gpus, ray.remote(Pool).options(**options).remote(gpus, IDLE)
     return _held[2]
 
 

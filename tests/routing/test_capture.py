@@ -157,6 +157,7 @@ def test_a_damaged_part_is_read_again(packed, reference):
     assert read(config).equals(reference)
 
 
+@pytest.mark.soak
 def test_a_killed_driver_goes_on_where_it_stopped(packed, reference):
     config = packed("capture.replicas=1", "capture.max_tokens_per_forward=60")
     script = f"""

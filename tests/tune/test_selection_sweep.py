@@ -139,6 +139,7 @@ def test_halves_are_what_those_batches_alone_would_give(file, swept, tmp_path):
         np.testing.assert_allclose(ground.scores[score][1], table[score], rtol=1e-6)
 
 
+@pytest.mark.soak
 def test_a_killed_sweep_goes_on_and_keeps_what_is_finished(file, swept, tmp_path):
     """The driver dies in the middle; the command is given again; all trials stand as in the undisturbed sweep."""
     path = file.path.with_name("again.yaml")
