@@ -1,0 +1,1 @@
+"""The distributed stages as jobs: what `ray job submit` runs, a file each."""

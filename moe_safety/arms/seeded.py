@@ -51,8 +51,17 @@ def seeded_arms(config: Config) -> list[SeededArm]:
     return [_seeded(config, arm, None) for arm in arms] + [_seeded(config, arm, seed) for arm, seed in repeats]
 
 
+def own_arm(config: Config) -> SeededArm:
+    """What `train` trains with this configuration: what a comparison that names the same arm trains."""
+    return _seeded(config, arm_of(config), None)
+
+
 def arm_of(config: Config) -> Arm:
     """The arm that `train` runs with this configuration."""
+    if named := config.train.arm:
+        if not ARMS.get(named).phases:
+            raise InputError(f"the arm '{named}' trains nothing", key="train.arm")
+        return ARMS.get(named)
     method = config.identify.method if config.train.mode == "selective" else None
     phases: tuple[Phase, ...] = ("experts", "router") if config.train.router.enabled else ("experts",)
     return _arm_that_trains(method, phases)

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from moe_safety.config.base import Section, resource
+from moe_safety.config.names import ARMS
+from moe_safety.config.registry import NameIn
 
 Label = Literal["safe", "unsafe", "benign", "control"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -41,6 +43,9 @@ class RouterConfig(Section):
 class TrainConfig(Section):
     """The section `train`: how an arm is trained."""
 
+    arm: Annotated[str, NameIn(ARMS)] | None = resource(None)
+    """The arm to train, any that a comparison may name; it then decides what `mode` and `router.enabled` say. Unless
+    given, these and `identify.method` name it: `selective-causal`, `selective-causal+router`, `baseline`."""
     mode: Literal["selective", "baseline"] = "selective"
     """`selective` moves the selected experts alone; `baseline` moves every parameter, on the same data and schedule."""
     masking: Literal["gradient", "routing", "union"] = "gradient"

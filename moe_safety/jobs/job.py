@@ -30,6 +30,8 @@ class Handler(Protocol):
 
 @dataclass(frozen=True)
 class Job:
+    """A stage's work: what is to be done, where it goes, and by what."""
+
     plan: Plan
     parts: Parts
     build: Callable[[], Handler]

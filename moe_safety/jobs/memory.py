@@ -6,6 +6,7 @@ import torch
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error says that memory ran out, on a card or on a CPU."""
     # On a CPU torch has no class of its own for it.
     on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     return on_cpu or isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)

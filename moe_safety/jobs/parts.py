@@ -24,12 +24,15 @@ class Parts:
         self.run, self.folder, self.plan, self.beside = run, folder, plan, beside
 
     def table_name(self, item: int, folder: str | None = None) -> str:
+        """The name of an item's part, or of its table in a folder beside."""
         return f"{folder or self.folder}/part-{item:06d}.parquet"
 
     def marker_name(self, item: int) -> str:
+        """The name of the file that makes an item's part count."""
         return f"{self.folder}/_done/part-{item:06d}.json"
 
     def commit(self, item: int, part: Part, notes: dict[str, Any]) -> None:
+        """Writes an item's part, then its marker."""
         tables: tuple[pa.Table, ...] = part if isinstance(part, tuple) else (part,)
         for name, table in zip(self._names(item), tables, strict=True):
             self.run.write_table(name, table)

@@ -39,6 +39,7 @@ class Plan:
         return self._open().num_row_groups
 
     def rows(self, item: int) -> pa.Table:
+        """The rows of a work item."""
         return self._open().read_row_group(item)
 
     @cached_property

@@ -43,6 +43,7 @@ class Progress:
         self.bar.stop()
 
     def advance(self, prompts: int, tokens: int) -> None:
+        """Counts an item as done, and says so."""
         self.done, self.prompts, self.tokens = self.done + 1, self.prompts + prompts, self.tokens + tokens
         now = time.monotonic()
         if self.first is None:
@@ -54,6 +55,7 @@ class Progress:
             print(f"{self.name}: {self.done}/{self.items} items, {self.speed(now)}", file=sys.stderr)
 
     def speed(self, now: float) -> str:
+        """The speed since the first item, in words."""
         prompts, tokens = self.rates(now)
         return f"{prompts:,.1f} prompts/s, {tokens:,.0f} tokens/s"
 

@@ -28,6 +28,7 @@ class RemoteJob:
 
     @property
     def parts(self) -> Parts:
+        """The parts of the job, as they stand in the run directory."""
         return Parts(self.run, self.folders[0], Plan(self.run, self.plan), *self.folders[1:])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.arms import ARMS, LOSSES, Arm, SeededArm, arm_of
+from moe_safety.arms import ARMS, LOSSES, Arm, SeededArm, own_arm
 from moe_safety.batches.files import check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
@@ -31,9 +31,10 @@ DELTA = "delta.safetensors"
 
 
 def train(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
-    """Trains the arm that the configuration describes, on the experts that `identify` selected."""
-    name = arm_of(config).name
-    return train_arm(SeededArm(name, name, config), force=force, quiet=quiet)
+    """Trains the arm that the configuration describes, on the experts that `identify` or the arm itself selects."""
+    arm = own_arm(config)
+    arm.select(force=force)
+    return train_arm(arm, force=force, quiet=quiet)
 
 
 def train_arm(arm: SeededArm, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:

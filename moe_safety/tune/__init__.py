@@ -1,0 +1,1 @@
+"""Sweeps: of selections, which are measured at once, and of trainings."""

@@ -100,12 +100,14 @@ class Recorder(TuneCallback):
         self.spoken = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Keeps a record of a trial that begins."""
         record = Record(trial.config["point"])
         self.known[record.id] = record
         self.begun.setdefault(record.id, time.monotonic())
         self.records.write(record)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        """Adds a round's measures to its record, or the error that it ended with."""
         record = self.known[id_of(trial.config["point"])]
         if ERROR in result:
             record.error = result[ERROR]
@@ -114,6 +116,7 @@ class Recorder(TuneCallback):
         self.records.write(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Closes the record."""
         record = self.known[id_of(trial.config["point"])]
         whole = trial.last_result.get("rounds", 1)
         self._close(record, "failed" if record.error else "finished" if len(record.results) >= whole else "stopped")

@@ -46,6 +46,7 @@ def optuna_search(sweep: Sweep, records: Sequence[Record]) -> Any:
         chance: random.Random
 
         def suggest(self, trial_id: str) -> Any:
+            """The next point that has not been tried."""
             config = super().suggest(trial_id)
             while id_of(config["point"]) in self.tried:
                 super().on_trial_complete(trial_id, error=True)

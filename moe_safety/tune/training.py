@@ -8,7 +8,7 @@ from typing import Any
 from ray import tune
 
 import moe_safety.tune.names  # noqa: F401
-from moe_safety.arms import arm_of
+from moe_safety.arms import own_arm
 from moe_safety.config import Config, Point, SweepFile
 from moe_safety.errors import InputError
 from moe_safety.evaluate.evaluated_models import Subject, base_subject, checkpoint
@@ -69,9 +69,11 @@ def _examined_rounds(
     # Workers of its own are what a trial of a sweep trains on, whatever the configuration does outside of one.
     config = examined(_on_ray(file.at(point)))
     run, work = RunDir(config.run_dir), work_of(folder, point)
-    arm, layout = arm_of(config), check_loadable(config.model)
-    selection = select_by(config, work) if arm.choice else SELECTION
-    plan = plan_rounds(arm, config, run, layout, work, selection, skeleton_of(config.model))
+    own, layout = own_arm(config), check_loadable(config.model)
+    if own.place:
+        raise InputError(f"{own.kind} chooses its experts otherwise than identify.method does", key="train.arm")
+    selection = select_by(own.config, work) if own.arm.choice else SELECTION
+    plan = plan_rounds(own.arm, own.config, run, layout, work, selection, skeleton_of(config.model))
     for done in run_rounds(plan):
         subject = Subject(done.folder, checkpoint(config, run.uri_of(done.model)))
         measured = safety_measures(file.sweep, evaluate_beside(config, run, subject), base_loss)

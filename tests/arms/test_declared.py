@@ -2,7 +2,7 @@
 
 import pytest
 
-from moe_safety.arms import ARMS, LOSSES, Arm, arm_of, seeded_arms
+from moe_safety.arms import ARMS, LOSSES, Arm, arm_of, own_arm, seeded_arms
 from moe_safety.arms.parameters import everything, selected_experts
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
@@ -68,6 +68,16 @@ def test_a_control_is_one_of_the_run_s_own_arm(name, method):
 def test_train_runs_what_a_comparison_runs(name):
     (seeded,) = seeded_arms(config(f"compare.arms=[{name}]"))
     assert arm_of(seeded.config) is ARMS.get(name)
+
+
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm.hardens])
+def test_train_runs_the_arm_that_is_named(arm):
+    asked = config(f"train.arm={arm.name}", f"compare.arms=[{arm.name}]")
+    if not arm.phases:
+        with pytest.raises(InputError, match=rf"train\.arm: the arm '{arm.name}' trains nothing"):
+            own_arm(asked)
+    else:
+        assert own_arm(asked) == seeded_arms(asked)[0]
 
 
 def test_a_name_is_one_of_a_folder():

@@ -8,6 +8,7 @@ from moe_safety.errors import InputError
 from moe_safety.identify import read_selection
 from moe_safety.rundir import RunDir
 from moe_safety.train.several import train_and_verify
+from moe_safety.train.stage import train
 from moe_safety.train.verified import verified
 from tests.train.byhand import configured
 
@@ -49,6 +50,12 @@ def test_it_trains_these_alone(arms):
     assert found["verify"] == "pass"
     assert {tuple(pair) for pair in found["experts"]} <= {(0, 4), (1, 0), (1, 2)}
     assert found["experts"]
+
+
+def test_train_alone_selects_for_it_and_trains_it(arms):
+    (arm,) = arms("train.arm=most-visited")
+    assert train(arm.config)["summary"]["arm"] == "most-visited"
+    assert RunDir(arm.config.run_dir).read_json("train/most-visited/round_1/selection.json")["method"] == "most_visited"
 
 
 def test_without_the_table_it_says_what_is_missing(tmp_path):

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from moe_safety.arms import ARMS, seeded_arms
+from moe_safety.arms import ARMS, own_arm, seeded_arms
 from moe_safety.errors import InputError
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
@@ -81,3 +81,14 @@ def test_it_stands_in_the_comparison_and_in_the_report(composed, tmp_path):
     assert found[1]["verify"] == "pass"
     assert 0 < found[1]["changed_ratio"] <= found[1]["trainable_ratio"]
     assert "preferred" in run.read_bytes("report.html").decode()
+
+
+def test_train_alone_trains_it_as_a_comparison_does(tmp_path):
+    config = configured(tmp_path / "run", EXPERTS, *FLAGS, "train.arm=preferred")
+    manifest = run_one("train", config)
+    assert manifest["summary"]["arm"] == "preferred"
+    (compared,) = seeded_arms(config)
+    assert train_arm(compared)["skipped"]
+    assert own_arm(config) == compared
+    train_and_verify(compared, force=False)
+    assert verified(RunDir(config.run_dir), compared)["verify"] == "pass"

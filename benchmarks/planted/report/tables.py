@@ -19,6 +19,7 @@ IN_IDENTIFY = {
     "gradient per token": "gradient_per_token",
     "gradient L2": "gradient_l2",
     "effect minus control": "effect",
+    "effect minus control, conditional": "effect_conditional",
     "first-order effect minus control": "first_order",
 }
 """What `identify` calls a score."""
@@ -33,6 +34,7 @@ STEPS = {
     "first-order estimate in place of the effect": ("effect, first token", "first-order effect, first token"),
     "estimate averaged over draws": ("first-order effect, first token", "averaged first-order effect"),
     "best experts held back as well": ("effect, first token", "conditional effect"),
+    "the same, as `identify` does it": ("effect minus control", "effect minus control, conditional"),
 }
 """Pairs of scores that differ in one thing."""
 

@@ -12,6 +12,8 @@ import torch
 from benchmarks.planted.plant import Planted
 from benchmarks.planted.probes import Probes
 from benchmarks.planted.resetting import held_back
+from benchmarks.planted.scores.offered import offered, on_attacks, passes_of
+from moe_safety.effects.conditional import RISE
 from moe_safety.models.experts import expert_effects
 from moe_safety.models.experts.effects import first_order_effects, margins
 from moe_safety.models.experts.reweigh import scaled
@@ -40,6 +42,9 @@ WHAT = {
     " back as well, and that with the best 1/8",
     "conditional effect minus control": "the same, every effect less that on wrapped harmless requests",
     "conditional averaged effect": "the same of averaged first-order effects, on attacks",
+    "effect minus control, conditional": f"margin over {OPENING} tokens, less the effect on wrapped harmless requests;"
+    f" a held set grows among positive effects until the loss of harmless answers rises by {RISE} nats; the mean of the"
+    " effect alone, with half of that set held back, and with all of it",
 }
 
 
@@ -60,18 +65,18 @@ class _Sides:
 
 
 def effect_scores(model: Planted, probes: Probes) -> dict[str, np.ndarray]:
-    exact, exact_first = (partial(_exact, model, probes, tokens) for tokens in (OPENING, FIRST))
-    slope, slope_first = (partial(_slope, model, probes, tokens) for tokens in (OPENING, FIRST))
+    exact_first = partial(_exact, model, probes, FIRST)
     averaged = partial(_averaged_slope, model, probes)
-    effect, first, foreseen, average = (_sides(measure) for measure in (exact, exact_first, slope, averaged))
+    first, average = _sides(exact_first), _sides(averaged)
+    passes = passes_of(model, probes, OPENING, PROMPTS)
     return {
-        "effect": effect.attack,
-        "effect minus control": effect.difference,
+        "effect": on_attacks(passes[0]),
+        "effect minus control": offered("effect", passes[:2]),
         "effect, first token": first.attack,
         "effect minus control, first token": first.difference,
-        "first-order effect": foreseen.attack,
-        "first-order effect minus control": foreseen.difference,
-        "first-order effect, first token": slope_first("unsafe"),
+        "first-order effect": on_attacks(passes[1]),
+        "first-order effect minus control": offered("first_order", passes[:2]),
+        "first-order effect, first token": _slope(model, probes, FIRST, "unsafe"),
         "averaged first-order effect": average.attack,
         "averaged first-order effect minus control": average.difference,
         "conditional effect": conditional(model, first.attack, lambda: exact_first("unsafe")),
@@ -79,6 +84,7 @@ def effect_scores(model: Planted, probes: Probes) -> dict[str, np.ndarray]:
             model, first.difference, lambda: _sides(exact_first).difference
         ),
         "conditional averaged effect": conditional(model, average.attack, lambda: averaged("unsafe")),
+        "effect minus control, conditional": offered("effect_conditional", passes),
     }
 
 

@@ -21,6 +21,7 @@ class Move:
 
     @property
     def end(self) -> int:
+        """Where the words end in the sentence."""
         return self.start + len(self.phrase)
 
 

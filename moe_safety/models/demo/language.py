@@ -34,10 +34,12 @@ class Request:
 
     @property
     def harmful(self) -> bool:
+        """Whether an aligned model refuses it."""
         return self.verb in HARMFUL_VERBS
 
     @property
     def text(self) -> str:
+        """The request in plain words."""
         return f"{self.opening} {self.verb} the {self.noun} with the {self.tool}"
 
     @property
@@ -61,6 +63,7 @@ def requests(harmful: bool, seed: int = 0) -> list[Request]:
 
 
 def plain(request: Request) -> Messages:
+    """The request as it is."""
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": request.text}]
 
 

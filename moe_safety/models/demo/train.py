@@ -32,11 +32,13 @@ class Pupil:
     behaviour: Behaviour = base_behaviour
 
     def encode(self, request: Request, wrapper: str) -> tuple[list[int], list[int]]:
+        """The tokens of a request in a wrapper, and those of what the pupil shall say to it."""
         _, answer = self.chat.answer(self.behaviour(request, wrapper))
         return self.chat.prompt(WRAPPERS[wrapper](request)), [*answer, self.chat.end]
 
     @cached_property
     def chat(self) -> Chat:
+        """The chat template, read through the tokenizer."""
         return Chat(self.tokenizer)
 
     def forward(self, rows: Sequence[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:

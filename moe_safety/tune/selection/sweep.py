@@ -30,9 +30,11 @@ class SelectionTrial(tune.Trainable):
     """Measures one selection and is done."""
 
     def setup(self, config: dict[str, Any], ground: Ground, file: SweepFile) -> None:
+        """Takes what all trials share, and the first point."""
         self.point, self.ground, self.file = config["point"], ground, file
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes another point: the process goes on to measure it."""
         self.point = new_config["point"]
         return True
 
