@@ -118,7 +118,7 @@ def _named_in(node: ast.AST) -> Iterator[str]:
             yield package
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_folder":
         folder = ast.literal_eval(node.args[0])
-        yield from (name for name in modules() if name.rpartition(".")[0] == folder)
+        yield from (name for name in modules() if name.startswith(f"{folder}."))
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         written = _BY_STRING.fullmatch(node.value)
         if written and written[1] in modules():

@@ -26,7 +26,7 @@ class Section(BaseModel):
         """Said here and not by pydantic, since only the section itself knows its keys wherever it stands."""
         known = [field.alias or name for name, field in cls.model_fields.items()]
         if isinstance(given, dict) and (key := next((key for key in given if key not in known), None)) is not None:
-            raise complaint_at(key, cls._of_unknown(key, given[key], known), type_=UNKNOWN_KEY)
+            raise complaint_at((key,), cls._of_unknown(key, given[key], known), type_=UNKNOWN_KEY)
         return given
 
     @classmethod
@@ -40,10 +40,10 @@ UNKNOWN_KEY = "unknown_key"
 """The type of pydantic's error for a key that is not known."""
 
 
-def complaint_at(key: str, message: str, *, type_: str = "value_error") -> ValidationError:
-    """What a validator raises whose complaint is about one key of what it checks."""
+def complaint_at(path: tuple[int | str, ...], message: str, *, type_: str = "value_error") -> ValidationError:
+    """What a validator raises whose complaint is about what stands at this path in what it checks."""
     complaint = PydanticCustomError(type_, "{message}", {"message": message})
-    return ValidationError.from_exception_data("Section", [{"type": complaint, "loc": (key,), "input": None}])
+    return ValidationError.from_exception_data("Section", [{"type": complaint, "loc": path, "input": None}])
 
 
 def resource(default: Any, **constraints: Any) -> Any:

@@ -47,10 +47,10 @@ class JudgeOf:
             raise ValueError("takes a mapping with `kind` and the settings of that kind")
         name = given.get("kind", "rules")
         if not isinstance(name, str) or name not in JUDGES:
-            raise complaint_at("kind", JUDGES.unknown(str(name)))
+            raise complaint_at(("kind",), JUDGES.unknown(str(name)))
         kind, question = JUDGES.get(name), self.question or (info.context or {}).get("question")
         if question and question not in kind.questions:
-            raise complaint_at("kind", f"a judge of the kind '{name}' does not answer the question of {question}")
+            raise complaint_at(("kind",), f"a judge of the kind '{name}' does not answer the question of {question}")
         settings: JudgeSettings = kind.section.model_validate(given, context={"question": question})
         return settings
 

@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import core_schema
 
+from moe_safety.config.base import complaint_at
 from moe_safety.errors import InputError
 
 
@@ -55,9 +56,9 @@ class Registry(Generic[T]):
         return one
 
     def add_folder(self, package: str) -> None:
-        """Imports every module of a package, so that each can add what it declares."""
-        for module in sorted(one.name for one in pkgutil.iter_modules(import_module(package).__path__)):
-            import_module(f"{package}.{module}")
+        """Imports every module of a package, and of the packages in it, so that each can add what it declares."""
+        for module in sorted(one.name for one in pkgutil.walk_packages(import_module(package).__path__, f"{package}.")):
+            import_module(module)
 
     def own(self) -> list[T]:
         """The declarations that come with the program, in their order."""
@@ -160,24 +161,15 @@ class SectionsOf:
 
     def _parse(self, name: str, value: Any) -> BaseModel:
         if name not in self.registry:
-            raise ValueError(self.registry.unknown(name))
+            raise complaint_at((name,), self.registry.unknown(name))
         section: type[BaseModel] | None = getattr(self.registry.get(name), "section", None)
         if section is None:
-            raise ValueError(f"the {self.registry.kind} '{name}' takes no settings")
-        return parse_section(section, value, name)
-
-
-def parse_section(section: type[BaseModel], value: Any, name: str) -> BaseModel:
-    """The settings in `value`; where they are wrong, one line that begins with the path of the first wrong key."""
-    if isinstance(value, section):
-        return value
-    try:
-        return section.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([name, *map(str, first["loc"])])
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise ValueError(f"{where}: {message[0].lower()}{message[1:]}") from None
+            raise complaint_at((name,), f"the {self.registry.kind} '{name}' takes no settings")
+        try:
+            return section.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise complaint_at((name, *first["loc"]), first["msg"], type_=first["type"]) from None
 
 
 def _plain(value: dict[str, BaseModel]) -> dict[str, Any]:

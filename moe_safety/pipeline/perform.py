@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from moe_safety.config import Config
+from moe_safety.pipeline.stage import STAGES
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
 
 Manifest = dict[str, Any]
@@ -21,7 +23,11 @@ def perform(
     force: bool = False,
     quiet: bool = False,
 ) -> Manifest:
-    """The manifest of the work. `lines` sum it up, unless it is to be `quiet`; the rest is as in `run_work`."""
+    """The manifest of the work. `lines` sum it up, unless it is to be `quiet`; the rest is as in `run_work`. A stage of
+    another package is part of what decides its work."""
+    stage = work.name.partition("/")[0]
+    if stage in STAGES:
+        work = replace(work, others={**work.others, **STAGES.identity(stage)})
     manifest = run_work(RunDir(config.run_dir), work, config.model_dump(mode="json"), body, check=check, force=force)
     for line in () if quiet else lines(manifest):
         print(line, flush=True)

@@ -33,6 +33,4 @@ __all__ = [
 ]
 
 
-SCORES.add_folder("moe_safety.scores.routing")
-SCORES.add_folder("moe_safety.scores.gradient")
-SCORES.add_folder("moe_safety.scores.causal")
+SCORES.add_folder("moe_safety.scores")

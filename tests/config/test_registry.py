@@ -8,6 +8,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from moe_safety.config.base import Section
+from moe_safety.config.load import first_complaint
 from moe_safety.config.registry import NameIn, Registry, SectionsOf
 from moe_safety.errors import InputError
 
@@ -130,11 +131,12 @@ def test_settings_of_declarations_are_strict(things):
     assert things.settings({}, "sized").width == 3
     assert things.settings({}, "first") is None
     wrong = {
-        "sized.width: input should be a valid integer": {"sized": {"width": "wide"}},
-        "sized.with: unknown key, did you mean 'width'": {"sized": {"with": 1}},
-        "the thing 'first' takes no settings": {"first": {}},
-        "there is no thing 'size', did you mean 'sized'": {"size": {}},
+        "given.sized.width: input should be a valid integer": {"sized": {"width": "wide"}},
+        "given.sized.with: unknown key, did you mean 'width'": {"sized": {"with": 1}},
+        "given.first: the thing 'first' takes no settings": {"first": {}},
+        "given.size: there is no thing 'size', did you mean 'sized'": {"size": {}},
     }
     for told, given in wrong.items():
-        with pytest.raises(ValidationError, match=told):
+        with pytest.raises(ValidationError) as raised:
             Holds.model_validate({"given": given})
+        assert told in str(first_complaint(raised.value, "run.yaml"))

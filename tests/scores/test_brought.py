@@ -127,5 +127,5 @@ def test_settings_of_a_brought_score_have_its_defaults(tmp_path):
 def test_without_the_package_the_name_is_unknown(tmp_path):
     with pytest.raises(ValidationError, match=r"there is no score 'tempered'.* Known: risk_diff, "):
         invent().write(tmp_path, score="tempered")
-    with pytest.raises(ValidationError, match=r"there is no method 'novel'\. Known: routing, gradient, causal, random"):
+    with pytest.raises(ValidationError, match=r"there is no method 'novel'\. Known: routing, causal, gradient, random"):
         invent().write(tmp_path, method="novel")

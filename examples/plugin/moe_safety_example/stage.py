@@ -7,7 +7,7 @@ from typing import Any
 
 from moe_safety.config import Config
 from moe_safety.identify import SERVING
-from moe_safety.pipeline import SELECTION, STAGES, Stage
+from moe_safety.pipeline import SELECTION, Stage
 
 NAME = "batch-categories"
 TABLE = "batch_categories.parquet"
@@ -27,7 +27,7 @@ def compare_with_categories(config: Config, *, force: bool = False, quiet: bool 
         run.write_table(TABLE, table)
         return Outcome((TABLE,), {"rows": len(table)})
 
-    work = Work(NAME, settings={}, reads=(SELECTION, SERVING), others=STAGES.identity(NAME))
+    work = Work(NAME, settings={}, reads=(SELECTION, SERVING))
     return perform(config, work, body, _lines, force=force, quiet=quiet)
 
 
