@@ -33,6 +33,11 @@ class Reads:
     """From any part of that to a table as the method's; nothing where the part tells nothing."""
 
 
+def column(name: str) -> Callable[[pd.DataFrame], np.ndarray]:
+    """The formula of a score that stands in a column of the table it reads."""
+    return lambda table: table[name].to_numpy(float)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """A score of every expert. More is guiltier: the best are those of the highest score."""

@@ -1,23 +1,10 @@
-"""The effect of holding an expert back, measured."""
+"""The effect of holding an expert back, measured on unsafe prompts, less that on control prompts if there are any."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-
 from moe_safety.config import SCORES
 from moe_safety.scores.causal import EFFECTS, SIGN, UNIT
-from moe_safety.scores.score import Score
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-def effect(table: pd.DataFrame) -> np.ndarray:
-    """The effect on unsafe prompts, less that on control prompts where there are any."""
-    return table["effect"].to_numpy(float)
-
+from moe_safety.scores.score import Score, column
 
 EFFECT = SCORES.add(
     Score(
@@ -29,7 +16,7 @@ EFFECT = SCORES.add(
         unit=UNIT,
         sign=SIGN,
         reads=EFFECTS,
-        formula=effect,
+        formula=column("effect"),
         columns=("effect",),
         interval=("low", "high"),
         default=True,

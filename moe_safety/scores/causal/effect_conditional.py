@@ -1,4 +1,5 @@
-"""The effect of holding an expert back: the mean of that alone and of those with the best others held back too."""
+"""The effect of holding an expert back, the mean of that alone and of those with the best others held back too; on
+unsafe prompts, less that on control prompts."""
 
 from __future__ import annotations
 
@@ -6,23 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from moe_safety.config import SCORES
 from moe_safety.effects.conditional import COLUMN, with_conditional
 from moe_safety.routing.table import layout_of
 from moe_safety.rundir import RunDir, summary_of
 from moe_safety.scores.causal import EFFECTS, SIGN, UNIT
-from moe_safety.scores.score import Score
+from moe_safety.scores.score import Score, column
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
-
-
-def effect_conditional(table: pd.DataFrame) -> np.ndarray:
-    """The conditional effect on unsafe prompts, less that on control prompts."""
-    return table[COLUMN].to_numpy(float)
 
 
 def _collected(run: RunDir) -> list[pa.Table]:
@@ -48,7 +41,7 @@ EFFECT_CONDITIONAL = SCORES.add(
         unit=UNIT,
         sign=SIGN,
         reads=replace(EFFECTS, collected=_collected, fold=_fold),
-        formula=effect_conditional,
+        formula=column(COLUMN),
         columns=(COLUMN,),
         lowest=0.0,
     )

@@ -1,23 +1,10 @@
-"""The effect of holding an expert back, foreseen from one backward pass."""
+"""The effect of holding an expert back, foreseen from one backward pass, less that on control prompts if there are any."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-
 from moe_safety.config import SCORES
 from moe_safety.scores.causal import EFFECTS, SIGN, UNIT
-from moe_safety.scores.score import Score
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-def first_order(table: pd.DataFrame) -> np.ndarray:
-    """The estimate on unsafe prompts, less that on control prompts where there are any."""
-    return table["first_order"].to_numpy(float)
-
+from moe_safety.scores.score import Score, column
 
 FIRST_ORDER = SCORES.add(
     Score(
@@ -29,7 +16,7 @@ FIRST_ORDER = SCORES.add(
         unit=UNIT,
         sign=SIGN,
         reads=EFFECTS,
-        formula=first_order,
+        formula=column("first_order"),
         columns=("first_order",),
         lowest=0.0,
     )

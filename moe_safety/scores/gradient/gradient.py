@@ -1,23 +1,10 @@
-"""The mean absolute gradient over an expert's parameters."""
+"""The mean absolute gradient over an expert's parameters, the mean over batches, as the stage folds them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-
 from moe_safety.config import SCORES
 from moe_safety.scores.gradient import GRADIENTS, SIGN, UNIT
-from moe_safety.scores.score import Score
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-def gradient(table: pd.DataFrame) -> np.ndarray:
-    """The mean over batches, as the stage folds them."""
-    return table["gradient"].to_numpy(float)
-
+from moe_safety.scores.score import Score, column
 
 GRADIENT = SCORES.add(
     Score(
@@ -29,7 +16,7 @@ GRADIENT = SCORES.add(
         unit=UNIT,
         sign=SIGN,
         reads=GRADIENTS,
-        formula=gradient,
+        formula=column("gradient"),
         columns=("gradient",),
         per_batch=True,
         form=".2e",

@@ -1,23 +1,10 @@
-"""The mean absolute gradient by the tokens that an expert received."""
+"""The mean absolute gradient of all batches together, by the tokens that an expert received."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-
 from moe_safety.config import SCORES
 from moe_safety.scores.gradient import GRADIENTS, SIGN, UNIT
-from moe_safety.scores.score import Score
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-def gradient_per_token(table: pd.DataFrame) -> np.ndarray:
-    """The gradients of all batches together over the tokens that the expert received."""
-    return table["gradient_per_token"].to_numpy(float)
-
+from moe_safety.scores.score import Score, column
 
 GRADIENT_PER_TOKEN = SCORES.add(
     Score(
@@ -29,7 +16,7 @@ GRADIENT_PER_TOKEN = SCORES.add(
         unit=f"{UNIT}, by token",
         sign=SIGN,
         reads=GRADIENTS,
-        formula=gradient_per_token,
+        formula=column("gradient_per_token"),
         columns=("gradient_per_token",),
         per_batch=True,
         form=".2e",
