@@ -1,10 +1,10 @@
 """Arms: ways of hardening a model, each one value, and what each of them trains, by which loss."""
 
-from moe_safety.arms.arm import Arm, Phase
+from moe_safety.arms.arm import SELECTED, Arm, Phase
 from moe_safety.arms.choice import AsMany, ByMethod, Choice, Drawn
 from moe_safety.arms.loss import ForwardPass, Loss, TokenLosses, token_losses
 from moe_safety.arms.losses.answers import ANSWERS
-from moe_safety.arms.parameters import routers
+from moe_safety.arms.parameters import names_of, routers
 from moe_safety.arms.seeded import SeededArm, arm_of, kind_of, own_arm, seeded_arms
 from moe_safety.arms.selected import selected_arm
 from moe_safety.config import ARMS, LOSSES
@@ -14,6 +14,7 @@ __all__ = [
     "ARMS",
     "BASE",
     "LOSSES",
+    "SELECTED",
     "Arm",
     "AsMany",
     "ByMethod",
@@ -26,6 +27,7 @@ __all__ = [
     "TokenLosses",
     "arm_of",
     "kind_of",
+    "names_of",
     "own_arm",
     "routers",
     "seeded_arms",

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from moe_safety.arms.choice import Choice
-from moe_safety.arms.parameters import Trains
+from moe_safety.arms.parameters import PARTS, Trains
 from moe_safety.config import ARMS, Config, Section
 
 Phase = Literal["experts", "router"]
-Part = Literal["experts", "routers", "everything"]
+SELECTED = "experts"
+"""What an arm may change where that is the experts that it selects."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Arm:
     """The loss of the `experts` phase."""
     optimizer: Literal["lazy", "adamw"] = "lazy"
     """That of the `experts` phase: AdamW that leaves alone what has no gradient, or ordinary AdamW."""
-    may_change: frozenset[Part] = frozenset()
-    """What `verify` lets differ: the selection's `experts`, the `routers`; with `everything` there is nothing to
-    verify."""
+    may_change: frozenset[str] = frozenset()
+    """What `verify` lets differ: the selection's `experts`, and whole `PARTS` of a model; with `everything` there is
+    nothing to verify."""
     by_train: bool = False
     """Whether `train` runs it where the configuration says its method and phases."""
     training_mode: str = ""
@@ -45,6 +46,8 @@ class Arm:
     def __post_init__(self) -> None:
         if set(self.name) & set("./"):
             raise ValueError(f"the arm '{self.name}' cannot be the name of a folder and of a manifest")
+        if unknown := sorted(self.may_change - PARTS.keys() - {SELECTED}):
+            raise ValueError(f"the arm '{self.name}' may change {unknown[0]}, which is no part of a model")
 
     @property
     def method(self) -> str | None:
@@ -65,6 +68,16 @@ class Arm:
     def repairs(self) -> bool:
         """Whether it trains experts that a method selected."""
         return bool(self.phases) and self.choice is not None and not self.is_control
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """The whole parts of a model that it may change."""
+        return self.may_change - {SELECTED}
+
+    @property
+    def has_delta(self) -> bool:
+        """Whether what it changes fits a delta, which holds experts and routers."""
+        return self.parts <= {"routers"}
 
     @property
     def trains_all(self) -> bool:

@@ -7,8 +7,10 @@ from moe_safety.arms.choice import Choice
 from moe_safety.arms.parameters import selected_experts
 
 
-def selected_arm(name: str, choice: Choice, *, router: bool = False, by_train: bool = True) -> Arm:
-    """One that trains these experts by the answers of their batches, and with `router` the routers after them."""
+def selected_arm(
+    name: str, choice: Choice, *, router: bool = False, loss: str = "answers", by_train: bool = True
+) -> Arm:
+    """One that trains these experts by a loss of their batches, and with `router` the routers after them."""
     after = " followed by a router phase" if router else ""
     return Arm(
         name,
@@ -17,6 +19,7 @@ def selected_arm(name: str, choice: Choice, *, router: bool = False, by_train: b
         choice,
         phases=("experts", "router") if router else ("experts",),
         trains=selected_experts,
+        loss=loss,
         may_change=frozenset({"experts", "routers"} if router else {"experts"}),
         by_train=by_train,
         training_mode=f"{choice.method}_experts" if choice.is_control else "selective_experts",

@@ -36,6 +36,8 @@ class Owners:
     """By tensor, the expert of each of its equal parts along the first axis: of the whole, or of every row."""
     routers: dict[str, int] = field(default_factory=dict)
     """By tensor, the layer."""
+    names: dict[str, str] = field(default_factory=dict)
+    """By tensor, the model's own name of the parameter that it is read into."""
     unread: set[str] = field(default_factory=set)
     """Tensors that the model does not load."""
     ties: dict[str, str] = field(default_factory=dict)
@@ -67,6 +69,7 @@ def find_owners(model: PreTrainedModel, layout: MoELayout, shapes: Shapes) -> Ow
     loading = _loading(model, shapes)
     for own_name, made in loading.items():
         names = [name for name, _ in made.sources]
+        owners.names.update(dict.fromkeys(names, own_name))
         if own_name not in own_names:
             owners.unread.update(names)
         elif layer := layer_of.get(own_name):

@@ -60,17 +60,21 @@ def verify(
     allowed_experts: Iterable[Expert],
     routers_allowed: bool = False,
     *,
+    parameters: Collection[str] = (),
     trust_remote_code: bool = False,
 ) -> Report:
-    """Compares two checkpoint folders, reading a few megabytes at a time; the report lists what may not differ."""
+    """Compares two checkpoint folders, reading a few megabytes at a time; the report lists what may not differ.
+    `parameters` are others that may, by the model's own names."""
     allowed = {(int(layer), int(expert)) for layer, expert in allowed_experts}
     both = open_both(base, tuned, trust_remote_code=trust_remote_code)
     for layer, expert in sorted(allowed.difference(both.layout.experts())):
         raise InputError(f"the model has no expert {expert} in layer {layer}", file=base)
-    return judge(both.examine(), allowed, routers_allowed)
+    return judge(both.examine(), allowed, routers_allowed, parameters)
 
 
-def judge(found: Examination, allowed: Collection[Expert], routers_allowed: bool) -> Report:
+def judge(
+    found: Examination, allowed: Collection[Expert], routers_allowed: bool, parameters: Collection[str] = ()
+) -> Report:
     """What of the differences may be, and what may not."""
     changes, owners = found.comparison.changes, found.owners
     experts = {owners.expert(name, block) for name, change in changes.items() for block in change}
@@ -81,7 +85,7 @@ def judge(found: Examination, allowed: Collection[Expert], routers_allowed: bool
         changed=sum(sum(change.values()) for change in changes.values()),
         experts=sorted(expert for expert in experts if expert),
         routers=sorted({owners.routers[name] for name in changes if name in owners.routers}),
-        violations=[*_of_tensors(found), *_of_values(found, allowed, routers_allowed)],
+        violations=[*_of_tensors(found), *_of_values(found, allowed, routers_allowed, parameters)],
         left_out=sorted(found.left_out),
     )
 
@@ -98,7 +102,9 @@ def _of_tensors(found: Examination) -> Iterator[Violation]:
             yield Violation(name, f"is {_form(tuned[name])}, in the base {_form(base[name])}")
 
 
-def _of_values(found: Examination, allowed: Collection[Expert], routers_allowed: bool) -> Iterator[Violation]:
+def _of_values(
+    found: Examination, allowed: Collection[Expert], routers_allowed: bool, parameters: Collection[str]
+) -> Iterator[Violation]:
     """Values that differ where none may."""
     owners = found.owners
     for name, change in found.comparison.changes.items():
@@ -109,10 +115,10 @@ def _of_values(found: Examination, allowed: Collection[Expert], routers_allowed:
                 if expert not in allowed:
                     layer, number = expert
                     yield Violation(name, f"L{layer:02d}_E{number:02d} is not selected, {differ}")
-            elif name not in owners.routers:
-                yield Violation(name, differ)
-            elif not routers_allowed:
+            elif name in owners.routers and not routers_allowed:
                 yield Violation(name, f"router of layer {owners.routers[name]}, {differ}")
+            elif name not in owners.routers and owners.names[name] not in parameters:
+                yield Violation(name, differ)
 
 
 def _form(tensor: Stored) -> str:

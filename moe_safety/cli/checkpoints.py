@@ -13,8 +13,9 @@ def add_commands(commands: Commands) -> None:
     """Adds `verify` and `delta` to the command line."""
     verify = commands.add("verify", "prove that nothing but the selected experts changed, bit by bit", _verify)
     _add_pair(verify)
-    verify.add_argument("--selection", metavar="FILE", nargs="+", required=True, help="one for each round of training")
+    verify.add_argument("--selection", metavar="FILE", nargs="+", default=[], help="one for each round of training")
     verify.add_argument("--routers", action="store_true", help="routers were trained too")
+    verify.add_argument("--arm", metavar="NAME", help="what was trained, where that is not selected experts")
     verify.add_argument("--json", action="store_true")
 
     delta = Commands(commands.add("delta", "what changed, as a file tied to the base"))
@@ -63,12 +64,46 @@ def _selected(base: Path, files: list[str]) -> set[tuple[int, int]]:
     return {expert for selection in selections for expert in selection.union()}
 
 
+def _may_change(arm: str | None) -> frozenset[str]:
+    import moe_safety.everything  # noqa: F401 - declares the arms
+    from moe_safety.arms import ARMS, SELECTED
+    from moe_safety.errors import InputError
+
+    if arm is None:
+        return frozenset({SELECTED})
+    if ARMS.get(arm).trains_all:
+        raise InputError(f"the arm '{arm}' may change everything, so there is nothing to verify")
+    return ARMS.get(arm).may_change
+
+
+def _parameters(base: Path, parts: frozenset[str], trust_remote_code: bool) -> set[str]:
+    """What these parts of the model are, by name."""
+    from moe_safety.arms import names_of
+    from moe_safety.models import inspect_model
+    from moe_safety.models.io.skeleton import build_skeleton
+
+    model = build_skeleton(str(base), trust_remote_code=trust_remote_code)
+    return names_of(parts, model, inspect_model(model))
+
+
 def _verify(args: argparse.Namespace) -> int:
+    from moe_safety.arms import SELECTED
     from moe_safety.checkpoints import describe, verify
+    from moe_safety.errors import InputError
 
     base = _folder(args.base)
-    allowed = _selected(base, args.selection)
-    report = verify(base, args.tuned, allowed, args.routers, trust_remote_code=args.trust_remote_code)
+    may_change = _may_change(args.arm) | ({"routers"} if args.routers else set())
+    if SELECTED in may_change and not args.selection:
+        raise InputError("takes --selection FILE, which says what experts may differ")
+    allowed = _selected(base, args.selection) if SELECTED in may_change else set()
+    report = verify(
+        base,
+        args.tuned,
+        allowed,
+        "routers" in may_change,
+        parameters=_parameters(base, may_change - {SELECTED, "routers"}, args.trust_remote_code),
+        trust_remote_code=args.trust_remote_code,
+    )
     print(json.dumps(report.to_dict(), indent=1) if args.json else describe(report))
     return int(bool(report.violations))
 

@@ -8,16 +8,21 @@ from typing import Any
 
 import pyarrow as pa
 
+from moe_safety.arms import Arm
 from moe_safety.batches import nothing_harmless
 from moe_safety.config import Config
 from moe_safety.identify import Selection
 from moe_safety.models import MoELayout
 
 
-def print_start(config: Config, batches: pa.Table, selection: Selection | None, layout: MoELayout, total: int) -> None:
-    """Prints what will be trained, in the earlier scripts' words."""
-    if selection is None:
+def print_start(
+    arm: Arm, config: Config, batches: pa.Table, selection: Selection | None, layout: MoELayout, whole: int, total: int
+) -> None:
+    """Prints what will be trained, in the earlier scripts' words; `whole` is the size of the parts that may train."""
+    if arm.trains_all:
         print("BASELINE EXPERIMENT: Training ALL model parameters")
+    elif selection is None:
+        print(f"Training {', '.join(sorted(arm.parts))}")
     else:
         print("SELECTIVE EXPERT training")
     labels = Counter(batches["label"].to_pylist())
@@ -31,7 +36,7 @@ def print_start(config: Config, batches: pa.Table, selection: Selection | None, 
         f"({labels['safe'] // len(sizes)} safe, {labels['unsafe'] // len(sizes)} unsafe)"
     )
     print(f"  batch size {settings.batch_size}, safe ratio {settings.safe_ratio}")
-    trainable = total
+    trainable = whole
     if selection is not None:
         counts = [len(experts) for experts in selection.per_batch.values()]
         union = selection.union()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.arms import ARMS, LOSSES, Arm, SeededArm, own_arm
+from moe_safety.arms import ARMS, LOSSES, Arm, SeededArm, names_of, own_arm
 from moe_safety.batches.files import check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
@@ -73,7 +73,9 @@ def _train(seeded: SeededArm, run: RunDir) -> Outcome:
     skeleton, layout = skeleton_of(config.model), check_loadable(config.model)
     plan = plan_rounds(arm, config, run, layout, folder, seeded.selection, skeleton)
     check_encoding(run, config.model)
-    print_start(config, _batches(run), first_selection(plan), layout, skeleton.num_parameters())
+    selection, total = first_selection(plan), skeleton.num_parameters()
+    whole = sum(skeleton.get_parameter(name).numel() for name in names_of(arm.parts, skeleton, layout))
+    print_start(arm, config, _batches(run), selection, layout, whole, total)
     rounds = list(run_rounds(plan))
     described = metadata(seeded, run, layout, rounds)
     everyone = config.train.masking == "union"
@@ -171,10 +173,10 @@ def _final_model(run: RunDir, folder: str, last: Round) -> list[str]:
 
 
 def _delta(arm: Arm, config: Config, run: RunDir, folder: str) -> list[str]:
-    """What changed, as a file of its own; where everything did, or the type too, the model itself is that."""
+    """What changed, as a file of its own; where more than experts and routers did, or the type, the model is that."""
     from moe_safety.checkpoints import extract_delta, stored_alike
 
-    if arm.trains_all:
+    if not arm.has_delta:
         return []
     name, base, own_code = f"{folder}/{DELTA}", model_folder(config.model), config.model.trust_remote_code
     with run.reading(f"{folder}/final_model") as final:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from moe_safety.arms import SeededArm
+from moe_safety.arms import SELECTED, SeededArm, names_of
 from moe_safety.identify import read_selection
-from moe_safety.models.io import check_loadable, model_fingerprint, model_folder
+from moe_safety.models.io import check_loadable, model_fingerprint, model_folder, skeleton_of
 from moe_safety.pipeline import SELECTION
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
 
@@ -17,9 +17,10 @@ def verify_arm(arm: SeededArm, trained: dict[str, Any], *, force: bool) -> None:
     """Writes `train/ARM/verify.json`; `trained` is the summary of its training."""
     run, folder = RunDir(arm.config.run_dir), f"train/{arm.name}"
     rounds = [f"{folder}/round_{n}/{SELECTION}" for n in range(1, arm.config.train.num_rounds + 1)]
+    further = sorted(arm.arm.parts - {"routers", "everything"})
     stage = Work(
         f"verify/{arm.name}",
-        settings={"routers": "routers" in arm.arm.may_change},
+        settings={"routers": "routers" in arm.arm.may_change} | ({"parts": further} if further else {}),
         reads=tuple(rounds) if arm.arm.choice else (),
         others={
             "model": model_fingerprint(arm.config.model),
@@ -41,14 +42,15 @@ def _compare(arm: SeededArm, run: RunDir, selections: Sequence[str], final: str)
     from moe_safety.checkpoints import verify
 
     may_change, free = arm.arm.may_change, arm.arm.trains_all
-    layout = check_loadable(arm.config.model)
+    model, layout = skeleton_of(arm.config.model), check_loadable(arm.config.model)
     chosen = {expert for name in selections for expert in read_selection(run, name).union()}
     with run.reading(final) as tuned:
         report = verify(
             model_folder(arm.config.model),
             tuned,
-            layout.experts() if free else chosen if "experts" in may_change else (),
+            layout.experts() if free else chosen if SELECTED in may_change else (),
             free or "routers" in may_change,
+            parameters=names_of(arm.arm.parts, model, layout),
             trust_remote_code=arm.config.model.trust_remote_code,
         )
     found = {

@@ -75,6 +75,23 @@ def test_rounds_may_train_what_any_of_them_selected(folder, capsys):
     assert run(capsys, "verify", "base", "tuned", "--selection", "round_1.json", "--routers")[0] == 1
 
 
+def test_an_arm_says_what_may_differ(folder, capsys):
+    given = ["--selection", "first.json", "--arm"]
+    assert run(capsys, "verify", "base", "tuned", *given, "selective-routing+router")[0] == 0
+    code, said = run(capsys, "verify", "base", "tuned", *given, "selective-routing")
+    assert code == 1
+    assert "violations: 1" in said
+    assert run(capsys, "verify", "base", "tuned", "--arm", "router")[0] == 1
+    save_base("olmoe", folder / "attentive")
+    flip_one_bit(folder / "attentive", "model.layers.1.self_attn.q_proj.weight")
+    assert run(capsys, "verify", "base", "attentive", "--arm", "attention")[0] == 0
+    code, said = run(capsys, "verify", "base", "attentive", "--arm", "router")
+    assert code == 1
+    assert "model.layers.1.self_attn.q_proj.weight: 1 of" in said
+    assert "there is nothing to verify" in run(capsys, "verify", "base", "tuned", "--arm", "baseline")[1]
+    assert "takes --selection FILE" in run(capsys, "verify", "base", "tuned")[1]
+
+
 def test_a_selection_that_does_not_fit_is_one_line(folder, capsys):
     def complaint(name, base="base"):
         code, said = run(capsys, "verify", base, "tuned", "--selection", name)

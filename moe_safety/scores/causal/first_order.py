@@ -1,4 +1,4 @@
-"""The effect of holding an expert back, foreseen from one backward pass, less that on control prompts if there are any."""
+"""The effect of holding an expert back, foreseen from one backward pass; less that on control prompts, if any."""
 
 from __future__ import annotations
 
