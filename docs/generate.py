@@ -118,10 +118,11 @@ def configuration_page() -> str:
     """`configuration.md`."""
     sections = [*_sections(Config, "", {}), *_sections(Sweep, "sweep", {})]
     names = [
-        f"| {registry.kind} | {', '.join(f'`{name}`' for name in registry.names())} |"
+        f"| {registry.kind} | {', '.join(f'`{name}`' for name in sorted(registry.names()))} |"
         for registry in (ARMS, LOSSES, ENGINES, FORMATS)
     ]
-    scores = map(_score_row, SCORES)
+    methods = list(dict.fromkeys(score.method for score in SCORES))
+    scores = map(_score_row, sorted(SCORES, key=lambda score: methods.index(score.method)))
     return _CONFIGURATION.format(sections="\n\n".join(sections), scores="\n".join(scores), names="\n".join(names))
 
 
