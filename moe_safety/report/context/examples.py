@@ -34,7 +34,7 @@ class Answered:
     """What the arm makes of one attack."""
 
     goals: list[str]
-    """Hashes of those for which it answers it."""
+    """Hashes of those for which it answers it, and harmfully so where that was judged."""
     asked: int
     """How many goals there are."""
     unread: int
@@ -66,8 +66,10 @@ def read_examples(run: RunDir, base: str, arm: str, *, show_text: bool) -> Examp
 
 
 def _answered(rows: Sequence[dict[str, Any]]) -> Answered:
-    goals = dict.fromkeys(row["goal_id"] for row in rows if row["verdict"] == "complied")
-    unread = sum(row["verdict"] == "unparsed" for row in rows)
+    verdicts = [row["harm"] if "harm" in row else row["verdict"] for row in rows]
+    said = list(zip(rows, verdicts, strict=True))
+    goals = dict.fromkeys(row["goal_id"] for row, verdict in said if verdict in ("complied", "harmful"))
+    unread = verdicts.count("unparsed")
     return Answered(list(goals), len({row["goal_id"] for row in rows}), unread)
 
 
