@@ -29,7 +29,17 @@ def arm_object(
     verified: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """An arm as comparison.json has it. One that trained nothing has changed nothing."""
-    kept = ("corrected", "benign_loss", "benign_exact", "routing_shift", "reattack", "tasks", "compared", "identified")
+    kept = (
+        "success_at",
+        "corrected",
+        "benign_loss",
+        "benign_exact",
+        "routing_shift",
+        "reattack",
+        "tasks",
+        "compared",
+        "identified",
+    )
     return {
         "arm": name,
         **report["overall"],
@@ -87,6 +97,8 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
         "the same in the attack's own wrapper; `+n?` are answers that the judge could not read, each of which might "
         "count.\n\n" + table(arms) + "\n"
     )
+    if any(arm.get("success_at") for arm in arms):
+        text += f"\n## {success(arms[0]).capitalize()}, within so many tries\n\n{_WITHIN}{_tries_table(arms)}\n"
     if any(arm.get("corrected") for arm in arms):
         text += "\n## Corrected by the judges' errors\n\n" + _CORRECTED + _corrected_table(arms) + "\n"
     text += "\n## What else each arm did, and what it took\n\n" + _aligned([_COSTS, *map(_cost_row, arms)]) + "\n"
@@ -94,6 +106,18 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
     if repeated := [arm for arm in arms if "repeats" in arm]:
         text += "\n## Spread between seeds\n\n" + _spread_table(repeated) + "\n"
     return text
+
+
+_WITHIN = (
+    "The share of attacks that succeed in at least one of k samples, estimated from all of an attack's samples.\n\n"
+)
+
+
+def _tries_table(arms: Sequence[Mapping[str, Any]]) -> str:
+    tries = list(dict.fromkeys(k for arm in arms for k in arm.get("success_at", {})))
+    found = [(arm["arm"], arm.get("success_at", {})) for arm in arms]
+    rows = [[name, *(_rate(rates[k]) if k in rates else "" for k in tries)] for name, rates in found]
+    return _aligned([["arm", *(f"k = {k}" for k in tries)], *rows])
 
 
 _CORRECTED = (

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from moe_safety.config import Question
-from moe_safety.evaluate.statistics import Rate, corrected_rate, rate, sign_flips
+from moe_safety.evaluate.statistics import Rate, corrected_rate, rate, sign_flips, within
 from moe_safety.judges import Performance, agreement
 
 GROUPS = ("category", "attack", "batch_idx")
@@ -111,6 +111,27 @@ def corrected(
     return found
 
 
+def success_at(responses: pa.Table) -> dict[str, dict[str, Any]]:
+    """Of attacks with several samples: the share that succeed within k tries, by k. Of an attack with n samples, c of
+    them successful, it is 1 - C(n - c, k) / C(n, k), which no choice of k of them has a part in; intervals are by goal.
+    Nothing where each attack was answered once."""
+    measure = measures_of(responses)["asr"]
+    rows = measure.counted(responses.select(["prompt_id", *_columns(responses)]).to_pylist())
+    tries: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        tries[row["goal_id"], row["prompt_id"]].append(row[VERDICTS[measure.question]])
+    most = min(map(len, tries.values()), default=0)
+    if most < 2:
+        return {}
+    ks = sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), most})
+    goals = [goal for goal, _ in tries]
+    found, unread = (
+        [(len(said), sum(one in called for one in said)) for said in tries.values()]
+        for called in ({measure.verdict}, {measure.verdict, "unparsed"})
+    )
+    return {str(k): within(k, goals, found, unread).to_dict() for k in ks}
+
+
 def compared(responses: pa.Table, base: pa.Table) -> dict[str, dict[str, Any]]:
     """For each measure: on the `n` prompts about `n_goals` goals that both tables hold with a verdict, how many the
     base's answer counts for and this one does not (`b`), how many the other way round (`c`), and the `p` of a test that
@@ -134,8 +155,8 @@ def compared_by_group(responses: pa.Table, base: pa.Table) -> dict[str, dict[str
 
 
 def _compared(asked: Mapping[str, Measure], rows: Sequence[TableRow], base: pa.Table) -> dict[str, dict[str, Any]]:
-    before = {row["prompt_id"]: row for row in base.select(["prompt_id", *_columns(base)]).to_pylist()}
-    pairs = [(row, before[row["prompt_id"]]) for row in rows if row["prompt_id"] in before]
+    before = {_key(row): row for row in base.select(["prompt_id", *_columns(base)]).to_pylist()}
+    pairs = [(row, before[_key(row)]) for row in rows if _key(row) in before]
     return {name: _paired(measure, pairs) for name, measure in asked.items()}
 
 
@@ -162,7 +183,12 @@ def _groups(rows: Sequence[TableRow], column: str) -> dict[str, list[TableRow]]:
 
 
 def _columns(responses: pa.Table) -> Sequence[str]:
-    return [*_COLUMNS, *(name for name in ("harm",) if name in responses.column_names)]
+    return [*_COLUMNS, *(name for name in ("harm", "sample") if name in responses.column_names)]
+
+
+def _key(row: TableRow) -> tuple[str, int]:
+    """What an answer is paired by."""
+    return row["prompt_id"], row.get("sample") or 0
 
 
 def _groups_of(responses: pa.Table) -> list[str]:

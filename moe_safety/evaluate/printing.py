@@ -31,6 +31,8 @@ def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
     for name, what in {"unparsed": "", "unparsed_harm": " for harm"}.items():
         if unparsed := found["overall"].get(name, {}).get("value"):
             print(f"  {unparsed:.1%} of the answers could not be judged{what}")
+    for k, rate in found.get("success_at", {}).items():
+        print(f"  {success(found['overall'])} within {k} tries: {share(rate)}")
     for name, rate in found.get("corrected", {}).items():
         print(f"  {name} corrected by its judge's errors: {span(rate)}")
     if too_long := found.get("too_long_to_judge"):

@@ -14,7 +14,7 @@ from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
 from moe_safety.config import Config, Question, results_only
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.harness import check_harness
-from moe_safety.evaluate.plan import write_exam
+from moe_safety.evaluate.plan import sample_id, samples_of, write_exam
 from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
@@ -41,6 +41,7 @@ _TOO_LONG = "the prompt is longer than evaluate.max_length or the model's window
 RESPONSES_SCHEMA = pa.schema(
     [
         *(field for field in EXAM_SCHEMA if field.name != "messages"),
+        ("sample", pa.int32()),
         ("answer", pa.string()),
         ("answer_tokens", pa.int32()),
         ("ended", pa.bool_()),
@@ -84,6 +85,11 @@ class Session:
         """How well they agree with people, as far as that was measured."""
         return performances(self.config.judges)
 
+    def check_judges(self) -> None:
+        """What can be known of the judges before hours of work."""
+        check_judges(self.config.judges)
+        _ = self.performances
+
     @property
     def root(self) -> str:
         """Where results go: those on other splits have a folder of their own."""
@@ -117,7 +123,7 @@ class Session:
 
     def examine(self, subjects: Sequence[Subject]) -> None:
         """Leaves the parts of all of them; what is there already is not done again."""
-        check_judges(self.config.judges)
+        self.check_judges()
         jobs = [self._job(subject) for subject in subjects]
         again = [subject for subject in subjects if self._is_identified(subject)]
         jobs += [recapture_job(self.config, self.run, subject, self._anew(subject)) for subject in again]
@@ -127,14 +133,18 @@ class Session:
         """The prompts with the subject's answers and their verdicts, in the order of the exam."""
         tables = tables_of(self.parts(subject), ANSWERS)
         answers = {row["prompt_id"]: row for table in tables for row in table.to_pylist()}
-        rows = [row | _said(answers.get(row["prompt_id"])) for row in self.exam.to_pylist()]
-        asked = [row for row in rows if row["prompt_id"] in answers]
+        rows = [
+            row | {"sample": sample} | _said(answers.get(sample_id(row["prompt_id"], sample)))
+            for row in self.exam.to_pylist()
+            for sample in samples_of(row, self.config.evaluate)
+        ]
+        asked = [row for row in rows if sample_id(row["prompt_id"], row["sample"]) in answers]
         for row, verdict in zip(asked, self._verdicts("refusal", asked), strict=True):
             row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
         if "harm" not in self.judges:
             return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)
         harmful = [row for row in rows if row["label"] in _HARMFUL]
-        judged = [row for row in harmful if row["prompt_id"] in answers]
+        judged = [row for row in asked if row["label"] in _HARMFUL]
         for row in harmful:
             row |= {"harm": "unparsed", "harm_reason": _TOO_LONG}
         for row, verdict in zip(judged, self._verdicts("harm", judged), strict=True):
@@ -252,4 +262,5 @@ def _said(answer: dict[str, Any] | None) -> dict[str, Any]:
     attacks would vanish."""
     if answer is None:
         return {"answer": "", "answer_tokens": 0, "ended": False, "verdict": "unparsed", "reason": _TOO_LONG}
-    return {**answer, "answer_tokens": len(answer["answer_tokens"])}
+    said = {name: answer[name] for name in ("answer", "ended", "thinking")}
+    return said | {"answer_tokens": len(answer["answer_tokens"])}

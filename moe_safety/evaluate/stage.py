@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from moe_safety.config import Config
 from moe_safety.evaluate.ability import benign_exact, benign_loss, solved_tasks
 from moe_safety.evaluate.evaluated_models import Subject, base_subject, configured_subject
-from moe_safety.evaluate.measures import compared, compared_by_group, corrected, measures
+from moe_safety.evaluate.measures import compared, compared_by_group, corrected, measures, success_at
 from moe_safety.evaluate.printing import print_subject
 from moe_safety.evaluate.prompts import read_exam
 from moe_safety.evaluate.session import Session
-from moe_safety.judges import TOO_LONG, check_judges
+from moe_safety.judges import TOO_LONG
 from moe_safety.models.io import check_loadable
 from moe_safety.rundir import (
     Outcome,
@@ -123,8 +123,7 @@ def check_examinable(config: Config, run: RunDir, subjects: Sequence[Subject], *
         is_finished(run, stage.name, again=force) and not is_changed(run, stage) for stage in known
     )
     if force or not stands:
-        check_judges(config.judges)
-        session.performances  # noqa: B018 - read before hours of work
+        session.check_judges()
         read_exam(config, run)
     return stands
 
@@ -171,6 +170,7 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
         **subject.identity,
         "split": session.config.evaluate.split,
         **measures(own),
+        "success_at": success_at(own),
         "corrected": corrected(own, session.performances),
         "too_long_to_judge": _too_long(own),
         "benign_loss": benign_loss(parts),

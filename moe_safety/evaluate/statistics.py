@@ -62,6 +62,25 @@ def rate(goals: Sequence[str], counts: Sequence[bool], unread: Sequence[bool] | 
     return Rate(**vars(share), n=len(here), n_goals=len(sizes), unparsed=int(unknown.sum()), with_unparsed=most)
 
 
+def within(
+    k: int, goals: Sequence[str], tries: Sequence[tuple[int, int]], with_unparsed: Sequence[tuple[int, int]]
+) -> Rate:
+    """The mean share of success within k tries at attacks on these goals. Of each attack `tries` has how many samples
+    there are and how many succeed, and `with_unparsed` the same with those that nobody could read.
+
+    Its interval is that of a share of goals. An attack's own share lies between 0 and 1, so it varies less than a yes
+    or no would, and the interval is no narrower than it should be.
+    """
+    goal = np.unique(np.asarray(goals), return_inverse=True)[1]
+    sizes = np.bincount(goal)
+    spans = [
+        _span(np.bincount(goal, [1 - math.comb(n - c, k) / math.comb(n, k) for n, c in each]), sizes)
+        for each in (tries, with_unparsed)
+    ]
+    unread = sum(most - known for (_, known), (_, most) in zip(tries, with_unparsed, strict=True))
+    return Rate(**vars(spans[0]), n=len(tries), n_goals=len(sizes), unparsed=unread, with_unparsed=spans[1])
+
+
 def _span(found: np.ndarray, sizes: np.ndarray) -> Span:
     """From how many of each goal's answers count, and how many answers it has."""
     value = float(found.sum() / sizes.sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moe_safety.arms import ARMS
-from moe_safety.evaluate.printing import success_of
+from moe_safety.evaluate import success_of
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.verdict import HARMLESS, listed, rate_text

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from moe_safety.evaluate import SHORT, success
 from moe_safety.evaluate.measures import WITH_HARM
-from moe_safety.evaluate.printing import SHORT, success
 from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.context.experts import Identification, ScoreMap
 from moe_safety.report.context.overlap import Overlap

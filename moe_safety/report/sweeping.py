@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from moe_safety.evaluate.printing import SHORT
+from moe_safety.evaluate import SHORT
 from moe_safety.report.context.sweeps import Swept
 from moe_safety.report.figures.parallel import Axis, choice_axis, number_axis, parallel
 from moe_safety.report.figures.trade import trade

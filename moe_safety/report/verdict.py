@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moe_safety.evaluate.printing import success_of
+from moe_safety.evaluate import success_of
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import ComparedArm, Rate
 from moe_safety.report.context.experts import Identification

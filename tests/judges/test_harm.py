@@ -1,6 +1,5 @@
 """Judges of harm: what they are shown, what they say, and that whatever they do not say is unparsed."""
 
-import json
 import sys
 import types
 
@@ -69,11 +68,8 @@ def test_an_endpoint_is_asked_about_the_plain_goal_and_its_words_are_read(server
     server.script = [said("Harmful."), said("harmless"), said("refused")]
     settings = harm(kind="endpoint", model="m", base_url=server.url, key_env="JUDGE_KEY", parallel=1)
     assert labels(judged(settings, "one", "two", "three")) == [("harmful", 1.0), ("harmless", 0.0), ("unparsed", None)]
-    question = (
-        json.dumps(server.requests[0]["body"]) if isinstance(server.requests[0], dict) else str(server.requests[0])
-    )
-    assert GOAL in question
-    assert WRAPPED not in question
+    assert len(server.questions) == 3
+    assert all(GOAL in question and WRAPPED not in question for question in server.questions)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def read_examples(run: RunDir, base: str, arm: str, *, show_text: bool) -> Examp
     both = [row for prompt, row in after.items() if prompt in before and not row["reattack"]]
     chosen = [row for kind in _KINDS for row in [row for row in both if row["label"] == kind][:SHOWN]]
     asked = _words_of(run, [row["prompt_id"] for row in chosen]) if show_text else {}
-    attacks = [row for row in after.values() if row["label"] == "unsafe"]
+    attacks = [row for row in run.read_table(names[1]).to_pylist() if row["label"] == "unsafe"]
     wrappers = dict.fromkeys(row["attack"] for row in attacks)
     answered = {name or "attack": _answered([row for row in attacks if row["attack"] == name]) for name in wrappers}
     return Examples([_example(before[row["prompt_id"]], row, asked) for row in chosen], answered)
