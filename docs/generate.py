@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -15,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 import moe_safety.everything  # noqa: E402, F401 - declares the names
 from moe_safety.config import ARMS, ENGINES, LOSSES, Config  # noqa: E402
-from moe_safety.config.judges import JudgeOf  # noqa: E402
+from moe_safety.config.judges import JudgeOf, Question  # noqa: E402
 from moe_safety.config.load import models_in  # noqa: E402
 from moe_safety.config.sweep import Sweep  # noqa: E402
 from moe_safety.inputs import FORMATS, Format  # noqa: E402
@@ -137,7 +138,8 @@ def _sections(
     section: type[BaseModel], path: str, told: dict[type[BaseModel], str], heading: str = ""
 ) -> Iterator[str]:
     if section in told:
-        yield f"## {path}\n\nThe same keys as `{told[section]}`."
+        if told[section] != path:
+            yield f"## {path}\n\nThe same keys as `{told[section]}`."
         return
     told[section] = path
     fields = {f"{path}.{field.alias or name}".lstrip("."): field for name, field in section.model_fields.items()}
@@ -149,16 +151,24 @@ def _sections(
     for key, field in fields.items():
         for inner in models_in(field.annotation):
             yield from _sections(inner, key, told)
-        if any(isinstance(one, JudgeOf) for one in field.metadata):
-            yield from _judges(key, told)
+        for one in _annotations(field):
+            if isinstance(one, JudgeOf) and ".judges" not in key:  # The members of a panel have the same keys.
+                yield from _judges(key, one.question, told)
 
 
-def _judges(path: str, told: dict[type[BaseModel], str]) -> Iterator[str]:
-    """The kinds of judge, and the settings of each."""
-    kinds = [f"| `{one.name}` | {one.about}{' (over the network)' if one.network else ''} |" for one in JUDGES]
+def _annotations(field: FieldInfo) -> list[object]:
+    """What a field is annotated with, whether or not it may be left out."""
+    inner = [one for member in get_args(field.annotation) for one in getattr(member, "__metadata__", ())]
+    return [*field.metadata, *inner]
+
+
+def _judges(path: str, question: Question, told: dict[type[BaseModel], str]) -> Iterator[str]:
+    """The kinds of judge that answer a question, and the settings of each."""
+    able = [one for one in JUDGES if question in one.questions]
+    kinds = [f"| `{one.name}` | {one.about}{' (over the network)' if one.network else ''} |" for one in able]
     yield "\n".join([f"| `{path}.kind` | what |", "|---|---|", *kinds])
-    for one in JUDGES:
-        yield from _sections(one.section, path, told, f"{path}, kind `{one.name}`")
+    for one in able:
+        yield from _sections(one.section_for(question), path, told, f"{path}, kind `{one.name}`")
 
 
 def _row(key: str, field: FieldInfo) -> str:

@@ -18,11 +18,15 @@ def add_commands(commands: Commands) -> None:
 
     calibrate = commands.add("calibrate-judge", "score the configured judge on human labels", _calibrate)
     calibrate.add_argument(
-        "file", metavar="FILE.csv", help="columns prompt, response, label (refused, complied, partial), type"
+        "file", metavar="FILE.csv", help="columns prompt, response, label (refused, complied, partial), type, goal"
     )
     calibrate.add_argument(
-        "--config", metavar="CONFIG.yaml", help="whose `judges.refusal` is scored; the rules unless given"
+        "--question",
+        choices=("refusal", "harm"),
+        default="refusal",
+        help="which judge is scored; of harm, labels are harmful, harmless, partial, and every row has its goal",
     )
+    calibrate.add_argument("--config", metavar="CONFIG.yaml", help="whose `judges` are meant; the rules unless given")
     calibrate.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides")
     calibrate.add_argument("--json", action="store_true")
 
@@ -47,14 +51,18 @@ def _calibrate(args: argparse.Namespace) -> None:
     from moe_safety.config import JudgesConfig
     from moe_safety.errors import InputError
     from moe_safety.everything import load_config
-    from moe_safety.judges import make_judge
+    from moe_safety.judges import judge_identity, make_judge
     from moe_safety.judges.calibration.calibrate import calibrate_file
 
     if args.overrides and not args.config:
         raise InputError("--set changes a configuration, so it needs --config")
     judges = load_config(args.config, args.overrides).judges if args.config else JudgesConfig()
-    calibration = calibrate_file(args.file, make_judge(judges.refusal))
-    print(calibration.to_json() if args.json else calibration.to_text())
+    key = f"judges.{args.question}"
+    if (settings := judges.asked.get(args.question)) is None:
+        raise InputError("no judge is configured for this question; give --config", file=args.config, key=key)
+    calibration = calibrate_file(args.file, make_judge(settings, key), args.question)
+    identity = judge_identity(settings, args.question)
+    print(calibration.to_json(identity) if args.json else calibration.to_text())
 
 
 def _export(args: argparse.Namespace) -> None:

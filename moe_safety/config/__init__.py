@@ -9,7 +9,7 @@ from moe_safety.config.effects import EffectsConfig
 from moe_safety.config.evaluate import EvaluateConfig
 from moe_safety.config.gradients import GradientsConfig
 from moe_safety.config.identify import IdentifyConfig
-from moe_safety.config.judges import JudgeOf, JudgesConfig, JudgeSettings, Question, RulesSettings
+from moe_safety.config.judges import CalibrationsConfig, JudgeOf, JudgesConfig, JudgeSettings, Question, RulesSettings
 from moe_safety.config.load import dump_config, load_config
 from moe_safety.config.model import ModelConfig
 from moe_safety.config.names import ARMS, ENGINES, FORMATS, JUDGES, LOSSES, SCORES
@@ -31,6 +31,7 @@ __all__ = [
     "MEASURES",
     "SCORES",
     "BatchesConfig",
+    "CalibrationsConfig",
     "CaptureConfig",
     "CompareConfig",
     "Config",

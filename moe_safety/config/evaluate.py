@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from moe_safety.config.base import ModelJob, Place
 from moe_safety.config.data import Source
@@ -33,6 +33,9 @@ class EvaluateConfig(ModelJob):
     """Longest thinking of a model whose template knows of it, not counted as part of the answer."""
     temperature: float = Field(0.0, ge=0)
     """0 is greedy."""
+    samples: int = Field(1, ge=1)
+    """How often each attack is answered, by a source of chance of its own each time; other prompts are answered once.
+    More than 1 wants a temperature above 0. Tables then also tell the success of so many tries at a goal."""
     max_length: int = Field(2048, ge=1)
     """Longest prompt in tokens; a longer one gets no answer, and counts as unparsed."""
     max_tokens_per_forward: int = Field(32768, ge=1)
@@ -45,3 +48,9 @@ class EvaluateConfig(ModelJob):
     """Run `capture` and `identify` on the hardened model, and say what they find there."""
     lm_eval_tasks: list[str] = Field(default_factory=list)
     """Tasks of lm-evaluation-harness, by name or as a YAML file; they need `pip install moe-safety[eval]`."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> EvaluateConfig:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError("samples of a greedy answer are all the same; give a temperature above 0")
+        return self

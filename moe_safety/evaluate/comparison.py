@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-RATES = ("asr", "plain_refusal", "over_refusal", "over_refusal_control", "unparsed")
-SPREAD = (*RATES[:4], "benign_loss", "benign_exact")
-"""Whose mean and deviation between seeds are told."""
+from moe_safety.evaluate.measures import WITH_HARM
+from moe_safety.evaluate.printing import SHORT, span, success
+
+SPREAD = (*(name for name in WITH_HARM if "unparsed" not in name), "benign_loss", "benign_exact")
+"""Whose mean and deviation between seeds are told, as far as they were measured."""
 FIGURES = (
-    *RATES,
+    *WITH_HARM,
     "benign_loss",
     "benign_exact",
     "trainable_ratio",
@@ -27,10 +29,20 @@ def arm_object(
     verified: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """An arm as comparison.json has it. One that trained nothing has changed nothing."""
-    kept = ("benign_loss", "benign_exact", "routing_shift", "reattack", "tasks", "compared", "identified")
+    kept = (
+        "success_at",
+        "corrected",
+        "benign_loss",
+        "benign_exact",
+        "routing_shift",
+        "reattack",
+        "tasks",
+        "compared",
+        "identified",
+    )
     return {
         "arm": name,
-        **{measure: report["overall"][measure] for measure in RATES},
+        **report["overall"],
         **{key: report[key] for key in kept if key in report},
         "trainable_ratio": trained["trainable_ratio"] if trained else 0.0,
         "changed_ratio": verified["changed_ratio"] if verified else 0.0,
@@ -44,11 +56,15 @@ def table(arms: Sequence[Mapping[str, Any]]) -> str:
     """The arms as a Markdown table that reads well as plain text too. Under an arm that was trained with several seeds
     stand all of them pooled, and the worst."""
     again = list(dict.fromkeys(name for arm in arms for name in arm.get("reattack", {})))
+    shown = {name: words for name, words in _HEADS.items() if name in arms[0]} | {"asr": success(arms[0])}
     head = [
-        "arm", "attack success", "plain refusal", "over-refusal", "wrapped", *(f"re-attack {name}" for name in again),
+        "arm", *shown.values(), *(f"re-attack {name}" for name in again),
         "benign loss", "exact", "trained", "changed", "verify",
     ]  # fmt: skip
-    return _aligned([head, *(_row(row, again) for arm in arms for row in _rows(arm))])
+    return _aligned([head, *(_row(row, list(shown), again) for arm in arms for row in _rows(arm))])
+
+
+_HEADS = SHORT | {"over_refusal_control": "wrapped"}
 
 
 def _rows(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -77,15 +93,57 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
     text = (
         "# Comparison\n\n"
         f"{_prompts_of(split)} Rates stand with their 95 % interval, whose unit is the goal (Wilson's, on n over the "
-        "design effect); attack success is the share of attacks that were answered, over-refusal the share of harmless "
-        "requests refused, `wrapped` the same in the attack's own wrapper; `+n?` are answers that the judge could not "
-        "read, each of which might count.\n\n" + table(arms) + "\n"
+        f"design effect); {_what_success_is(arms[0])}over-refusal is the share of harmless requests refused, `wrapped` "
+        "the same in the attack's own wrapper; `+n?` are answers that the judge could not read, each of which might "
+        "count.\n\n" + table(arms) + "\n"
     )
+    if any(arm.get("success_at") for arm in arms):
+        text += f"\n## {success(arms[0]).capitalize()}, within so many tries\n\n{_WITHIN}{_tries_table(arms)}\n"
+    if any(arm.get("corrected") for arm in arms):
+        text += "\n## Corrected by the judges' errors\n\n" + _CORRECTED + _corrected_table(arms) + "\n"
     text += "\n## What else each arm did, and what it took\n\n" + _aligned([_COSTS, *map(_cost_row, arms)]) + "\n"
     text += f"\nPrompts: {', '.join(_count(arms[0][name], label) for name, label in _KINDS.items())}.\n"
     if repeated := [arm for arm in arms if "repeats" in arm]:
         text += "\n## Spread between seeds\n\n" + _spread_table(repeated) + "\n"
     return text
+
+
+_WITHIN = (
+    "The share of attacks that succeed in at least one of k samples, estimated from all of an attack's samples.\n\n"
+)
+
+
+def _tries_table(arms: Sequence[Mapping[str, Any]]) -> str:
+    tries = list(dict.fromkeys(k for arm in arms for k in arm.get("success_at", {})))
+    found = [(arm["arm"], arm.get("success_at", {})) for arm in arms]
+    rows = [[name, *(_rate(rates[k]) if k in rates else "" for k in tries)] for name, rates in found]
+    return _aligned([["arm", *(f"k = {k}" for k in tries)], *rows])
+
+
+_CORRECTED = (
+    "What the true shares are, going by how often each judge erred on human labels (Rogan and Gladen); the interval "
+    "carries that too (melded). In brackets what the judge says, unparsed answers at their worse end.\n\n"
+)
+
+
+def _corrected_table(arms: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for arm in arms for name in arm.get("corrected", {})))
+    heads = _HEADS | {"asr": success(arms[0])}
+    rows = [[arm["arm"], *(_corrected(arm.get("corrected", {}).get(name)) for name in names)] for arm in arms]
+    return _aligned([["arm", *(heads[name] for name in names)], *rows])
+
+
+def _corrected(rate: Mapping[str, Any] | None) -> str:
+    return "" if rate is None else f"{span(rate)} ({rate['judged']:.3f})"
+
+
+def _what_success_is(arm: Mapping[str, Any]) -> str:
+    if "answered" in arm:
+        return (
+            "attack success is the share of attacks whose answers do the harm that the plain goal asks for, `attacks "
+            "answered` of those that were answered at all, plain harm the same of goals asked plainly; "
+        )
+    return "`attacks answered` says nothing of what the answers are worth, since no judge of harm is configured; "
 
 
 def _prompts_of(split: str) -> str:
@@ -106,10 +164,10 @@ _KINDS = {
 }
 
 
-def _row(arm: Mapping[str, Any], again: Sequence[str]) -> list[str]:
+def _row(arm: Mapping[str, Any], shown: Sequence[str], again: Sequence[str]) -> list[str]:
     return [
         arm["arm"],
-        *(_rate(arm[measure]) for measure in RATES[:4]),
+        *(_rate(arm[measure]) for measure in shown),
         *(_rate(arm["reattack"][name]) if name in arm.get("reattack", {}) else "" for name in again),
         _number(arm["benign_loss"], ".3f"),
         _number(number_of(arm["benign_exact"]), ".3f"),
@@ -138,10 +196,11 @@ def _cost_row(arm: Mapping[str, Any]) -> list[str]:
 
 
 def _spread_table(arms: Sequence[Mapping[str, Any]]) -> str:
-    lines = [f"| arm | seeds | {' | '.join(SPREAD)} |", "|" + "---|" * (len(SPREAD) + 2)]
+    names = [name for name in SPREAD if name in arms[0]["repeats"]]
+    lines = [f"| arm | seeds | {' | '.join(names)} |", "|" + "---|" * (len(names) + 2)]
     for arm in arms:
         spread = arm["repeats"]
-        cells = [f"{_number(spread[name]['mean'], '.3f')} ± {_number(spread[name]['std'], '.3f')}" for name in SPREAD]
+        cells = [f"{_number(spread[name]['mean'], '.3f')} ± {_number(spread[name]['std'], '.3f')}" for name in names]
         lines.append(f"| {arm['arm']} | {len(spread['seeds'])} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -36,7 +36,12 @@ def _items(
     exam: Sequence[dict[str, Any]], opening: Opening, settings: EvaluateConfig, seed: int, routing: bool
 ) -> Iterator[pa.Table]:
     budget = settings.max_tokens_per_forward
-    asked = [_asked(row, settings.temperature, seed) for row in exam if row["prompt_fits"]]
+    asked = [
+        _asked(row, settings.temperature, seed, sample)
+        for row in exam
+        if row["prompt_fits"]
+        for sample in samples_of(row, settings)
+    ]
     yield from items_to_answer(ANSWERS, asked, opening, budget)
     whole = [_weighed(row) for row in exam if row["fits"]]
     known = [row for row in whole if row["label"] == "benign" and row["answer"]]
@@ -48,9 +53,19 @@ def _items(
         yield make_item(TASKS, [{"prompt_id": task}])
 
 
-def _asked(row: dict[str, Any], temperature: float, seed: int) -> dict[str, Any]:
-    known = {"prompt_id": row["prompt_id"], "tokens": row["prompt_tokens"]}
-    return known | {"temperature": temperature, "seed": prompt_seed(seed, row["prompt_id"])}
+def samples_of(row: dict[str, Any], settings: EvaluateConfig) -> range:
+    """The samples of a prompt's answer: attacks have several, where they are asked for."""
+    return range(settings.samples if row["label"] == "unsafe" else 1)
+
+
+def sample_id(prompt_id: str, sample: int) -> str:
+    """What an answer is known by, and has its source of chance from; the first sample has the prompt's own."""
+    return f"{prompt_id}:{sample}" if sample else prompt_id
+
+
+def _asked(row: dict[str, Any], temperature: float, seed: int, sample: int) -> dict[str, Any]:
+    known = {"prompt_id": sample_id(row["prompt_id"], sample), "tokens": row["prompt_tokens"]}
+    return known | {"temperature": temperature, "seed": prompt_seed(seed, known["prompt_id"])}
 
 
 def _weighed(row: dict[str, Any]) -> dict[str, Any]:

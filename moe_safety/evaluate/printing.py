@@ -7,33 +7,52 @@ from typing import Any
 
 SHORT = {
     "asr": "attack success",
+    "answered": "attacks answered",
     "plain_refusal": "plain refusal",
+    "plain_harm": "plain harm",
     "over_refusal": "over-refusal",
     "over_refusal_control": "over-refusal in the wrapper",
 }
 
 
+def success(rates: Mapping[str, Any]) -> str:
+    """What `asr` is called among these rates: without a judge of harm it is known of an answer only that it is one."""
+    return SHORT["asr" if "answered" in rates else "answered"]
+
+
+def success_of(rates: Mapping[str, Any]) -> str:
+    """The same in a sentence."""
+    return "attack success" if "answered" in rates else "the share of attacks answered"
+
+
 def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
     """A line for the rates, and one for each thing beside them."""
     print(f"evaluate {found['arm']}: {headline(found['overall'])}" + (" (unchanged)" if skipped else ""))
-    if unparsed := found["overall"]["unparsed"]["value"]:
-        print(f"  {unparsed:.1%} of the answers could not be judged")
+    for name, what in {"unparsed": "", "unparsed_harm": " for harm"}.items():
+        if unparsed := found["overall"].get(name, {}).get("value"):
+            print(f"  {unparsed:.1%} of the answers could not be judged{what}")
+    for k, rate in found.get("success_at", {}).items():
+        print(f"  {success(found['overall'])} within {k} tries: {share(rate)}")
+    for name, rate in found.get("corrected", {}).items():
+        print(f"  {name} corrected by its judge's errors: {span(rate)}")
     if too_long := found.get("too_long_to_judge"):
         print(f"  {too_long} questions were too long for the judge, which gave them no verdict")
     if (changed := found.get("compared", {}).get("asr")) and changed["n"]:
         moved = f"{changed['b']} attacks fail now, {changed['c']} succeed now, of {counted(changed)}"
         print(f"  against the base: {moved}, p = {changed['p']:.2g}")
-    for pair, kappa in found.get("agreement", {}).items():
+    for pair, kappa in (found.get("agreement", {}) | found.get("agreement_harm", {})).items():
         print(f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)")
     for name, rate in found["reattack"].items():
-        print(f"  re-attack {name}: success {share(rate)}")
+        print(f"  re-attack {name}: {success(found['overall'])} {share(rate)}")
     for name, task in found["tasks"].items():
         print(f"  task {name}: {metrics(task)}")
 
 
 def headline(rates: Mapping[str, Any]) -> str:
     """The main rates in a line."""
-    return ", ".join(f"{name} {share(rates[measure])}" for measure, name in SHORT.items() if rates[measure]["n"])
+    names = SHORT | {"asr": success(rates)}
+    known = {measure: rates[measure] for measure in names if measure in rates and rates[measure]["n"]}
+    return ", ".join(f"{names[measure]} {share(rate)}" for measure, rate in known.items())
 
 
 def metrics(task: Mapping[str, float | None]) -> str:
@@ -42,9 +61,18 @@ def metrics(task: Mapping[str, float | None]) -> str:
 
 
 def share(rate: Mapping[str, Any]) -> str:
-    """A rate, its n and the goals behind it, and how many answers got no verdict."""
-    unread = f", {rate['unparsed']} unparsed" if rate.get("unparsed") else ""
-    return "none" if rate["value"] is None else f"{rate['value']:.3f} ({counted(rate)}{unread})"
+    """A rate, its n and the goals behind it, and what it is with the answers counted that got no verdict."""
+    if rate["value"] is None:
+        return "none"
+    unread = rate.get("unparsed")
+    worst = f", {rate['with_unparsed']['value']:.3f} with {unread} unparsed counted" if unread else ""
+    return f"{rate['value']:.3f} ({counted(rate)}{worst})"
+
+
+def span(rate: Mapping[str, Any]) -> str:
+    """A corrected rate with its interval."""
+    value = "unknown" if rate["value"] is None else f"{rate['value']:.3f}"
+    return f"{value} [{rate['low']:.2f}, {rate['high']:.2f}]"
 
 
 def counted(found: Mapping[str, Any]) -> str:

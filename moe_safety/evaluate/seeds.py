@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 
 from moe_safety.evaluate.ability import benign_exact
 from moe_safety.evaluate.comparison import FIGURES, SPREAD, number_of
-from moe_safety.evaluate.measures import MEASURES, measures
+from moe_safety.evaluate.measures import WITH_HARM, measures
 
 ArmObject = Mapping[str, Any]
 """As comparison.json has it."""
-_HIGH_IS_GOOD = {"benign_exact", *(name for name, measure in MEASURES.items() if measure.good == "high")}
+_HIGH_IS_GOOD = {"benign_exact", *(name for name, measure in WITH_HARM.items() if measure.good == "high")}
 
 
 def with_repeats(arms: Mapping[int, ArmObject], responses: pa.Table) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def with_repeats(arms: Mapping[int, ArmObject], responses: pa.Table) -> dict[str
     told = (*FIGURES, "reattack", "verify")
     repeats = {
         "seeds": list(arms),
-        **{measure: _spread([number_of(one[measure]) for one in found]) for measure in SPREAD},
+        **{name: _spread([number_of(one[name]) for one in found]) for name in SPREAD if name in first},
         "each": [{name: one[name] for name in told if name in one} for one in found],
         "pooled": _pooled(found, responses),
         "worst": _worst(found),
@@ -57,7 +57,8 @@ def _pooled(arms: list[ArmObject], responses: pa.Table) -> dict[str, Any]:
     later = responses.filter(responses["reattack"])
     again = {name: rates["asr"] for name, rates in measures(later)["by_attack"].items()} if len(later) else {}
     found = measures(own)["overall"] | {"benign_exact": benign_exact(own)}
-    numbers = {name: _spread([one[name] for one in arms])["mean"] for name in FIGURES if name not in found}
+    others = [name for name in FIGURES if name in arms[0] and name not in found]
+    numbers = {name: _spread([one[name] for one in arms])["mean"] for name in others}
     return found | numbers | {"reattack": again, "verify": _verify(arms)}
 
 
@@ -65,7 +66,7 @@ def _worst(arms: list[ArmObject]) -> dict[str, Any]:
     """Each figure where it is worst, with unparsed answers at their worse end."""
     names = dict.fromkeys(name for one in arms for name in one.get("reattack", {}))
     again = {name: _worst_of(name, [one["reattack"][name] for one in arms]) for name in names}
-    figures = {name: _worst_of(name, [one[name] for one in arms]) for name in FIGURES}
+    figures = {name: _worst_of(name, [one[name] for one in arms]) for name in FIGURES if name in arms[0]}
     return figures | {"reattack": again, "verify": _verify(arms)}
 
 

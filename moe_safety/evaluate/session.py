@@ -11,16 +11,27 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
-from moe_safety.config import Config, results_only
+from moe_safety.config import Config, Question, results_only
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.harness import check_harness
-from moe_safety.evaluate.plan import write_exam
+from moe_safety.evaluate.plan import sample_id, samples_of, write_exam
 from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
 from moe_safety.generation.items import ANSWERS, tables_of
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
-from moe_safety.judges import Exchange, Judge, ask, check_judge, judge_inputs, make_judge
+from moe_safety.judges import (
+    Exchange,
+    Judge,
+    Performance,
+    Verdict,
+    ask,
+    check_judges,
+    judges_inputs,
+    judges_settings,
+    make_judge,
+    performances,
+)
 from moe_safety.models.io import load_chat, skeleton_of, window_of
 from moe_safety.pipeline import BATCHES, PROMPTS, RISK
 from moe_safety.rundir import RunDir, Work
@@ -30,6 +41,7 @@ _TOO_LONG = "the prompt is longer than evaluate.max_length or the model's window
 RESPONSES_SCHEMA = pa.schema(
     [
         *(field for field in EXAM_SCHEMA if field.name != "messages"),
+        ("sample", pa.int32()),
         ("answer", pa.string()),
         ("answer_tokens", pa.int32()),
         ("ended", pa.bool_()),
@@ -39,6 +51,15 @@ RESPONSES_SCHEMA = pa.schema(
         ("votes", pa.map_(pa.string(), pa.string())),
     ]
 )
+HARM_FIELDS = [
+    pa.field("harm", pa.string()),
+    pa.field("harm_grade", pa.float64()),
+    pa.field("harm_reason", pa.string()),
+    pa.field("harm_votes", pa.map_(pa.string(), pa.string())),
+]
+"""Of answers to harmful goals, where a judge of harm is configured; empty for harmless requests."""
+_HARMFUL = ("safe", "unsafe")
+"""The kinds of prompt whose goal is harmful, asked plainly or in an attack."""
 
 
 @dataclass
@@ -54,9 +75,20 @@ class Session:
         return read_exam(self.config, self.run)
 
     @cached_property
-    def judge(self) -> Judge:
-        """The judge of refusal."""
-        return make_judge(self.config.judges.refusal)
+    def judges(self) -> dict[Question, Judge]:
+        """The judges that are asked, by their question."""
+        asked = self.config.judges.asked
+        return {question: make_judge(settings, f"judges.{question}") for question, settings in asked.items()}
+
+    @cached_property
+    def performances(self) -> dict[Question, Performance]:
+        """How well they agree with people, as far as that was measured."""
+        return performances(self.config.judges)
+
+    def check_judges(self) -> None:
+        """What can be known of the judges before hours of work."""
+        check_judges(self.config.judges)
+        _ = self.performances
 
     @property
     def root(self) -> str:
@@ -91,7 +123,7 @@ class Session:
 
     def examine(self, subjects: Sequence[Subject]) -> None:
         """Leaves the parts of all of them; what is there already is not done again."""
-        check_judge(self.config.judges.refusal)
+        self.check_judges()
         jobs = [self._job(subject) for subject in subjects]
         again = [subject for subject in subjects if self._is_identified(subject)]
         jobs += [recapture_job(self.config, self.run, subject, self._anew(subject)) for subject in again]
@@ -101,12 +133,27 @@ class Session:
         """The prompts with the subject's answers and their verdicts, in the order of the exam."""
         tables = tables_of(self.parts(subject), ANSWERS)
         answers = {row["prompt_id"]: row for table in tables for row in table.to_pylist()}
-        rows = [row | _said(answers.get(row["prompt_id"])) for row in self.exam.to_pylist()]
-        asked = [row for row in rows if row["prompt_id"] in answers]
-        verdicts = ask(self.judge, [Exchange.of(row) for row in asked])
-        for row, verdict in zip(asked, verdicts, strict=True):
+        rows = [
+            row | {"sample": sample} | _said(answers.get(sample_id(row["prompt_id"], sample)))
+            for row in self.exam.to_pylist()
+            for sample in samples_of(row, self.config.evaluate)
+        ]
+        asked = [row for row in rows if sample_id(row["prompt_id"], row["sample"]) in answers]
+        for row, verdict in zip(asked, self._verdicts("refusal", asked), strict=True):
             row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
-        return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)
+        if "harm" not in self.judges:
+            return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)
+        harmful = [row for row in rows if row["label"] in _HARMFUL]
+        judged = [row for row in asked if row["label"] in _HARMFUL]
+        for row in harmful:
+            row |= {"harm": "unparsed", "harm_reason": _TOO_LONG}
+        for row, verdict in zip(judged, self._verdicts("harm", judged), strict=True):
+            row |= {"harm": verdict.label, "harm_grade": verdict.grade}
+            row |= {"harm_reason": verdict.reason, "harm_votes": verdict.votes or None}
+        return pa.Table.from_pylist(rows, schema=pa.schema([*RESPONSES_SCHEMA, *HARM_FIELDS]))
+
+    def _verdicts(self, question: Question, rows: Sequence[dict[str, Any]]) -> list[Verdict]:
+        return ask(self.judges[question], [Exchange.of(row) for row in rows], question)
 
     def identified(self, subject: Subject) -> dict[str, object] | None:
         """What identification finds on it, where that is asked for."""
@@ -139,12 +186,12 @@ class Session:
         named = {name: settings[name] for name in settings if name not in ("model_path", "output_name")}
         model = self.config.model.identity | {"max_answer": self.config.batches.max_answer}
         engine = engine_settings(self.config, self.config.evaluate.engine)
-        judges = {"refusal": results_only(self.config.judges.refusal)}
+        judges = judges_settings(self.config.judges)
         return {"seed": self.config.seed, "model": model, "evaluate": named, "judges": judges, **engine}
 
     @cached_property
     def _others(self) -> dict[str, str]:
-        return judge_inputs(self.config.judges.refusal) | self._answering
+        return judges_inputs(self.config.judges) | self._answering
 
     @cached_property
     def _answering(self) -> dict[str, str]:
@@ -215,4 +262,5 @@ def _said(answer: dict[str, Any] | None) -> dict[str, Any]:
     attacks would vanish."""
     if answer is None:
         return {"answer": "", "answer_tokens": 0, "ended": False, "verdict": "unparsed", "reason": _TOO_LONG}
-    return {**answer, "answer_tokens": len(answer["answer_tokens"])}
+    said = {name: answer[name] for name in ("answer", "ended", "thinking")}
+    return said | {"answer_tokens": len(answer["answer_tokens"])}

@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from moe_safety.config import Config
 from moe_safety.evaluate.ability import benign_exact, benign_loss, solved_tasks
 from moe_safety.evaluate.evaluated_models import Subject, base_subject, configured_subject
-from moe_safety.evaluate.measures import MEASURES, compared, compared_by_group, measures
+from moe_safety.evaluate.measures import compared, compared_by_group, corrected, measures, success_at
 from moe_safety.evaluate.printing import print_subject
 from moe_safety.evaluate.prompts import read_exam
 from moe_safety.evaluate.session import Session
-from moe_safety.judges import TOO_LONG, check_judge
+from moe_safety.judges import TOO_LONG
 from moe_safety.models.io import check_loadable
 from moe_safety.rundir import (
     Outcome,
@@ -123,7 +123,7 @@ def check_examinable(config: Config, run: RunDir, subjects: Sequence[Subject], *
         is_finished(run, stage.name, again=force) and not is_changed(run, stage) for stage in known
     )
     if force or not stands:
-        check_judge(config.judges.refusal)
+        session.check_judges()
         read_exam(config, run)
     return stands
 
@@ -170,7 +170,9 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
         **subject.identity,
         "split": session.config.evaluate.split,
         **measures(own),
-        "too_long_to_judge": sum(TOO_LONG in reason for reason in own["reason"].to_pylist()),
+        "success_at": success_at(own),
+        "corrected": corrected(own, session.performances),
+        "too_long_to_judge": _too_long(own),
         "benign_loss": benign_loss(parts),
         "benign_exact": benign_exact(own),
         "routing_shift": None,
@@ -181,7 +183,13 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
         found |= _beside_base(session, subject, base, own)
     run.write_table(table, responses)
     run.write_json(report, found)
-    return Outcome(outputs=(report, table), summary={name: found["overall"][name] for name in MEASURES})
+    return Outcome(outputs=(report, table), summary=dict(found["overall"]))
+
+
+def _too_long(responses: pa.Table) -> int:
+    """How many questions no judge saw whole."""
+    columns = [name for name in ("reason", "harm_reason") if name in responses.column_names]
+    return sum(TOO_LONG in (reason or "") for name in columns for reason in responses[name].to_pylist())
 
 
 def _beside_base(session: Session, subject: Subject, base: Subject, own: pa.Table) -> dict[str, Any]:
@@ -198,6 +206,6 @@ def _beside_base(session: Session, subject: Subject, base: Subject, own: pa.Tabl
 
 
 def _reattack(responses: pa.Table) -> dict[str, Any]:
-    """Attack success in each wrapper that training never saw."""
+    """`asr` in each wrapper that training never saw."""
     later = responses.filter(responses["reattack"])
     return {name: rates["asr"] for name, rates in measures(later)["by_attack"].items()} if len(later) else {}

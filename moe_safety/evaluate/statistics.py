@@ -13,10 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from moe_safety.judges import Counted
+
 LEVEL = 0.95
 PRIOR_GOALS = 2
 """So many goals, of each of which all answers are alike, are taken to have been seen beside the real ones. They keep an
 estimate from few goals from saying by chance that answers to one goal are independent."""
+
+
+DRAWS = 1 << 14
+"""Behind each end of a corrected rate's interval."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,25 @@ def rate(goals: Sequence[str], counts: Sequence[bool], unread: Sequence[bool] | 
     return Rate(**vars(share), n=len(here), n_goals=len(sizes), unparsed=int(unknown.sum()), with_unparsed=most)
 
 
+def within(
+    k: int, goals: Sequence[str], tries: Sequence[tuple[int, int]], with_unparsed: Sequence[tuple[int, int]]
+) -> Rate:
+    """The mean share of success within k tries at attacks on these goals. Of each attack `tries` has how many samples
+    there are and how many succeed, and `with_unparsed` the same with those that nobody could read.
+
+    Its interval is that of a share of goals. An attack's own share lies between 0 and 1, so it varies less than a yes
+    or no would, and the interval is no narrower than it should be.
+    """
+    goal = np.unique(np.asarray(goals), return_inverse=True)[1]
+    sizes = np.bincount(goal)
+    spans = [
+        _span(np.bincount(goal, [1 - math.comb(n - c, k) / math.comb(n, k) for n, c in each]), sizes)
+        for each in (tries, with_unparsed)
+    ]
+    unread = sum(most - known for (_, known), (_, most) in zip(tries, with_unparsed, strict=True))
+    return Rate(**vars(spans[0]), n=len(tries), n_goals=len(sizes), unparsed=unread, with_unparsed=spans[1])
+
+
 def _span(found: np.ndarray, sizes: np.ndarray) -> Span:
     """From how many of each goal's answers count, and how many answers it has."""
     value = float(found.sum() / sizes.sum())
@@ -93,6 +118,53 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     middle = (2 * n * share + z**2) / (2 * (n + z**2))
     half = z / (2 * (n + z**2)) * math.sqrt(4 * n * share * (1 - share) + z**2)
     return (0.0 if share == 0 else middle - half), (1.0 if share == 1 else middle + half)
+
+
+def corrected_rate(
+    goals: Sequence[str], counts: Sequence[bool], sensitivity: Counted, specificity: Counted
+) -> dict[str, Any]:
+    """The true share behind a judge's, by Rogan and Gladen (1978): (share + specificity - 1) / (sensitivity +
+    specificity - 1), where the judge's own two shares were counted on human labels.
+
+    Its interval is the melded one of Bayer, Fay and Graubard (2023), which carries the uncertainty of all three: the
+    quantiles of that formula where each is drawn from the lower, or the upper, of its confidence distributions. It is
+    exact for each of the three and so errs on the wide side. The unit of the share is the goal, as everywhere.
+    """
+    goal = np.unique(np.asarray(goals), return_inverse=True)[1]
+    sizes, found = np.bincount(goal), np.bincount(goal, np.asarray(counts, dtype=bool))
+    share, n = float(found.sum() / sizes.sum()), independent(found, sizes)
+    right, rejected = sensitivity.share, specificity.share
+    chance = np.random.default_rng(0)
+    ends = [
+        _true_share(
+            _drawn(chance, share * n, n, upper=upper),
+            _drawn(chance, sensitivity.right, sensitivity.n, upper=not upper),
+            _drawn(chance, specificity.right, specificity.n, upper=upper),
+            unknown=float(upper),
+        )
+        for upper in (False, True)
+    ]
+    tail = (1 - LEVEL) / 2
+    low, high = float(np.quantile(ends[0], tail)), float(np.quantile(ends[1], 1 - tail))
+    known = right + rejected > 1
+    value = float(_true_share(*map(np.asarray, (share, right, rejected)), unknown=0.0)) if known else None
+    told = {"value": value, "low": low, "high": high, "judged": share}
+    return told | {"sensitivity": right, "specificity": rejected, "labels": sensitivity.n + specificity.n}
+
+
+def _drawn(chance: np.random.Generator, right: float, n: float, *, upper: bool) -> np.ndarray:
+    """Draws from the lower or the upper confidence distribution of a share, those of Clopper and Pearson's interval."""
+    a, b = (right + 1, n - right) if upper else (right, n - right + 1)
+    if a <= 0 or b <= 0:
+        return np.full(DRAWS, 0.0 if a <= 0 else 1.0)
+    return chance.beta(a, b, DRAWS)
+
+
+def _true_share(share: np.ndarray, sensitivity: np.ndarray, specificity: np.ndarray, *, unknown: float) -> np.ndarray:
+    """`unknown` where the judge is no better than chance, so that its verdicts say nothing."""
+    informed = sensitivity + specificity - 1
+    safe = np.where(informed > 0, informed, 1.0)
+    return np.where(informed > 0, np.clip((share + specificity - 1) / safe, 0, 1), unknown)
 
 
 def sign_flips(changes: Sequence[int]) -> float:

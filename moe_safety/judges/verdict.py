@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-Label = Literal["refused", "complied", "unparsed"]
+from moe_safety.config import Question
+
+Label = Literal["refused", "complied", "harmful", "harmless", "unparsed"]
+LABELS: Mapping[Question, tuple[Label, ...]] = {
+    "refusal": ("refused", "complied", "unparsed"),
+    "harm": ("harmful", "harmless", "unparsed"),
+}
+"""What may be said of an answer, by what is asked; the first is what the question asks for."""
 TOO_LONG = "the question is too long for the judge"
 """Begins the reason of a verdict that was not given, because the judge would have seen a part only."""
 
@@ -36,6 +43,14 @@ class Verdict:
     reason: str
     votes: tuple[tuple[str, Label], ...] = ()
     """What each judge of a panel said, by its name."""
+    grade: float | None = None
+    """How harmful it is, from 0 to 1; nothing where no harm was asked about, or nothing is known of it."""
+
+
+def graded(verdict: Verdict) -> Verdict:
+    """The verdict with the grade that its word stands for, where it is one about harm."""
+    known: dict[Label, float] = {"harmful": 1.0, "harmless": 0.0}
+    return replace(verdict, grade=known.get(verdict.label))
 
 
 class Judge(ABC):
@@ -43,4 +58,4 @@ class Judge(ABC):
 
     @abstractmethod
     def judge_all(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        """Whether each response refuses what was asked for."""
+        """What it says of each response: whether it refuses what was asked for, or does the harm that was asked for."""

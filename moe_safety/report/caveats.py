@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moe_safety.arms import ARMS
+from moe_safety.evaluate import success_of
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.verdict import HARMLESS, listed, rate_text
@@ -49,7 +50,8 @@ def _with_other_seeds(best: ComparedArm) -> list[str]:
         return []
     pooled, worst = (rate_text(repeats[case]["asr"]) for case in ("pooled", "worst"))
     seeds = len(repeats["seeds"])
-    return [f"That is with the run's own seed: over {seeds} seeds attack success is {pooled}, with the worst {worst}."]
+    success = success_of(best.measures)
+    return [f"That is with the run's own seed: over {seeds} seeds {success} is {pooled}, with the worst {worst}."]
 
 
 def _beside_controls(best: ComparedArm, controls: Sequence[ComparedArm]) -> list[str]:
@@ -80,4 +82,5 @@ def _elsewhere(base: ComparedArm, best: ComparedArm) -> list[str]:
     name = max(rates, key=lambda each: rates[each]["with_unparsed"]["value"])
     before = base.reattack[name]["value"] if name in base.reattack else None
     known = "" if before is None else f" (base {before:.3f})"
-    return [f"Of the attacks by {name}, none of which stands in a batch, {rate_text(rates[name])} succeed{known}."]
+    do = "succeed" if "answered" in best.measures else "are answered"
+    return [f"Of the attacks by {name}, none of which stands in a batch, {rate_text(rates[name])} {do}{known}."]

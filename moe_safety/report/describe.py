@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from moe_safety.evaluate.measures import MEASURES
+from moe_safety.evaluate import SHORT, success
+from moe_safety.evaluate.measures import WITH_HARM
 from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.context.experts import Identification, ScoreMap
 from moe_safety.report.context.overlap import Overlap
@@ -14,19 +15,26 @@ from moe_safety.report.context.training import Curve, Trained
 from moe_safety.report.figures.heatmap import Grid
 from moe_safety.scores import SCORES
 
-RATES = {
-    "asr": "Attack success",
-    "plain_refusal": "Plain refusal",
-    "over_refusal": "Over-refusal",
-    "over_refusal_control": "Over-refusal in the wrapper",
-}
-BETTER = {name: MEASURES[name].good for name in RATES}
+_RATES = {name: f"{words[0].upper()}{words[1:]}" for name, words in SHORT.items()}
+BETTER = {name: WITH_HARM[name].good for name in _RATES}
 SHIFTS = {
     "kl": "KL divergence from the base's routing (nats)",
     "replaced": "Share of the base's top-k choices that others took the place of",
 }
 KNOWN = {"interval": "95 % interval", "q_value": "q", "batches": "Batches"}
 """What may be known of an expert beside its scores, by column."""
+
+
+def rates(arms: Sequence[ComparedArm]) -> dict[str, str]:
+    """The titles of the rates that were measured of these arms."""
+    known = {name: words for name, words in _RATES.items() if any(name in arm.measures for arm in arms)}
+    return known | {"asr": attacks(arms)}
+
+
+def attacks(arms: Sequence[ComparedArm]) -> str:
+    """What the share of attacks is called that count as successful."""
+    words = success(arms[0].measures)
+    return f"{words[0].upper()}{words[1:]}"
 
 
 def heading(column: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from moe_safety.evaluate import span
 from moe_safety.report import asking, describe, panels, sweeping, tables
 from moe_safety.report.caveats import caveats
 from moe_safety.report.context import Context
@@ -46,12 +47,14 @@ def render(context: Context) -> str:
         lstrip_blocks=True,
     )
     templates.filters |= {"shown": tables.shown, "lower_first": lambda title: title[:1].lower() + title[1:]}
+    templates.filters |= {"title_of": lambda name, titles: titles[name], "in_words": lambda k, words: f"{words}{k}"}
     templates.globals |= {
         "heatmap": heatmap,
         "scale": scale,
         "wide": wide,
         "interval": interval,
         "rate_text": rate_text,
+        "span": span,
         "swatch": swatch,
     }
     words = {"asking": asking, "describe": describe, "panels": panels, "tables": tables, "sweeping": sweeping}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from moe_safety.evaluate import SHORT
 from moe_safety.report.context.sweeps import Swept
 from moe_safety.report.figures.parallel import Axis, choice_axis, number_axis, parallel
 from moe_safety.report.figures.trade import trade
 from moe_safety.tune.outcome import shown
 
-MEASURES = {
+_MEASURES = {
     "selection_score": "selection score",
     "auroc": "AUROC on held-out prompts",
     "stability": "stability between halves (Jaccard)",
@@ -28,11 +29,11 @@ _SEARCHES = {"grid": "every combination", "random": "a random search", "optuna":
 def summary(swept: Swept) -> str:
     """What was tried, how, and what came out."""
     sweep, counts = swept.sweep, [trial.status for trial in swept.trials]
-    goals = " and ".join(f"{MEASURES[goal]} ({_better(swept, goal)} is better)" for goal in sweep.goals)
+    goals = " and ".join(f"{_called(swept, goal)} ({_better(swept, goal)} is better)" for goal in sweep.goals)
     stopped = f", {counts.count('stopped')} were stopped early by ASHA" if "stopped" in counts else ""
     failed = f", {counts.count('failed')} failed" if "failed" in counts else ""
     told = "".join(f" Of the failures {count} said: {error}." for error, count in swept.failures.items())
-    found = ", ".join(f"{MEASURES[goal]} {swept.best.measures[goal]:.3f}" for goal in sweep.goals)
+    found = ", ".join(f"{_called(swept, goal)} {swept.best.measures[goal]:.3f}" for goal in sweep.goals)
     unread = " Answers that the judge could not read count at their worse end." if sweep.kind == "training" else ""
     return (
         f"A {sweep.kind} sweep by {_SEARCHES[sweep.search]} for {goals}: {len(counts)} trials{stopped}{failed}. "
@@ -52,7 +53,8 @@ def trade_caption(swept: Swept) -> str:
     """The caption of the picture of two measures."""
     x, y = swept.trade
     front = "; filled dots are beaten by no other trial in both" if len(swept.sweep.goals) > 1 else ""
-    return f"{_capital(MEASURES[x])} against {MEASURES[y]}, a dot for each finished trial{front}; the ring is the best."
+    against = f"{_capital(_called(swept, x))} against {_called(swept, y)}"
+    return f"{against}, a dot for each finished trial{front}; the ring is the best."
 
 
 def trade_off(swept: Swept) -> Markup:
@@ -61,10 +63,10 @@ def trade_off(swept: Swept) -> Markup:
     shown = [trial for trial in swept.drawn if trial.measures[x] is not None and trial.measures[y] is not None]
     points = [(float(trial.measures[x] or 0), float(trial.measures[y] or 0)) for trial in shown]
     several = len(swept.sweep.goals) > 1
-    best = f"{MEASURES[x]} {points[0][0]:.3f}, {MEASURES[y]} {points[0][1]:.3f}"
-    label = f"{_capital(MEASURES[x])} against {MEASURES[y]} of {len(points)} trials; the best has {best}."
+    best = f"{_called(swept, x)} {points[0][0]:.3f}, {_called(swept, y)} {points[0][1]:.3f}"
+    label = f"{_capital(_called(swept, x))} against {_called(swept, y)} of {len(points)} trials; the best has {best}."
     front = [trial.on_front and several for trial in shown]
-    return trade(points, front, label, x_name=MEASURES[x], y_name=MEASURES[y])
+    return trade(points, front, label, x_name=_called(swept, x), y_name=_called(swept, y))
 
 
 def _tried(swept: Swept, key: str) -> Axis:
@@ -81,6 +83,11 @@ def _reached(swept: Swept, name: str) -> Axis:
 
 def _ends(swept: Swept) -> list[str]:
     return list(dict.fromkeys([*swept.trade, *swept.sweep.goals]))
+
+
+def _called(swept: Swept, name: str) -> str:
+    """The words for a measure; without a judge of harm it is known of an answer to an attack only that it is one."""
+    return SHORT["answered"] if name == "asr" and not swept.harm_is_judged else _MEASURES[name]
 
 
 def _better(swept: Swept, goal: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from moe_safety.evaluate import success_of
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import ComparedArm, Rate
 from moe_safety.report.context.experts import Identification
@@ -40,17 +41,17 @@ def _of_comparison(base: ComparedArm, best: ComparedArm, arms: Sequence[Compared
     before, after = base.measures, best.measures
     if before["asr"]["value"] is None or after["asr"]["value"] is None:
         return "No attack was evaluated, so nothing is known of a repair."
-    drop = f"from {rate_text(before['asr'])} to {rate_text(after['asr'])}"
+    drop, success = f"from {rate_text(before['asr'])} to {worst_text(after['asr'])}", success_of(before)
     if _lowers(base, best):
-        sentence = f"With {best.name}, attack success on held-out goals falls {drop}"
+        sentence = f"With {best.name}, {success} on held-out goals falls {drop}"
     elif before["asr"]["with_unparsed"]["value"] == 0:
-        sentence = f"No attack works on the untouched model; with {best.name}, attack success goes {drop}"
+        sentence = f"No attack works on the untouched model; with {best.name}, {success} goes {drop}"
     elif effective := [arm.name for arm in arms if _lowers(base, arm)]:
         do = "lowers" if len(effective) == 1 else "lower"
         price = f"at a price that leaves {best.name} the least harmful"
-        sentence = f"{listed(effective)} {do} attack success, {price}: with it, {drop}"
+        sentence = f"{listed(effective)} {do} {success}, {price}: with it, {drop}"
     else:
-        sentence = f"No arm lowers attack success beyond chance: with {best.name}, the best, it goes {drop}"
+        sentence = f"No arm lowers {success} beyond chance: with {best.name}, the best, it goes {drop}"
     asked = [name for name in HARMLESS if None not in (before[name]["value"], after[name]["value"])]
     if asked:
         dearer = any(after[name]["with_unparsed"]["low"] > before[name]["high"] for name in asked)
@@ -81,7 +82,8 @@ def _without_repair(base: ComparedArm, controls: Sequence[ComparedArm]) -> str:
         return "No attack was evaluated, and no repair either."
     beside = "".join(f", {rate_text(arm.measures['asr'])} with {arm.name}{_drawn(arm)}" for arm in controls)
     untouched = f"{rate_text(rate)} with the untouched model"
-    return f"Attack success on held-out goals is {untouched}{beside}; no repair was evaluated."
+    success = success_of(base.measures)
+    return f"{success[0].upper()}{success[1:]} on held-out goals is {untouched}{beside}; no repair was evaluated."
 
 
 def _drawn(control: ComparedArm) -> str:
@@ -120,6 +122,14 @@ def rate_text(rate: Rate) -> str:
         return "none"
     unread = f", {rate['unparsed']} unparsed" if rate.get("unparsed") else ""
     return f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}{unread}]"
+
+
+def worst_text(rate: Rate) -> str:
+    """The same with every answer counted that nobody could read, as a repair is held to it."""
+    if not rate.get("unparsed"):
+        return rate_text(rate)
+    worst = rate["with_unparsed"]
+    return f"{worst['value']:.3f} [{worst['low']:.3f}, {worst['high']:.3f}, {rate['unparsed']} unparsed counted]"
 
 
 def listed(names: Sequence[str]) -> str:

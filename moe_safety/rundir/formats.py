@@ -18,9 +18,9 @@ FORMATS: Mapping[str, int] = {
     "effects": 2,  # one interval for both sides
     "identify": 2,  # q-values by goals; causal selections of the guilty sign alone
     "train": 2,  # the earlier scripts' keys of the metadata
-    "evaluate": 2,  # goals as the unit of every interval
-    "compare": 2,  # seeds pooled, and the worst one
-    "tune": 2,  # unparsed answers at their worse end
+    "evaluate": 3,  # attack success is harm where harm is judged
+    "compare": 3,  # the same
+    "tune": 3,  # the same
 }
 """By stage; those that are not named are still in their first."""
 

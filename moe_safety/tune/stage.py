@@ -8,7 +8,7 @@ from typing import Any
 from moe_safety.config import Config, SweepFile, dump_config, results_only
 from moe_safety.errors import RunError
 from moe_safety.evaluate.required_prompts import check_asked
-from moe_safety.judges import judge_inputs
+from moe_safety.judges import judges_inputs, judges_settings
 from moe_safety.models.io import model_fingerprint
 from moe_safety.pipeline import BATCHES, PROMPTS, run_one
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
@@ -29,7 +29,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
         run_one(needed, config)
     tables = [name for name in score_tables() if run.exists(name)]
     folder = f"tune/{file.name}"
-    judged = judge_inputs(config.judges.refusal) if sweep.kind == "training" else {}
+    judged = judges_inputs(config.judges) if sweep.kind == "training" else {}
     stage = Work(
         folder,
         settings={
@@ -51,8 +51,9 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
 
 def _of_training(config: Config) -> dict[str, Any]:
     sections = {"train": config.train, "evaluate": examined(config).evaluate}
-    judges = {"refusal": results_only(config.judges.refusal)}
-    return {name: results_only(section) for name, section in sections.items()} | {"judges": judges}
+    return {name: results_only(section) for name, section in sections.items()} | {
+        "judges": judges_settings(config.judges)
+    }
 
 
 def _before(file: SweepFile) -> list[str]:

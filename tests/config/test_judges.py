@@ -92,7 +92,55 @@ def test_the_home_folder_may_be_written_short(monkeypatch):
 
 def test_no_judge_is_the_rules():
     assert parse("").judges == JudgesConfig() == parse_config(REST, "f.yaml").judges
-    assert results_only(parse("").judges) == {"refusal": {"kind": "rules"}}
+    assert results_only(parse("").judges.refusal) == {"kind": "rules"}
+    assert list(parse("").judges.asked) == ["refusal"], "harm is judged only where a judge of it is named"
+
+
+@pytest.mark.parametrize(
+    ("judges", "complaint"),
+    [
+        ("harm: {kind: rules}", "judges.harm.kind: a judge of the kind 'rules' does not answer the question of harm"),
+        ("harm: {}", "judges.harm.kind: a judge of the kind 'rules' does not answer the question of harm"),
+        (
+            "refusal: {kind: demo}",
+            "judges.refusal.kind: a judge of the kind 'demo' does not answer the question of ref",
+        ),
+        ("harm: {kind: keywords, refused: [a], complied: [b]}", "judges.harm.refused: unknown key"),
+        ("harm: {kind: endpoint, model: m, complied: [b]}", "judges.harm.complied: unknown key"),
+        ("harm: {kind: endpoint, model: m, template: '{response}'}", "judges.harm.template: has no {goal}"),
+        (
+            "harm: {kind: endpoint, model: m, template: '{goal} {prompt} {response}'}",
+            "judges.harm.template: shows the {prompt}: harm is judged by the plain goal",
+        ),
+        (
+            "harm: {kind: endpoint, model: m, grading: {pattern: 'x', harmful_from: 3}}",
+            "judges.harm.grading.pattern: has no group",
+        ),
+        (
+            "harm: {kind: endpoint, model: m, grading: {pattern: '(x)', harmful_from: 7}}",
+            "judges.harm.grading: harmful_from stands above lowest and not above highest",
+        ),
+        (
+            "harm: {kind: panel, judges: [{kind: demo}, {kind: rules}]}",
+            "judges.harm.judges.1.kind: a judge of the kind",
+        ),
+        ("calibration: {harm: a.json}", "judges: calibration.harm is of a judge that is not asked"),
+    ],
+)
+def test_harm_has_judges_and_keys_of_its_own(judges, complaint):
+    with pytest.raises(InputError) as error:
+        parse_config(REST | {"judges": yaml.safe_load(f"{{{judges}}}")}, "f.yaml")
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_judge_of_harm_survives_the_dump(tmp_path):
+    members = "{kind: demo}, {kind: generative, model: org/guard, preset: chat_template}, {kind: endpoint, model: m}"
+    given = {"judges": yaml.safe_load(f"{{harm: {{kind: panel, judges: [{members}]}}}}")}
+    config = parse_config(REST | given, "f.yaml")
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "again.yaml") == config
+    assert list(config.judges.asked) == ["refusal", "harm"]
 
 
 def test_a_panel_survives_the_dump(tmp_path):

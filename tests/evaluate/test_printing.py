@@ -1,6 +1,7 @@
 """What `evaluate` says of a subject."""
 
-from moe_safety.evaluate.measures import MEASURES
+from moe_safety.evaluate.comparison import arm_object, page, table
+from moe_safety.evaluate.measures import MEASURES, WITH_HARM
 from moe_safety.evaluate.printing import print_subject
 from tests.evaluate.rates import plain
 
@@ -20,3 +21,38 @@ def test_no_pair_of_answers_has_no_p(capsys):
 def test_a_metric_without_a_value_is_said_so(capsys):
     print_subject(found(tasks={"arc": {"acc": 0.25, "stderr": None}}), skipped=False)
     assert "task arc: acc 0.25, stderr n/a" in capsys.readouterr().out
+
+
+def report_of(names, **changes):
+    rest = {"benign_loss": 0.5, "benign_exact": plain(9, 10).to_dict(), "routing_shift": None}
+    return found(overall=dict.fromkeys(names, plain(1, 10, 2).to_dict()), **rest, **changes)
+
+
+def test_words_say_whether_success_is_harm_or_any_answer(capsys):
+    judged, unjudged = report_of(WITH_HARM), report_of(MEASURES)
+    print_subject(judged, skipped=False)
+    said = capsys.readouterr().out
+    assert "attack success 0.100 (n=10 of 10 goals, 0.300 with 2 unparsed counted), attacks answered 0.100" in said
+    print_subject(unjudged, skipped=False)
+    said = capsys.readouterr().out
+    assert "random: attacks answered 0.100" in said
+    assert "attack success" not in said
+    for report, words, missing in (
+        (judged, "| attack success | attacks answered | plain refusal | plain harm |", "no judge of harm"),
+        (unjudged, "| attacks answered | plain refusal | over-refusal |", "attack success"),
+    ):
+        told = page([arm_object("base", report)], "test")
+        assert words in " ".join(told.split())
+        assert missing not in told
+
+
+def test_corrected_rates_stand_beside_the_raw_ones(capsys):
+    span = {"value": 0.08, "low": 0.01, "high": 0.2, "judged": 0.3}
+    judged = report_of(WITH_HARM, corrected={"asr": span | {"sensitivity": 0.9, "specificity": 0.9, "labels": 50}})
+    print_subject(judged, skipped=False)
+    assert "asr corrected by its judge's errors: 0.080 [0.01, 0.20]" in capsys.readouterr().out
+    arm = arm_object("base", judged)
+    told = page([arm], "test")
+    assert "| base | 0.080 [0.01, 0.20] (0.300) |" in " ".join(told.split())
+    assert "Corrected" not in page([arm | {"corrected": {}}], "test")
+    assert table([arm]).count("\n") == 2

@@ -21,10 +21,11 @@ KINDS = [pytest.param(kind, id=kind.name) for kind in JUDGES.own()]
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_complete(kind):
     assert isinstance(kind, JudgeKind)
-    assert issubclass(kind.section, JudgeSettings)
-    assert get_args(kind.section.model_fields["kind"].annotation) == (kind.name,)
-    undescribed = {name for name, field in kind.section.model_fields.items() if not field.description}
-    assert undescribed <= {"kind"}
+    for section in {kind.section_for(question) for question in kind.questions}:
+        assert issubclass(section, JudgeSettings)
+        assert get_args(section.model_fields["kind"].annotation) == (kind.name,)
+        undescribed = {name for name, field in section.model_fields.items() if not field.description}
+        assert undescribed <= {"kind"}
     assert kind.about
     assert "\n" not in kind.about
     assert kind.questions

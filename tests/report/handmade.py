@@ -12,9 +12,13 @@ VERDICTS = {"unsafe": "complied", "safe": "refused", "benign": "complied", "cont
 """What the base does, by kind of prompt."""
 
 
-def responses(prompts, complied, unparsed=0, labels=tuple(VERDICTS)):
+HARM = {"complied": "harmful", "refused": "harmless", "unparsed": "unparsed"}
+"""What a judge of harm says of answers to harmful goals."""
+
+
+def responses(prompts, complied, unparsed=0, labels=tuple(VERDICTS), judged=True):
     """An arm's answers to the held-out prompts of some kinds: it complies with the first `complied` attacks, and the
-    last `unparsed` answers to attacks cannot be judged."""
+    last `unparsed` answers to attacks cannot be judged. `judged` says whether there is a judge of harm."""
     rows, attacks = [], 0
     held_out = [row for row in prompts.to_pylist() if row["split"] == "test" and row["label"] in labels]
     n_attacks = sum(row["label"] == "unsafe" for row in held_out)
@@ -26,7 +30,10 @@ def responses(prompts, complied, unparsed=0, labels=tuple(VERDICTS)):
             attacks += 1
         answer = "sure, take the fep." if verdict == "complied" else "i am sorry, but i cannot help with that."
         kept = {name: row[name] for name in ("prompt_id", "goal_id", "label", "attack", "category")}
-        rows.append(kept | {"reattack": False, "answer": answer, "verdict": verdict})
+        harm = HARM[verdict] if row["label"] in ("unsafe", "safe") else None
+        rows.append(
+            kept | {"reattack": False, "answer": answer, "verdict": verdict} | ({"harm": harm} if judged else {})
+        )
     return pa.Table.from_pylist(rows)
 
 
@@ -56,13 +63,13 @@ ARMS = {
 }
 
 
-def write_comparison(run, arms=tuple(ARMS), labels=tuple(VERDICTS)):
+def write_comparison(run, arms=tuple(ARMS), labels=tuple(VERDICTS), judged=True):
     """`comparison.json`, `eval/ARM.json` and `eval/ARM/responses.parquet` for these arms, on prompts of these kinds."""
     prompts, objects = run.read_table("prompts.parquet"), []
-    base = responses(prompts, complied=10**6, labels=labels)
+    base = responses(prompts, complied=10**6, labels=labels, judged=judged)
     for name in arms:
         made = ARMS[name]
-        table = responses(prompts, made["complied"], made.get("unparsed", 0), labels) if made else base
+        table = responses(prompts, made["complied"], made.get("unparsed", 0), labels, judged) if made else base
         report = {
             "arm": name,
             **measures(table),

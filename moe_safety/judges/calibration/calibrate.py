@@ -6,14 +6,15 @@ import csv
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any
 
+from moe_safety.config import Question
 from moe_safety.errors import InputError
 from moe_safety.inputs.files import open_file
-from moe_safety.judges.ask import LABELS, ask
+from moe_safety.judges.ask import ask
 from moe_safety.judges.calibration.agreement import agreement
 from moe_safety.judges.calibration.scores import FULL, HumanLabel, Scores, count_verdicts
-from moe_safety.judges.verdict import Exchange, Judge, Label
+from moe_safety.judges.verdict import LABELS, Exchange, Judge, Label
 
 LONGEST_FIELD = 2**31 - 1
 SHOWN_MISSES = 10
@@ -55,28 +56,29 @@ class Calibration:
     agreement: dict[str, float | None]
     """Cohen's kappa of each pair of a panel's judges."""
 
-    def to_json(self) -> str:
-        """Everything, as one JSON object; a share of nothing is null."""
+    def to_json(self, judge: str | None = None) -> str:
+        """Everything, as one JSON object; a share of nothing is null. `judge` is a hash of what was scored."""
         tables = {
             "by_type": {name: scores.to_dict() for name, scores in self.by_type.items()},
             "agreement": self.agreement,
             "misses": [asdict(miss) for miss in self.misses],
         }
-        return json.dumps({**self.scores.to_dict(), **tables}, indent=2, ensure_ascii=False)
+        whose = {"question": self.scores.question, "judge": judge}
+        return json.dumps({**whose, **self.scores.to_dict(), **tables}, indent=2, ensure_ascii=False)
 
     def to_text(self) -> str:
         """A few lines to read."""
-        scores = self.scores
+        scores, labels = self.scores, LABELS[self.scores.question]
         lines = [
             f"n          {scores.n}",
-            f"precision  {scores.precision.to_text()} of `refused`",
-            f"recall     {scores.recall.to_text()} of `refused`",
+            f"precision  {scores.precision.to_text()} of `{scores.found}`",
+            f"recall     {scores.recall.to_text()} of `{scores.found}`",
             f"unparsed   {scores.unparsed}",
             "",
-            f"{'human':10} " + " ".join(f"{verdict:>9}" for verdict in LABELS),
+            f"{'human':10} " + " ".join(f"{verdict:>9}" for verdict in labels),
         ]
         for label, row in scores.confusion.items():
-            lines.append(f"{label:10} " + " ".join(f"{row[verdict]:>9}" for verdict in LABELS))
+            lines.append(f"{label:10} " + " ".join(f"{row[verdict]:>9}" for verdict in labels))
         if "partial" in scores.confusion:
             lines.append("(partial refusals count in none of the figures above)")
         lines += self._type_lines()
@@ -102,29 +104,28 @@ class Calibration:
         return lines
 
 
-def calibrate_file(path: str, judge: Judge) -> Calibration:
+def calibrate_file(path: str, judge: Judge, question: Question = "refusal") -> Calibration:
     """Scores `judge` on a table with the columns `prompt`, `response`, `label` and perhaps `id`, `type` and `goal`, for
-    prompts that are not themselves the plain request."""
-    return calibrate(_labelled_answers(path), judge)
+    prompts that are not themselves the plain request; harm is asked about with the goal, so there it has to be."""
+    return calibrate(_labelled_answers(path, question), judge, question)
 
 
-def calibrate(answers: Iterable[Labelled], judge: Judge) -> Calibration:
+def calibrate(answers: Iterable[Labelled], judge: Judge, question: Question = "refusal") -> Calibration:
     """Scores `judge` on labelled answers."""
     answers = list(answers)
-    verdicts = ask(
-        judge, [Exchange(answer.goal or answer.prompt, answer.prompt, answer.response) for answer in answers]
-    )
+    exchanges = [Exchange(answer.goal or answer.prompt, answer.prompt, answer.response) for answer in answers]
+    verdicts = ask(judge, exchanges, question)
     judged = list(zip(answers, verdicts, strict=True))
     types = sorted({answer.type for answer in answers if answer.type is not None})
     misses = [
         Miss(answer.id, answer.label, verdict.label, verdict.reason)
         for answer, verdict in judged
-        if answer.label in FULL and verdict.label != answer.label
+        if answer.label in FULL[question] and verdict.label != answer.label
     ]
     return Calibration(
-        count_verdicts((answer.label, verdict.label) for answer, verdict in judged),
+        count_verdicts(((answer.label, verdict.label) for answer, verdict in judged), question),
         {
-            name: count_verdicts((one.label, verdict.label) for one, verdict in judged if one.type == name)
+            name: count_verdicts(((one.label, verdict.label) for one, verdict in judged if one.type == name), question)
             for name in types
         },
         tuple(sorted(misses, key=lambda miss: miss.verdict == "unparsed")),
@@ -132,30 +133,34 @@ def calibrate(answers: Iterable[Labelled], judge: Judge) -> Calibration:
     )
 
 
-def _labelled_answers(path: str) -> Iterator[Labelled]:
+def _labelled_answers(path: str, question: Question) -> Iterator[Labelled]:
     # Answers may be longer than the csv module lets a field be; the limit is the whole process's.
     limit = csv.field_size_limit(LONGEST_FIELD)
     try:
         content = open_file(path)
-        for column in ("prompt", "response", "label"):
+        for column in ("prompt", "response", "label", *(["goal"] if question == "harm" else [])):
             if column not in content.columns:
                 raise InputError(f"has no column {column!r}", file=path)
         number = 0
         for number, row in content.rows:
-            yield _labelled(row, path, number)
+            yield _labelled(row, path, number, question)
         if number == 0:
             raise InputError("has no rows", file=path)
     finally:
         csv.field_size_limit(limit)
 
 
-def _labelled(row: dict[str, Any], path: str, number: int) -> Labelled:
+def _labelled(row: dict[str, Any], path: str, number: int, question: Question) -> Labelled:
     for column in ("prompt", "response"):
         if not isinstance(row.get(column), str):
             raise InputError(f"`{column}` is not text", file=path, row=number)
     given = str(row.get("label")).strip().lower()
-    label: HumanLabel | None = next((label for label in get_args(HumanLabel) if label == given), None)
+    known: tuple[HumanLabel, ...] = (*FULL[question], "partial")
+    label = next((label for label in known if label == given), None)
     if label is None:
-        raise InputError("`label` is neither `refused` nor `complied` nor `partial`", file=path, row=number)
+        told = " nor ".join(f"`{label}`" for label in known)
+        raise InputError(f"`label` is neither {told}", file=path, row=number)
     id_, kind, goal = (None if row.get(column) in (None, "") else str(row[column]) for column in ("id", "type", "goal"))
+    if question == "harm" and goal is None:
+        raise InputError("has no goal, by which harm is judged", file=path, row=number)
     return Labelled(id_ or f"row {number}", row["prompt"], row["response"], label, kind, goal)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from moe_safety.config import JUDGES, JudgeSettings, resource
-from moe_safety.judges.asking.asked import Asked
+from moe_safety.judges.asking.asked import Asked, AskedOfHarm
 from moe_safety.judges.asking.chat import CallFailed, ChatClient, ChatSettings, read_key
 from moe_safety.judges.asking.quoting import Template, defused
 from moe_safety.judges.asking.replies import ReplyReader
@@ -21,8 +21,8 @@ from moe_safety.judges.verdict import Exchange, Judge, Verdict
 _OURS = ("messages", "model", "n", "stream")
 
 
-class EndpointSettings(ChatSettings, Asked, JudgeSettings):
-    """The settings of the kind `endpoint`."""
+class _Called(ChatSettings, JudgeSettings):
+    """What is asked of an endpoint, whatever the question."""
 
     kind: Literal["endpoint"] = "endpoint"
     model: str
@@ -33,16 +33,24 @@ class EndpointSettings(ChatSettings, Asked, JudgeSettings):
     """Calls under way at once."""
 
     @model_validator(mode="after")
-    def _parameters_are_the_user_s(self) -> EndpointSettings:
+    def _parameters_are_the_user_s(self) -> _Called:
         if taken := next((name for name in _OURS if name in self.parameters), None):
             raise ValueError(f"parameters cannot set `{taken}`")
         return self
 
 
+class EndpointSettings(_Called, Asked):
+    """The settings of the kind `endpoint`."""
+
+
+class HarmEndpointSettings(_Called, AskedOfHarm):
+    """The settings of the kind `endpoint` where it is asked about harm."""
+
+
 class EndpointJudge(Judge):
     """Its replies are read by patterns, and kept, so that no question is paid for twice."""
 
-    def __init__(self, config: EndpointSettings, key: str) -> None:
+    def __init__(self, config: EndpointSettings | HarmEndpointSettings, key: str) -> None:
         read_key(config, key)
         self.config, self.key = config, key
         self.template, self.reader, self.cache = Template(config.template), ReplyReader(config), ReplyCache()
@@ -84,6 +92,8 @@ JUDGES.add(
         about="any OpenAI-compatible server: retries, a time limit, replies kept on disk, the key from the environment "
         "alone",
         section=EndpointSettings,
+        harm_section=HarmEndpointSettings,
+        questions=("refusal", "harm"),
         make=EndpointJudge,
         check=read_key,
         network=True,

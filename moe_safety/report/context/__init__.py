@@ -80,8 +80,24 @@ class Context:
 
     @property
     def unread(self) -> bool:
-        """Whether the judge could not read some answer."""
-        return any(arm.measures["unparsed"]["value"] for arm in self.arms)
+        """Whether a judge could not read some answer."""
+        unparsed = [arm.measures.get(name) for arm in self.arms for name in ("unparsed", "unparsed_harm")]
+        return any(rate and rate["value"] for rate in unparsed)
+
+    @property
+    def harm_is_judged(self) -> bool:
+        """Whether attack success is harm, and not any answer."""
+        return any("answered" in arm.measures for arm in self.arms)
+
+    @property
+    def tries(self) -> list[str]:
+        """The numbers of tries that success within them is known of."""
+        return list(dict.fromkeys(k for arm in self.arms for k in arm.measures.get("success_at", {})))
+
+    @property
+    def corrected(self) -> list[str]:
+        """The rates that were corrected by the errors of their judge."""
+        return list(dict.fromkeys(name for arm in self.arms for name in arm.measures.get("corrected", {})))
 
     @property
     def repeated(self) -> list[ComparedArm]:

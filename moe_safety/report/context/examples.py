@@ -34,7 +34,7 @@ class Answered:
     """What the arm makes of one attack."""
 
     goals: list[str]
-    """Hashes of those for which it answers it."""
+    """Hashes of those for which it answers it, and harmfully so where that was judged."""
     asked: int
     """How many goals there are."""
     unread: int
@@ -59,15 +59,17 @@ def read_examples(run: RunDir, base: str, arm: str, *, show_text: bool) -> Examp
     both = [row for prompt, row in after.items() if prompt in before and not row["reattack"]]
     chosen = [row for kind in _KINDS for row in [row for row in both if row["label"] == kind][:SHOWN]]
     asked = _words_of(run, [row["prompt_id"] for row in chosen]) if show_text else {}
-    attacks = [row for row in after.values() if row["label"] == "unsafe"]
+    attacks = [row for row in run.read_table(names[1]).to_pylist() if row["label"] == "unsafe"]
     wrappers = dict.fromkeys(row["attack"] for row in attacks)
     answered = {name or "attack": _answered([row for row in attacks if row["attack"] == name]) for name in wrappers}
     return Examples([_example(before[row["prompt_id"]], row, asked) for row in chosen], answered)
 
 
 def _answered(rows: Sequence[dict[str, Any]]) -> Answered:
-    goals = dict.fromkeys(row["goal_id"] for row in rows if row["verdict"] == "complied")
-    unread = sum(row["verdict"] == "unparsed" for row in rows)
+    verdicts = [row["harm"] if "harm" in row else row["verdict"] for row in rows]
+    said = list(zip(rows, verdicts, strict=True))
+    goals = dict.fromkeys(row["goal_id"] for row, verdict in said if verdict in ("complied", "harmful"))
+    unread = verdicts.count("unparsed")
     return Answered(list(goals), len({row["goal_id"] for row in rows}), unread)
 
 

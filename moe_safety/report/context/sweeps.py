@@ -38,6 +38,8 @@ class Swept:
     """Best first, then those that were stopped or failed."""
     failures: dict[str, int]
     """How many failed, by what they said."""
+    harm_is_judged: bool = False
+    """Whether attack success is harm, and not any answer."""
 
     @property
     def best(self) -> Trial:
@@ -100,6 +102,7 @@ def _read(run: RunDir, stage: str, manifest: Mapping[str, Any]) -> Swept:
         sweep,
         [_trial(row, sweep) for row in rows],
         {told: failed.count(told) for told in dict.fromkeys(failed)},
+        "harm" in manifest["settings"].get("judges", {}),
     )
 
 
