@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, OlmoeConfig
 
 from moe_safety.models import inspect_model
 from moe_safety.models.experts import run_counting, use_our_experts
-from moe_safety.models.kernels.fused_norms import fuse_norms
+from moe_safety.models.kernels.fuse import fuse
 
 ROWS, LENGTH = 16, 512
 
@@ -45,7 +45,7 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--profile", action="store_true")
     profile = options.parse_args().profile
-    untouched, model = build(), fuse_norms(use_our_experts(build()))
+    untouched, model = build(), fuse(use_our_experts(build()))
     layout = inspect_model(model)
     ids = torch.randint(0, 50000, (ROWS, LENGTH), device="cuda")
     mask = torch.ones_like(ids)

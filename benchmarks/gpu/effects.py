@@ -3,7 +3,8 @@ random weights.
 
     python benchmarks/gpu/effects.py
 
-Prompts of 300 tokens, both answers' openings of 16, 128 experts of 1,024 held back on each, as by default.
+Prompts of 375 to 440 tokens, as real attacks in a chat template have, both answers' openings of 16, 128 experts of
+1,024 held back on each, as by default.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from transformers import AutoModelForCausalLM, OlmoeConfig
 from moe_safety.models import inspect_model
 from moe_safety.models.experts import Trial, Way, Whole, use_our_experts
 from moe_safety.models.experts.effects import MAX_TOKENS, first_order_effects, measured_effects, way_of
-from moe_safety.models.kernels.fused_norms import fuse_norms
+from moe_safety.models.kernels.fuse import fuse
 
-PROMPT, OPENING, CANDIDATES = 300, 16, 128
+PROMPT, OPENING, CANDIDATES = (375, 440), 16, 128
 TRIALS, JOB = 8, 128
 """Measured here, and in a job of 64 unsafe and 64 control prompts."""
 
@@ -28,14 +29,14 @@ def main() -> None:
     torch.manual_seed(0)
     with torch.device("cuda"):
         model = AutoModelForCausalLM.from_config(OlmoeConfig(intermediate_size=1024), dtype=torch.bfloat16)
-    fuse_norms(use_our_experts(model)).eval()
+    fuse(use_our_experts(model)).eval()
     layout = inspect_model(model)
     chooser = random.Random(0)
 
     def tokens(count: int) -> list[int]:
         return [chooser.randrange(50000) for _ in range(count)]
 
-    trials = [Trial(tokens(PROMPT), tokens(OPENING), tokens(OPENING)) for _ in range(TRIALS)]
+    trials = [Trial(tokens(chooser.randint(*PROMPT)), tokens(OPENING), tokens(OPENING)) for _ in range(TRIALS)]
     experts = chooser.sample(layout.experts(), CANDIDATES)
 
     def measure(way: Way, max_tokens: int = MAX_TOKENS) -> tuple[float, torch.Tensor]:

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import statistics
 from contextlib import ExitStack
+from unittest.mock import patch
 
 import torch
 from transformers import PreTrainedModel
 
 from moe_safety.models import MoELayout, inspect_model
 from moe_safety.models.experts import selective_experts, use_our_experts
-from moe_safety.models.kernels.fused_experts import fused_experts
-from moe_safety.models.kernels.fused_norms import fuse_norms
-from moe_safety.models.kernels.fused_rotary import fused_rotary
+from moe_safety.models.kernels import card
+from moe_safety.models.kernels.fuse import fuse
 from moe_safety.models.text.answer_losses import Rows, answer_losses, make_rows
 from moe_safety.train.optimizer import LazyAdamW
 from tests.families import FAMILIES, build
@@ -49,9 +49,10 @@ def chosen(layout: MoELayout) -> list[tuple[int, int]]:
 
 
 def whole(model: PreTrainedModel, given: Rows) -> Grads:
-    """Of the chosen experts, by full autograd."""
+    """Of the chosen experts, by full autograd and without any kernel of ours."""
     layout = inspect_model(model)
-    answer_losses(model, given)[0].mean().backward()
+    with patch.object(card, "kernels", lambda tensor: None):
+        answer_losses(model, given)[0].mean().backward()
     found = {}
     for layer in layout.layers:
         mine = [expert for index, expert in chosen(layout) if index == layer.index]
@@ -63,14 +64,12 @@ def whole(model: PreTrainedModel, given: Rows) -> Grads:
 
 def selective(name: str, dtype: torch.dtype, given: Rows) -> tuple[Grads, int, int]:
     """Those of a step as `train` runs it; then what moved in three steps that may not, and how many experts moved."""
-    model = fuse_norms(built(name, dtype))
+    model = fuse(built(name, dtype))
     layout = inspect_model(model)
     experts = chosen(layout)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     with ExitStack() as stack:
         part = stack.enter_context(selective_experts(model, experts))
-        stack.enter_context(fused_experts())
-        stack.enter_context(fused_rotary(model))
         optimizer = LazyAdamW(part.parameters(), lr=1e-2, weight_decay=0.1)
         grads: Grads = {}
         for mask in (experts, experts[::2], experts[1::2]):

@@ -23,9 +23,7 @@ from transformers import AutoModelForCausalLM, OlmoeConfig
 
 from moe_safety.models import MoELayout, inspect_model
 from moe_safety.models.experts import selective_experts, use_our_experts
-from moe_safety.models.kernels.fused_experts import fused_experts
-from moe_safety.models.kernels.fused_norms import fuse_norms
-from moe_safety.models.kernels.fused_rotary import fused_rotary
+from moe_safety.models.kernels.fuse import fuse
 from moe_safety.models.text.answer_losses import answer_losses, make_rows
 from moe_safety.train.engines import PlainEngine
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
@@ -38,7 +36,7 @@ def build() -> torch.nn.Module:
     torch.manual_seed(0)
     with torch.device("cuda"):
         model = AutoModelForCausalLM.from_config(OlmoeConfig(intermediate_size=1024), dtype=torch.bfloat16)
-    return fuse_norms(use_our_experts(model)).eval()
+    return fuse(use_our_experts(model)).eval()
 
 
 def one(variant: str, count: int, length: int, profile: bool) -> dict[str, float]:
@@ -59,8 +57,6 @@ def one(variant: str, count: int, length: int, profile: bool) -> dict[str, float
             trained = dict(model.named_parameters())
             optimizer = MasterAdamW(trained.values(), weight_decay=0.1)
         engine = PlainEngine(trained, optimizer, 1.0, World())
-        stack.enter_context(fused_experts())
-        stack.enter_context(fused_rotary(model))
 
         def step() -> None:
             losses, _ = answer_losses(model, rows)
@@ -96,7 +92,7 @@ def freeze() -> dict[str, float]:
     masks = [sorted(chooser.sample(everyone, 24)) for _ in range(6)]
     before = {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
     wrong, moved, expected = 0, 0, 0
-    with selective_experts(model, sorted(set().union(*masks))) as selective, fused_experts(), fused_rotary(model):
+    with selective_experts(model, sorted(set().union(*masks))) as selective:
         trained = dict(selective.named_parameters())
         engine = PlainEngine(trained, LazyAdamW(trained.values(), weight_decay=0.1), 1.0, World())
         for mask in masks:

@@ -18,8 +18,6 @@ from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.models.experts import Gather, SelectiveExperts, as_they_are, checkpointed
 from moe_safety.models.io import dtype_of, load_model, model_folder
 from moe_safety.models.io.save import save_model
-from moe_safety.models.kernels.fused_experts import fused_experts
-from moe_safety.models.kernels.fused_rotary import fused_rotary
 from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints, Progress
 from moe_safety.train.data import BatchData
@@ -80,8 +78,6 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
         trainable = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained.values())
         if settings.checkpointing:
             stack.enter_context(checkpointed(model))
-        stack.enter_context(fused_experts())
-        stack.enter_context(fused_rotary(model))
         start = copies(trained, gather) if task.kind == "router" else {}
         engine = _engine(task, model, trained, world)
         checkpoints = Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world)

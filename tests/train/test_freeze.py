@@ -144,7 +144,7 @@ def test_an_error_of_one_worker_does_not_wait_for_the_others(tmp_path):
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("masking", "replay"), [("routing", False), ("gradient", True)])
-def test_compiled_code_is_no_different(masking, replay):
+def test_kernels_are_no_different(masking, replay):
     """With what else is hung into a layer, too."""
     plain, found = (run_case(Case(masking=masking, replay=replay, epochs=1, fused=fused)) for fused in (False, True))
     wrong, moved = illegal_moves(found)

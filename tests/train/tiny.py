@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -20,8 +21,8 @@ from moe_safety.config import TrainConfig
 from moe_safety.errors import RunError
 from moe_safety.models import inspect_model
 from moe_safety.models.experts import as_they_are, frozen, gradient_magnitudes, selective_experts, use_our_experts
-from moe_safety.models.kernels.fused_experts import fused_experts
-from moe_safety.models.kernels.fused_rotary import fused_rotary
+from moe_safety.models.kernels import card, formulas
+from moe_safety.models.kernels.fuse import fuse
 from moe_safety.models.routers import routers
 from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints
@@ -186,8 +187,9 @@ def run_case(case: Case) -> dict[str, Any]:
         else:
             engine = PlainEngine(trained, optimizer, case.clip, world)
         if case.fused:
-            stack.enter_context(fused_experts("cpu"))
-            stack.enter_context(fused_rotary(model, "cpu"))
+            # Formulas run where kernels would on a GPU.
+            stack.enter_context(patch.object(card, "kernels", lambda tensor: formulas))
+            fuse(model)
         phase = _phase(case, model, layout, selective, masks, stack)
         history, rows = [before], []
 

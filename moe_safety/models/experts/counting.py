@@ -14,10 +14,9 @@ from moe_safety import checks
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.experts.interface import adopted
 from moe_safety.models.families import family_of
+from moe_safety.models.kernels import card, formulas
+from moe_safety.models.kernels.formulas import WEIGHT_UNIT
 from moe_safety.models.layout import MoELayer, MoELayout, inspect_model
-
-WEIGHT_UNIT = 2.0**-32
-"""Weights are summed as integers of this unit: integer sums do not depend on their order, and so not on the GPU."""
 
 
 class Counts:
@@ -32,15 +31,8 @@ class Counts:
 
     def add(self, position: int, index: torch.Tensor, weights: torch.Tensor) -> None:
         """One layer's routing; rows are batch-major, so token n stands in row n // length."""
-        rows, length = self.counted.shape
-        columns = self.layout.max_experts + 1
-        keys = (index.view(rows, length, -1) + columns * torch.arange(rows, device=index.device).view(-1, 1, 1)).view(
-            -1
-        )
-        counted = self.counted.unsqueeze(-1).expand(rows, length, index.shape[-1]).reshape(-1)
-        self.hits[position].scatter_add_(0, keys, counted.long())
-        units = (weights.reshape(-1).double() / WEIGHT_UNIT).round().long() * counted
-        self.units[position].scatter_add_(0, keys, units)
+        add = (card.kernels(weights) or formulas).count
+        add(index, weights, self.counted, self.hits[position], self.units[position])
 
     def counts(self) -> torch.Tensor:
         """int64 [rows, MoE layers, experts]: counted tokens that are routed to the expert."""

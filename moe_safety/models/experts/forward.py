@@ -1,9 +1,9 @@
 """The experts function of this program, registered with transformers: it serves every family of the experts interface.
 
-Capture, gradients, generation and training all run through it, so that what was measured is what is trained, but for
-how sums are rounded where training on a GPU runs compiled code (`kernels`). It differs from transformers' own grouped
-function in what it leaves out: routing weights are folded into the activations before the second product, which spares
-one pass over the widest tensor, and no expert-parallel masks are applied.
+Capture, gradients, effects, generation and training all run through it, so that what was measured is what is trained.
+It differs from transformers' own grouped function in what it leaves out: routing weights are folded into the
+activations before the second product, which spares one pass over the widest tensor, and no expert-parallel masks are
+applied. On a GPU what is no product runs as one kernel each (`kernels`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from moe_safety.models.experts.interface import adopt
+from moe_safety.models.kernels import card, formulas
+from moe_safety.models.kernels.fused_experts import gated
 
 NAME = "moe_safety"
 TRAINED = "trained_experts"
@@ -34,14 +36,9 @@ class Dispatch:
     """Tokens sorted by expert: `rows` says which token each place holds, `offsets` where each expert's places end."""
 
     def __init__(self, index: torch.Tensor, num_experts: int) -> None:
-        self.top_k, device = index.shape[-1], index.device
-        # As short numbers, since a GPU sorts a few bits at a time.
-        self.expert, self.order = torch.sort(index.reshape(-1).to(torch.int16), stable=True)
-        self.rows = torch.div(self.order, self.top_k, rounding_mode="floor")
-        places = torch.arange(len(self.order), device=device)
-        self.back = torch.empty_like(self.order).scatter_(0, self.order, places)
-        experts = torch.arange(num_experts, device=device, dtype=torch.int16)
-        self.offsets = torch.searchsorted(self.expert, experts, right=True, out_int32=True)
+        self.top_k = index.shape[-1]
+        sort = (card.kernels(index) or formulas).dispatch
+        self.expert, self.order, self.rows, self.back, self.offsets = sort(index, num_experts)
         self._ends: torch.Tensor | None = None
         self._sent: torch.cuda.Event | None = None
 
@@ -84,11 +81,14 @@ class Dispatch:
 
     def gather(self, tokens: torch.Tensor) -> torch.Tensor:
         """The tokens in the order of the experts that they go to."""
-        return tokens.index_select(0, self.rows)
+        kernels = card.kernels(tokens)
+        return kernels.spread(tokens, self.back, self.top_k) if kernels else tokens.index_select(0, self.rows)
 
     def sum_back(self, places: torch.Tensor) -> torch.Tensor:
         """The sum of what the experts of each token gave, in the order of tokens."""
-        return STEPS["summed"](places, self.back, self.top_k)
+        if kernels := card.kernels(places):
+            return kernels.summed(places, self.back, self.top_k)
+        return places.index_select(0, self.back).view(-1, self.top_k, places.shape[-1]).sum(dim=1)
 
 
 class _Spread(torch.autograd.Function):
@@ -127,21 +127,6 @@ class _Sort(torch.autograd.Function):
         return grads[0].index_select(0, ctx.dispatch.back), None
 
 
-def gated(self: torch.nn.Module, out: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-    """What the second product starts from; with the routing weight, where that may stand here."""
-    inner = self._apply_gate(out) if self.has_gate else self.act_fn(out)  # type: ignore[operator]
-    return inner if weight is None else inner * weight
-
-
-def summed(places: torch.Tensor, back: torch.Tensor, top_k: int) -> torch.Tensor:
-    """Each token's sum over its experts, whose places `back` tells."""
-    return places.index_select(0, back).view(-1, top_k, places.shape[-1]).sum(dim=1)
-
-
-STEPS: dict[str, Callable[..., torch.Tensor]] = {"gated": gated, "summed": summed}
-"""What passes over the widest tensors without a product; `kernels` puts faster ones here."""
-
-
 def experts_forward(
     self: torch.nn.Module, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
 ) -> torch.Tensor:
@@ -152,7 +137,7 @@ def experts_forward(
     # The product is linear, so the routing weight may stand before it, unless a bias or a norm comes between.
     before = not self.has_bias and norm is None
     out = _grouped_linear(self, hidden_states, "gate_up_proj" if self.has_gate else "up_proj", dispatch, spread=True)
-    out = _grouped_linear(self, STEPS["gated"](self, out, weight if before else None), "down_proj", dispatch)
+    out = _grouped_linear(self, gated(self, out, weight if before else None), "down_proj", dispatch)
     if not before:
         out = (out if norm is None else norm(out)) * weight
     return dispatch.combine(out).to(hidden_states.dtype)

@@ -14,6 +14,7 @@ from moe_safety import checks
 from moe_safety.models.experts.activation_checkpointing import checkpointed
 from moe_safety.models.experts.counting import counting
 from moe_safety.models.experts.interface import adopted
+from moe_safety.models.kernels import card, formulas
 from moe_safety.models.layout import MoELayout, inspect_model
 from moe_safety.models.text.answer_losses import IGNORED, Rows, answer_losses
 
@@ -30,17 +31,24 @@ class Magnitudes:
 
     def __post_init__(self) -> None:
         self.absolute, self.square, self.tokens = (torch.zeros(self.layout.shape, dtype=torch.float64) for _ in "123")
+        self._sums: list[tuple[int, torch.Tensor]] = []
 
     def add(self, position: int, gradient: torch.Tensor) -> None:
         """Uses the gradient up: it is about to be freed, and needs no copy."""
         experts = self.layout.layers[position].num_experts
         # A row is added up in float32 or finer, rows, the many, in float64.
-        wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
-        gradient = gradient[:experts]
-        squares = torch.linalg.vector_norm(gradient, dim=-1, dtype=wide).double().square()
-        sums = gradient.abs_().sum(dim=-1, dtype=wide).double()
-        self.square[position, :experts] += squares.view(experts, -1).sum(dim=1).cpu()
-        self.absolute[position, :experts] += sums.view(experts, -1).sum(dim=1).cpu()
+        rows = gradient[:experts].flatten(0, -2)
+        sums, norms = (card.kernels(rows) or formulas).magnitudes(rows)
+        both = torch.stack((sums.double(), norms.double().square()))
+        self._sums.append((position, both.view(2, experts, -1).sum(dim=-1)))
+
+    def collect(self) -> None:
+        """Takes what `add` left on the device, which is not waited for before."""
+        for position, sums in self._sums:
+            absolute, square = sums.cpu()
+            self.absolute[position, : len(absolute)] += absolute
+            self.square[position, : len(square)] += square
+        self._sums.clear()
 
     def scores(self) -> torch.Tensor:
         """Mean absolute gradient over an expert's parameters."""
@@ -106,6 +114,7 @@ def gradient_magnitudes(
                 found.tokens += counts.counts().sum(dim=0).cpu()
                 if losses.numel():
                     (losses.sum() / answered).backward()
+    found.collect()
     return found
 
 

@@ -61,7 +61,7 @@ def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool
     from moe_safety.models.experts import use_our_experts
     from moe_safety.models.io.quantised import as_if_stored_in_full, dequantising, quantisation_of
     from moe_safety.models.io.skeleton import loader_of, read_config
-    from moe_safety.models.kernels.fused_norms import fuse_norms
+    from moe_safety.models.kernels.fuse import fuse
 
     check_loadable(model)
     dtype: Any = model.dtype if model.dtype == "auto" else getattr(torch, model.dtype)
@@ -82,7 +82,7 @@ def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool
         raise InputError(f"has no weights for {missing[0]}{more}", file=model.name, key="model.name")
     if quantised:
         as_if_stored_in_full(loaded, None if dtype == "auto" else dtype)
-    return fuse_norms(use_our_experts(loaded)).eval()
+    return fuse(use_our_experts(loaded)).eval()
 
 
 def check_loadable(model: ModelConfig) -> MoELayout:

@@ -1,1 +1,1 @@
-"""Compiled and fused code for what takes most memory traffic: experts, norms, rotary embeddings."""
+"""Hand-written kernels for what takes most memory traffic, and fused norms and rotary embeddings."""

@@ -5,95 +5,83 @@ transformers writes them as ten operations on queries and keys, and as many in t
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+import inspect
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
-from moe_safety.models.kernels.compiled import compiled, finer, of_any
+from moe_safety.models.experts.interface import mix_in
+from moe_safety.models.kernels import card, formulas
+from moe_safety.models.kernels.formulas import QueryAndKey
 
 _NAME = "apply_rotary_pos_emb"
-QueryAndKey = tuple[torch.Tensor, torch.Tensor]
 
 
-@contextmanager
-def fused_rotary(model: PreTrainedModel, device: str = "cuda") -> Iterator[None]:
-    """Inside, queries and keys on such a device are turned by compiled code, where the model's family writes it in the
+class FusedRotary(torch.nn.Module):
+    """Mixed into an attention's own class: while it runs, its file's function is ours, which leaves to the other what
+    it cannot do."""
+
+    def forward(self, *given: Any, **named: Any) -> Any:
+        """What the attention's own class computes."""
+        bases = type(self).__mro__
+        names = _names_of(bases[bases.index(FusedRotary) + 1])
+        before = names[_NAME]
+        names[_NAME] = partial(_rotary, before)
+        try:
+            return super().forward(*given, **named)
+        finally:
+            names[_NAME] = before
+
+
+def fuse_rotary(model: PreTrainedModel) -> PreTrainedModel:
+    """Lets every attention of `model` turn queries and keys by a kernel where it can, if its family does so in the
     usual way."""
-    files = {sys.modules[type(module).__module__] for module in model.modules()}
-    before = {file: vars(file)[_NAME] for file in files if _NAME in vars(file)}
-    usual = {file: function for file, function in before.items() if _is_usual(function)}
-    for file, function in usual.items():
-        setattr(file, _NAME, partial(_rotary, function, device))
-    try:
-        yield
-    finally:
-        for file, function in usual.items():
-            setattr(file, _NAME, function)
+    for module in model.modules():
+        names = _names_of(module.__class__)
+        if not isinstance(module, FusedRotary) and names is not None and is_usual(names[_NAME]):
+            mix_in(module, FusedRotary)
+    return model
 
 
-def turn(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> QueryAndKey:
-    """What every family's file calls `apply_rotary_pos_emb`."""
-    return _turned(q, cos, sin), _turned(k, cos, sin)
-
-
-def turn_back(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> QueryAndKey:
-    """The gradients of what was turned, from those of what came of it."""
-    return _turned_back(q, cos, sin), _turned_back(k, cos, sin)
-
-
-def _turned(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    fine = finer(heads)
-    return (fine * finer(cos) + _half_turned(fine) * finer(sin)).to(heads.dtype)
-
-
-def _turned_back(grad: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    fine = finer(grad)
-    return (fine * finer(cos) - _half_turned(fine * finer(sin))).to(grad.dtype)
-
-
-def _half_turned(tensor: torch.Tensor) -> torch.Tensor:
-    first, second = tensor.chunk(2, dim=-1)
-    return torch.cat((-second, first), dim=-1)
+@cache
+def _names_of(attention: Any) -> Any:
+    """Where its forward pass looks names up, if the function is one of them."""
+    forward: Any = inspect.unwrap(attention.forward)
+    code = getattr(forward, "__code__", None)
+    return forward.__globals__ if code and _NAME in code.co_names else None
 
 
 class _Turn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: torch.Tensor) -> QueryAndKey:
         ctx.save_for_backward(*given[2:])
-        return compiled(turn)(*_of_any_length(*given))
+        return card.kernels(given[0]).turn(*given)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return *compiled(turn_back)(*_of_any_length(*grads, *ctx.saved_tensors)), None, None
+        return *card.kernels(grads[0]).turn_back(*grads, *ctx.saved_tensors), None, None
 
 
-def _of_any_length(*tensors: torch.Tensor) -> list[torch.Tensor]:
-    """Whatever the rows, and the tokens in them."""
-    return [of_any(tensor, 0, 2) for tensor in tensors]
-
-
-def _rotary(function: Callable[..., QueryAndKey], device: str, *given: torch.Tensor, **named: Any) -> QueryAndKey:
-    if named or len(given) != 4 or not _fits(device, *given):
+def _rotary(function: Callable[..., QueryAndKey], *given: torch.Tensor, **named: Any) -> QueryAndKey:
+    if named or len(given) != 4 or not card.kernels(given[0]) or not _fits(*given):
         return function(*given, **named)
-    q, k, cos, sin = given
-    return _Turn.apply(q, k, cos.unsqueeze(1), sin.unsqueeze(1))
+    return _Turn.apply(*given)
 
 
-def _fits(device: str, q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> bool:
+def _fits(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> bool:
     """Some families turn a part of each head, and some in another type."""
     alike = cos.ndim == 3 and cos.shape[-1] == q.shape[-1] and cos.dtype == q.dtype
-    return alike and q.device.type == device and not cos.requires_grad
+    return alike and len(cos) in (1, len(q)) and not cos.requires_grad
 
 
+@cache
 @torch.no_grad()
-def _is_usual(function: Callable[..., QueryAndKey]) -> bool:
+def is_usual(function: Callable[..., QueryAndKey]) -> bool:
     """Whether it computes the very same: tried on a few numbers."""
     chance = torch.Generator().manual_seed(0)
     q, k, cos, sin = (
@@ -103,5 +91,4 @@ def _is_usual(function: Callable[..., QueryAndKey]) -> bool:
         own = function(q, k, cos, sin)
     except Exception:  # Whatever it is, it is not this function.
         return False
-    here = turn(q, k, cos.unsqueeze(1), sin.unsqueeze(1))
-    return isinstance(own, tuple) and len(own) == 2 and all(map(torch.allclose, own, here))
+    return isinstance(own, tuple) and len(own) == 2 and all(map(torch.allclose, own, formulas.turn(q, k, cos, sin)))

@@ -1,24 +1,23 @@
-"""What runs as compiled code on a GPU: the same sums, where a family's formula is the usual one, and nothing stays."""
+"""What runs as a kernel on a GPU, with the formulas in the kernels' place: the same sums, where a family's formula is
+the usual one, and nothing of it on the CPU. The kernels themselves: benchmarks/gpu/check.py."""
 
 import sys
-from contextlib import contextmanager
 
 import pytest
 import torch
-from torch._dynamo.utils import counters
 from torch.autograd import gradcheck
 
 from moe_safety import inspect_model, selective_experts
-from moe_safety.models.experts import checkpointed, forward, use_our_experts
-from moe_safety.models.kernels import compiled as compiling
-from moe_safety.models.kernels import fused_experts
-from moe_safety.models.kernels.fused_rotary import _is_usual, _Turn, fused_rotary
+from moe_safety.models.experts import checkpointed, use_our_experts
+from moe_safety.models.experts.forward import Dispatch
+from moe_safety.models.kernels import card, formulas, fused_experts
+from moe_safety.models.kernels.fused_rotary import FusedRotary, _Turn, fuse_rotary, is_usual
 from moe_safety.models.text.answer_losses import answer_losses, make_rows
 from tests.families import FAMILIES, build
 
 CHANCE = torch.Generator().manual_seed(5)
 LENGTHS = [((6, 3, 4), (3, 5, 2)), ((9, 2), (4, 4))]
-"""Of prompts and answers; two shapes, one compilation."""
+"""Of prompts and answers."""
 UNUSUAL_GATES = {"deepseek_v4", "gemma4_text", "gpt_oss", "hy_v4", "inkling2_text", "minimax_m3_vl_text", "nemotron_h"}
 UNUSUAL_ROTARY = {"cohere2_moe", "deepseek_v4", "ernie4_5_moe", "gemma4_text", "gpt_oss"}
 
@@ -30,17 +29,23 @@ def rows_of(lengths):
 ROWS = [rows_of(lengths) for lengths in LENGTHS]
 
 
-@contextmanager
-def all_fused(model):
-    with fused_experts.fused_experts("cpu"), fused_rotary(model, "cpu"):
-        yield
+class Recorded:
+    """The formulas, and the names of those that ran."""
+
+    def __init__(self):
+        self.names = set()
+
+    def __getattr__(self, name):
+        self.names.add(name)
+        return getattr(formulas, name)
 
 
-@contextmanager
-def uncompiled():
-    """The formulas as they stand."""
-    with torch.compiler.set_stance("force_eager"):
-        yield
+@pytest.fixture
+def standing_in(monkeypatch):
+    """Formulas run where kernels would on a GPU."""
+    recorded = Recorded()
+    monkeypatch.setattr(card, "kernels", lambda tensor: recorded)
+    return recorded
 
 
 def found(model, selective):
@@ -56,21 +61,24 @@ def numbers(*shape):
     return torch.randn(shape, dtype=torch.float64, generator=CHANCE).requires_grad_()
 
 
-def test_the_gradients_are_those_of_the_formulas():
-    with uncompiled():
-        assert gradcheck(fused_experts._Gate.apply, (numbers(5, 6), numbers(5, 1)))
-        cos, sin = (numbers(2, 1, 4, 6).detach() for _ in range(2))
-        assert gradcheck(lambda q, k: _Turn.apply(q, k, cos, sin), (numbers(2, 3, 4, 6), numbers(2, 1, 4, 6)))
+def test_the_gradients_are_those_of_the_formulas(standing_in):
+    assert gradcheck(fused_experts._Gate.apply, (numbers(5, 6), numbers(5, 1)))
+    cos, sin = (numbers(2, 4, 6).detach() for _ in range(2))
+    assert gradcheck(lambda q, k: _Turn.apply(q, k, cos, sin), (numbers(2, 3, 4, 6), numbers(2, 1, 4, 6)))
 
 
-def test_sums_over_experts_are_the_same():
-    places, back = torch.randn(12, 5, dtype=torch.float64, generator=CHANCE), torch.randperm(12, generator=CHANCE)
-    torch.testing.assert_close(fused_experts.summed(places, back, 3), forward.summed(places, back, 3))
+def test_spreading_and_summing_are_what_plain_indexing_gives(monkeypatch):
+    index = torch.rand(9, 6, generator=CHANCE).topk(3).indices
+    dispatch, tokens = Dispatch(index, 6), torch.randn(9, 5, dtype=torch.float64, generator=CHANCE)
+    plain = dispatch.gather(tokens), dispatch.sum_back(dispatch.gather(tokens))
+    monkeypatch.setattr(card, "kernels", lambda tensor: formulas)
+    assert torch.equal(dispatch.gather(tokens), plain[0])
+    torch.testing.assert_close(dispatch.sum_back(plain[0]), plain[1])
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_computes_the_same(name):
-    model = use_our_experts(build(name)).eval()
+def test_every_family_computes_the_same(name, monkeypatch):
+    model = fuse_rotary(use_our_experts(build(name)).eval())
     layout = inspect_model(model)
     experts = [(layer.index, expert) for layer in layout.layers for expert in (0, 2)]
     gates = {fused_experts._is_usual(model.get_submodule(layer.experts)) for layer in layout.layers}
@@ -78,10 +86,18 @@ def test_every_family_computes_the_same(name):
     with selective_experts(model, experts) as selective:
         selective.set_active(experts[1:])
         before = found(model, selective)
-        with all_fused(model), uncompiled():
+        recorded = Recorded()
+        with monkeypatch.context() as patch:
+            patch.setattr(card, "kernels", lambda tensor: recorded)
             inside = found(model, selective)
-    for one, other in zip(before, inside, strict=True):
+            with checkpointed(model):
+                again = found(model, selective)
+        assert all(map(torch.equal, before, found(model, selective))), "afterwards everything is as it was"
+    assert {"dispatch", "spread", "summed"} <= recorded.names
+    assert ("gate" in recorded.names) <= (name not in UNUSUAL_GATES)
+    for one, other, third in zip(before, inside, again, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(third, one, rtol=1e-4, atol=1e-5)
 
 
 def rotary_of(model):
@@ -89,69 +105,46 @@ def rotary_of(model):
     return {file: vars(file)["apply_rotary_pos_emb"] for file in files if "apply_rotary_pos_emb" in vars(file)}
 
 
+def turning(model):
+    return [module for module in model.modules() if isinstance(module, FusedRotary)]
+
+
 def test_most_families_turn_queries_and_keys_in_the_usual_way():
-    usual = [name for name in FAMILIES if any(map(_is_usual, rotary_of(build(name)).values()))]
-    assert len(usual) == 42
+    assert sum(bool(turning(fuse_rotary(build(name)))) for name in FAMILIES) == 39
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_rotary_is_fused_where_it_is_the_usual_one_and_put_back(name):
-    model = build(name)
+def test_rotary_is_fused_where_it_is_the_usual_one_and_the_family_s_file_stays(name):
+    model = fuse_rotary(fuse_rotary(build(name)))
     before = rotary_of(model)
-    with fused_rotary(model, "cpu"):
-        inside = rotary_of(model)
+    usual = {file.__name__ for file, function in before.items() if is_usual(function)}
+    assert all(module.__module__ in usual for module in turning(model))
+    assert bool(before) and not usual if name in UNUSUAL_ROTARY else len(usual) == len(before)
+    model(input_ids=ROWS[0].input_ids)
     assert rotary_of(model) == before
-    assert all((inside[file] is function) == (name in UNUSUAL_ROTARY) for file, function in before.items())
 
 
-def test_compiled_code_computes_the_same_once_for_all_lengths_and_leaves_nothing_behind():
-    model = use_our_experts(build("olmoe")).eval()
-    experts = [(layer.index, expert) for layer in inspect_model(model).layers for expert in (0, 2)]
-    steps = dict(forward.STEPS)
-    with selective_experts(model, experts) as selective:
-        selective.set_active(experts[1:])
-        before = found(model, selective)
-        torch._dynamo.reset()
-        counters.clear()
-        with all_fused(model):
-            inside = found(model, selective)
-            graphs = counters["stats"]["unique_graphs"]
-            with checkpointed(model):
-                again = found(model, selective)
-        assert graphs == counters["stats"]["unique_graphs"] == len(("gate", "its gradient", "sum", "turn", "turn back"))
-        for one, other, third in zip(before, inside, again, strict=True):
-            torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-6)
-            torch.testing.assert_close(third, one, rtol=1e-4, atol=1e-6)
-        counters.clear()
-        assert all(map(torch.equal, before, found(model, selective))), "afterwards everything is as it was"
-        assert not counters["stats"]
-    assert steps == forward.STEPS
+def test_a_loaded_model_turns_by_the_kernel(standing_in):
+    model = fuse_rotary(build("olmoe")).eval()
+    model(input_ids=ROWS[0].input_ids)
+    assert "turn" in standing_in.names
+    assert len(turning(model)) == len(model.model.layers)
 
 
-def test_what_is_not_on_such_a_device_is_left_alone():
-    model = use_our_experts(build("olmoe")).eval()
-    experts = [(layer.index, 0) for layer in inspect_model(model).layers]
-    with selective_experts(model, experts) as selective:
-        before = found(model, selective)
-        counters.clear()
-        with fused_experts.fused_experts(), fused_rotary(model):
-            assert all(map(torch.equal, before, found(model, selective)))
-        assert not counters["stats"]
+def test_on_the_cpu_nothing_changes():
+    model, same = (use_our_experts(build("olmoe")).eval() for _ in range(2))
+    same.load_state_dict(model.state_dict())
+    fuse_rotary(same)
+    assert torch.equal(model(input_ids=ROWS[0].input_ids).logits, same(input_ids=ROWS[0].input_ids).logits)
 
 
-def test_where_nothing_compiles_the_formulas_run_as_they_stand(monkeypatch, caplog):
-    def failing(function):
-        def run(*given):
-            raise RuntimeError("no compiler here")
-
-        return run
-
-    monkeypatch.setattr(torch, "compile", failing)
-    for each in (compiling._can_compile, compiling.compiled):
-        each.cache_clear()
+def test_where_no_kernel_compiles_one_line_says_so(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    card._written.cache_clear()
     try:
-        assert compiling.compiled(fused_experts.gate) is fused_experts.gate
-        assert "nothing compiles here, so training is slower: no compiler here" in caplog.text
+        assert card._written() is None
+        assert card._written() is None
     finally:
-        for each in (compiling._can_compile, compiling.compiled):
-            each.cache_clear()
+        card._written.cache_clear()
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("no kernels compile here, so passes are slower: ")

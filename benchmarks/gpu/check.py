@@ -1,0 +1,124 @@
+"""On one GPU: every kernel against its formula, and what each takes, at the sizes of an OLMoE-1B-7B pass and odd ones.
+
+    python benchmarks/gpu/check.py
+
+Numbers are compared with the formula in float32 on the same arguments: the error is the difference's norm over theirs,
+and may be a little more than rounding to the type does. Places and counts must be equal. Times are medians beside those
+of the formula as torch runs it, in the model's type.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from moe_safety.models.kernels import formulas, triton_kernels
+
+ALLOWED = {torch.float32: 2e-6, torch.bfloat16: 3e-3, torch.float16: 4e-4}
+SIZES = {"pass": (16, 512, 2048, 1024, 64, 8), "odd": (3, 37, 200, 72, 6, 3), "one row": (1, 421, 2048, 1024, 64, 8)}
+"""Rows, tokens of each, widths of a token and of an expert's middle, experts, experts of a token."""
+Arguments = tuple[Any, ...]
+
+
+def cases(size: str, dtype: torch.dtype) -> Iterator[tuple[str, Arguments, int]]:
+    """Each kernel's name, arguments, and how many of its results are numbers, to be close; the others are equal."""
+    rows, length, hidden, middle, experts, top_k = SIZES[size]
+    tokens, heads, width = rows * length, 16 if hidden % 16 == 0 else 5, hidden // (16 if hidden % 16 == 0 else 5)
+    chance = torch.Generator("cuda").manual_seed(0)
+
+    def numbers(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=chance, device="cuda").to(dtype)
+
+    index = torch.rand(tokens, experts, generator=chance, device="cuda").topk(top_k).indices
+    back = formulas.dispatch(index, experts)[3]
+    places = tokens * top_k
+    yield "gate", (numbers(places, 2 * middle), numbers(places, 1)), 1
+    yield "gate_backward", (numbers(places, 2 * middle), numbers(places, 1), numbers(places, middle)), 2
+    yield "summed", (numbers(places, hidden), back, top_k), 1
+    yield "spread", (numbers(tokens, hidden), back, top_k), 0
+    q, k = (numbers(rows, length, of, width).transpose(1, 2) for of in (heads, max(1, heads // 4)))
+    for name, copies in (("turn", rows), ("turn_back", 1)):
+        yield name, (q, k, numbers(copies, length, width), numbers(copies, length, width)), 2
+    yield "magnitudes", (numbers(experts * hidden, middle),), 2
+    yield "dispatch", (index, experts), 0
+    # Some choices of no expert.
+    yield "dispatch", (torch.where(index % 5 == 4, experts, index), experts), 0
+
+
+def results(found: Any) -> tuple[torch.Tensor, ...]:
+    return found if isinstance(found, tuple) else (found,)
+
+
+def finer(given: Arguments) -> Arguments:
+    return tuple(one.float() if isinstance(one, torch.Tensor) and one.is_floating_point() else one for one in given)
+
+
+def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+def milliseconds(run: Callable[..., object], *given: Any) -> float:
+    times = []
+    for _ in range(12):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run(*given)
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times[2:])
+
+
+def examine(size: str, dtype: torch.dtype) -> list[str]:
+    """What is wrong."""
+    wrong = []
+    for name, given, numbers in cases(size, dtype):
+        kernel, formula = (getattr(module, name) for module in (triton_kernels, formulas))
+        try:
+            found, exact = results(kernel(*given)), results(formula(*finer(given)))
+        except Exception as problem:  # One kernel shall not hide the others.
+            wrong.append(f"{name}, {size}, {dtype}: {type(problem).__name__}: {str(problem)[:600]}")
+            continue
+        errors = [error(one, other) for one, other in zip(found[:numbers], exact[:numbers], strict=True)]
+        same = all(torch.equal(one, other.to(one.dtype)) for one, other in zip(found, exact, strict=True))
+        again = all(map(torch.equal, found, results(kernel(*given))))
+        bad = not again or (max(errors) > ALLOWED[dtype] if numbers else not same)
+        if bad:
+            wrong.append(f"{name}, {size}, {dtype}: errors {errors}, equal {same}, the same again {again}")
+        if size != "odd" and dtype == torch.bfloat16:
+            mine, plain = milliseconds(kernel, *given), milliseconds(formula, *given)
+            print(f"  {name:14} {size:8} {mine:7.3f} ms, written out {plain:7.3f} ms, errors {errors}", flush=True)
+    return wrong + counted(size, dtype)
+
+
+def counted(size: str, dtype: torch.dtype) -> list[str]:
+    rows, length, _, _, experts, top_k = SIZES[size]
+    chance = torch.Generator("cuda").manual_seed(1)
+    scores = torch.rand(rows * length, experts + 1, generator=chance, device="cuda")
+    weights, index = scores.topk(top_k)
+    weights, wanted = weights.to(dtype), torch.rand(rows, length, generator=chance, device="cuda") < 0.7
+    found = {}
+    for module in (triton_kernels, formulas):
+        both = [torch.zeros(rows * (experts + 1), dtype=torch.int64, device="cuda") for _ in "12"]
+        module.count(index, weights, wanted, *both)
+        found[module] = both
+    same = all(map(torch.equal, *found.values()))
+    if size != "odd" and dtype == torch.bfloat16:
+        mine, plain = (milliseconds(m.count, index, weights, wanted, *found[m]) for m in found)
+        print(f"  {'count':14} {size:8} {mine:7.3f} ms, written out {plain:7.3f} ms", flush=True)
+    return [] if same else [f"count, {size}, {dtype}: not equal"]
+
+
+def main() -> None:
+    print(torch.cuda.get_device_name(), torch.__version__, flush=True)
+    wrong = [line for size in SIZES for dtype in ALLOWED for line in examine(size, dtype)]
+    print("".join(f"WRONG {line}\n" for line in wrong) or "every kernel computes what its formula says")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()

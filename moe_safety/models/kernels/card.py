@@ -1,0 +1,29 @@
+"""Whether hand-written kernels serve a tensor."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any
+
+import torch
+
+
+def kernels(tensor: torch.Tensor) -> Any:
+    """The module of kernels, where they serve such a tensor: on a GPU that runs Triton, in float32 or less. Elsewhere
+    none, and torch does what they do."""
+    return _written() if tensor.is_cuda and tensor.dtype != torch.float64 else None
+
+
+@cache
+def _written() -> Any:
+    """Tried, since it takes Triton, a C compiler, Python's headers and a folder to write to."""
+    try:
+        from moe_safety.models.kernels import triton_kernels
+
+        triton_kernels.magnitudes(torch.ones(2, 8, device="cuda"))
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        logging.getLogger(__name__).warning("no kernels compile here, so passes are slower: %s", reason)
+        return None
+    return triton_kernels
