@@ -18,10 +18,9 @@ from moe_safety.models.experts import (
     Way,
     Whole,
     evaluating,
-    first_order_effects,
     holding_back,
-    margins,
-    measured_effects,
+    margin_and_effects,
+    margins_and_first_order,
     way_of,
 )
 from moe_safety.models.io import kept_model
@@ -58,11 +57,7 @@ class Foreseer(_Weigher):
     """Handles a few prompts: the first-order estimate for every expert."""
 
     def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
-        trials = trials_of(rows)
-        effects = first_order_effects(self.model, trials, self.layout)
-        with torch.inference_mode():
-            found = margins(self.model, trials).tolist()
-        return self._table(rows, found, effects)
+        return self._table(rows, *margins_and_first_order(self.model, trials_of(rows), self.layout))
 
 
 @dataclass
@@ -84,13 +79,12 @@ class Measurer(_Weigher):
         if self.way == Whole():
             notes["shared"] = "nothing: this model takes a whole forward pass for each expert"
         with self._without(self.held):
-            effects = [
-                measured_effects(self.model, trial, self._pairs(chosen), self.layout, self.way, self.max_tokens)
+            found = [
+                margin_and_effects(self.model, trial, self._pairs(chosen), self.layout, self.way, self.max_tokens)
                 for trial, chosen in zip(trials, experts, strict=True)
             ]
-            with torch.inference_mode():
-                found = [float(margins(self.model, [trial])[0]) for trial in trials]
-        return self._table(rows, found, torch.stack(effects))
+        margins, effects = zip(*found, strict=True)
+        return self._table(rows, list(margins), torch.stack(effects))
 
     def tokens(self, rows: pa.Table) -> int:
         """The tokens that an item's forward passes read."""

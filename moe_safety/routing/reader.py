@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedModel
 
@@ -16,7 +17,6 @@ from moe_safety.jobs import Part
 from moe_safety.models import MoELayout, inspect_model
 from moe_safety.models.experts import choices, run_counting
 from moe_safety.models.io import kept_model
-from moe_safety.models.text import pad_right
 from moe_safety.routing.table import routing_table
 from moe_safety.routing.tokens import token_table
 
@@ -47,20 +47,23 @@ class RoutingReader:
         return (counted, pa.concat_tables(by_token)) if self.per_token else counted
 
     def _read(self, rows: pa.Table, by_token: list[pa.Table]) -> tuple[torch.Tensor, torch.Tensor]:
-        """One forward pass."""
-        tokens = rows["tokens"].to_pylist()
-        ids = pad_right(tokens, self.device)
-        places = torch.arange(ids.shape[1], device=self.device)
-        start, end = (
-            torch.tensor(rows[name].to_numpy(), device=self.device)[:, None] for name in ("counted_from", "counted_to")
-        )
-        counted = (places >= start) & (places < end)
+        """One forward pass. What it reads is on its way while the one before runs."""
+        tokens = rows["tokens"].combine_chunks()
+        lengths, places = tokens.value_lengths().to_numpy(), np.arange(pc.max(tokens.value_lengths()).as_py())
+        ids = np.zeros((len(rows), len(places)), np.int64)
+        ids[places < lengths[:, None]] = tokens.flatten().to_numpy()
+        start, end = (rows[name].to_numpy()[:, None] for name in ("counted_from", "counted_to"))
+        sent = [self._sent(one) for one in (ids, (places >= start) & (places < end))]
         with choices(self.model, self.layout) if self.per_token else nullcontext() as chosen:
-            counts = run_counting(self.model, ids, None, counted, self.layout)
+            counts = run_counting(self.model, sent[0], None, sent[1], self.layout)
         if chosen is not None:
-            lengths = [len(row) for row in tokens]
-            by_token.append(token_table(self.layout, rows["prompt_id"].to_pylist(), lengths, chosen))
+            by_token.append(token_table(self.layout, rows["prompt_id"].to_pylist(), lengths.tolist(), chosen))
         return counts.counts().int(), counts.weights()
+
+    def _sent(self, array: np.ndarray) -> torch.Tensor:
+        """Without waiting for what the device has yet to do."""
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
     def tokens(self, rows: pa.Table) -> int:
         """The tokens of an item's prompts."""

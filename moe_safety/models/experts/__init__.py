@@ -3,7 +3,14 @@
 from moe_safety.models.experts.ablation_strategies import Way, Whole
 from moe_safety.models.experts.activation_checkpointing import checkpointed
 from moe_safety.models.experts.counting import choices, count_routing, run_counting, stopping_after_routing
-from moe_safety.models.experts.effects import expert_effects, first_order_effects, measured_effects, way_of
+from moe_safety.models.experts.effects import (
+    expert_effects,
+    first_order_effects,
+    margin_and_effects,
+    margins_and_first_order,
+    measured_effects,
+    way_of,
+)
 from moe_safety.models.experts.forward import use_our_experts
 from moe_safety.models.experts.gradients import Magnitudes, expert_gradients, gradient_magnitudes
 from moe_safety.models.experts.refusal_margin import Trial, evaluating, margins
@@ -29,7 +36,9 @@ __all__ = [
     "frozen",
     "gradient_magnitudes",
     "holding_back",
+    "margin_and_effects",
     "margins",
+    "margins_and_first_order",
     "measured_effects",
     "run_counting",
     "selective_experts",

@@ -6,6 +6,7 @@ all attention takes a mask. `choose_way` tries.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -143,8 +144,10 @@ def grouped_margins(
 ) -> torch.Tensor:
     """[entries, 2]: the margin of the untouched model and that without the entry, from the same forward pass."""
     together = max(1, max_tokens // way.row_tokens(trial) - 1)
+    passes = math.ceil(len(held) / together)
     pieces = [torch.zeros(0, 2)]
-    for start in range(0, len(held), together):
-        found = way.margins(model, layout, trial, held[start : start + together])
+    for number in range(passes):
+        start, end = (len(held) * part // passes for part in (number, number + 1))
+        found = way.margins(model, layout, trial, held[start:end])
         pieces.append(torch.stack([found[:1].expand(len(found) - 1), found[1:]], dim=1).cpu())
     return torch.cat(pieces)

@@ -59,7 +59,6 @@ def way_of(model: PreTrainedModel, trials: Sequence[Trial], layout: MoELayout, m
     return choose_way(model, layout, max(trials, key=lambda trial: trial.length), max_tokens)
 
 
-@torch.inference_mode()
 def measured_effects(
     model: PreTrainedModel,
     trial: Trial,
@@ -69,30 +68,48 @@ def measured_effects(
     max_tokens: int = MAX_TOKENS,
 ) -> torch.Tensor:
     """float32 [MoE layers, experts] of one trial. Experts share forward passes, each held back in its own rows."""
+    return margin_and_effects(model, trial, experts, layout, way, max_tokens)[1]
+
+
+@torch.inference_mode()
+def margin_and_effects(
+    model: PreTrainedModel,
+    trial: Trial,
+    experts: Sequence[tuple[int, int]],
+    layout: MoELayout,
+    way: Way,
+    max_tokens: int,
+) -> tuple[float, torch.Tensor]:
+    """The margin of the untouched model as well, which every forward pass begins with."""
     effects = torch.full(layout.shape, torch.nan)
     places = sorted((layout.position(layer), expert) for layer, expert in experts)
     held = [(position, [expert]) for position, expert in places]
-    found = grouped_margins(model, layout, trial, held, way, max_tokens)
-    for place, (base, without) in zip(places, found.tolist(), strict=True):
+    found = grouped_margins(model, layout, trial, held, way, max_tokens).tolist()
+    for place, (base, without) in zip(places, found, strict=True):
         effects[place] = without - base
-    return effects
+    return found[0][0], effects
 
 
 def first_order_effects(model: PreTrainedModel, trials: Sequence[Trial], layout: MoELayout) -> torch.Tensor:
-    """float32 [prompts, MoE layers, experts]: what one backward pass foresees of holding each expert back.
+    """float32 [prompts, MoE layers, experts]: what one backward pass foresees of holding each expert back."""
+    return margins_and_first_order(model, trials, layout)[1]
 
-    The inner product of the expert's weighted output with the margin's gradient, turned round: the slope of the margin
-    in the expert's own scale, followed from one down to zero.
-    """
+
+def margins_and_first_order(
+    model: PreTrainedModel, trials: Sequence[Trial], layout: MoELayout
+) -> tuple[list[float], torch.Tensor]:
+    """The margins, and the inner product of each expert's weighted output with the margin's gradient, turned round: the
+    slope of the margin in the expert's own scale, followed from one down to zero."""
     device = model.get_input_embeddings().weight.device
     scale = torch.ones(len(trials), *layout.shape, device=device, requires_grad=True)
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.requires_grad_(False)
     try:
         with scaled(model, layout, scale.repeat(2, 1, 1)):
-            margins(model, trials).sum().backward()
+            found = margins(model, trials)
+            found.sum().backward()
     finally:
         for parameter, before in required.items():
             parameter.requires_grad_(before)
     assert scale.grad is not None
-    return -scale.grad.float().cpu()
+    return found.tolist(), -scale.grad.float().cpu()
