@@ -52,7 +52,9 @@ def main() -> None:
     counted = torch.ones_like(ids, dtype=torch.bool)
 
     def stock() -> None:
+        torch.backends.cuda.enable_cudnn_sdp(True)
         untouched.model(input_ids=ids, attention_mask=mask, use_cache=False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
     def ours_bare() -> None:
         model.model(input_ids=ids, use_cache=False)

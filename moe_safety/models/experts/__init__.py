@@ -11,9 +11,10 @@ from moe_safety.models.experts.effects import (
     measured_effects,
     way_of,
 )
+from moe_safety.models.experts.evaluating import evaluating
 from moe_safety.models.experts.forward import use_our_experts
 from moe_safety.models.experts.gradients import Magnitudes, expert_gradients, gradient_magnitudes
-from moe_safety.models.experts.refusal_margin import Trial, evaluating, margins
+from moe_safety.models.experts.refusal_margin import Trial, margins
 from moe_safety.models.experts.reweigh import holding_back
 from moe_safety.models.experts.selective import Gather, Pair, SelectiveExperts, as_they_are, frozen, selective_experts
 

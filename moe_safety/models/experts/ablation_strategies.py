@@ -16,9 +16,10 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from moe_safety.models.experts.counting import run_counting
+from moe_safety.models.experts.evaluating import evaluating
 from moe_safety.models.experts.growing_batch import Held, joining
 from moe_safety.models.experts.margin_rows import Line
-from moe_safety.models.experts.refusal_margin import Trial, evaluating, margins
+from moe_safety.models.experts.refusal_margin import Trial, margins
 from moe_safety.models.experts.reweigh import holding_back
 from moe_safety.models.experts.truncated_copy import sketch
 from moe_safety.models.layout import MoELayout, inspect_model

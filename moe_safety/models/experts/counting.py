@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from moe_safety import checks
 from moe_safety.models.decoder import decoder_of
+from moe_safety.models.experts.evaluating import evaluating
 from moe_safety.models.experts.interface import adopted
 from moe_safety.models.families import family_of
 from moe_safety.models.kernels import card, formulas
@@ -144,14 +145,8 @@ def run_counting(
 ) -> Counts:
     """The same with routing weights, for callers that count no padding; those that pad on the right need no mask."""
     layout = layout or inspect_model(model)
-    was_training = model.training
-    # Some routers draw noise while training.
-    model.eval()
-    try:
-        with counting(model, counted, layout) as counts, stopping_after_routing(model, layout):
-            decoder_of(model)(input_ids=input_ids, use_cache=False, **_where(attention_mask))
-    finally:
-        model.train(was_training)
+    with evaluating(model), counting(model, counted, layout) as counts, stopping_after_routing(model, layout):
+        decoder_of(model)(input_ids=input_ids, use_cache=False, **_where(attention_mask))
     return counts
 
 

@@ -9,6 +9,7 @@ applied. On a GPU what is no product runs as one kernel each (`kernels`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -38,25 +39,32 @@ class Dispatch:
     def __init__(self, index: torch.Tensor, num_experts: int) -> None:
         self.top_k = index.shape[-1]
         sort = (card.kernels(index) or formulas).dispatch
-        self.expert, self.order, self.rows, self.back, self.offsets = sort(index, num_experts)
+        self.order, self.back, self.offsets = sort(index, num_experts)
         self._ends: torch.Tensor | None = None
         self._sent: torch.cuda.Event | None = None
 
+    @cached_property
+    def rows(self) -> torch.Tensor:
+        """The token of each place."""
+        return torch.div(self.order, self.top_k, rounding_mode="floor")
+
     def spread(self, tokens: torch.Tensor) -> torch.Tensor:
         """Each token's copy for each of its experts, sorted by expert."""
-        return _Spread.apply(tokens, self)
+        return _Spread.apply(tokens, self) if torch.is_grad_enabled() else self.gather(tokens)
 
     def combine(self, places: torch.Tensor) -> torch.Tensor:
         """Each token's sum over its experts."""
-        return _Combine.apply(places, self)
+        return _Combine.apply(places, self) if torch.is_grad_enabled() else self.sum_back(places)
 
     def each(self, rows: torch.Tensor) -> torch.Tensor:
         """The row of each place's expert."""
-        return rows[self.expert.long()]
+        places = torch.arange(len(self.order), device=self.offsets.device, dtype=torch.int32)
+        return rows[torch.searchsorted(self.offsets, places, right=True, out_int32=True)]
 
     def sort(self, values: torch.Tensor) -> torch.Tensor:
         """One value for each token and expert, in the order of places."""
-        return _Sort.apply(values.reshape(-1), self)
+        values = values.reshape(-1)
+        return _Sort.apply(values, self) if torch.is_grad_enabled() else values.index_select(0, self.order)
 
     def send_ends(self) -> None:
         """Sends to the processor where places end, for `places_of`. Asking a GPU for it only then would make the

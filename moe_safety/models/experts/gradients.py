@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from moe_safety import checks
 from moe_safety.models.experts.activation_checkpointing import checkpointed
 from moe_safety.models.experts.counting import counting
+from moe_safety.models.experts.evaluating import evaluating
 from moe_safety.models.experts.interface import adopted
 from moe_safety.models.kernels import card, formulas
 from moe_safety.models.layout import MoELayout, inspect_model
@@ -98,7 +99,7 @@ def gradient_magnitudes(
     With several the gradients are kept until all are added up: the magnitude of a sum is not a sum of magnitudes.
     """
     layout = layout or inspect_model(model)
-    found = Magnitudes(layout)
+    found, tokens = Magnitudes(layout), list[torch.Tensor]()
     answered = sum(int((rows.labels[:, 1:] != IGNORED).sum()) for rows in micro_batches)
     with ExitStack() as stack:
         parameters = stack.enter_context(_only_experts_learn(model, layout))
@@ -111,10 +112,12 @@ def gradient_magnitudes(
                 counts = inner.enter_context(counting(model, rows.real, layout))
                 losses, _ = answer_losses(model, rows)
                 # Counted in the forward pass; checkpointing runs it again in the backward one.
-                found.tokens += counts.counts().sum(dim=0).cpu()
+                tokens.append(counts.counts().sum(dim=0))
                 if losses.numel():
                     (losses.sum() / answered).backward()
     found.collect()
+    for received in tokens:
+        found.tokens += received.cpu()
     return found
 
 
@@ -122,22 +125,20 @@ def gradient_magnitudes(
 def _only_experts_learn(model: PreTrainedModel, layout: MoELayout) -> Iterator[list[tuple[int, torch.nn.Parameter]]]:
     """Yields the experts' parameters with their layer's position; routers behave as in `eval()` throughout."""
     before = {parameter: (parameter.requires_grad, parameter.grad) for parameter in model.parameters()}
-    was_training = model.training
-    model.eval().requires_grad_(False)
     for parameter in before:
-        parameter.grad = None
+        parameter.requires_grad_(False).grad = None
     chosen = [
         (position, model.get_parameter(name).requires_grad_())
         for position, layer in enumerate(layout.layers)
         for name in layer.parameters
     ]
     try:
-        yield chosen
+        with evaluating(model):
+            yield chosen
     finally:
         for parameter, (required, grad) in before.items():
             parameter.requires_grad_(required)
             parameter.grad = grad
-        model.train(was_training)
 
 
 @contextmanager

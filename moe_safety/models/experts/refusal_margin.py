@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
+from moe_safety.models.experts.evaluating import evaluating
 from moe_safety.models.text.answer_losses import answer_losses, make_rows, mean_by_row
 
 Tokens = Sequence[int]
@@ -37,14 +37,3 @@ def margins(model: PreTrainedModel, trials: Sequence[Trial]) -> torch.Tensor:
         losses, row = answer_losses(model, make_rows(prompts * 2, answers, device))
     safe, unsafe = (-mean_by_row(losses, row, len(answers))).chunk(2)
     return safe - unsafe
-
-
-@contextmanager
-def evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, the model is in `eval()`: some routers draw noise while training."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

@@ -55,16 +55,15 @@ def turn_back(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Te
     return _turned_back(q, cos[:, None], sin[:, None]), _turned_back(k, cos[:, None], sin[:, None])
 
 
-def dispatch(index: torch.Tensor, experts: int) -> tuple[torch.Tensor, ...]:
-    """Of choices sorted by expert: the expert, the choice and its token at each place; then each choice's place, and
-    where each expert's places end."""
-    top_k, device = index.shape[-1], index.device
+def dispatch(index: torch.Tensor, experts: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of choices sorted by expert: which stands at each place, the place of each, and where each expert's places end.
+    A number past the experts stands for none, and behind all."""
+    device = index.device
     # As short numbers, since a GPU sorts a few bits at a time.
     expert, order = torch.sort(index.reshape(-1).to(torch.int16), stable=True)
-    rows = torch.div(order, top_k, rounding_mode="floor")
     back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))
     every = torch.arange(experts, device=device, dtype=torch.int16)
-    return expert, order, rows, back, torch.searchsorted(expert, every, right=True, out_int32=True)
+    return order, back, torch.searchsorted(expert, every, right=True, out_int32=True)
 
 
 def count(

@@ -21,8 +21,9 @@ _USUAL: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 def gated(experts: Any, out: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     """What the second product starts from; with the routing weight, where that may stand here."""
-    if weight is not None and card.kernels(out) and _is_usual(experts):
-        return _Gate.apply(out, weight)
+    kernels = card.kernels(out)
+    if weight is not None and kernels and _is_usual(experts):
+        return _Gate.apply(out, weight) if torch.is_grad_enabled() else kernels.gate(out, weight)
     inner = experts._apply_gate(out) if experts.has_gate else experts.act_fn(out)
     return inner if weight is None else inner * weight
 

@@ -68,9 +68,10 @@ class _Turn(torch.autograd.Function):
 
 
 def _rotary(function: Callable[..., QueryAndKey], *given: torch.Tensor, **named: Any) -> QueryAndKey:
-    if named or len(given) != 4 or not card.kernels(given[0]) or not _fits(*given):
+    kernels = card.kernels(given[0])
+    if named or len(given) != 4 or not kernels or not _fits(*given):
         return function(*given, **named)
-    return _Turn.apply(*given)
+    return _Turn.apply(*given) if torch.is_grad_enabled() else kernels.turn(*given)
 
 
 def _fits(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> bool:

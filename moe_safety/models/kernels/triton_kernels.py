@@ -132,8 +132,8 @@ def _turned(
             *(q, k, cos, sin, *outs),
             *(length, cos.shape[1] * width if len(cos) > 1 else 0, q_heads, k_heads, half),
             BACK=back,
-            HEADS=triton.next_power_of_2(max(q_heads, k_heads)),
-            HALF=triton.next_power_of_2(half),
+            HEADS=_power(max(q_heads, k_heads)),
+            HALF=_power(half),
         )
     return outs[0].transpose(1, 2), outs[1].transpose(1, 2)
 
@@ -185,26 +185,20 @@ def _turn_heads(heads, out, cos, sin, token, count, half, BACK: tl.constexpr, HE
     tl.store(out + at + half, two.to(out.dtype.element_ty), mask=inside)
 
 
-def dispatch(index: torch.Tensor, experts: int) -> tuple[torch.Tensor, ...]:
-    top_k, index = index.shape[-1], index.reshape(-1).contiguous()
-    places, device = len(index), index.device
-    wide = triton.next_power_of_2(experts)
+def dispatch(index: torch.Tensor, experts: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    index = index.contiguous()
+    places, wide = index.numel(), _power(experts)
     block = max(16, _TILE // wide)
-    blocks = max(1, triton.cdiv(places, block))
-    found = torch.empty(blocks, wide, dtype=torch.int32, device=device)
-    totals, offsets = (torch.empty(size, dtype=torch.int32, device=device) for size in (wide, experts))
-    order, back, rows = (torch.empty(places, dtype=torch.int64, device=device) for _ in range(3))
-    expert = torch.empty(places, dtype=torch.int16, device=device)
+    blocks = -(-places // block) or 1
+    found = torch.empty(blocks + 1, wide, dtype=torch.int32, device=index.device)
+    order, back = torch.empty(2, places, dtype=torch.int64, device=index.device).unbind()
+    offsets = torch.empty(experts, dtype=torch.int32, device=index.device)
     _tally[(blocks,)](index, found, places, EXPERTS=wide, BLOCK=block, num_warps=8)
-    _before[(wide,)](found, totals, blocks, EXPERTS=wide, BLOCK=256)
+    _before[(wide,)](found, blocks, EXPERTS=wide, BLOCK=256)
     _place[(blocks,)](
-        *(index, found, totals, order, back, rows, expert, offsets, places, experts),
-        TOP_K=top_k,
-        EXPERTS=wide,
-        BLOCK=block,
-        num_warps=8,
+        *(index, found, order, back, offsets, places, blocks, experts), EXPERTS=wide, BLOCK=block, num_warps=8
     )
-    return expert, order, rows, back, offsets
+    return order, back, offsets
 
 
 @triton.jit(do_not_specialize=["places"])
@@ -218,8 +212,8 @@ def _tally(index, found, places, EXPERTS: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["blocks"])
-def _before(found, totals, blocks, EXPERTS: tl.constexpr, BLOCK: tl.constexpr):
-    """How many choices of each expert stand in earlier blocks; in place."""
+def _before(found, blocks, EXPERTS: tl.constexpr, BLOCK: tl.constexpr):
+    """How many choices of each expert stand in earlier blocks; in place, and behind the last block in all."""
     expert = tl.program_id(0)
     total = 0
     for start in range(0, blocks, BLOCK):
@@ -227,32 +221,18 @@ def _before(found, totals, blocks, EXPERTS: tl.constexpr, BLOCK: tl.constexpr):
         here = tl.load(found + at * EXPERTS + expert, mask=at < blocks, other=0)
         tl.store(found + at * EXPERTS + expert, total + tl.cumsum(here, axis=0) - here, mask=at < blocks)
         total += tl.sum(here, axis=0)
-    tl.store(totals + expert, total)
+    tl.store(found + blocks * EXPERTS + expert, total)
 
 
-@triton.jit(do_not_specialize=["places", "experts"])
-def _place(
-    index,
-    found,
-    totals,
-    order,
-    back,
-    rows,
-    expert,
-    offsets,
-    places,
-    experts,
-    TOP_K: tl.constexpr,
-    EXPERTS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+@triton.jit(do_not_specialize=["places", "blocks", "experts"])
+def _place(index, found, order, back, offsets, places, blocks, experts, EXPERTS: tl.constexpr, BLOCK: tl.constexpr):
     block = tl.program_id(0)
     at = block * BLOCK + tl.arange(0, BLOCK)
     inside = at < places
     column = tl.arange(0, EXPERTS)
     chosen = tl.load(index + at, mask=inside, other=EXPERTS)
     counted = column < experts
-    total = tl.where(counted, tl.load(totals + column), 0)
+    total = tl.where(counted, tl.load(found + blocks * EXPERTS + column), 0)
     ends = tl.cumsum(total, axis=0)
     earlier = tl.where(counted, tl.load(found + block * EXPERTS + column), 0)
     equal = ((chosen[:, None] == column[None, :]) & counted[None, :]).to(tl.int32)
@@ -265,8 +245,6 @@ def _place(
     place = tl.where(some > 0, place, nobody)
     tl.store(back + at, place.to(tl.int64), mask=inside)
     tl.store(order + place, at.to(tl.int64), mask=inside)
-    tl.store(rows + place, (at // TOP_K).to(tl.int64), mask=inside)
-    tl.store(expert + place, chosen.to(tl.int16), mask=inside)
     if block == 0:
         tl.store(offsets + column, ends, mask=counted)
 
@@ -277,7 +255,7 @@ def count(
     rows, length = counted.shape
     top_k, index, weights = index.shape[-1], index.contiguous(), weights.contiguous()
     places, block = rows * length * top_k, 256
-    _count[(triton.cdiv(places, block),)](
+    _count[(-(-places // block),)](
         *(index, weights, counted.contiguous().view(torch.uint8), hits, units),
         *(places, length, hits.shape[-1] // rows),
         TOP_K=top_k,
@@ -320,8 +298,13 @@ def _magnitudes(rows, absolute, root, width, BLOCK: tl.constexpr):
 
 
 def _block(width: int) -> int:
-    return min(_WIDE, triton.next_power_of_2(width))
+    return min(_WIDE, _power(width))
 
 
 def _grid(rows: int, width: int) -> tuple[int, int]:
-    return rows, triton.cdiv(width, _block(width))
+    return rows, -(-width // _block(width))
+
+
+def _power(number: int) -> int:
+    """The power of two that holds so many."""
+    return 1 << (number - 1).bit_length()
