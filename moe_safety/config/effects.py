@@ -18,5 +18,5 @@ class EffectsConfig(ModelJob):
     """Unsafe prompts, and as many control prompts, that they are measured on."""
     opening: int = Field(16, ge=1)
     """Tokens of an answer's opening."""
-    max_tokens_per_forward: int = Field(16384, ge=1)
+    max_tokens_per_forward: int = Field(32768, ge=1)
     """Tokens of one forward pass, padding included."""

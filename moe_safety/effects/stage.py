@@ -107,7 +107,7 @@ def _foresee(config: Config, run: RunDir, identity: str) -> pa.Table:
         with run.open_parquet(BATCHES) as batches:
             trials = choose_trials(batches.read(), goals, encoding_of(batches)["refusal"], config.effects)
         sizes = [2 * trial.length for trial in trials_of(trials)]
-        groups = sorted(sorted(group) for group in pack(sizes, config.effects.max_tokens_per_forward // 4))
+        groups = sorted(sorted(group) for group in pack(sizes, config.effects.max_tokens_per_forward // 8))
         plan.write((trials.take(pa.array(group)) for group in groups), TRIALS_SCHEMA, identity)
     parts = Parts(run, FORESEEN, plan)
     run_job(Job(plan, parts, partial(build_foreseer, config.model, config.effects), config.effects))

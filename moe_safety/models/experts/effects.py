@@ -18,7 +18,7 @@ from moe_safety.models.experts.refusal_margin import Tokens, Trial, margins
 from moe_safety.models.experts.reweigh import scaled
 from moe_safety.models.layout import MoELayout, check_experts, inspect_model
 
-MAX_TOKENS = 16384
+MAX_TOKENS = 32768
 """Tokens of one forward pass."""
 
 

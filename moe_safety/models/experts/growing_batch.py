@@ -60,21 +60,24 @@ class _Joint:
         )
         hidden = args[0] if args else kwargs["hidden_states"]
         tokens = hidden.view(-1, hidden.shape[-1])[: self.length]
-        goes = self._members().to(index.device)[:, index]
+        goes = self._members(index.device)[:, index]
+        row, token, slot = goes.nonzero(as_tuple=True)
         there = goes.flatten(1).any(dim=1)
-        self.joined += [entry for entry, any_token in zip(self.entries, there.tolist(), strict=True) if any_token]
-        row, token, slot = goes[there].nonzero(as_tuple=True)
+        row = (there.cumsum(dim=0) - 1)[row]
+        rows = [entry for entry, any_token in zip(self.entries, there.tolist(), strict=True) if any_token]
+        self.joined += rows
         # Each token with one of its experts is a row of its own to the module, whatever that does with the weight.
         added = module.forward(tokens[token], index[token, slot, None], weights[token, slot, None])
-        nothing = added.new_zeros(int(there.sum()), *tokens.shape)
-        self.added = nothing.index_put((row, token), added, accumulate=True)
+        nothing = added.new_zeros(len(rows), *tokens.shape)
+        several = any(len(experts) > 1 for experts in self.entries.values())
+        self.added = nothing.index_put_((row, token), added, accumulate=several)
 
-    def _members(self) -> torch.Tensor:
+    def _members(self, device: torch.device) -> torch.Tensor:
         """Which experts each entry holds back; one column more, for tokens that go to no expert."""
         members = torch.zeros(len(self.entries), self.layer.num_experts + 1, dtype=torch.bool)
         for row, experts in zip(members, self.entries.values(), strict=True):
             row[list(experts)] = True
-        return members
+        return (members.pin_memory() if device.type == "cuda" else members).to(device, non_blocking=True)
 
     def join(self, block: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
         return torch.cat([output, output[:1] - self.added.to(output.device)])
