@@ -4,21 +4,32 @@
 
 Numbers are compared with the formula in float32 on the same arguments: the error is the difference's norm over theirs,
 and may be a little more than rounding to the type does. Places and counts must be equal. Times are medians beside those
-of the formula as torch runs it, in the model's type.
+of the formula as torch runs it, in the model's type. Last, whole passes of two layers of that shape, in bfloat16 with
+kernels and without: as close to float32 with them, and counts that are those of the choices made.
 """
 
 from __future__ import annotations
 
+import random
 import statistics
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from transformers import AutoModelForCausalLM, OlmoeConfig, PreTrainedModel
 
-from moe_safety.models.kernels import formulas, triton_kernels
+from moe_safety.models import inspect_model
+from moe_safety.models.experts import choices, gradient_magnitudes, run_counting, use_our_experts
+from moe_safety.models.kernels import card, formulas, triton_kernels
+from moe_safety.models.kernels.fuse import fuse
+from moe_safety.models.text.answer_losses import answer_losses, make_rows
 
 ALLOWED = {torch.float32: 2e-6, torch.bfloat16: 3e-3, torch.float16: 4e-4}
+MUCH = 1.2
+"""How many times as far off passes may be with kernels as without."""
 SIZES = {"pass": (16, 512, 2048, 1024, 64, 8), "odd": (3, 37, 200, 72, 6, 3), "one row": (1, 421, 2048, 1024, 64, 8)}
 """Rows, tokens of each, widths of a token and of an expert's middle, experts, experts of a token."""
 Arguments = tuple[Any, ...]
@@ -113,9 +124,47 @@ def counted(size: str, dtype: torch.dtype) -> list[str]:
     return [] if same else [f"count, {size}, {dtype}: not equal"]
 
 
+def build(dtype: torch.dtype) -> PreTrainedModel:
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        shape = OlmoeConfig(intermediate_size=1024, num_hidden_layers=2, vocab_size=1000)
+        model = AutoModelForCausalLM.from_config(shape, dtype=torch.bfloat16)
+    return fuse(use_our_experts(model.to(dtype))).eval()
+
+
+def passes() -> list[str]:
+    """What is wrong with whole passes."""
+    chance = random.Random(0)
+    texts = [[chance.randrange(1000) for _ in range(200)] for _ in range(32)]
+    given = make_rows(texts[:16], texts[16:], "cuda")
+    found: dict[str, list[torch.Tensor]] = {}
+    for name, dtype in (("exact", torch.float32), ("plain", torch.bfloat16), ("kernels", torch.bfloat16)):
+        model = build(dtype)
+        layout = inspect_model(model)
+        with ExitStack() as stack:
+            if name != "kernels":
+                stack.enter_context(patch.object(card, "kernels", lambda tensor: None))
+            with torch.inference_mode():
+                losses, _ = answer_losses(model, given)
+                with choices(model, layout) as chosen:
+                    counted = run_counting(model, given.input_ids, None, given.real, layout).counts()
+            found[name] = [losses, gradient_magnitudes(model, [given], layout=layout).absolute]
+    again = [
+        torch.nn.functional.one_hot(index, layout.max_experts).view(16, -1, layout.max_experts).sum(dim=1)
+        for index in chosen
+    ]
+    wrong = [] if torch.equal(counted, torch.stack(again, dim=1)) else ["counts are not those of the choices"]
+    for what, exact, plain, kernels in zip(("losses", "gradients"), *found.values(), strict=True):
+        errors = error(kernels, exact), error(plain, exact)
+        print(f"  {what} in bfloat16 are off by {errors[0]:.1e}, without kernels by {errors[1]:.1e}")
+        if errors[0] > MUCH * errors[1]:
+            wrong.append(f"{what} are off by {errors}")
+    return wrong
+
+
 def main() -> None:
     print(torch.cuda.get_device_name(), torch.__version__, flush=True)
-    wrong = [line for size in SIZES for dtype in ALLOWED for line in examine(size, dtype)]
+    wrong = [line for size in SIZES for dtype in ALLOWED for line in examine(size, dtype)] + passes()
     print("".join(f"WRONG {line}\n" for line in wrong) or "every kernel computes what its formula says")
     sys.exit(bool(wrong))
 
