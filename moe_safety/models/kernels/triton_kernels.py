@@ -16,6 +16,7 @@ _TILE = 16384
 
 
 def gate(both: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """As `formulas.gate`."""
     both, weight = both.contiguous(), weight.contiguous()
     rows, width = both.shape[0], both.shape[1] // 2
     out = both.new_empty(rows, width)
@@ -37,6 +38,7 @@ def _gate(both, weight, out, width, BLOCK: tl.constexpr):
 
 
 def gate_backward(both: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `formulas.gate_backward`."""
     both, weight, grad = both.contiguous(), weight.contiguous(), grad.contiguous()
     rows, width = grad.shape
     for_both, for_weight = torch.empty_like(both), torch.empty_like(weight)
@@ -68,6 +70,7 @@ def _gate_backward(both, weight, grad, for_both, for_weight, width, BLOCK: tl.co
 
 
 def summed(places: torch.Tensor, back: torch.Tensor, top_k: int) -> torch.Tensor:
+    """As `formulas.summed`."""
     places = places.contiguous()
     rows, width = len(back) // top_k, places.shape[1]
     out = places.new_empty(rows, width)
@@ -89,6 +92,7 @@ def _summed(places, back, out, width, TOP_K: tl.constexpr, BLOCK: tl.constexpr):
 
 
 def spread(tokens: torch.Tensor, back: torch.Tensor, top_k: int) -> torch.Tensor:
+    """As `formulas.spread`."""
     tokens = tokens.contiguous()
     rows, width = tokens.shape
     out = tokens.new_empty(len(back), width)
@@ -109,12 +113,14 @@ def _spread(tokens, back, out, width, TOP_K: tl.constexpr, BLOCK: tl.constexpr):
 
 
 def turn(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `formulas.turn`."""
     return _turned(q, k, cos, sin, back=False)
 
 
 def turn_back(
     q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `formulas.turn_back`."""
     return _turned(q, k, cos, sin, back=True)
 
 
@@ -186,6 +192,7 @@ def _turn_heads(heads, out, cos, sin, token, count, half, BACK: tl.constexpr, HE
 
 
 def dispatch(index: torch.Tensor, experts: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `formulas.dispatch`."""
     index = index.contiguous()
     places, wide = index.numel(), _power(experts)
     block = max(16, _TILE // wide)
@@ -252,6 +259,7 @@ def _place(index, found, order, back, offsets, places, blocks, experts, EXPERTS:
 def count(
     index: torch.Tensor, weights: torch.Tensor, counted: torch.Tensor, hits: torch.Tensor, units: torch.Tensor
 ) -> None:
+    """As `formulas.count`."""
     rows, length = counted.shape
     top_k, index, weights = index.shape[-1], index.contiguous(), weights.contiguous()
     places, block = rows * length * top_k, 256
@@ -277,6 +285,7 @@ def _count(index, weights, counted, hits, units, places, length, columns, TOP_K:
 
 
 def magnitudes(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `formulas.magnitudes`."""
     rows = rows.contiguous()
     absolute, root = (torch.empty(len(rows), dtype=torch.float32, device=rows.device) for _ in range(2))
     if len(rows):
