@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
-from moe_safety.models.io.fingerprint import cache_folder, fingerprint, local_folder
+from moe_safety.models.io.fingerprint import fingerprint, local_folder
 from moe_safety.models.layout import MoELayout, inspect_model
-from moe_safety.rundir import fetched
+from moe_safety.rundir import cache_folder, fetched
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
 
 from moe_safety.errors import InputError
-from moe_safety.models import MoELayout
+from moe_safety.models.layout import MoELayout
 
 Expert = tuple[int, int]
 """A layer, by the decoder layer's index, and an expert of it."""
