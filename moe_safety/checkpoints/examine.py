@@ -90,13 +90,6 @@ def _owners(model: PreTrainedModel, layout: MoELayout, base: Checkpoint) -> Owne
     return find_owners(model, layout, {name: tensor.shape for name, tensor in base.tensors.items()})
 
 
-def stored_alike(base: str | Path, tuned: str | Path, *, trust_remote_code: bool = False) -> bool:
-    """Whether every tensor of both has one type in them: a base may be stored in other types than it is loaded in."""
-    both = open_both(base, tuned, trust_remote_code=trust_remote_code)
-    shared = both.base.tensors.keys() & both.tuned.tensors.keys()
-    return all(both.base.tensors[name].dtype == both.tuned.tensors[name].dtype for name in shared)
-
-
 def check_comparable(base: str | Path, *, trust_remote_code: bool = False) -> None:
     """Refuses, before anything is trained, a base whose tuned copy could not be compared with it; reads headers."""
     checkpoint = open_checkpoint(base)

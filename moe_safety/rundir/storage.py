@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from moe_safety.config import without_secrets
 from moe_safety.errors import InputError, RunError
-from moe_safety.rundir.digests import file_digest, in_threads
+from moe_safety.rundir.digests import file_digest, in_threads, remember_digest
 from moe_safety.rundir.parquet import open_parquet
 from moe_safety.rundir.unfinished_files import half_written, remove_abandoned
 
@@ -93,6 +93,20 @@ class RunDir:
     def copy(self, name: str, target: str) -> None:
         """Copies a file within the run directory."""
         self.filesystem.copy_file(self.path(name), self.path(target))
+
+    def link(self, name: str, target: str) -> None:
+        """Copies a file that will not change any more; on a local disk the two share their bytes."""
+        if not self.is_local:
+            return self.copy(name, target)
+        os.makedirs(os.path.dirname(self.path(target)), exist_ok=True)
+        digest = self.digest(name)
+        try:
+            os.link(self.path(name), self.path(target))
+        except OSError:  # Not every file system knows links.
+            return self.copy(name, target)
+        # A link is a change of the file, and makes it another to whoever remembers its digest.
+        for each in (name, target):
+            remember_digest(Path(self.path(each)), digest)
 
     def delete_folder(self, folder: str) -> None:
         """Deletes a folder and all that is in it, if it is there."""

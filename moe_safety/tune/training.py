@@ -11,7 +11,7 @@ import moe_safety.tune.names  # noqa: F401
 from moe_safety.arms import own_arm
 from moe_safety.config import Config, Point, SweepFile
 from moe_safety.errors import InputError
-from moe_safety.evaluate.evaluated_models import Subject, base_subject, checkpoint
+from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.stage import evaluate_all, evaluate_beside
 from moe_safety.identify.stage import select_by
 from moe_safety.jobs.cluster import connect, groups_of_workers
@@ -75,7 +75,7 @@ def _examined_rounds(
     selection = select_by(own.config, work) if own.arm.choice else SELECTION
     plan = plan_rounds(own.arm, own.config, run, layout, work, selection, skeleton_of(config.model))
     for done in run_rounds(plan):
-        subject = Subject(done.folder, checkpoint(config, run.uri_of(done.model)))
+        subject = Subject(done.folder, done.model)
         measured = safety_measures(file.sweep, evaluate_beside(config, run, subject), base_loss)
         trained = next(iter(done.outcomes.values()))
         share = trained["trainable_params"] / trained["total_params"]
