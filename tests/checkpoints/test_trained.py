@@ -88,7 +88,7 @@ def test_what_is_neither_an_expert_nor_a_router_is_no_delta(tmp_path):
 def test_a_delta_that_names_an_expert_outside_the_selection_fails(tmp_path):
     given = ModelConfig(name=str(save_base("gpt_oss", tmp_path / "base", torch.bfloat16)))
     model = load_model(given)
-    straight, _ = both_ways(model, given, train_experts(model), EXPERTS, tmp_path)
+    both_ways(model, given, train_experts(model), EXPERTS, tmp_path)
     by_delta = verify(given.name, tmp_path / "straight.safetensors", EXPERTS[1:])
     assert {violation.problem.split(",")[0] for violation in by_delta.violations} == {"L01_E02 is not selected"}
     assert by_delta == verify(given.name, tmp_path / "tuned", EXPERTS[1:])
