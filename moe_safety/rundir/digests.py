@@ -28,7 +28,7 @@ def cache_folder() -> Path:
 
 def file_digest(path: str | Path) -> str:
     """sha256 of a local file."""
-    return remembered(Path(path), "digests", _hashed)
+    return str(remembered(Path(path), "digests", _hashed))
 
 
 def remembered(file: Path, kind: str, find: Callable[[Path], Any]) -> Any:
