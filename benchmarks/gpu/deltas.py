@@ -19,8 +19,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, OlmoeConfig, PreTrainedModel
 
-from moe_safety.checkpoints import extract_delta, verify
-from moe_safety.checkpoints.trained import write_trained
+from moe_safety.checkpoints import extract_delta, verify, write_trained
 from moe_safety.config import ModelConfig
 from moe_safety.models import MoELayout, inspect_model
 from moe_safety.models.io import flips_of, kept_model, model_fingerprint

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from moe_safety.checkpoints.compare import Comparison, compare
 from moe_safety.errors import InputError
 from moe_safety.models import MoELayout, inspect_model
+from moe_safety.models.io.dequantised import dequantised
 from moe_safety.models.io.skeleton import build_skeleton, read_config
 from moe_safety.models.library_logging import quiet
 from moe_safety.models.stored import Checkpoint, Delta, checkpoint_digest, open_checkpoint, read_delta, with_delta
-from moe_safety.models.stored.dequantised import dequantised
 from moe_safety.models.stored.owners import Owners, find_owners
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from moe_safety.errors import RunError
 from moe_safety.models import MoELayout
 from moe_safety.models.experts import Gather
 from moe_safety.models.io import delta_file, model_folder, skeleton_of
+from moe_safety.models.io.dequantised import dequantised
 from moe_safety.models.io.save import DTYPES, hub_tensors, saved_tensors
 from moe_safety.models.stored import Checkpoint, Held, Patched, Stored, open_checkpoint, read_delta, with_delta
-from moe_safety.models.stored.dequantised import dequantised
 from moe_safety.models.stored.owners import Expert, Owners, find_owners
 
 

@@ -171,7 +171,7 @@ def _save(
 ) -> None:
     """What changed, and unless that is enough the model as a checkpoint of its own, with the tokenizer of the one that
     it came from."""
-    from moe_safety.checkpoints.trained import write_trained
+    from moe_safety.checkpoints import write_trained
 
     writes = world.rank == 0
     if writes:

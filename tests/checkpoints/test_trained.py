@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from moe_safety.checkpoints import extract_delta, verify
-from moe_safety.checkpoints.trained import write_trained
+from moe_safety.checkpoints import extract_delta, verify, write_trained
 from moe_safety.config import ModelConfig
 from moe_safety.errors import RunError
 from moe_safety.models import inspect_model

@@ -17,11 +17,11 @@ import torch
 from transformers import PreTrainedModel
 
 from moe_safety.errors import InputError
+from moe_safety.models.io.dequantised import dequantised
 from moe_safety.models.io.skeleton import build_skeleton
 from moe_safety.models.layout import inspect_model
 from moe_safety.models.stored.checkpoint import Stored, open_checkpoint
 from moe_safety.models.stored.delta import Delta, check_base, read_delta
-from moe_safety.models.stored.dequantised import dequantised
 from moe_safety.models.stored.owners import Loading, Shapes, loading_of, rows_of
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
