@@ -34,6 +34,8 @@ class Round:
     """The last phase, whose folder holds what the round left."""
     model: ModelConfig
     """The same, to be loaded: the base with a delta, where there is one."""
+    whole: ModelConfig | None
+    """Its checkpoint, where it left one."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,23 @@ def run_rounds(plan: Plan) -> Iterator[Round]:
                 print_rounding(outcomes[kind]["rounding"])
             model = _left_by(plan, task)
         assert task is not None
-        done.append(Round(number, folder, selection, outcomes, task, model))
+        done.append(Round(number, folder, selection, outcomes, task, model, _checkpoint(plan, task)))
         yield done[-1]
 
 
 def _left_by(plan: Plan, task: Task) -> ModelConfig:
     if plan.run.exists(task.delta):
         return plan.config.model.with_delta(plan.run.uri_of(task.delta))
+    left = _checkpoint(plan, task)
+    assert left is not None
+    return left
+
+
+def _checkpoint(plan: Plan, task: Task) -> ModelConfig | None:
+    if not plan.run.files(task.model_folder):
+        return None
     left = {"name": plan.run.uri_of(task.model_folder), "revision": None}
-    return plan.config.model.with_delta(None).model_copy(update=left)
+    return plan.config.model.model_copy(update=left)
 
 
 def _selection(plan: Plan, folder: str, model: ModelConfig, done: list[Round]) -> Selection | None:
