@@ -87,7 +87,7 @@ def write_inputs(folder: Path, texts: Texts, attacks: int) -> None:
                 # Random weights refuse nothing.
                 "respond": {"filter": False},
                 "batches": {"benign_per_batch": 4, "control_per_batch": 4},
-                "train": {"num_epochs": 1, "launch": "process"},
+                "train": {"num_epochs": 1, "launch": "process", "save": "delta"},
                 "compare": {"arms": ARMS, "parallel": 1},
             }
         )

@@ -2,8 +2,9 @@
 
 from moe_safety.checkpoints.apply import apply_delta, revert_delta
 from moe_safety.checkpoints.delta import extract_delta
-from moe_safety.checkpoints.examine import check_comparable, open_both, stored_alike
+from moe_safety.checkpoints.examine import check_comparable, open_both
 from moe_safety.checkpoints.printing import describe
+from moe_safety.checkpoints.trained import write_trained
 from moe_safety.checkpoints.verify import Report, verify
 
 __all__ = [
@@ -14,6 +15,6 @@ __all__ = [
     "extract_delta",
     "open_both",
     "revert_delta",
-    "stored_alike",
     "verify",
+    "write_trained",
 ]

@@ -11,10 +11,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from moe_safety.checkpoints.compare import checkpoint_digest, content
-from moe_safety.checkpoints.delta import Delta, flip, read_delta
-from moe_safety.checkpoints.folder import Checkpoint, Stored, open_checkpoint
 from moe_safety.errors import InputError, RunError
+from moe_safety.models.stored import (
+    Checkpoint,
+    Delta,
+    Stored,
+    checkpoint_digest,
+    content,
+    contents_of,
+    flip,
+    open_checkpoint,
+    read_delta,
+)
+from moe_safety.rundir import in_threads
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
 
@@ -37,18 +46,21 @@ def _flip_folder(source: Path, delta: Delta, out: str | Path, *, before: str, af
     if Path(out).exists():
         raise InputError("is there already", file=out)
     checkpoint = open_checkpoint(source)
-    contents = {name: content(tensor) for name, tensor in checkpoint.tensors.items()}
+    contents = dict(contents_of(checkpoint))
     if checkpoint_digest(checkpoint, contents, delta.left_out) != before:
         small = "; it is quantised, and a delta starts from full weights" if _is_quantised(source) else ""
         raise InputError(f"is not the checkpoint that {delta.file} is for{small}", file=source)
-    flips = {name: _flips(name, checkpoint, delta) for name in delta.tensors}
+    flips = {name: delta.changes(name, checkpoint) for name in delta.tensors}
     with _new_folder(Path(out)) as folder:
         _copy(checkpoint, folder)
-        for name, blocks in flips.items():
-            for block, bits in blocks:
+
+        def flipped(name: str) -> str:
+            for block, bits in flips[name]:
                 _flip(replace(block, file=folder / block.file.name), bits)
             tensor = checkpoint.tensors[name]
-            contents[name] = content(replace(tensor, file=folder / tensor.file.name))
+            return content(replace(tensor, file=folder / tensor.file.name))
+
+        contents |= zip(flips, in_threads(flipped, flips), strict=True)
         if checkpoint_digest(checkpoint, contents, delta.left_out) != after:
             raise InputError("is damaged: what it makes is not what it was made from", file=delta.file)
 
@@ -56,18 +68,6 @@ def _flip_folder(source: Path, delta: Delta, out: str | Path, *, before: str, af
 def _is_quantised(folder: Path) -> bool:
     config = folder / "config.json"
     return config.is_file() and "quantization_config" in json.loads(config.read_text())
-
-
-def _flips(name: str, checkpoint: Checkpoint, delta: Delta) -> list[tuple[Stored, Stored]]:
-    """The parts of a tensor that change, each with its bits."""
-    tensor, bits, rows = checkpoint.tensors.get(name), delta.tensors[name], delta.rows.get(name)
-    if tensor and rows is None and bits.size == tensor.size:
-        return [(tensor, bits)]
-    if tensor and rows and bits.shape[1:] == tensor.shape[1:] and bits.width == tensor.width:
-        of = tensor.shape[0]
-        if bits.shape[0] == len(rows) and set(rows) <= set(range(of)):
-            return [(tensor.block(row, of), bits.block(at, len(rows))) for at, row in enumerate(rows)]
-    raise InputError(f"does not fit {name} of {checkpoint.folder}", file=delta.file)
 
 
 def _flip(block: Stored, bits: Stored) -> None:
@@ -83,12 +83,15 @@ def _copy(checkpoint: Checkpoint, folder: Path) -> None:
     kept = checkpoint.files
     if checkpoint.folder / "model.safetensors" not in kept:
         kept.add(checkpoint.folder / "model.safetensors.index.json")
-    for path in checkpoint.folder.rglob("*"):
+
+    def copy(path: Path) -> None:
         inside = path.relative_to(checkpoint.folder)
         hidden = any(part.startswith(".") for part in inside.parts)
         if path.is_file() and not hidden and (path in kept or not path.name.endswith(_WEIGHTS)):
             (folder / inside).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / inside)
+
+    in_threads(copy, checkpoint.folder.rglob("*"))
 
 
 @contextmanager

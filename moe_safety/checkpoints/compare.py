@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from moe_safety.checkpoints.folder import CHUNK, Checkpoint, Stored
+from moe_safety.models.stored import CHUNK, Checkpoint, Stored, contents_of
+from moe_safety.rundir import in_threads
 
 Change = Mapping[int, int]
 """Of a tensor's blocks those that differ, and in how many values."""
-
-Contents = Mapping[str, str]
-"""By tensor, the hash of its bytes."""
 
 
 @dataclass(frozen=True)
@@ -25,62 +21,34 @@ class Comparison:
 
     changes: Mapping[str, Change]
     """By tensor; those of one form in both checkpoints whose bits differ."""
-    base: Contents
-    tuned: Contents
+    base: Mapping[str, str]
+    """By tensor, the hash of its bytes."""
+    tuned: Mapping[str, str]
 
 
 def compare(base: Checkpoint, tuned: Checkpoint, blocks_of: Callable[[str], int]) -> Comparison:
-    """Reads both once. `blocks_of` says of how many equal parts along its first axis a tensor consists."""
-    changes: dict[str, Change] = {}
-    base_contents: dict[str, str] = {}
-    tuned_contents: dict[str, str] = {}
-    for name in sorted(base.tensors.keys() | tuned.tensors.keys()):
-        one, other = base.tensors.get(name), tuned.tensors.get(name)
-        if one and other and one.form == other.form:
-            change, base_contents[name], tuned_contents[name] = _compare(one, other, blocks_of(name))
-            if change:
-                changes[name] = change
-            continue
-        if one:
-            base_contents[name] = content(one)
-        if other:
-            tuned_contents[name] = content(other)
-    return Comparison(changes, base_contents, tuned_contents)
+    """Hashes both, and reads again only what differs. `blocks_of` says of how many equal parts along its first axis a
+    tensor consists."""
+    before, after = contents_of(base), contents_of(tuned)
+
+    def change(name: str) -> Change:
+        return _change(base.tensors[name], tuned.tensors[name], blocks_of(name))
+
+    shared = [name for name in base.tensors if name in after and before[name] != after[name]]
+    alike = [name for name in shared if base.tensors[name].form == tuned.tensors[name].form]
+    return Comparison(dict(zip(alike, in_threads(change, alike), strict=True)), before, after)
 
 
-def content(tensor: Stored) -> str:
-    """The hash of a tensor's bytes."""
-    digest = hashlib.sha256()
-    for chunk in tensor.chunks():
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def checkpoint_digest(checkpoint: Checkpoint, contents: Contents, without: Collection[str] = ()) -> str:
-    """What a checkpoint holds, however it is cut into files: names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in checkpoint.tensors.items():
-        if name not in without:
-            digest.update(json.dumps([name, tensor.dtype, tensor.shape, contents[name]]).encode() + b"\n")
-    return digest.hexdigest()
-
-
-def _compare(one: Stored, other: Stored, blocks: int) -> tuple[Change, str, str]:
-    """Where two tensors of one form differ, and the hash of each."""
+def _change(one: Stored, other: Stored, blocks: int) -> Change:
+    """Where two tensors of one form differ."""
     change: Counter[int] = Counter()
     block_values = max(1, one.size // one.width // blocks)
-    first = second = hashlib.sha256()
     for number, (here, there) in enumerate(zip(one.chunks(), other.chunks(), strict=True)):
         if here != there:
-            if second is first:
-                second = first.copy()
             places = number * (CHUNK // one.width) + _differences(here, there, one.width)
             found, times = np.unique(places // block_values, return_counts=True)
             change.update(dict(zip(found.tolist(), times.tolist(), strict=True)))
-        first.update(here)
-        if second is not first:
-            second.update(there)
-    return change, first.hexdigest(), second.hexdigest()
+    return change
 
 
 def _differences(here: bytes, there: bytes, width: int) -> np.ndarray:

@@ -1,75 +1,37 @@
-"""A delta: the bits in which a tuned checkpoint differs from its base, as a safetensors file.
-
-Each tensor is the exclusive or of two bit patterns, so that applying it once gives the tuned checkpoint and applying it
-again gives the base. Where a tensor holds many experts, only the rows of those that changed are kept.
-"""
+"""`delta extract`: writes the bits in which a tuned checkpoint differs from its base."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from moe_safety.checkpoints.examine import Examination, open_both
-from moe_safety.checkpoints.folder import Stored, open_file
+from moe_safety.checkpoints.examine import Both, Examination, open_both
 from moe_safety.checkpoints.verify import Report, judge
-from moe_safety.errors import InputError, RunError
+from moe_safety.errors import RunError
+from moe_safety.models.stored import KIND, Stored, flip
 from moe_safety.rundir import RunDir
-
-_KIND = "moe-safety delta 1"
-
-
-@dataclass(frozen=True)
-class Delta:
-    """What a delta file says."""
-
-    file: Path
-    tensors: Mapping[str, Stored]
-    """By the name of the tensor that changed."""
-    rows: Mapping[str, list[int]]
-    """Where a tensor holds many experts, the rows that changed; other tensors are there whole."""
-    base: str
-    """The digests of the two checkpoints that it stands between."""
-    tuned: str
-    left_out: frozenset[str]
-    """Tensors that the digests leave out."""
 
 
 def extract_delta(base: str | Path, tuned: str | Path, out: str | Path, *, trust_remote_code: bool = False) -> Report:
     """Writes what changed from one checkpoint folder to another, unless more than experts and routers did."""
-    both = open_both(base, tuned, trust_remote_code=trust_remote_code)
+    return write_delta(open_both(base, tuned, trust_remote_code=trust_remote_code), tuned, out)
+
+
+def write_delta(both: Both, tuned: str | Path, out: str | Path) -> Report:
+    """The same of two that are opened; `tuned` is what an error calls the second."""
     found = both.examine()
     report = judge(found, both.layout.experts(), routers_allowed=True)
     if report.violations:
         first, others = report.violations[0], len(report.violations) - 1
         more = f"; and {others} more" if others else ""
         raise RunError(f"{tuned}: a delta holds experts and routers, and more changed: {first}{more}")
-    folder, slash, name = str(out).rpartition("/")
-    with RunDir(folder + slash or ".").writing(name) as path:
+    place, question, options = str(out).partition("?")
+    folder, slash, name = place.rpartition("/")
+    with RunDir(folder + slash + question + options or ".").writing(name) as path:
         _write(Path(path), found, report)
     return report
-
-
-def read_delta(file: str | Path) -> Delta:
-    """The delta in `file`, its bits still unread."""
-    file = Path(file)
-    tensors, metadata = open_file(file)
-    try:
-        if metadata["kind"] != _KIND:
-            raise KeyError("kind")
-        rows = {str(name): [int(row) for row in its] for name, its in json.loads(metadata["rows"]).items()}
-        left_out = frozenset(json.loads(metadata["left_out"]))
-        return Delta(file, tensors, rows, metadata["base"], metadata["tuned"], left_out)
-    except (KeyError, ValueError, TypeError, AttributeError):
-        raise InputError("is not a delta", file=file) from None
-
-
-def flip(one: bytes, other: bytes) -> bytes:
-    """The exclusive or of two runs of bytes."""
-    return np.bitwise_xor(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8)).tobytes()
 
 
 @dataclass(frozen=True)
@@ -111,7 +73,7 @@ def _write(path: Path, found: Examination, report: Report) -> None:
     # By hand, because the library wants all of it in memory at once.
     parts = _parts(found)
     metadata = {
-        "kind": _KIND,
+        "kind": KIND,
         "base": report.base,
         "tuned": report.tuned,
         "experts": json.dumps(report.experts),

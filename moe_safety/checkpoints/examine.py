@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from moe_safety.checkpoints.compare import Comparison, checkpoint_digest, compare
-from moe_safety.checkpoints.folder import Checkpoint, open_checkpoint
-from moe_safety.checkpoints.owners import Owners, find_owners
-from moe_safety.checkpoints.quantised import dequantised
+from moe_safety.checkpoints.compare import Comparison, compare
 from moe_safety.errors import InputError
 from moe_safety.models import MoELayout, inspect_model
+from moe_safety.models.io.dequantised import dequantised
 from moe_safety.models.io.skeleton import build_skeleton, read_config
 from moe_safety.models.library_logging import quiet
+from moe_safety.models.stored import Checkpoint, Delta, checkpoint_digest, open_checkpoint, read_delta, with_delta
+from moe_safety.models.stored.owners import Owners, find_owners
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,21 @@ class Both:
     tuned: Checkpoint
     owners: Owners
     """Of the base's tensors."""
+    delta: Delta | None = None
+    """What makes the tuned one of the base, where that is how it is given."""
 
     def examine(self) -> Examination:
-        """Reads both once, a few megabytes at a time."""
+        """Reads both, a few megabytes at a time."""
         comparison = compare(self.base, self.tuned, self.owners.blocks)
         contents = comparison.base
         stored_twice = {name for name, source in self.owners.ties.items() if contents[name] == contents[source]}
         left_out = (self.base.tensors.keys() - self.tuned.tensors.keys()) & (self.owners.unread | stored_twice)
-        return Examination(self.base, self.tuned, self.owners, comparison, frozenset(left_out))
+        found = Examination(self.base, self.tuned, self.owners, comparison, frozenset(left_out))
+        if self.delta and found.base_digest != self.delta.base:
+            raise InputError(f"is not the checkpoint that {self.delta.file} is for", file=self.base.folder)
+        if self.delta and found.tuned_digest != self.delta.tuned:
+            raise InputError("is damaged: what it makes is not what it was made from", file=self.delta.file)
+        return found
 
 
 @dataclass(frozen=True)
@@ -58,23 +69,25 @@ class Examination:
 
 
 def open_both(base: str | Path, tuned: str | Path, *, trust_remote_code: bool = False) -> Both:
-    """Opens two folders, and finds out which tensors belong to which expert."""
+    """Opens two folders, and finds out which tensors belong to which expert. The tuned one may be a delta's file."""
     quiet()
-    one, other = open_checkpoint(base), open_checkpoint(tuned)
-    model, tuned_model = (build_skeleton(str(each), trust_remote_code=trust_remote_code) for each in (base, tuned))
+    one = open_checkpoint(base)
+    model = build_skeleton(str(base), trust_remote_code=trust_remote_code)
     layout = inspect_model(model)
+    if Path(tuned).is_file():
+        delta = read_delta(tuned)
+        one = dequantised(one, model.config, one)
+        return Both(layout, one, with_delta(one, delta), _owners(model, layout, one), delta)
+    other = open_checkpoint(tuned)
+    tuned_model = build_skeleton(str(tuned), trust_remote_code=trust_remote_code)
     if inspect_model(tuned_model).fingerprint() != layout.fingerprint():
         raise InputError(f"is not a checkpoint of the model in {base}", file=tuned)
     one, other = dequantised(one, model.config, other), dequantised(other, tuned_model.config, one)
-    owners = find_owners(model, layout, {name: tensor.shape for name, tensor in one.tensors.items()})
-    return Both(layout, one, other, owners)
+    return Both(layout, one, other, _owners(model, layout, one))
 
 
-def stored_alike(base: str | Path, tuned: str | Path, *, trust_remote_code: bool = False) -> bool:
-    """Whether every tensor of both has one type in them: a base may be stored in other types than it is loaded in."""
-    both = open_both(base, tuned, trust_remote_code=trust_remote_code)
-    shared = both.base.tensors.keys() & both.tuned.tensors.keys()
-    return all(both.base.tensors[name].dtype == both.tuned.tensors[name].dtype for name in shared)
+def _owners(model: PreTrainedModel, layout: MoELayout, base: Checkpoint) -> Owners:
+    return find_owners(model, layout, {name: tensor.shape for name, tensor in base.tensors.items()})
 
 
 def check_comparable(base: str | Path, *, trust_remote_code: bool = False) -> None:

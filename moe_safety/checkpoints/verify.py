@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from moe_safety.checkpoints.examine import Examination, open_both
-from moe_safety.checkpoints.folder import Stored
-from moe_safety.checkpoints.owners import Expert
 from moe_safety.errors import InputError
+from moe_safety.models.stored import Stored
+from moe_safety.models.stored.owners import Expert
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def verify(
     parameters: Collection[str] = (),
     trust_remote_code: bool = False,
 ) -> Report:
-    """Compares two checkpoint folders, reading a few megabytes at a time; the report lists what may not differ.
-    `parameters` are others that may, by the model's own names."""
+    """Compares two checkpoint folders, or a base and the delta that makes the tuned one of it, reading a few megabytes
+    at a time; the report lists what may not differ. `parameters` are others that may, by the model's own names."""
     allowed = {(int(layer), int(expert)) for layer, expert in allowed_experts}
     both = open_both(base, tuned, trust_remote_code=trust_remote_code)
     for layer, expert in sorted(allowed.difference(both.layout.experts())):

@@ -12,7 +12,7 @@ from moe_safety.cli.commands import Commands
 def add_commands(commands: Commands) -> None:
     """Adds `verify` and `delta` to the command line."""
     verify = commands.add("verify", "prove that nothing but the selected experts changed, bit by bit", _verify)
-    _add_pair(verify)
+    _add_pair(verify, "TUNED|DELTA", "a checkpoint folder, or a delta's file")
     verify.add_argument("--selection", metavar="FILE", nargs="+", default=[], help="one for each round of training")
     verify.add_argument("--routers", action="store_true", help="routers were trained too")
     verify.add_argument("--arm", metavar="NAME", help="what was trained, where that is not selected experts")
@@ -35,9 +35,9 @@ def add_commands(commands: Commands) -> None:
 _MODEL = "a folder, a hub id, or `demo`"
 
 
-def _add_pair(command: argparse.ArgumentParser) -> None:
+def _add_pair(command: argparse.ArgumentParser, second: str = "TUNED", told: str = "a checkpoint folder") -> None:
     command.add_argument("base", metavar="BASE", help=_MODEL)
-    command.add_argument("tuned", metavar="TUNED", help="a checkpoint folder")
+    command.add_argument("tuned", metavar=second, help=told)
     command.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
 
 

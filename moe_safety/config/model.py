@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from moe_safety.config.base import Place, Section
 
@@ -23,6 +23,20 @@ class ModelConfig(Section):
     """Run Python code that comes with the model. Off, such a model is refused."""
     chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Settings of the model's chat template, such as `{enable_thinking: false}`."""
+
+    _delta: str | None = PrivateAttr(None)
+
+    @property
+    def delta(self) -> str | None:
+        """The file of what training changed of the model, a path or a URI. No configuration names one: the program
+        does, for what is made of the base."""
+        return self._delta
+
+    def with_delta(self, delta: str | None) -> ModelConfig:
+        """The same model with what a delta's file changes of it, or without."""
+        changed = self.model_copy()
+        changed._delta = delta
+        return changed
 
     @property
     def identity(self) -> dict[str, object]:

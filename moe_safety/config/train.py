@@ -82,6 +82,9 @@ class TrainConfig(Section):
     checkpointing: bool = resource(False)
     """Compute activations again in the backward pass instead of keeping them."""
     router: RouterConfig = RouterConfig()
+    save: Literal["model", "delta"] = resource("model")
+    """What is left of an arm: a checkpoint of its own and the delta, or the delta alone, which `moe-safety delta apply`
+    makes a checkpoint of. An arm that trains more than experts and routers leaves its model either way."""
     num_workers: int = Field(1, ge=1)
     """A step takes a batch from each."""
     launch: Literal["ray", "process"] = resource("ray")

@@ -35,6 +35,8 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
     if not config.compare.arms:
         raise InputError("names no arm, so there is nothing to compare", key="compare.arms")
     _check_steering(config, run, arms, again=force)
+    if config.train.save == "delta" and any(arm.arm.phases and arm.arm.has_delta for arm in arms):
+        check_able(config.evaluate.engine, Ability.SWAPS_DELTA, "evaluate.engine")
     for arm in {arm.selection: arm for arm in arms}.values():
         arm.select(force=force)
     known = [seeded_subject(run, arm) for arm in arms if is_known(run, arm, again=force)]

@@ -210,7 +210,7 @@ class Session:
         from moe_safety.evaluate.routing_drift import can_read
 
         parts, settings = self.parts(subject), self.config.evaluate
-        opening = opening_of(self.config, settings, subject.model)
+        opening = opening_of(self.config, settings, subject.opened_by(settings.engine))
         if subject.avoided:
             check_able(settings.engine, Ability.AVOIDS_EXPERTS, "evaluate.engine")
         identity = self._identity(subject)

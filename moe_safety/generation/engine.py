@@ -65,7 +65,7 @@ class Engine(ABC):
         raise self.lacks(Ability.GIVES_LOSSES)
 
     def swapping(self, delta: str) -> AbstractContextManager[None]:
-        """Inside, the model is the one that the delta's file makes of it."""
+        """Inside, the model is the one that the delta's file makes of it; outside it is what it was, to the bit."""
         raise self.lacks(Ability.SWAPS_DELTA)
 
     @property
@@ -99,10 +99,10 @@ class Opening:
     """Of engines by name, as plain data: a worker that lacks an engine says so, and cannot read its classes."""
 
     def open(self, name: str) -> Engine:
-        """The engine of this name."""
+        """The engine of this name, on the model without its delta, which is swapped in."""
         kind: type[Engine] = ENGINES.get(name)
         settings = kind.section and kind.section.model_validate(self.settings.get(name, {}))
-        return kind(self.model, self.limits, self.gpus, settings)
+        return kind(self.model.with_delta(None), self.limits, self.gpus, settings)
 
 
 def opening_of(config: Config, settings: RespondConfig | EvaluateConfig, model: ModelConfig) -> Opening:

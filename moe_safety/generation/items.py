@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from moe_safety.config import ENGINES
 from moe_safety.generation.answers import TOKENS, answers_table, pack_prompts
 from moe_safety.generation.engine import Ability, Engine, Opening
 from moe_safety.jobs import Parts, Plan
+from moe_safety.models.io import delta_file
 from moe_safety.models.text import Answer
 
 ANSWERS = "answers"
@@ -105,8 +106,12 @@ class ItemHandler:
 
     def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
         kind = self.kinds[rows["kind"][0].as_py()]
-        engine = self._engine(kind)
-        with engine.avoiding(self.avoided) if self.avoided else nullcontext():
+        engine, delta = self._engine(kind), delta_file(self.opening.model)
+        with ExitStack() as stack:
+            if delta:
+                stack.enter_context(engine.swapping(str(delta)))
+            if self.avoided:
+                stack.enter_context(engine.avoiding(self.avoided))
             return kind.do(engine, rows)
 
     def tokens(self, rows: pa.Table) -> int:

@@ -1,9 +1,10 @@
 """The run directory: atomic files on any filesystem, manifests, skipping and locks."""
 
-from moe_safety.rundir.fetch import fetched
+from moe_safety.rundir.digests import cache_folder, file_digest, in_threads, remember_digest, remembered
+from moe_safety.rundir.fetch import fetched, fetched_file
 from moe_safety.rundir.lock import stage_lock
 from moe_safety.rundir.parquet import broken, check_plain, open_parquet
-from moe_safety.rundir.storage import Missing, RunDir, file_digest, open_uri
+from moe_safety.rundir.storage import Missing, RunDir, open_uri
 from moe_safety.rundir.work import (
     Outcome,
     Work,
@@ -25,19 +26,24 @@ __all__ = [
     "RunDir",
     "Work",
     "broken",
+    "cache_folder",
     "check_not_refused",
     "check_plain",
     "check_settings",
     "discard",
     "discard_all",
     "fetched",
+    "fetched_file",
     "file_digest",
+    "in_threads",
     "is_changed",
     "is_finished",
     "is_up_to_date",
     "manifest_name",
     "open_parquet",
     "open_uri",
+    "remember_digest",
+    "remembered",
     "run_work",
     "stage_lock",
     "summary_of",

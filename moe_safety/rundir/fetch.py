@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from pyarrow import fs
@@ -20,9 +21,23 @@ def fetched(uri: str, cache: Path) -> Path:
     if store.is_local:
         return Path(store.root)
     found = store.filesystem.get_file_info(fs.FileSelector(store.root, allow_not_found=True))
+    return _copied(store, found, cache)
+
+
+def fetched_file(uri: str, cache: Path) -> Path:
+    """The same of one file."""
+    place, question, options = uri.partition("?")
+    folder, _, name = place.rpartition("/")
+    store = RunDir(f"{folder}{question}{options}")
+    if store.is_local:
+        return Path(store.path(name))
+    return _copied(store, [store.filesystem.get_file_info(store.path(name))], cache) / name
+
+
+def _copied(store: RunDir, found: Iterable[fs.FileInfo], cache: Path) -> Path:
     files = sorted((each.base_name, each.size, each.mtime_ns) for each in found if each.type == fs.FileType.File)
     if not files:
-        raise InputError("holds no files", file=uri.partition("?")[0])
+        raise InputError("holds no files", file=store.uri.partition("?")[0])
     copy = cache / hashlib.sha256(repr((store.root, files)).encode()).hexdigest()
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -32,7 +47,8 @@ def fetched(uri: str, cache: Path) -> Path:
             if not copy.is_dir():
                 _fetch(store, files, copy)
     except OSError as error:
-        raise RunError(f"{uri.partition('?')[0]}: cannot be fetched to {cache}: {error.strerror or error}") from error
+        where = store.uri.partition("?")[0]
+        raise RunError(f"{where}: cannot be fetched to {cache}: {error.strerror or error}") from error
     return copy
 
 

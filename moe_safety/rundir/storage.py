@@ -7,7 +7,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from moe_safety.config import without_secrets
 from moe_safety.errors import InputError, RunError
+from moe_safety.rundir.digests import file_digest, in_threads, remember_digest
 from moe_safety.rundir.parquet import open_parquet
 from moe_safety.rundir.unfinished_files import half_written, remove_abandoned
 
@@ -93,6 +94,20 @@ class RunDir:
         """Copies a file within the run directory."""
         self.filesystem.copy_file(self.path(name), self.path(target))
 
+    def link(self, name: str, target: str) -> None:
+        """Copies a file that will not change any more; on a local disk the two share their bytes."""
+        if not self.is_local:
+            return self.copy(name, target)
+        os.makedirs(os.path.dirname(self.path(target)), exist_ok=True)
+        digest = self.digest(name)
+        try:
+            os.link(self.path(name), self.path(target))
+        except OSError:  # Not every file system knows links.
+            return self.copy(name, target)
+        # A link is a change of the file, and makes it another to whoever remembers its digest.
+        for each in (name, target):
+            remember_digest(Path(self.path(each)), digest)
+
     def delete_folder(self, folder: str) -> None:
         """Deletes a folder and all that is in it, if it is there."""
         if self.filesystem.get_file_info(self.path(folder)).type == fs.FileType.Directory:
@@ -110,6 +125,16 @@ class RunDir:
                 yield Path(local)
                 self.filesystem.create_dir(self.path(folder))
                 fs.copy_files(local, self.path(folder), destination_filesystem=self.filesystem)
+
+    @contextmanager
+    def reading_file(self, name: str) -> Iterator[Path]:
+        """A local file with the contents of `name`."""
+        if self.is_local:
+            yield Path(self.path(name))
+            return
+        with tempfile.TemporaryDirectory() as local:
+            self.fetch(name, Path(local, Path(name).name))
+            yield Path(local, Path(name).name)
 
     @contextmanager
     def reading(self, folder: str) -> Iterator[Path]:
@@ -164,11 +189,18 @@ class RunDir:
 
     def digest(self, name: str) -> str:
         """sha256 of the file's bytes."""
+        if self.is_local:
+            return file_digest(self.path(name))
         digest = hashlib.sha256()
         with self.filesystem.open_input_stream(self.path(name)) as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
         return digest.hexdigest()
+
+    def digests(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of several files, which are hashed at the same time."""
+        names = list(names)
+        return dict(zip(names, in_threads(self.digest, names), strict=True))
 
     @contextmanager
     def writing(self, name: str) -> Iterator[str]:
@@ -238,9 +270,3 @@ def open_uri(uri: str, key: str) -> tuple[fs.FileSystem, str]:
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"cannot be opened: {' '.join(str(error).split())}", key=key, file=shown) from None
     return filesystem, root.rstrip("/")
-
-
-def file_digest(path: str | Path) -> str:
-    """sha256 of a local file."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

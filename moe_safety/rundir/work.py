@@ -94,7 +94,7 @@ def run_work(
         outcome = body()
         manifest |= {
             "status": "done",
-            "outputs": {name: run.digest(name) for name in outcome.outputs},
+            "outputs": run.digests(outcome.outputs),
             "summary": outcome.summary,
             "finished": time.time(),
         }
@@ -240,7 +240,7 @@ def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]
 
 def _intact(run: RunDir, outputs: dict[str, str]) -> bool:
     try:
-        return all(run.digest(name) == digest for name, digest in outputs.items())
+        return run.digests(outputs) == outputs
     except FileNotFoundError:
         return False
 

@@ -43,8 +43,10 @@ def _stored(run: RunDir, task: Task) -> dict[str, Any] | None:
     stored = run.read_json(task.outcome)
     if stored["identity"] != task.identity or "error" in stored:
         return None
-    whole = all(run.exists(name) and run.digest(name) == digest for name, digest in stored["files"].items())
-    return stored if whole else None
+    files = stored["files"]
+    if task.config.train.save == "model" and not any(name.startswith(f"{task.model_folder}/") for name in files):
+        return None
+    return stored if all(map(run.exists, files)) and run.digests(files) == files else None
 
 
 def _on_ray(run: RunDir, task: Task) -> None:

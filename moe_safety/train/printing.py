@@ -58,6 +58,8 @@ def end_lines(manifest: dict[str, Any]) -> Iterator[str]:
         f"train {summary['arm']}: {state}, {summary['steps']} steps, last loss {summary['last_loss']:.4f}, "
         f"{summary['trainable_ratio']:.2%} of the parameters, {summary['seconds_per_step']:.2f} s a step"
     )
+    if summary["final_model"] is None:
+        yield f"  left as {summary['delta']}; `moe-safety delta apply` makes a checkpoint of it and the base"
 
 
 def print_rounding(found: Mapping[str, Any]) -> None:

@@ -30,8 +30,12 @@ class Round:
     """None where every parameter trained."""
     outcomes: Mapping[str, dict[str, Any]]
     """By phase."""
-    model: str
-    """The folder, of the run directory, of the model that it left."""
+    left: Task
+    """The last phase, whose folder holds what the round left."""
+    model: ModelConfig
+    """The same, to be loaded: the base with a delta, where there is one."""
+    whole: ModelConfig | None
+    """Its checkpoint, where it left one."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Plan:
 
 def run_rounds(plan: Plan) -> Iterator[Round]:
     """Each round when it is done; what is done already is not done again."""
-    model, done = plan.config.model, list[Round]()
+    model, done, task = plan.config.model, list[Round](), None
     for number in range(1, plan.config.train.num_rounds + 1):
         folder = f"{plan.folder}/round_{number}"
         selection = _selection(plan, folder, model, done)
@@ -70,10 +74,25 @@ def run_rounds(plan: Plan) -> Iterator[Round]:
             outcomes[kind] = run_phase(task)
             if kind == "router":
                 print_rounding(outcomes[kind]["rounding"])
-            left = task.model_folder
-            model = ModelConfig(**{**model.model_dump(), "name": plan.run.uri_of(left), "revision": None})
-        done.append(Round(number, folder, selection, outcomes, left))
+            model = _left_by(plan, task)
+        assert task is not None
+        done.append(Round(number, folder, selection, outcomes, task, model, _checkpoint(plan, task)))
         yield done[-1]
+
+
+def _left_by(plan: Plan, task: Task) -> ModelConfig:
+    if plan.run.exists(task.delta):
+        return plan.config.model.with_delta(plan.run.uri_of(task.delta))
+    left = _checkpoint(plan, task)
+    assert left is not None
+    return left
+
+
+def _checkpoint(plan: Plan, task: Task) -> ModelConfig | None:
+    if not plan.run.files(task.model_folder):
+        return None
+    left = {"name": plan.run.uri_of(task.model_folder), "revision": None}
+    return plan.config.model.model_copy(update=left)
 
 
 def _selection(plan: Plan, folder: str, model: ModelConfig, done: list[Round]) -> Selection | None:
@@ -152,4 +171,5 @@ def _task(plan: Plan, kind: Phase, folder: str, model: ModelConfig, selection: S
         inputs=f"{plan.run.digest(BATCHES)} {model_fingerprint(model)}",
         masks=masks,
         weights=plan.weights,
+        begins_at_base=model.with_delta(None) == plan.config.model,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from moe_safety.rundir import Outcome, RunDir, Work
 from moe_safety.train.metadata import metadata, union_of
 from moe_safety.train.printing import end_lines, print_start
 from moe_safety.train.rounds import Plan, Round, first_selection, run_rounds
+from moe_safety.train.task import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -79,15 +79,16 @@ def _train(seeded: SeededArm, run: RunDir) -> Outcome:
     rounds = list(run_rounds(plan))
     described = metadata(seeded, run, layout, rounds)
     everyone = config.train.masking == "union"
-    outputs = [*_final_model(run, folder, rounds[-1]), *_masks(run, folder, rounds, layout, everyone)]
-    outputs += _delta(arm, config, run, folder)
+    final, delta = _final_model(run, folder, rounds[-1].left), _delta(arm, run, folder, rounds[-1].left)
+    outputs = [*final, *_masks(run, folder, rounds, layout, everyone), *delta]
     run.write_json(f"{folder}/{METADATA}", described)
     steps = described["training_logs"]
     summary = {
         "arm": seeded.name,
         "steps": len(steps),
         "last_loss": steps[-1]["loss"],
-        "final_model": f"{folder}/final_model",
+        "final_model": f"{folder}/final_model" if final else None,
+        "delta": delta[0] if delta else None,
         "experts": [list(pair) for pair in union_of(rounds)],
         "routers_trained": config.train.router.enabled,
         **{
@@ -153,38 +154,27 @@ def _ids(batches: pa.Table) -> list[int]:
     return batches["batch_idx"].to_pylist()
 
 
-def _final_model(run: RunDir, folder: str, last: Round) -> list[str]:
-    """The last round's model under its own name; on a local disk the two share their bytes."""
+def _final_model(run: RunDir, folder: str, last: Task) -> list[str]:
+    """The last round's model under its own name, where it left more than a delta."""
     final = f"{folder}/final_model"
     run.delete_folder(final)
-    names = []
-    for name in run.files(last.model):
-        target = f"{final}/{name.removeprefix(last.model + '/')}"
-        if run.is_local:
-            os.makedirs(os.path.dirname(run.path(target)), exist_ok=True)
-        try:
-            if not run.is_local:
-                raise OSError
-            os.link(run.path(name), run.path(target))
-        except OSError:  # Not every file system knows links.
-            run.copy(name, target)
-        names.append(target)
-    return names
+    files = {name: f"{final}/{name.removeprefix(last.model_folder + '/')}" for name in run.files(last.model_folder)}
+    for name, target in files.items():
+        run.link(name, target)
+    return list(files.values())
 
 
-def _delta(arm: Arm, config: Config, run: RunDir, folder: str) -> list[str]:
-    """What changed, as a file of its own; where more than experts and routers did, or the type, the model is that."""
-    from moe_safety.checkpoints import extract_delta, stored_alike
-
+def _delta(arm: Arm, run: RunDir, folder: str, last: Task) -> list[str]:
+    """What changed over all rounds, as a file of its own; where more than experts and routers did, or the type, the
+    model is that."""
+    name = f"{folder}/{DELTA}"
+    run.delete(name)
     if not arm.has_delta:
         return []
-    name, base, own_code = f"{folder}/{DELTA}", model_folder(config.model), config.model.trust_remote_code
-    with run.reading(f"{folder}/final_model") as final:
-        if not stored_alike(base, final, trust_remote_code=own_code):
-            print("  no delta: the base is stored in other types than the model")
-            return []
-        with run.writing(name) as path:
-            extract_delta(base, final, path, trust_remote_code=own_code)
+    if not run.exists(last.delta):
+        print("  no delta: the base is stored in other types than the model")
+        return []
+    run.link(last.delta, name)
     return [name]
 
 

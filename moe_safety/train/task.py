@@ -30,6 +30,8 @@ class Task:
     masks: Mapping[int, list[Pair]] = field(default_factory=dict)
     """The experts that each batch may move; of no meaning where all parameters train."""
     weights: Mapping[int, float] = field(default_factory=dict)
+    begins_at_base: bool = True
+    """Whether that model is the run's base, with a delta or without: then what changed of the base can be said."""
 
     @property
     def declared(self) -> Arm:
@@ -76,3 +78,8 @@ class Task:
     def model_folder(self) -> str:
         """The folder in which the trained model is left."""
         return f"{self.folder}/model"
+
+    @property
+    def delta(self) -> str:
+        """The file of what the model changed of the run's base, where that can be said."""
+        return f"{self.folder}/delta.safetensors"

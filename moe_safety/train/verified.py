@@ -28,7 +28,7 @@ def verify_arm(arm: SeededArm, trained: dict[str, Any], *, force: bool) -> None:
         },
         remade=True,
     )
-    body = partial(_compare, arm, run, stage.reads, trained["final_model"])
+    body = partial(_compare, arm, run, stage.reads, trained)
     run_work(run, stage, arm.config.model_dump(mode="json"), body, force=force)
 
 
@@ -37,14 +37,15 @@ def verified(run: RunDir, arm: SeededArm) -> dict[str, Any]:
     return run.read_json(f"train/{arm.name}/verify.json")
 
 
-def _compare(arm: SeededArm, run: RunDir, selections: Sequence[str], final: str) -> Outcome:
+def _compare(arm: SeededArm, run: RunDir, selections: Sequence[str], trained: dict[str, Any]) -> Outcome:
     """Every round may move what it selects. Where everything may move, only how much does is counted."""
     from moe_safety.checkpoints import verify
 
     may_change, free = arm.arm.may_change, arm.arm.trains_all
     model, layout = skeleton_of(arm.config.model), check_loadable(arm.config.model)
     chosen = {expert for name in selections for expert in read_selection(run, name).union()}
-    with run.reading(final) as tuned:
+    final = trained["final_model"]
+    with run.reading(final) if final else run.reading_file(trained["delta"]) as tuned:
         report = verify(
             model_folder(arm.config.model),
             tuned,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import shutil
 import time
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 
 from moe_safety.arms import ARMS, LOSSES, routers
 from moe_safety.errors import MoeSafetyError, RunError
+from moe_safety.identify import Pair
 from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.models.experts import Gather, SelectiveExperts, as_they_are, checkpointed
 from moe_safety.models.io import dtype_of, load_model, model_folder
@@ -50,8 +52,8 @@ def work(task: Task) -> None:
             run.write_json(task.outcome, told | {"identity": task.identity})
         raise error from failure  # Other workers may be waiting for this one: Ray ends them.
     if world.rank == 0:
-        files = {name: run.digest(name) for name in run.files(task.model_folder)}
-        run.write_json(task.outcome, outcome | {"identity": task.identity, "files": files})
+        left = [*run.files(task.model_folder), *filter(run.exists, [task.delta])]
+        run.write_json(task.outcome, outcome | {"identity": task.identity, "files": run.digests(left)})
         # Not before: what is done is done from here on.
         Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world).clear()
     world.wait()
@@ -101,7 +103,7 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
             rates = sum(row["learning_rate"] for row in progress.log)
             figures["rounding"] = rounding(start, trained, engine, gather, rates)
         stack.close()
-        _save(task, model, run, gather, world, stage)
+        _save(task, model, trained, selective.experts if selective else [], run, gather if stage == 3 else None, world)
     return figures
 
 
@@ -154,15 +156,33 @@ def _phase(task: Task, model: PreTrainedModel, selective: SelectiveExperts | Non
     )
 
 
-def _save(task: Task, model: PreTrainedModel, run: RunDir, gather: Gather, world: World, stage: int) -> None:
-    """The model as a checkpoint of its own, with the tokenizer of the one that it came from."""
-    if world.rank == 0:
+def _save(
+    task: Task,
+    model: PreTrainedModel,
+    trained: Tensors,
+    experts: Collection[Pair],
+    run: RunDir,
+    gather: Gather | None,
+    world: World,
+) -> None:
+    """What changed, and unless that is enough the model as a checkpoint of its own, with the tokenizer of the one that
+    it came from."""
+    from moe_safety.checkpoints import write_trained
+
+    writes = world.rank == 0
+    if writes:
         run.delete_folder(task.model_folder)
-    with run.filling(task.model_folder) as folder:
-        if world.rank == 0 or stage == 3:
-            save_model(model, folder, gather=gather if stage == 3 else None, writes=world.rank == 0)
-        if world.rank == 0:
-            _copy_tokenizer(model_folder(task.config.model), folder)
+        run.delete(task.delta)
+    has_delta = False
+    if (writes or gather) and task.begins_at_base and task.declared.has_delta:
+        given, out = task.config.model, run.uri_of(task.delta)
+        has_delta = write_trained(model, given, task.layout, trained, experts, out, gather=gather, writes=writes)
+    if task.config.train.save == "model" or not has_delta:
+        with run.filling(task.model_folder) as folder:
+            if writes or gather:
+                save_model(model, folder, gather=gather, writes=writes)
+            if writes:
+                _copy_tokenizer(model_folder(task.config.model), folder)
     world.wait()
 
 

@@ -11,8 +11,9 @@ import moe_safety.tune.names  # noqa: F401
 from moe_safety.arms import own_arm
 from moe_safety.config import Config, Point, SweepFile
 from moe_safety.errors import InputError
-from moe_safety.evaluate.evaluated_models import Subject, base_subject, checkpoint
+from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.stage import evaluate_all, evaluate_beside
+from moe_safety.generation import ENGINES, Ability
 from moe_safety.identify.stage import select_by
 from moe_safety.jobs.cluster import connect, groups_of_workers
 from moe_safety.models.io import check_loadable, skeleton_of
@@ -66,8 +67,7 @@ def _trial(config: dict[str, Any], file: SweepFile, folder: str, base_loss: floa
 def _examined_rounds(
     point: Point, file: SweepFile, folder: str, base_loss: float | None
 ) -> Iterator[dict[str, float | None]]:
-    # Workers of its own are what a trial of a sweep trains on, whatever the configuration does outside of one.
-    config = examined(_on_ray(file.at(point)))
+    config = examined(_as_a_trial(file.at(point)))
     run, work = RunDir(config.run_dir), work_of(folder, point)
     own, layout = own_arm(config), check_loadable(config.model)
     if own.place:
@@ -75,15 +75,20 @@ def _examined_rounds(
     selection = select_by(own.config, work) if own.arm.choice else SELECTION
     plan = plan_rounds(own.arm, own.config, run, layout, work, selection, skeleton_of(config.model))
     for done in run_rounds(plan):
-        subject = Subject(done.folder, checkpoint(config, run.uri_of(done.model)))
+        subject = Subject(done.folder, done.model, whole=done.whole)
         measured = safety_measures(file.sweep, evaluate_beside(config, run, subject), base_loss)
         trained = next(iter(done.outcomes.values()))
         share = trained["trainable_params"] / trained["total_params"]
         yield measured | {"trainable_ratio": share, ROUND: done.number, "rounds": config.train.num_rounds}
 
 
-def _on_ray(config: Config) -> Config:
-    return config.model_copy(update={"train": config.train.model_copy(update={"launch": "ray"})})
+def _as_a_trial(config: Config) -> Config:
+    """Workers of its own are what a trial of a sweep trains on, and a delta is all that it has to leave, whatever the
+    configuration does outside of one."""
+    changed = {"launch": "ray"}
+    if Ability.SWAPS_DELTA in ENGINES.get(config.evaluate.engine).abilities:
+        changed["save"] = "delta"
+    return config.model_copy(update={"train": config.train.model_copy(update=changed)})
 
 
 def _rounds(file: SweepFile) -> list[int]:

@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from moe_safety.checkpoints import apply_delta, extract_delta, revert_delta
-from moe_safety.checkpoints.folder import open_file
 from moe_safety.errors import InputError, RunError
 from moe_safety.models import inspect_model
+from moe_safety.models.stored import open_file
 from tests.checkpoints.pairs import files_of, flip_one_bit, load, rewrite, save_base, save_tuned, stored
 
 CHANGED = {

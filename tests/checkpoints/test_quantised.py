@@ -4,9 +4,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from moe_safety.checkpoints import apply_delta, extract_delta, folder, revert_delta, verify
+from moe_safety.checkpoints import apply_delta, extract_delta, revert_delta, verify
 from moe_safety.errors import InputError
 from moe_safety.models import inspect_model
+from moe_safety.models.stored import CHUNK
 from tests.checkpoints.pairs import flip, flip_one_bit, stored
 from tests.quantised import KINDS, change_config, save_quantised
 
@@ -25,10 +26,10 @@ def pair(request, tmp_path):
     return base, tuned
 
 
-@pytest.mark.parametrize("chunk", [folder.CHUNK, 1 << 8])
+@pytest.mark.parametrize("chunk", [CHUNK, 1 << 8])
 def test_only_what_was_tuned_differs(pair, chunk, monkeypatch):
-    for module in ("folder", "compare", "quantised"):
-        monkeypatch.setattr(f"moe_safety.checkpoints.{module}.CHUNK", chunk)
+    for module in ("models.stored.checkpoint", "models.stored.patched", "checkpoints.compare"):
+        monkeypatch.setattr(f"moe_safety.{module}.CHUNK", chunk)
     base, tuned = pair
     report = verify(base, tuned, [(1, 2)])
     assert (report.violations, report.experts) == ([], [(1, 2)])

@@ -92,6 +92,18 @@ def test_an_arm_says_what_may_differ(folder, capsys):
     assert "takes --selection FILE" in run(capsys, "verify", "base", "tuned")[1]
 
 
+def test_verify_says_of_a_delta_what_it_says_of_the_checkpoint(folder, capsys):
+    assert run(capsys, "delta", "extract", "base", "tuned", "delta.safetensors")[0] == 0
+    for flags in (["first.json", "--routers"], ["first.json"], ["round_1.json", "--routers", "--json"]):
+        by_delta, by_checkpoint = (
+            run(capsys, "verify", "base", tuned, "--selection", *flags) for tuned in ("delta.safetensors", "tuned")
+        )
+        assert by_delta == by_checkpoint
+    flip_one_bit(folder / "base", "model.norm.weight")
+    code, said = run(capsys, "verify", "base", "delta.safetensors", "--arm", "router")
+    assert (code, said) == (2, "error: base: is not the checkpoint that delta.safetensors is for\n")
+
+
 def test_a_selection_that_does_not_fit_is_one_line(folder, capsys):
     def complaint(name, base="base"):
         code, said = run(capsys, "verify", base, "tuned", "--selection", name)

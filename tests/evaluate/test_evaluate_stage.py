@@ -18,7 +18,7 @@ from moe_safety.cli import main
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.compare import compare, comparison_of
-from moe_safety.evaluate.evaluated_models import Subject
+from moe_safety.evaluate.evaluated_models import Subject, arm_subject
 from moe_safety.evaluate.measures import measures
 from moe_safety.evaluate.plan import ROUTING
 from moe_safety.evaluate.reidentify import _highest, by_routing, selection_of_base
@@ -190,7 +190,9 @@ def test_identification_looks_at_the_hardened_model(compared):
     tuned = compared.model.model_copy(update={"name": run.path("train/random/final_model")})
     nested = RunDir(run.path("eval/random/identify"))
     selection, base = read_selection(nested), read_selection(run)
-    assert (selection.method, selection.model) == ("routing", model_fingerprint(tuned))
+    by_delta = arm_subject(compared, run, "random")
+    assert (selection.method, selection.model) == ("routing", model_fingerprint(by_delta.model))
+    assert by_delta.whole == tuned
     found = arms["random"]["identified"]
     assert found["experts"] == [list(expert) for expert in sorted(selection.experts)]
     assert found["kept"] == len(set(selection.experts) & set(base.experts))
@@ -237,13 +239,37 @@ def test_a_second_run_does_nothing_and_another_arm_costs_only_itself(again, caps
     assert compare(config)["skipped"]
     assert ends() == before
     assert run.read_bytes("comparison.json") == page
-    more = load_config("configs/demo.yaml", flags_of(config.run_dir, arms=[*ARMS, "random-layer-matched"]))
+    arms = [*ARMS, "random-layer-matched"]
+    more = load_config("configs/demo.yaml", flags_of(config.run_dir, "train.save=delta", arms=arms))
     compare(more)
     after = ends()
     assert {name: after[name] for name in before} == before
     assert {name.split("/")[0] for name in after.keys() - before.keys()} == {"identify", "train", "verify", "evaluate"}
     assert objects(more)["random-layer-matched"]["verify"] == "pass"
     assert objects(more)["random-layer-matched"]["control_of"] == "selective-routing"
+    assert run.exists("train/random-layer-matched/delta.safetensors")
+    assert not run.files("train/random-layer-matched/final_model")
+
+
+def test_an_arm_answers_alike_by_its_delta_and_by_its_checkpoint(again, tmp_path):
+    config = again(f"evaluate.model_path={tmp_path / 'copy'}", "evaluate.output_name=twin")
+    run = RunDir(config.run_dir)
+    shutil.copytree(run.path("train/random/final_model"), tmp_path / "copy")
+    evaluate(config)
+    arm, twin = run.read_json("eval/random.json"), run.read_json("eval/twin.json")
+    assert arm["model"] != twin["model"]
+    own = {"arm", "model"}
+    assert {key: arm[key] for key in arm.keys() - own} == {key: twin[key] for key in twin.keys() - own}
+    one, other = (run.read_table(f"eval/{name}/responses.parquet") for name in ("random", "twin"))
+    assert one.equals(other)
+
+
+def test_what_an_arm_left_is_that_arm(again):
+    """By whichever name: it was evaluated by its delta, and is not again by its checkpoint."""
+    config = again("evaluate.output_name=random")
+    path = f"{config.run_dir}/train/random/final_model"
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"model_path": path})})
+    assert evaluate(config)["skipped"]
 
 
 SECOND_RUN = """

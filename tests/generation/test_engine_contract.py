@@ -1,15 +1,19 @@
 """What every engine promises, whoever declares it."""
 
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
 
 import pytest
 
+from moe_safety.checkpoints import extract_delta
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.generation import ENGINES, Ability, Limits, check_able
 from moe_safety.models.demo import language
+from moe_safety.models.io import model_folder
+from tests.checkpoints.pairs import rewrite, save_tuned
 
 DEMO = ModelConfig(name="demo")
 HOT = 3.0
@@ -130,4 +134,38 @@ def test_experts_are_avoided_inside_and_used_again_outside(engine, prompts):
     with engine.avoiding(half):
         inside = engine.answer(*asked)
     assert inside != before
+    assert engine.answer(*asked) == before
+
+
+def test_a_delta_is_swapped_in_inside_and_out_again_outside(engine, prompts, tmp_path):
+    if Ability.SWAPS_DELTA not in engine.abilities:
+        pytest.skip("swaps no delta in")
+    base = model_folder(DEMO)
+    tuned = save_tuned(base, tmp_path / "tuned", [(1, 3), (2, 9)], [0])
+    for file in base.glob("*token*"):
+        shutil.copy(file, tuned)
+    (tuned / "chat_template.jinja").write_bytes((base / "chat_template.jinja").read_bytes())
+    rewrite(tuned, "model.layers.1.mlp.experts.3.down_proj.weight", lambda weight: -3 * weight)
+    extract_delta(base, tuned, tmp_path / "delta.safetensors")
+    asked = prompts, [HOT] * len(prompts), list(range(len(prompts)))
+    before = engine.answer(*asked)
+    whole = ENGINES.get(engine.name)(ModelConfig(name=str(tuned)), Limits(24), 1, ENGINES.settings({}, engine.name))
+    expected = whole.answer(*asked)
+    assert expected != before
+    for _ in range(2):
+        with engine.swapping(str(tmp_path / "delta.safetensors")):
+            assert engine.answer(*asked) == expected
+        assert engine.answer(*asked) == before
+
+
+def test_a_delta_is_out_again_after_a_failure(engine, prompts, tmp_path):
+    if Ability.SWAPS_DELTA not in engine.abilities:
+        pytest.skip("swaps no delta in")
+    base = model_folder(DEMO)
+    tuned = save_tuned(base, tmp_path / "tuned", [(0, 1)])
+    extract_delta(base, tuned, tmp_path / "delta.safetensors")
+    asked = prompts, [HOT] * len(prompts), list(range(len(prompts)))
+    before = engine.answer(*asked)
+    with pytest.raises(KeyError), engine.swapping(str(tmp_path / "delta.safetensors")):
+        raise KeyError
     assert engine.answer(*asked) == before

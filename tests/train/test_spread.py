@@ -12,7 +12,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from moe_safety import inspect_model, selective_experts
-from moe_safety.checkpoints import verify
+from moe_safety.checkpoints import extract_delta, verify, write_trained
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError, RunError
 from moe_safety.models.experts import frozen
@@ -116,6 +116,23 @@ def train(given: ModelConfig, out: Path) -> tuple[bool, bool, list[tuple[int, in
     return spread, same, experts
 
 
+def train_to_a_delta(given: ModelConfig, out: Path) -> list[str]:
+    """Leaves the delta and the model that it is of; what differs where the base is then read with the delta."""
+    world, layout = World(), inspect_model(load_model(given))
+    experts = [(layer.index, expert) for layer in layout.layers for expert in (0, 2)]
+    model = read(given)
+    with selective_experts(model, experts, layout=layout, gather=gathered) as selective:
+        names = [name for name, _ in selective.named_parameters()]
+        engine = DeepSpeedEngine(model, LazyAdamW(selective.parameters(), lr=1e-2), CONFIG, world)
+        engine.backward(model(IDS).logits.float().logsumexp(dim=-1).mean(), last=True)
+        engine.step(1e-2)
+    delta, writes = str(out / "delta.safetensors"), world.rank == 0
+    assert write_trained(model, given, layout, names, experts, delta, gather=gathered, writes=writes)
+    save_model(model, out, gather=gathered, writes=writes)
+    world.wait()
+    return different(given.with_delta(delta))
+
+
 def train_routers(given: ModelConfig, stage: int) -> set[tuple[bool, torch.dtype]]:
     """Whether the first outputs are those of one worker, and in which types routers then are."""
     alone = load_model(given)
@@ -146,8 +163,11 @@ def train_everything(given: ModelConfig, stage: int) -> set[torch.dtype]:
         return {parameter.dtype for parameter in model.parameters()}
 
 
-def in_each_worker(bases: dict[str, ModelConfig], changed: dict[str, ModelConfig], tuned: Path) -> dict[str, Any]:
+def in_each_worker(
+    bases: dict[str, ModelConfig], changed: dict[str, ModelConfig], tuned: Path, alike: ModelConfig
+) -> dict[str, Any]:
     return {
+        "delta": train_to_a_delta(alike, tuned / "delta"),
         "read": {name: different(given) for name, given in bases.items()},
         "tied": {name: different(changed[name]) for name in ("two", "alike", "one")},
         "refused": refused(changed["lacking"]),
@@ -170,14 +190,23 @@ def changed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
-    for name in TRAINED:
+    for name in [*TRAINED, "delta"]:
         (folder / name).mkdir()
     return folder
 
 
 @pytest.fixture(scope="module")
-def found(bases, changed, tuned, tmp_path_factory):
-    return in_workers(in_each_worker, bases, changed, tuned, workers=2, tmp_path=tmp_path_factory.mktemp("found"))
+def alike(bases, tmp_path_factory):
+    """A base that is stored in the types that it is loaded in."""
+    folder = tmp_path_factory.mktemp("alike")
+    load_model(bases["olmoe"]).save_pretrained(folder)
+    return ModelConfig(name=str(folder))
+
+
+@pytest.fixture(scope="module")
+def found(bases, changed, tuned, alike, tmp_path_factory):
+    given = bases, changed, tuned, alike
+    return in_workers(in_each_worker, *given, workers=2, tmp_path=tmp_path_factory.mktemp("found"))
 
 
 def test_every_family_is_read_as_it_is(found):
@@ -209,6 +238,13 @@ def test_it_computes_trains_and_is_saved_in_its_own_types(found, bases, tuned, t
         report = verify(tmp_path / name, tuned / name, experts)
         assert report.violations == [], name
         assert report.experts, name
+
+
+def test_a_delta_is_that_of_the_checkpoint_and_is_read_by_every_worker(found, alike, tuned, tmp_path):
+    assert found["delta"] == []
+    report = extract_delta(alike.name, tuned / "delta", tmp_path / "delta.safetensors")
+    assert report.experts
+    assert (tmp_path / "delta.safetensors").read_bytes() == (tuned / "delta" / "delta.safetensors").read_bytes()
 
 
 def test_routers_that_are_kept_in_float32_train_in_float32(found):

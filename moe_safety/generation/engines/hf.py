@@ -3,8 +3,8 @@ engines: it runs every family, and does what they cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from moe_safety.config import ENGINES, ModelConfig
@@ -21,13 +21,14 @@ class Transformers(Engine):
     """The engine `transformers`: answers by the model itself, on this replica."""
 
     name = "transformers"
-    abilities = frozenset({Ability.AVOIDS_EXPERTS, Ability.GIVES_LOSSES, Ability.LENDS_MODEL})
+    abilities = frozenset(Ability)
 
     def __init__(self, model: ModelConfig, limits: Limits, gpus: int, settings: Any = None) -> None:
         from moe_safety.models.io import kept_model
         from moe_safety.models.text.generate import Generator
 
         super().__init__(model, limits, gpus, settings)
+        self.opened_on = model
         self.generator = Generator(kept_model(model, gpus), self.chat, limits)
 
     def answer(
@@ -50,6 +51,13 @@ class Transformers(Engine):
         device = self.model.get_input_embeddings().weight.device
         with torch.inference_mode():
             return answer_losses(self.model, make_rows(prompts, answers, device))
+
+    @contextmanager
+    def swapping(self, delta: str) -> Iterator[None]:
+        from moe_safety.models.io import kept_flips
+
+        with kept_flips(self.opened_on.with_delta(delta)).inside(self.model):
+            yield
 
     @property
     def model(self) -> PreTrainedModel:

@@ -1,10 +1,12 @@
 """Models on disk and in memory: what a model's files are, loading, saving."""
 
 from moe_safety.models.io.fingerprint import fingerprint
-from moe_safety.models.io.kept_model import kept_model
+from moe_safety.models.io.kept_model import kept_flips, kept_model
 from moe_safety.models.io.load import (
     check_loadable,
+    delta_file,
     dtype_of,
+    flips_of,
     load_chat,
     load_model,
     load_tokenizer,
@@ -17,8 +19,11 @@ from moe_safety.models.io.load import (
 
 __all__ = [
     "check_loadable",
+    "delta_file",
     "dtype_of",
     "fingerprint",
+    "flips_of",
+    "kept_flips",
     "kept_model",
     "load_chat",
     "load_model",

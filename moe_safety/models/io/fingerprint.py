@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from moe_safety.errors import InputError
-from moe_safety.rundir import file_digest
+from moe_safety.rundir import file_digest, in_threads
 
 _SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py")
 
@@ -17,9 +16,9 @@ _SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py")
 def fingerprint(path: str, revision: str | None) -> str:
     """sha256 over the names and hashes of the files that make the model and its tokenizer what they are."""
     digest, folder = hashlib.sha256(), local_folder(path, revision)
-    for file in sorted(folder.iterdir()):
-        if file.is_file() and file.name.endswith(_SUFFIXES):
-            digest.update(f"{file.name}:{_remembered_digest(file)}\n".encode())
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name.endswith(_SUFFIXES)]
+    for file, its in zip(files, in_threads(_digest, files), strict=True):
+        digest.update(f"{file.name}:{its}\n".encode())
     for name, identity in _brought_family(folder).items():
         digest.update(f"{name}:{identity}\n".encode())
     return digest.hexdigest()
@@ -83,30 +82,7 @@ def _unreachable(name: str) -> InputError:
     return InputError(told, file=name, key="model.name")
 
 
-def cache_folder() -> Path:
-    """Where this machine keeps what can be had again."""
-    return Path(os.environ.get("MOE_SAFETY_CACHE") or Path.home() / ".cache" / "moe-safety")
-
-
-def _remembered_digest(file: Path) -> str:
-    """Large files are hashed once; a file of another size, place or time is hashed anew."""
+def _digest(file: Path) -> str:
+    """The hub's cache names a large file by its own sha256."""
     real = file.resolve()
-    # The hub's cache names a large file by its own sha256.
-    if real.parent.name == "blobs" and len(real.name) == 64:
-        return real.name
-    state = real.stat()
-    if state.st_size < 1 << 20:
-        return file_digest(real)
-    note = cache_folder() / "digests" / f"{hashlib.sha256(str(real).encode()).hexdigest()}.json"
-    # A copying program may set the time of the last writing; that of the last change only the kernel sets.
-    identity = [state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns]
-    if note.is_file():
-        stored = json.loads(note.read_text())
-        if stored["identity"] == identity:
-            return stored["sha256"]
-    digest = file_digest(real)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    aside = note.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps({"identity": identity, "sha256": digest}))
-    aside.replace(note)
-    return digest
+    return real.name if real.parent.name == "blobs" and len(real.name) == 64 else file_digest(real)

@@ -1,38 +1,82 @@
-"""The model that a process loaded last, kept for whoever asks for the same one next."""
+"""The model that a process loaded last, kept for whoever asks for the same one next, with whatever delta."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_safety.config import ModelConfig
 from moe_safety.models.io.fingerprint import local_folder
-from moe_safety.models.io.load import load_model, model_path
+from moe_safety.models.io.load import delta_file, flips_of, load_model, model_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_kept: tuple[object, PreTrainedModel] | None = None
+    from moe_safety.models.io.swap import Flips
+
+
+@dataclass
+class _Kept:
+    wanted: object
+    model: PreTrainedModel
+    inside: Flips | None = None
+    """The delta that is in."""
+
+
+_kept: _Kept | None = None
 
 
 def kept_model(model: ModelConfig, gpus: int) -> PreTrainedModel:
-    """The model in `eval()`, as `load_model` gives it. Whoever changes it on the way puts it back as it was."""
+    """The model in `eval()`, as `load_model` gives it. Whoever changes it on the way puts it back as it was. The base
+    stays from one delta to the next: who asks for another one changes the model of who asked before."""
     global _kept
-    wanted = (model.model_dump_json(), gpus, _state(model))
-    if _kept is None or _kept[0] != wanted:
+    wanted = (model.model_dump_json(), gpus, _state(local_folder(model_path(model), model.revision).iterdir()))
+    if _kept is None or _kept.wanted != wanted:
         import torch
 
         # Two of them might not fit.
         _kept = None
+        _read.cache_clear()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        _kept = wanted, load_model(model, gpus)
-    return _kept[1]
+        _kept = _Kept(wanted, load_model(model.with_delta(None), gpus))
+    if _kept.inside:
+        _kept.inside.flip(_kept.model)
+        _kept.inside = None
+    if model.delta:
+        inside = kept_flips(model)
+        inside.flip(_kept.model)
+        _kept.inside = inside
+    return _kept.model
 
 
-def _state(model: ModelConfig) -> list[tuple[object, ...]]:
+def kept_flips(model: ModelConfig) -> Flips:
+    """What the model's delta changes of its base, read once for all who ask one after the other."""
+    file = delta_file(model)
+    assert file is not None
+    return _read(_Asked(model, (str(file), *_state([file]))))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    model: ModelConfig
+    state: tuple[object, ...]
+
+    def __hash__(self) -> int:
+        return hash(self.state)
+
+
+@lru_cache(maxsize=1)
+def _read(asked: _Asked) -> Flips:
+    return flips_of(asked.model)
+
+
+def _state(files: Iterable[Path]) -> tuple[object, ...]:
     """What shows that a file was written anew: a training leaves its model where an earlier one left its own."""
-    files = sorted(local_folder(model_path(model), model.revision).iterdir())
-    stats = [(file.name, file.stat()) for file in files]
-    return [(name, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats]
+    stats = [(file.name, file.stat()) for file in sorted(files)]
+    return tuple((name, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats)

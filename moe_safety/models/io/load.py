@@ -5,19 +5,21 @@ A stage whose work is done asks for the model's fingerprint alone, so torch and 
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
-from moe_safety.models.io.fingerprint import cache_folder, fingerprint, local_folder
+from moe_safety.models.io.fingerprint import fingerprint, local_folder
 from moe_safety.models.layout import MoELayout, inspect_model
-from moe_safety.rundir import fetched
+from moe_safety.rundir import cache_folder, fetched, fetched_file, file_digest
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from moe_safety.models.io.swap import Flips
     from moe_safety.models.text.chat import Chat
 
 
@@ -37,6 +39,11 @@ def model_folder(model: ModelConfig) -> Path:
     return local_folder(model_path(model), model.revision)
 
 
+def delta_file(model: ModelConfig) -> Path | None:
+    """The file of what training changed of it, if that is how it is given; fetched first where it is a URI."""
+    return fetched_file(model.delta, cache_folder() / "models") if model.delta else None
+
+
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     """The tokenizer, padding on the left."""
     from transformers import AutoTokenizer
@@ -54,7 +61,7 @@ def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool
     """The model in `eval()`, running its experts through this program's function and its norms fused.
 
     On one GPU where there is one, spread over `gpus` where it takes more, else on the CPU. `partitioned` is for ZeRO-3,
-    which takes every parameter away while the model is read.
+    which takes every parameter away while the model is read, and takes a delta in when that is done.
     """
     import torch
 
@@ -82,7 +89,18 @@ def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool
         raise InputError(f"has no weights for {missing[0]}{more}", file=model.name, key="model.name")
     if quantised:
         as_if_stored_in_full(loaded, None if dtype == "auto" else dtype)
+    if model.delta and not partitioned:
+        flips_of(model).flip(loaded)
     return fuse(use_our_experts(loaded)).eval()
+
+
+def flips_of(model: ModelConfig) -> Flips:
+    """What its delta changes of the model that is loaded without it."""
+    from moe_safety.models.io.swap import Flips
+
+    file = delta_file(model)
+    assert file is not None
+    return Flips.read(model_folder(model), file, trust_remote_code=model.trust_remote_code)
 
 
 def check_loadable(model: ModelConfig) -> MoELayout:
@@ -149,4 +167,5 @@ def _load(auto: Any, model: ModelConfig, **options: Any) -> Any:
 
 def model_fingerprint(model: ModelConfig) -> str:
     """A hash of weights, configuration and tokenizer: tables made with one model are not taken for another's."""
-    return fingerprint(model_path(model), model.revision)
+    found, delta = fingerprint(model_path(model), model.revision), delta_file(model)
+    return hashlib.sha256(f"{found} {file_digest(delta)}".encode()).hexdigest() if delta else found

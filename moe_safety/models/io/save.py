@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from contextlib import nullcontext
-from itertools import groupby
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from itertools import accumulate, chain, groupby
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
 from moe_safety.models.experts.selective import Gather
+from moe_safety.rundir import remember_digest
 
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""As safetensors names types."""
 SHARD_BYTES = 5 * 10**9
+_AT_ONCE = 6
+"""Layers whose weights wait in memory to be written."""
 _LAYER = re.compile(r"^(.*?\.\d+)\.")
+
+Tensors = Mapping[str, torch.Tensor]
 
 
 def save_model(
@@ -27,28 +49,59 @@ def save_model(
 
     Where ZeRO-3 spreads parameters, every worker calls this with its `gather`, and the one that `writes` does.
     """
-    names = _saved_names(model)
+    parts = _parts(model)
+    shards, order = _shards([_saved(model, part) for part in parts], shard)
+    with ExitStack() as stack:
+        if writes:
+            files = [stack.enter_context(_File(folder / _name(n, len(shards)), its)) for n, its in enumerate(shards)]
+            of = {name: file for file in files for name in file.tensors}
+        waiting: list[list[Future[None]]] = []
+        for tensors in _converted(model, [parts[number] for number in order], gather, writes):
+            held = {name: tensor.to("cpu", copy=True) if gather else tensor for name, tensor in tensors.items()}
+            waiting.append([of[name].put(name, tensor) for name, tensor in held.items()])
+            if len(waiting) > _AT_ONCE:
+                _wait(waiting.pop(0))
+        _wait(chain.from_iterable(waiting))
+    if writes:
+        _write_index(folder, shards)
+        _write_config(model, folder)
+
+
+def saved_tensors(model: PreTrainedModel) -> Tensors:
+    """What `save_model` would write, on the meta device: names, types and shapes."""
+    return {name: tensor for part in _parts(model) for name, tensor in _saved(model, part).items()}
+
+
+def hub_tensors(
+    model: PreTrainedModel, parameters: Collection[str], *, gather: Gather | None = None, writes: bool = True
+) -> Iterator[Tensors]:
+    """The tensors that stand in layers with one of these parameters, under the hub's own names; they are there until
+    the next ones are asked for. Every worker calls it, as `save_model`."""
+    return _converted(model, [part for part in _parts(model) if set(part) & set(parameters)], gather, writes)
+
+
+def _converted(
+    model: PreTrainedModel, parts: list[list[str]], gather: Gather | None, writes: bool
+) -> Iterator[Tensors]:
     state = model.state_dict(keep_vars=True)
-    files: list[tuple[Path, list[str]]] = []
-    pending: dict[str, torch.Tensor] = {}
-    total = 0
-    for _, group in groupby(names, key=_part):
-        part = list(group)
+    for part in parts:
         parameters = [tensor for name in part if isinstance(tensor := state[name], torch.nn.Parameter)]
         with gather(parameters) if gather else nullcontext():
-            if not writes:
-                continue
-            whole = {name: state[name].detach().to("cpu", copy=True) for name in part}
-        for name, tensor in revert_weight_conversion(model, whole).items():
-            if pending and sum(each.nbytes for each in pending.values()) + tensor.nbytes > shard:
-                files.append(_write(folder, len(files), pending))
-                pending = {}
-            pending[name] = tensor.contiguous()
-            total += tensor.nbytes
-    if writes:
-        files.append(_write(folder, len(files), pending))
-        _name_shards(folder, files, total)
-        _write_config(model, folder)
+            if writes:
+                yield revert_weight_conversion(model, {name: state[name].detach() for name in part})
+
+
+def _saved(model: PreTrainedModel, part: list[str]) -> Tensors:
+    state = model.state_dict(keep_vars=True)
+    shapes = {name: getattr(state[name], "ds_shape", state[name].shape) for name in part}
+    empty = {name: torch.empty(shape, dtype=state[name].dtype, device="meta") for name, shape in shapes.items()}
+    return revert_weight_conversion(model, empty)
+
+
+def _parts(model: PreTrainedModel) -> list[list[str]]:
+    """The tensors of a checkpoint, by the decoder layer that they belong to; conversions between names stay within
+    one."""
+    return [list(group) for _, group in groupby(_saved_names(model), key=_part)]
 
 
 def _saved_names(model: PreTrainedModel) -> list[str]:
@@ -63,27 +116,105 @@ def _saved_names(model: PreTrainedModel) -> list[str]:
 
 
 def _part(name: str) -> str:
-    """The decoder layer that a tensor belongs to; conversions between names stay within one."""
     found = _LAYER.match(name)
     return found.group(1) if found else ""
 
 
-def _write(folder: Path, number: int, tensors: dict[str, torch.Tensor]) -> tuple[Path, list[str]]:
-    path = folder / f"writing-{number}.safetensors"
-    save_file(tensors, path, metadata={"format": "pt"})
-    return path, list(tensors)
+def _shards(parts: list[Tensors], limit: int) -> tuple[list[Tensors], list[int]]:
+    """The tensors of each file, and an order of the parts in which many files are written at the same time, each from
+    its start. A part stands in one file, unless it is larger than a file may be."""
+    shards: list[dict[str, torch.Tensor]] = []
+    places: list[tuple[int, int]] = []
+    room, before = 0, 0
+    for part in parts:
+        size = sum(tensor.nbytes for tensor in part.values())
+        if size > room:
+            shards.append({})
+            room, before = limit, 0
+        places.append((before, len(shards)))
+        before += 1
+        for name, tensor in part.items():
+            if tensor.nbytes > room and shards[-1]:
+                shards.append({})
+                room = limit
+            shards[-1][name] = tensor
+            room -= tensor.nbytes
+        room = 0 if size > limit else room
+    return [*shards], sorted(range(len(parts)), key=places.__getitem__)
 
 
-def _name_shards(folder: Path, files: list[tuple[Path, list[str]]], total: int) -> None:
-    """One file has the plain name; of several each has its number, and an index says what stands where."""
-    if len(files) == 1:
-        files[0][0].rename(folder / "model.safetensors")
+class _File:
+    """A safetensors file that a thread of its own fills, tensor by tensor, and hashes while it does."""
+
+    def __init__(self, path: Path, tensors: Tensors) -> None:
+        self.path, self.tensors = path, tensors
+        header, self.starts = _header(tensors)
+        self.digest = hashlib.sha256(header)
+        self.in_order = True
+        self.thread = ThreadPoolExecutor(1)
+        with ExitStack() as stack:
+            self.stream = stack.enter_context(open(path, "wb"))
+            self.stream.write(header)
+            self.closing = stack.pop_all()
+
+    def __enter__(self) -> _File:
+        return self
+
+    def put(self, name: str, tensor: torch.Tensor) -> Future[None]:
+        """Writes a tensor when those before it are written."""
+        return self.thread.submit(self._write, name, tensor)
+
+    def _write(self, name: str, tensor: torch.Tensor) -> None:
+        data = tensor.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
+        self.in_order &= self.stream.tell() == self.starts[name]
+        self.stream.seek(self.starts[name])
+        self.stream.write(data)
+        self.digest.update(data)
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self.thread.shutdown(cancel_futures=kind is not None)
+        self.closing.close()
+        if kind is None and self.in_order:
+            remember_digest(self.path, self.digest.hexdigest())
+
+
+def _header(tensors: Tensors) -> tuple[bytes, dict[str, int]]:
+    """What the file begins with, and where each tensor starts: in order, unless a wide one would then stand askew."""
+    for names in (list(tensors), sorted(tensors, key=lambda name: -tensors[name].itemsize)):
+        ends = list(accumulate((tensors[name].nbytes for name in names), initial=0))
+        begins = dict(zip(names, ends, strict=False))
+        if all(begins[name] % tensors[name].itemsize == 0 for name in names):
+            break
+    told: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    for name, begin in begins.items():
+        end = begin + tensors[name].nbytes
+        told[name] = {
+            "dtype": DTYPES[tensors[name].dtype],
+            "shape": [*tensors[name].shape],
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(told).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    return header, {name: len(header) + begin for name, begin in begins.items()}
+
+
+def _wait(written: Iterable[Future[None]]) -> None:
+    for one in written:
+        one.result()
+
+
+def _name(number: int, of: int) -> str:
+    """One file has the plain name; of several each has its number."""
+    return "model.safetensors" if of == 1 else f"model-{number + 1:05d}-of-{of:05d}.safetensors"
+
+
+def _write_index(folder: Path, shards: list[Tensors]) -> None:
+    """Says which of several files each tensor stands in."""
+    if len(shards) == 1:
         return
-    where: dict[str, str] = {}
-    for number, (path, names) in enumerate(files, start=1):
-        name = f"model-{number:05d}-of-{len(files):05d}.safetensors"
-        path.rename(folder / name)
-        where |= dict.fromkeys(names, name)
+    where = {name: _name(number, len(shards)) for number, shard in enumerate(shards) for name in shard}
+    total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
 

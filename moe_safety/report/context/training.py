@@ -77,7 +77,8 @@ def _change(
         if model_fingerprint(model) != manifest["inputs"]["model"]:
             return None, []
         experts = Experts.of_layout(check_loadable(model))
-        with run.reading(manifest["summary"]["final_model"]) as tuned:
+        final, delta = manifest["summary"]["final_model"], manifest["summary"].get("delta")
+        with run.reading_file(delta) if delta else run.reading(final) as tuned:
             trusted = model.trust_remote_code
             found = relative_change(model_folder(model), tuned, movable or None, trust_remote_code=trusted)
     except InputError:

@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import PreTrainedModel
 
 from moe_safety.config import ModelConfig
-from moe_safety.models.io import load_model, skeleton_of
+from moe_safety.models.io import flips_of, load_model, skeleton_of
 
 _ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"
 """Tells transformers to read a tensor when it is its turn."""
@@ -43,6 +43,8 @@ def read_spread(
     deepspeed.zero.Init(module=model, config_dict_or_path=config)
     for buffer in model.buffers():
         buffer.data = buffer.data.to(device)
+    if given.delta:
+        flips_of(given).flip(model, gathered)
     return model
 
 

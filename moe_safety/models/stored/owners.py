@@ -17,7 +17,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
 
 from moe_safety.errors import InputError
-from moe_safety.models import MoELayout
+from moe_safety.models.layout import MoELayout
 
 Expert = tuple[int, int]
 """A layer, by the decoder layer's index, and an expert of it."""
@@ -53,7 +53,7 @@ class Owners:
 
 
 @dataclass
-class _Loading:
+class Loading:
     """How one of the model's tensors is made from a checkpoint's."""
 
     converter: WeightConverter | None
@@ -66,14 +66,14 @@ def find_owners(model: PreTrainedModel, layout: MoELayout, shapes: Shapes) -> Ow
     """The owners of tensors of these names and shapes; `model` may be empty, on the meta device."""
     owners, own_names = Owners(), model.state_dict().keys()
     layer_of = {name: layer for layer in layout.layers for name in layer.parameters}
-    loading = _loading(model, shapes)
+    loading = loading_of(model, shapes)
     for own_name, made in loading.items():
         names = [name for name, _ in made.sources]
         owners.names.update(dict.fromkeys(names, own_name))
         if own_name not in own_names:
             owners.unread.update(names)
         elif layer := layer_of.get(own_name):
-            for name, rows in _rows(model, own_name, layer.parameters[own_name], made, shapes).items():
+            for name, rows in rows_of(model, own_name, layer.parameters[own_name], made, shapes).items():
                 owners.experts[name] = tuple((layer.index, row) if row < layer.num_experts else None for row in rows)
         elif made.converter is None or len(made.converter.target_patterns) == 1:
             routers = (layer.index for layer in layout.layers if own_name.startswith(f"{layer.router}."))
@@ -84,26 +84,26 @@ def find_owners(model: PreTrainedModel, layout: MoELayout, shapes: Shapes) -> Ow
     return owners
 
 
-def _loading(model: PreTrainedModel, shapes: Shapes) -> dict[str, _Loading]:
+def loading_of(model: PreTrainedModel, shapes: Shapes) -> dict[str, Loading]:
     """By the model's own names; what it does not load keeps the name that the conversion gave it."""
     mapping = get_model_conversion_mapping(model)
     renamings = [one for one in mapping if isinstance(one, WeightRenaming)]
     converters = [one for one in mapping if isinstance(one, WeightConverter)]
     by_pattern = {pattern: one for one in converters for pattern in one.source_patterns}
     own_names = model.state_dict()
-    loading: dict[str, _Loading] = {}
+    loading: dict[str, Loading] = {}
     for name in sorted(shapes, key=dot_natural_key):
         own_name, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, own_names)
         if own_name not in own_names and name in own_names:
             own_name, pattern = name, None
         if own_name not in loading:
-            loading[own_name] = _Loading(deepcopy(by_pattern[pattern]) if pattern else None, [])
+            loading[own_name] = Loading(deepcopy(by_pattern[pattern]) if pattern else None, [])
         loading[own_name].sources.append((name, pattern or name))
     return loading
 
 
-def _rows(
-    model: PreTrainedModel, own_name: str, own_shape: tuple[int, ...], made: _Loading, shapes: Shapes
+def rows_of(
+    model: PreTrainedModel, own_name: str, own_shape: tuple[int, ...], made: Loading, shapes: Shapes
 ) -> dict[str, list[int]]:
     """For every source of a parameter of experts: which of the parameter's rows each of its equal parts becomes."""
     if made.converter is None:

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
-from moe_safety.checkpoints.folder import CHUNK, Checkpoint, Stored
 from moe_safety.errors import InputError
 from moe_safety.models.io.quantised import quantisation_of
+from moe_safety.models.stored.checkpoint import Checkpoint, Stored, rechunked
 
 _FULL = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 _STORED = _FULL | {"U8": torch.uint8, "F8_E4M3": torch.float8_e4m3fn}
@@ -66,14 +66,8 @@ class _Dequantised(Stored):
         return replace(super().block(index, of), **parts)
 
     def chunks(self) -> Iterator[bytes]:
-        pending = bytearray()
-        for values in self.values():
-            pending += values.to("cpu", _FULL[self.dtype]).contiguous().view(torch.uint8).numpy().tobytes()
-            while len(pending) >= CHUNK:
-                yield bytes(pending[:CHUNK])
-                del pending[:CHUNK]
-        if pending:
-            yield bytes(pending)
+        wide = (values.to("cpu", _FULL[self.dtype]).contiguous() for values in self.values())
+        return rechunked(values.view(torch.uint8).numpy().tobytes() for values in wide)
 
     def values(self) -> Iterator[torch.Tensor]:
         """The weights in order, a piece at a time."""

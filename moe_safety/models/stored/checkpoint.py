@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -125,3 +125,15 @@ def _tensors(file: Path, header: SafetensorsFileMetadata) -> dict[str, Stored]:
     if file.stat().st_size != end:
         raise InputError(f"is {file.stat().st_size} bytes long where its header tells of {end}", file=file)
     return tensors
+
+
+def rechunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, `CHUNK` at a time."""
+    pending = bytearray()
+    for piece in pieces:
+        pending += piece
+        while len(pending) >= CHUNK:
+            yield bytes(pending[:CHUNK])
+            del pending[:CHUNK]
+    if pending:
+        yield bytes(pending)
