@@ -18,6 +18,7 @@ import moe_safety.everything  # noqa: E402, F401 - declares the names
 from moe_safety.config import ARMS, ENGINES, LOSSES, Config  # noqa: E402
 from moe_safety.config.judges import JudgeOf, Question  # noqa: E402
 from moe_safety.config.load import models_in  # noqa: E402
+from moe_safety.config.registry import SectionsOf  # noqa: E402
 from moe_safety.config.sweep import Sweep  # noqa: E402
 from moe_safety.inputs import FORMATS, Format  # noqa: E402
 from moe_safety.judges import JUDGES  # noqa: E402
@@ -154,6 +155,10 @@ def _sections(
         for one in _annotations(field):
             if isinstance(one, JudgeOf) and ".judges" not in key:  # The members of a panel have the same keys.
                 yield from _judges(key, one.question, told)
+            if isinstance(one, SectionsOf):
+                for name in one.registry.names():
+                    if own := getattr(one.registry.get(name), "section", None):
+                        yield from _sections(own, f"{key}.{name}", told)
 
 
 def _annotations(field: FieldInfo) -> list[object]:

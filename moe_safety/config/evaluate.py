@@ -24,7 +24,7 @@ class EvaluateConfig(ModelJob):
     batch. Either gets a folder of its own in `eval/`."""
     prompts: int | None = Field(None, ge=1)
     """At most this many prompts of each kind, drawn by their ids; all unless given."""
-    engine: Annotated[str, NameIn(ENGINES)] = "transformers"
+    engine: Annotated[str, NameIn(ENGINES)] = "slots"
     """What generates the answers. Losses, routing and tasks it leaves to `transformers` where it cannot do them; it has
     to be able to steer for the arm `steering`."""
     max_new_tokens: int = Field(128, ge=1)
@@ -39,7 +39,8 @@ class EvaluateConfig(ModelJob):
     max_length: int = Field(2048, ge=1)
     """Longest prompt in tokens; a longer one gets no answer, and counts as unparsed."""
     max_tokens_per_forward: int = Field(32768, ge=1)
-    """Prompt and answer tokens worked on together, 64 prompts at most; fixes how prompts are packed."""
+    """Prompt and answer tokens worked on together, 64 prompts at most; fixes how prompts are packed. What the engine
+    `slots` answers it takes up by `engines.slots`."""
     reattack: list[Source] = Field(default_factory=list)
     """Attack files in wrappers that training never saw; goals that stand in another split are left out."""
     routing_prompts: int = Field(32, ge=0)

@@ -16,8 +16,9 @@ class RespondConfig(ModelJob):
 
     recorded: bool = True
     """Take the answers that files record; off, the model answers every prompt for itself."""
-    engine: Annotated[str, NameIn(ENGINES)] = "transformers"
-    """What generates the answers; settings of an engine's own stand under `engines`."""
+    engine: Annotated[str, NameIn(ENGINES)] = "slots"
+    """What generates the answers: `slots`, fast on a GPU, or `transformers`, the reference; settings of an engine's own
+    stand under `engines`."""
     max_new_tokens: int = Field(128, ge=1)
     """Longest answer."""
     max_thinking_tokens: int = Field(1024, ge=0)
@@ -28,7 +29,8 @@ class RespondConfig(ModelJob):
     max_length: int = Field(2048, ge=1)
     """Longest prompt in tokens; a longer one is not answered, and left out with its pair."""
     max_tokens_per_forward: int = Field(32768, ge=1)
-    """Prompt and answer tokens worked on together, 64 prompts at most; fixes how prompts are packed."""
+    """Prompt and answer tokens worked on together, 64 prompts at most; fixes how prompts are packed. What the engine
+    `slots` answers it takes up by `engines.slots`."""
     filter: bool = True
     """Drop pairs whose plain form was not refused or whose attack form was not answered. Harmless requests that were
     refused, and have no answer of their own to learn, are left out in any case."""

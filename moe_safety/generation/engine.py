@@ -40,6 +40,8 @@ class Engine(ABC):
     """The class of its settings, which the configuration holds as `engines.NAME`; it gets them when it is opened."""
     prompts_per_item: ClassVar[int] = 64
     """The most prompts that it is given at once."""
+    tokens_per_item: ClassVar[int] = 0
+    """As many of their tokens, those that may be said included, it takes at once, however few a forward pass takes."""
 
     def __init__(self, model: ModelConfig, limits: Limits, gpus: int, settings: Any = None) -> None:
         """Opens it on a model, which may spread over so many GPUs and say so much."""

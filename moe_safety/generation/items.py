@@ -47,10 +47,13 @@ def make_item(kind: str, rows: Iterable[TableRow]) -> pa.Table:
 
 def items_to_answer(kind: str, rows: Sequence[TableRow], opening: Opening, budget: int) -> Iterator[pa.Table]:
     """Items of prompts to answer, each with its temperature and seed: those of like length stand together, as many as
-    the engine takes, and `budget` of their tokens, what may be said included."""
-    limit = opening.limits.answer
+    the engine takes, and `budget` of their tokens, what may be said included, or more where it takes more and has to do
+    nothing else with them. Few prompts are shared out all the same: four replicas may have work."""
+    limit, engine = opening.limits.answer, ENGINES.get(opening.engine)
     sizes = [len(row["tokens"]) + max(limit, len(row.get("answer", ()))) for row in rows]
-    for group in pack_prompts(sizes, budget, ENGINES.get(opening.engine).prompts_per_item):
+    budget = max(budget, engine.tokens_per_item) if kind == ANSWERS else budget
+    at_most = min(engine.prompts_per_item, max(Engine.prompts_per_item, -(-len(rows) // 4)))
+    for group in pack_prompts(sizes, budget, at_most):
         yield make_item(kind, [rows[place] for place in group.tolist()])
 
 

@@ -11,6 +11,7 @@ from moe_safety.checkpoints import extract_delta
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.generation import ENGINES, Ability, Limits, check_able
+from moe_safety.generation.engines.slots import Slots
 from moe_safety.models.demo import language
 from moe_safety.models.io import model_folder
 from tests.checkpoints.pairs import rewrite, save_tuned
@@ -20,12 +21,25 @@ HOT = 3.0
 """A temperature at which the demo model is not sure of anything."""
 
 
+FEW = {"slots": {"slots": 5, "chunk": 64}}
+"""Settings with which an engine is quick on the CPU."""
+
+
 def opened(name, *, answer=24):
-    return ENGINES.get(name)(DEMO, Limits(answer), 1, ENGINES.settings({}, name))
+    kind = ENGINES.get(name)
+    return kind(DEMO, Limits(answer), 1, kind.section and kind.section(**FEW.get(name, {})))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def everywhere():
+    """Slots answer by slots here too, and not by the reference."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(Slots, "device", "cpu")
+        yield
 
 
 @pytest.fixture(scope="module", params=ENGINES.names())
-def engine(request):
+def engine(request, everywhere):
     return opened(request.param)
 
 
