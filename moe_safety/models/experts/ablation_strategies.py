@@ -21,6 +21,7 @@ from moe_safety.models.experts.growing_batch import Held, joining
 from moe_safety.models.experts.margin_rows import Line
 from moe_safety.models.experts.refusal_margin import Trial, margins
 from moe_safety.models.experts.reweigh import holding_back
+from moe_safety.models.experts.selective import sent
 from moe_safety.models.experts.truncated_copy import sketch
 from moe_safety.models.layout import MoELayout, inspect_model
 from moe_safety.models.text.answer_losses import logits_only_at, make_rows
@@ -28,6 +29,8 @@ from moe_safety.models.text.answer_losses import logits_only_at, make_rows
 ROUNDING = 1e-6
 """How far apart two ways may be in float64, for each unit of what they measure: some families compute parts in
 float32."""
+_MULTIPLE = {"cuda": 16}
+"""Of what a line's length is made a multiple: a GPU takes its time whenever a length is new."""
 
 
 class Way(Protocol):
@@ -83,17 +86,19 @@ class Shared:
 def _line_margins(model: PreTrainedModel, layout: MoELayout, line: Line, held: Held) -> torch.Tensor:
     """What the answers of a line add to the margin: of the untouched model, then without each entry."""
     embeddings = model.get_input_embeddings().weight
-    places, targets = (torch.tensor(values, device=embeddings.device) for values in (line.predicting(), line.targets))
+    inputs = line.inputs(embeddings.device, embeddings.dtype, _MULTIPLE.get(embeddings.device.type, 1))
+    places, targets = (sent(values, torch.long, embeddings.device) for values in (line.predicting(), line.targets))
+    shares = sent(line.shares(), torch.promote_types(embeddings.dtype, torch.float32), embeddings.device)
     with (
         evaluating(model),
-        joining(model, layout, held, len(line.tokens)) as joined,
+        joining(model, layout, held, inputs["input_ids"].shape[1]) as joined,
         logits_only_at(model, lambda hidden: hidden[:, places.to(hidden.device)]),
     ):
-        logits = model(**line.inputs(embeddings.device, embeddings.dtype), use_cache=False).logits
+        logits = model(**inputs, use_cache=False).logits
     precise = logits if logits.dtype == torch.float64 else logits.float()
-    losses = cross_entropy(precise.flatten(0, 1), targets.repeat(len(logits)), reduction="none").view(len(logits), -1)
-    shares = torch.tensor(line.shares(), dtype=losses.dtype, device=losses.device)
-    return _by_entry(-(losses * shares).sum(dim=1), joined, len(held))
+    targets = targets.to(logits.device).repeat(len(logits))
+    losses = cross_entropy(precise.flatten(0, 1), targets, reduction="none").view(len(logits), -1)
+    return _by_entry(-(losses * shares.to(losses)).sum(dim=1), joined, len(held))
 
 
 def _by_entry(found: torch.Tensor, entries: Sequence[int], count: int) -> torch.Tensor:

@@ -13,13 +13,14 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import grouped_mm
 from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from moe_safety.models.experts.interface import adopt
 from moe_safety.models.kernels import card, formulas
-from moe_safety.models.kernels.fused_experts import gated
+from moe_safety.models.kernels.fused_experts import gated, is_usual_on_card
 
 NAME = "moe_safety"
 TRAINED = "trained_experts"
@@ -145,7 +146,10 @@ def experts_forward(
     # The product is linear, so the routing weight may stand before it, unless a bias or a norm comes between.
     before = not self.has_bias and norm is None
     out = _grouped_linear(self, hidden_states, "gate_up_proj" if self.has_gate else "up_proj", dispatch, spread=True)
-    out = _grouped_linear(self, gated(self, out, weight if before else None), "down_proj", dispatch)
+    if before and is_usual_on_card(self, out) and _learns(self, "down_proj", dispatch):
+        out = _GateProduct.apply(out, weight, self.down_proj, dispatch, self.is_transposed)
+    else:
+        out = _grouped_linear(self, gated(self, out, weight if before else None), "down_proj", dispatch)
     if not before:
         out = (out if norm is None else norm(out)) * weight
     return dispatch.combine(out).to(hidden_states.dtype)
@@ -158,11 +162,83 @@ def _grouped_linear(
     trained = vars(self).get(TRAINED)
     if trained is not None:
         return trained.linear(tokens, name, dispatch, spread)
-    tokens = dispatch.spread(tokens) if spread else tokens
     matrix = getattr(self, name)
-    matrix = matrix if self.is_transposed else matrix.transpose(-2, -1)
-    out = grouped_product(tokens.to(matrix.dtype), matrix, dispatch.offsets)
+    transposed = cast(bool, self.is_transposed)
+    if spread and card.kernels(tokens) and _learns(self, name, dispatch):
+        out = _SpreadProduct.apply(tokens.to(matrix.dtype), matrix, dispatch, transposed)
+    else:
+        tokens = dispatch.spread(tokens) if spread else tokens
+        out = grouped_product(tokens.to(matrix.dtype), _into(matrix, transposed), dispatch.offsets)
     return out + dispatch.each(getattr(self, f"{name}_bias")) if self.has_bias else out
+
+
+def _learns(self: torch.nn.Module, name: str, dispatch: Dispatch) -> bool:
+    """Whether the whole fused tensor of that name gets a gradient."""
+    if TRAINED in vars(self) or not torch.is_grad_enabled():
+        return False
+    matrix = cast(torch.Tensor, getattr(self, name))
+    return matrix.requires_grad and len(matrix) == len(dispatch.offsets)
+
+
+class _SpreadProduct(torch.autograd.Function):
+    """Tokens times the matrices of their experts. What waits for the backward pass are the tokens, and not a copy of
+    each for each of its experts."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, tokens: torch.Tensor, matrix: torch.Tensor, dispatch: Dispatch, transposed: bool
+    ) -> torch.Tensor:
+        ctx.save_for_backward(tokens, matrix)
+        ctx.dispatch, ctx.transposed = dispatch, transposed
+        return grouped_product(dispatch.gather(tokens), _into(matrix, transposed), dispatch.offsets)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (tokens, matrix), dispatch, grad = ctx.saved_tensors, ctx.dispatch, grads[0].contiguous()
+        for_matrix = _for_matrix(dispatch.gather(tokens), grad, dispatch, ctx.transposed)
+        if not ctx.needs_input_grad[0]:
+            return None, for_matrix, None, None
+        return dispatch.sum_back(_for_tokens(matrix, grad, dispatch, ctx.transposed)), for_matrix, None, None
+
+
+class _GateProduct(torch.autograd.Function):
+    """What the gate lets through times the matrices of the experts. The gate is taken again in the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        both: torch.Tensor,
+        weight: torch.Tensor,
+        matrix: torch.Tensor,
+        dispatch: Dispatch,
+        transposed: bool,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(both, weight, matrix)
+        ctx.dispatch, ctx.transposed = dispatch, transposed
+        return grouped_product(card.kernels(both).gate(both, weight), _into(matrix, transposed), dispatch.offsets)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (both, weight, matrix), grad, kernels = ctx.saved_tensors, grads[0].contiguous(), card.kernels(grads[0])
+        for_matrix = _for_matrix(kernels.gate(both, weight), grad, ctx.dispatch, ctx.transposed)
+        for_inner = _for_tokens(matrix, grad, ctx.dispatch, ctx.transposed)
+        return *kernels.gate_backward(both, weight, for_inner), for_matrix, None, None
+
+
+def _for_tokens(matrix: torch.Tensor, grad: torch.Tensor, dispatch: Dispatch, transposed: bool) -> torch.Tensor:
+    return grouped_product(grad, _into(matrix, transposed).transpose(-2, -1), dispatch.offsets)
+
+
+def _for_matrix(tokens: torch.Tensor, grad: torch.Tensor, dispatch: Dispatch, transposed: bool) -> torch.Tensor:
+    one, other = (tokens, grad) if transposed else (grad, tokens)
+    return grouped_outer(one, other, dispatch.offsets)
+
+
+def _into(matrix: torch.Tensor, transposed: bool) -> torch.Tensor:
+    """The fused tensor as [expert, in, out]."""
+    return matrix if transposed else matrix.transpose(-2, -1)
 
 
 def grouped_product(tokens: torch.Tensor, matrices: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from moe_safety.models.experts.refusal_margin import Tokens
+from moe_safety.models.experts.selective import sent
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,17 @@ class Line:
         """How much the log-probability of each of these tokens counts in the margin."""
         return [sign / len(answer) for sign, answer in self.answers for _ in answer]
 
-    def inputs(self, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-        """What a model is given. Several answers all begin at the prompt's end, and are hidden from each other."""
-        ids = {"input_ids": torch.tensor([self.tokens], device=device)}
+    def inputs(self, device: torch.device, dtype: torch.dtype, multiple: int = 1) -> dict[str, torch.Tensor]:
+        """What a model is given. Several answers all begin at the prompt's end, and are hidden from each other. Tokens
+        that nobody sees fill the line up to a multiple of some length."""
+        fill = [0] * (-len(self.tokens) % multiple)
+        ids = {"input_ids": sent([*self.tokens, *fill], torch.long, device)[None]}
         if len(self.answers) == 1:
             return ids
         prompt = range(len(self.prompt))
-        positions = [*prompt, *(len(prompt) + n for _, answer in self.answers for n in range(len(answer)))]
+        positions = [*prompt, *(len(prompt) + n for _, answer in self.answers for n in range(len(answer))), *fill]
         owners = [0 for _ in prompt] + [n for n, (_, answer) in enumerate(self.answers, start=1) for _ in answer]
-        owner = torch.tensor(owners, device=device)
+        owner = sent([*owners, *(-1 for _ in fill)], torch.long, device)
         seen = ((owner[None] == 0) | (owner[None] == owner[:, None])).tril()
         mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min)
-        return ids | {"position_ids": torch.tensor([positions], device=device), "attention_mask": mask[None, None]}
+        return ids | {"position_ids": sent(positions, torch.long, device)[None], "attention_mask": mask[None, None]}

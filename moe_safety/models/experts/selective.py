@@ -7,7 +7,7 @@ and is multiplied as a whole. The backward pass computes weight gradients for th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
@@ -278,7 +278,7 @@ def running_our_experts(model: PreTrainedModel) -> Iterator[None]:
         model.set_experts_implementation(before)
 
 
-def sent(numbers: list[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def sent(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """These numbers on the device, without waiting for what the device has yet to do."""
     return torch.tensor(numbers, dtype=dtype, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 

@@ -21,11 +21,15 @@ _USUAL: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 def gated(experts: Any, out: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     """What the second product starts from; with the routing weight, where that may stand here."""
-    kernels = card.kernels(out)
-    if weight is not None and kernels and _is_usual(experts):
-        return _Gate.apply(out, weight) if torch.is_grad_enabled() else kernels.gate(out, weight)
+    if weight is not None and is_usual_on_card(experts, out):
+        return _Gate.apply(out, weight) if torch.is_grad_enabled() else card.kernels(out).gate(out, weight)
     inner = experts._apply_gate(out) if experts.has_gate else experts.act_fn(out)
     return inner if weight is None else inner * weight
+
+
+def is_usual_on_card(experts: Any, out: torch.Tensor) -> bool:
+    """Whether a kernel computes what the gate does."""
+    return bool(card.kernels(out)) and _is_usual(experts)
 
 
 class _Gate(torch.autograd.Function):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from moe_safety import inspect_model
-from moe_safety.models.experts import Trial, use_our_experts
+from moe_safety.models.experts import Trial, ablation_strategies, use_our_experts
 from moe_safety.models.experts.ablation_strategies import Shared, Whole, choose_way, grouped_margins
 from moe_safety.models.experts.truncated_copy import sketch
 from tests.families import build
@@ -56,6 +56,14 @@ def test_a_way_that_is_taken_gives_what_whole_forward_passes_give(name, way):
     """Every expert of every layer, and the model without any change."""
     model, layout = adopted(name)
     torch.testing.assert_close(margins(way, model, layout), margins(NOTHING, model, layout), rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("way", [ALL, LAYERS])
+def test_tokens_that_fill_a_line_up_change_nothing(way, monkeypatch):
+    model, layout = adopted("olmoe", torch.float64)
+    before = margins(way, model, layout)
+    monkeypatch.setattr(ablation_strategies, "_MULTIPLE", {"cpu": 16})
+    torch.testing.assert_close(margins(way, model, layout), before, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "way"), [("mixtral", ALL), ("qwen3_next", ALL), ("flex_olmo", LAYERS)])

@@ -3,6 +3,7 @@ import torch
 
 from moe_safety import expert_gradients, inspect_model
 from moe_safety.models.experts import gradient_magnitudes, use_our_experts
+from moe_safety.models.kernels import card, formulas
 from moe_safety.models.text.answer_losses import Rows, make_rows
 from tests.families import FAMILIES, build
 from tests.models.padding import padded
@@ -42,6 +43,18 @@ def test_scores_equal_a_plain_backward_pass(name):
     expected = naive(model)
     assert (expected > 0).any()
     torch.testing.assert_close(scores, expected, rtol=3e-5 if name in FLOAT32_ONLY else 1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_kernels_would_give_the_same(name, monkeypatch):
+    """With the formulas in their place, and what is taken again in the backward pass."""
+    model = use_our_experts(build(name))
+    plain = gradient_magnitudes(model, [make_rows(PROMPTS, ANSWERS)])
+    monkeypatch.setattr(card, "kernels", lambda tensor: formulas)
+    for checkpointing in (False, True):
+        found = gradient_magnitudes(model, [make_rows(PROMPTS, ANSWERS)], checkpointing=checkpointing)
+        torch.testing.assert_close(found.scores(), plain.scores(), rtol=1e-3, atol=1e-7)
+        assert torch.equal(found.tokens, plain.tokens)
 
 
 def batch(side):
