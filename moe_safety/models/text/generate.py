@@ -19,8 +19,7 @@ class Generator:
     def __init__(self, model: PreTrainedModel, chat: Chat, limits: Limits) -> None:
         self.model, self.chat = model, chat
         self.rules = Rules(model, chat, limits)
-        # Set on the model, or generation would fill in the checkpoint's own sampling defaults.
-        model.generation_config = GenerationConfig(
+        self.config = GenerationConfig(
             max_new_tokens=self.rules.most,
             do_sample=False,
             eos_token_id=self.rules.final or None,
@@ -41,6 +40,9 @@ class Generator:
             spoken = [Spoken(self.rules) for _ in prompts]
             processors.append(_Written(spoken))
             criteria.append(_Enough(spoken))
+        # Set on the model, or generation would fill in the checkpoint's own sampling defaults; and each time, since
+        # others may answer by the same model, within other limits.
+        self.model.generation_config = self.config
         output = self.model.generate(
             input_ids=padded.input_ids,
             attention_mask=padded.attention_mask,
