@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, OlmoeConfig, PreTrainedModel, Qwen3MoeConfig
 
 from moe_safety.models.experts import use_our_experts
-from moe_safety.models.kernels.fused_norms import fuse_norms
+from moe_safety.models.kernels.fuse import fuse
 from moe_safety.models.slots.answering import Answering
 from moe_safety.models.slots.pages import PAGE
 from moe_safety.models.slots.passes import Passes, Segment
@@ -59,7 +59,7 @@ def build(shape: str) -> PreTrainedModel:
     torch.manual_seed(0)
     with torch.device("cuda"):
         model = AutoModelForCausalLM.from_config(SHAPES[shape], dtype=torch.bfloat16)
-    return fuse_norms(use_our_experts(model)).eval()
+    return fuse(use_our_experts(model)).eval()
 
 
 def seconds(run: Callable[[], object]) -> float:
