@@ -124,17 +124,17 @@ def report(passes: Passes, floor: int, profile: bool) -> None:
     chance = random.Random(0)
     prompts = [[chance.randrange(50_000) for _ in range(LENGTH)] for _ in range(SLOTS)]
     seeds = list(range(SLOTS))
-    found: dict[float, list[Answer]] = {}
-    for count in (64, 256):
+    found: dict[tuple[int, float], list[Answer]] = {}
+    for count in (256, 64):
         for heat in (0.0, 1.0):
 
             def answer(count: int = count, heat: float = heat) -> None:
-                found[heat] = answering(prompts[:count], [heat] * count, seeds[:count])
+                found[count, heat] = answering(prompts[:count], [heat] * count, seeds[:count])
 
-            answer()
             rate = count * NEW / min(seconds(answer) for _ in range(2))
             print(f"{count} prompts, T={heat}: {rate:,.0f} new tokens/s, {rate / floor:.2f} of the floor", flush=True)
-    for heat, answers in found.items():
+    for heat in (0.0, 1.0):
+        answers = found[SLOTS, heat]
         for place in (0, 100, 255):
             (alone,) = answering([prompts[place]], [heat], [seeds[place]])
             print(f"T={heat}, prompt {place} alone as among 255 others: {alone == answers[place]}", flush=True)
