@@ -25,6 +25,9 @@ from moe_safety.models import inspect_model
 from moe_safety.models.experts import choices, gradient_magnitudes, run_counting, use_our_experts
 from moe_safety.models.kernels import card, formulas, triton_kernels
 from moe_safety.models.kernels.fuse import fuse
+from moe_safety.models.kernels.paged_attention import attend
+from moe_safety.models.slots.pages import PAGE, Blocks, attend_plainly
+from moe_safety.models.slots.passes import sampled, sampled_plainly
 from moe_safety.models.text.answer_losses import answer_losses, make_rows
 
 ALLOWED = {torch.float32: 2e-6, torch.bfloat16: 3e-3, torch.float16: 4e-4}
@@ -162,9 +165,36 @@ def passes() -> list[str]:
     return wrong
 
 
+def slotted() -> list[str]:
+    """What is wrong with the kernels of slots: attention over pages, and sampling."""
+    chance, wrong = torch.Generator("cuda").manual_seed(0), []
+
+    def numbers(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=chance, device="cuda").bfloat16()
+
+    each = torch.arange(8, device="cuda")
+    for heads, groups, width in ((16, 16, 128), (32, 4, 128), (6, 2, 24)):
+        for size in (1, 32):
+            keys, values, query = *numbers(2, 40 * PAGE, groups, width), numbers(heads, 8 * size, width)
+            table = 1 + torch.randperm(39, generator=chance, device="cuda")[:32].view(8, 4).int()
+            blocks = Blocks(size, each, each * 20 // size * size, torch.full_like(each, size), table)
+            told = blocks.slot, blocks.first, blocks.count, blocks.table
+            found = attend(query, keys, values, told, size, PAGE, 0.1)
+            off = error(found, attend_plainly(query.float(), keys.float(), values.float(), blocks, 0.1))
+            print(f"  attention over pages, {heads} heads on {groups}, {size} queries: off by {off:.1e}")
+            if off > ALLOWED[torch.bfloat16]:
+                wrong.append(f"attention over pages, {heads} heads on {groups}, {size} queries: {off}")
+    words = [torch.randint(1 << 32, (64,), generator=chance, device="cuda") for _ in range(2)]
+    given = numbers(64, 50_304), each.repeat(8) * 0.4, *words, each.repeat(8)
+    if not torch.equal(sampled(*given), sampled_plainly(*given)):
+        wrong.append("sampling: other tokens")
+    return wrong
+
+
 def main() -> None:
     print(torch.cuda.get_device_name(), torch.__version__, flush=True)
-    wrong = [line for size in SIZES for dtype in ALLOWED for line in examine(size, dtype)] + passes()
+    wrong = [line for size in SIZES for dtype in ALLOWED for line in examine(size, dtype)]
+    wrong += slotted() + passes()
     print("".join(f"WRONG {line}\n" for line in wrong) or "every kernel computes what its formula says")
     sys.exit(bool(wrong))
 

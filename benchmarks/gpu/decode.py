@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, OlmoeConfig, PreTrainedModel, Qwe
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.kernels.fuse import fuse
 from moe_safety.models.slots.answering import Answering
+from moe_safety.models.slots.pages import PAGE
 from moe_safety.models.slots.passes import Passes, Segment
 from moe_safety.models.slots.trial import opened
 from moe_safety.models.text import Answer, Limits
@@ -70,12 +71,14 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def busy(passes: Passes, said: int) -> None:
-    """Every slot in the middle of an answer."""
-    each = (LENGTH + NEW) // 64
+    """Every slot in the middle of an answer of its own."""
+    each = (LENGTH + NEW) // PAGE
     pages = torch.arange(1, 1 + passes.slots * each, dtype=torch.int32, device="cuda")
     passes.table[:, :each] = pages.view(passes.slots, each)
-    row = torch.tensor([LENGTH + said, said, 1 << 30, 5, 7, -1], device="cuda")
+    row = torch.tensor([LENGTH + said, said, 1 << 30, 0, 7, -1], device="cuda")
     passes.state.copy_(row[:, None].expand(-1, passes.slots))
+    passes.state[3] = torch.arange(passes.slots, device="cuda")
+    passes.temperatures.fill_(1.0)
 
 
 def milliseconds(run: Callable[[], object], repeats: int) -> float:
@@ -117,25 +120,21 @@ def exactness(model: PreTrainedModel, passes: Passes) -> None:
 
 
 def report(passes: Passes, floor: int, profile: bool) -> None:
-    busy(passes, 64)
-    print(f"a step of {SLOTS} slots {milliseconds(passes.say, 20):.2f} ms", flush=True)
     answering = Answering(passes, Endless())
     chance = random.Random(0)
     prompts = [[chance.randrange(50_000) for _ in range(LENGTH)] for _ in range(SLOTS)]
     seeds = list(range(SLOTS))
-    full = [Segment(slot, 0, prompts[slot], True) for slot in range(CHUNK // LENGTH)]
-    print(f"a pass of {CHUNK} prompt tokens {milliseconds(lambda: passes.take_up(full), 5):.2f} ms", flush=True)
-    found: dict[float, list[Answer]] = {}
-    for count in (64, 256):
+    found: dict[tuple[int, float], list[Answer]] = {}
+    for count in (256, 64):
         for heat in (0.0, 1.0):
 
             def answer(count: int = count, heat: float = heat) -> None:
-                found[heat] = answering(prompts[:count], [heat] * count, seeds[:count])
+                found[count, heat] = answering(prompts[:count], [heat] * count, seeds[:count])
 
-            answer()
             rate = count * NEW / min(seconds(answer) for _ in range(2))
             print(f"{count} prompts, T={heat}: {rate:,.0f} new tokens/s, {rate / floor:.2f} of the floor", flush=True)
-    for heat, answers in found.items():
+    for heat in (0.0, 1.0):
+        answers = found[SLOTS, heat]
         for place in (0, 100, 255):
             (alone,) = answering([prompts[place]], [heat], [seeds[place]])
             print(f"T={heat}, prompt {place} alone as among 255 others: {alone == answers[place]}", flush=True)
@@ -143,7 +142,14 @@ def report(passes: Passes, floor: int, profile: bool) -> None:
     answers = answering(same, [1.0] * SLOTS, [3] * SLOTS)
     bits = passes.logits[5:SLOTS:50]
     equal = all(answer == answers[5] for answer in answers[5::50]) and bool((bits == bits[0]).all())
-    print(f"the same prompt in six slots, to the bit: {equal}", flush=True)
+    slot, bits = answering.free[-1], bits[0].clone()
+    (alone,) = answering([prompts[0]], [1.0], [3])
+    equal = equal and alone == answers[5] and bool((passes.logits[slot] == bits).all())
+    print(f"the same prompt in six slots of 256 and alone, logits to the bit: {equal}", flush=True)
+    busy(passes, 64)
+    full = [Segment(slot, 0, prompts[slot], True) for slot in range(CHUNK // LENGTH)]
+    print(f"a pass of {CHUNK} prompt tokens {milliseconds(lambda: passes.take_up(full), 5):.2f} ms")
+    print(f"a step of {SLOTS} slots, {LENGTH + 64} tokens each, {milliseconds(passes.say, 20):.2f} ms", flush=True)
     if profile:
         busy(passes, 64)
         for each in (passes.say, lambda: passes.take_up(full)):

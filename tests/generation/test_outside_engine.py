@@ -90,7 +90,7 @@ def test_it_answers_and_the_reference_engine_does_what_it_cannot(canned, tmp_pat
     answers = run.read_table("eval/base/responses.parquet").to_pylist()
     assert {row["answer"] for row in answers if row["label"] == "unsafe"} == {YES}
     report = run.read_json("eval/base.json")
-    assert report["overall"]["asr"]["value"] == 1.0
+    assert report["overall"]["answered"]["value"] == 1.0
     assert report["benign_exact"]["value"] < 0.5
     assert report["benign_loss"] < 0.1, "the model's own, whatever the engine says"
     for stage in ("respond", "evaluate.base"):
