@@ -72,7 +72,7 @@ def _what_changed(arm: ComparedArm) -> str:
     share = arm.measures.get("changed_ratio")
     if share is None:
         return ""
-    may_change = sorted(arm.declared.may_change) if arm.declared else [SELECTED]
+    may_change = sorted(arm.declared.may_change if arm.declared else ()) or [SELECTED]
     free = listed(["its selection" if part == SELECTED else f"the {part}" for part in may_change])
     return f"; {share:.1%} of the parameters changed" + (f", none outside {free}" if arm.verify == "pass" else "")
 
