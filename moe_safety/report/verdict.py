@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from moe_safety.arms import SELECTED
 from moe_safety.evaluate import success_of
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import ComparedArm, Rate
@@ -71,7 +72,8 @@ def _what_changed(arm: ComparedArm) -> str:
     share = arm.measures.get("changed_ratio")
     if share is None:
         return ""
-    free = "its selection and the routers" if arm.declared and "routers" in arm.declared.may_change else "its selection"
+    may_change = sorted(arm.declared.may_change if arm.declared else ()) or [SELECTED]
+    free = listed(["its selection" if part == SELECTED else f"the {part}" for part in may_change])
     return f"; {share:.1%} of the parameters changed" + (f", none outside {free}" if arm.verify == "pass" else "")
 
 

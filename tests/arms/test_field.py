@@ -1,5 +1,7 @@
 """The baselines of the field: each trains what it says by what its paper says, and nothing else."""
 
+import shutil
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -13,10 +15,13 @@ from moe_safety.errors import InputError
 from moe_safety.models import inspect_model
 from moe_safety.models.io import load_model
 from moe_safety.models.text.answer_losses import answer_losses, make_rows
+from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from moe_safety.train.data import BatchData
 from moe_safety.train.several import train_and_verify
 from moe_safety.train.verified import verified
+from tests.demo import demo
+from tests.evaluate.schema import check_comparison
 from tests.families import build
 from tests.train.byhand import configured
 
@@ -95,3 +100,20 @@ def test_no_setting_prefers_the_answer():
     for beta in (0, -0.1):
         with pytest.raises(ValidationError):
             Preference(beta=beta)
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_they_stand_in_a_comparison_and_in_the_report(composed, tmp_path):
+    shutil.copytree(composed, tmp_path / "run")
+    names = ["attention", "router", "prefix", "dpo"]
+    flags = ["train.num_epochs=1", "evaluate.routing_prompts=0", "evaluate.reidentify=false", "evaluate.reattack=[]"]
+    asked = [f"compare.arms=[base, {', '.join(names)}]", "compare.parallel=1", "train.launch=process"]
+    config = demo(tmp_path / "run", *asked, "effects.prompts=4", "identify.top_k=4", *flags)
+    for stage in ("capture", "effects", "identify", "compare", "report"):
+        run_one(stage, config)
+    run = RunDir(config.run_dir)
+    found = run.read_json("comparison.json")
+    check_comparison(found)
+    assert {one["arm"]: one["verify"] for one in found[1:]} == dict.fromkeys(names, "pass")
+    page = run.read_bytes("report.html").decode()
+    assert all(name in page for name in names)
