@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
@@ -16,6 +17,8 @@ from moe_safety.models.text.answer_losses import make_rows
 
 NAME = "moe_safety_packed"
 _HALVES = (torch.bfloat16, torch.float16)
+_TRIED: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+"""Whether a model was found to compute the same of packed rows."""
 _UNKNOWN = ("sliding_window", "softcap", "s_aux", "position_bias")
 """What attention may be asked for that the kernel is not."""
 
@@ -65,7 +68,9 @@ def packing(model: PreTrainedModel) -> Iterator[bool]:
     before = model.config._attn_implementation
     model.set_attn_implementation(NAME)
     try:
-        yield _agrees(model)
+        if model not in _TRIED:
+            _TRIED[model] = _agrees(model)
+        yield _TRIED[model]
     finally:
         model.set_attn_implementation(before)
 
