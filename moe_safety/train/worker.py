@@ -83,7 +83,7 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
         if settings.checkpointing:
             stack.enter_context(checkpointed(model))
         packed = stack.enter_context(packing(model))
-        if packed and selective and _is_steady(task):
+        if packed and selective and world.size == 1 and _is_steady(task):
             stack.enter_context(recording_steps(model, trained.values()))
         start = copies(trained, gather) if task.kind == "router" else {}
         engine = _engine(task, model, trained, world)

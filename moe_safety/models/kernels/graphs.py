@@ -96,10 +96,12 @@ class _OnCard:
         pool: Any,
     ) -> None:
         self._ahead, self._back = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._ahead, pool=pool):
+        # Other threads of the process may go on meanwhile.
+        how = {"pool": pool, "capture_error_mode": "thread_local"}
+        with torch.cuda.graph(self._ahead, **how):
             hidden = run()
         self.hidden, self._grad = hidden.detach(), torch.zeros_like(hidden)
-        with torch.cuda.graph(self._back, pool=pool):
+        with torch.cuda.graph(self._back, **how):
             torch._foreach_copy_(grads, list(torch.autograd.grad(hidden, parameters, self._grad)))
 
     def forward(self) -> None:

@@ -86,8 +86,9 @@ def packable(model: PreTrainedModel) -> bool:
 
 def _has_the_parts(model: PreTrainedModel) -> bool:
     weight = model.get_input_embeddings().weight
-    plain = model.config._attn_implementation == "sdpa" and len({each.device for each in model.parameters()}) == 1
-    return weight.is_cuda and weight.dtype in _HALVES and plain and packable(model)
+    spread = len({each.device for each in model.parameters()}) > 1 or hasattr(weight, "ds_id")
+    plain = model.config._attn_implementation == "sdpa" and packable(model)
+    return weight.is_cuda and weight.dtype in _HALVES and plain and not spread
 
 
 @torch.no_grad()
