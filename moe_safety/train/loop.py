@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,23 +62,25 @@ class Loop:
     def run(self) -> Progress:
         """Goes on from the newest checkpoint, to the end."""
         progress = self.checkpoints.load_latest(self.engine)
+        self._since, late = time.perf_counter(), deque[_Made]()
         for step in range(progress.step, self.steps):
-            started = time.perf_counter()
             with self._naming(step):
-                row = self._step(step)
-            row["seconds"] = time.perf_counter() - started
-            progress.log.append(row)
-            progress.step = step + 1
-            self.on_step(row)
-            if progress.step % self.settings.checkpoint_every == 0 and progress.step < self.steps:
+                late.append(self._step(step))
+            saves = (step + 1) % self.settings.checkpoint_every == 0 and step + 1 < self.steps
+            # A card's numbers are read when it has the next step's work. Not so before anything is written.
+            may_wait = late[-1].waits and not saves and step + 1 < self.steps
+            while len(late) > may_wait:
+                self._tell(late.popleft(), progress)
+            if saves:
                 self.checkpoints.save(progress, self.engine)
+                self._since = time.perf_counter()
         return progress
 
-    def _step(self, step: int) -> LoggedStep:
+    def _step(self, step: int) -> _Made:
         epoch, within = divmod(step, self.steps_per_epoch)
         self.sampler.set_epoch(epoch)
         here = self.sampler.order()[within * self.per_step : (within + 1) * self.per_step]
-        losses, tokens = [math.nan] * self.settings.batches_per_worker, 0
+        losses, tokens = [torch.tensor(math.nan)] * self.settings.batches_per_worker, 0
         slots = self.settings.batches_per_worker
         for slot, batch in enumerate(self._my_batches(within)):
             passes = self._passes(batch)
@@ -88,21 +90,38 @@ class Loop:
             if batch:
                 losses[slot] = loss
                 tokens += sum(len(example) for example in batch.examples)
-        by_batch = self._losses(here, losses)
         rate = learning_rate(self.peak_rate, step, self.steps, self.settings)
-        norm = self.engine.step(rate)
+        norm = torch.as_tensor(self.engine.step(rate))
+        numbers = [each.to(self.phase.device, torch.float64, non_blocking=True) for each in (*losses, norm)]
+        return _Made(step, here, rate, tokens, torch.stack(numbers))
+
+    def _tell(self, made: _Made, progress: Progress) -> None:
+        """Adds a step to the log. A loss or a gradient that is no number ends the run, before anything is written."""
+        *mine, norm = made.numbers
+        by_rank = self.world.gather([*mine, made.tokens])
+        # Batch n of the step stands with worker n % size, in its slot n // size.
+        losses = [by_rank[place % self.world.size][place // self.world.size] for place in range(len(made.batches))]
+        for batch, loss in zip(made.batches, losses, strict=True):
+            if not math.isfinite(loss):
+                raise RunError(f"the loss of batch {batch} is {loss}; {self._what_is_left()}")
         if not math.isfinite(norm):
-            raise RunError(f"the gradient of {self._told(here)} is {norm}; {self._what_is_left()}")
-        return {
-            "step": step,
-            "epoch": epoch,
-            "batch_idx": here,
-            "loss": sum(by_batch) / len(by_batch),
-            "batch_losses": by_batch,
-            "active_experts": [self.phase.active(batch) for batch in here],
-            "learning_rate": rate,
-            "tokens": int(sum(each[0] for each in self.world.gather([tokens]))),
+            raise RunError(f"the gradient of {self._told(made.batches)} is {norm}; {self._what_is_left()}")
+        now = time.perf_counter()
+        row = {
+            "step": made.step,
+            "epoch": made.step // self.steps_per_epoch,
+            "batch_idx": made.batches,
+            "loss": sum(losses) / len(losses),
+            "batch_losses": losses,
+            "active_experts": [self.phase.active(batch) for batch in made.batches],
+            "learning_rate": made.rate,
+            "tokens": int(sum(each[-1] for each in by_rank)),
+            "seconds": now - self._since,
         }
+        self._since = now
+        progress.log.append(row)
+        progress.step = made.step + 1
+        self.on_step(row)
 
     def _my_batches(self, within: int) -> Iterator[Batch | None]:
         """This worker's batches of a step; None where it has fewer than others."""
@@ -119,16 +138,6 @@ class Loop:
     def _passes(self, batch: Batch | None) -> list[int]:
         """Of each kind, as many as the worker with the most; one at least, since a step needs a backward pass."""
         return [max(1, most) for most in self.world.largest(self.phase.passes(batch))]
-
-    def _losses(self, here: list[int], mine: list[float]) -> list[float]:
-        """Each batch's loss, in the step's order. A loss that is no number ends the run before the step is made."""
-        # Batch n of the step stands with worker n % size, in its slot n // size.
-        by_rank = self.world.gather(mine)
-        found = [by_rank[place % self.world.size][place // self.world.size] for place in range(len(here))]
-        for batch, loss in zip(here, found, strict=True):
-            if not math.isfinite(loss):
-                raise RunError(f"the loss of batch {batch} is {loss}; {self._what_is_left()}")
-        return found
 
     @contextmanager
     def _naming(self, step: int) -> Iterator[None]:
@@ -152,6 +161,27 @@ class Loop:
 
     def _what_is_left(self) -> str:
         return f"nothing was overwritten, last checkpoint: {self.checkpoints.latest()}"
+
+
+class _Made:
+    """A step that is made, and what the log will tell of it."""
+
+    def __init__(self, step: int, batches: list[int], rate: float, tokens: int, numbers: torch.Tensor) -> None:
+        self.step, self.batches, self.rate, self.tokens = step, batches, rate, tokens
+        self._numbers = numbers.to("cpu", non_blocking=True)
+        self._sent = torch.cuda.current_stream(numbers.device).record_event() if numbers.is_cuda else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a card has yet to say the numbers."""
+        return self._sent is not None
+
+    @property
+    def numbers(self) -> list[float]:
+        """The losses of this worker's batches, and the norm of the gradient."""
+        if self._sent:
+            self._sent.synchronize()
+        return self._numbers.tolist()
 
 
 class _Backward:

@@ -13,12 +13,10 @@ from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 from moe_safety import checks
-from moe_safety.models.kernels.compiled import compiled, of_any
+from moe_safety.models.kernels.training import lazy_adamw, serves
 
 _BLOCK = 1 << 16
 """Elements handled at once on a CPU: what one step touches of them stays in its cache."""
-_COMPILE_FROM = 1 << 20
-"""On a GPU, compiling pays for tensors at least this large."""
 
 
 class _WithMasters(Optimizer):
@@ -55,20 +53,13 @@ class _WithMasters(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            self._begin(group)
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
                 state = self.state[parameter]
                 if not state:
                     state |= self._fresh(parameter)
-                master = state.get("master", parameter)
-                self._update(master, parameter.grad, state, group)
-                if master is not parameter:
-                    parameter.copy_(master)
-
-    def _begin(self, group: dict[str, Any]) -> None:
-        """Before the parameters of a group are updated."""
+                self._update(parameter, parameter.grad, state, group)
 
     def _fresh(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
         small = parameter.dtype in (torch.bfloat16, torch.float16)
@@ -78,8 +69,9 @@ class _WithMasters(Optimizer):
 
     @abstractmethod
     def _update(
-        self, master: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
-    ) -> None: ...
+        self, parameter: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
+    ) -> None:
+        """Changes the state's master, where there is one, and the parameter after it."""
 
 
 def _checked(params: Iterable[Any]) -> list[Any]:
@@ -100,9 +92,9 @@ class MasterAdamW(_WithMasters):
         return super()._fresh(parameter) | {"step": torch.zeros((), device=parameter.device)}
 
     def _update(
-        self, master: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
+        self, parameter: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
     ) -> None:
-        beta1, beta2 = group["betas"]
+        master, (beta1, beta2) = state.get("master", parameter), group["betas"]
         adamw(
             [master],
             [grad.to(master.dtype)],
@@ -119,6 +111,8 @@ class MasterAdamW(_WithMasters):
             eps=group["eps"],
             maximize=False,
         )
+        if master is not parameter:
+            parameter.copy_(master)
 
 
 class LazyAdamW(_WithMasters):
@@ -140,54 +134,50 @@ class LazyAdamW(_WithMasters):
         fresh = super()._fresh(parameter)
         return fresh | {"steps": torch.zeros_like(fresh["exp_avg"], dtype=torch.int32)}
 
-    def _begin(self, group: dict[str, Any]) -> None:
-        # The rate changes from step to step, and as a plain number would be compiled in.
-        self._rate = torch.tensor(group["lr"])
-
     def _update(
-        self, master: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
+        self, parameter: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
     ) -> None:
-        rest = (*group["betas"], group["eps"], group["weight_decay"])
+        master, grad = state.get("master", parameter), grad.contiguous()
         moments = (state["exp_avg"], state["exp_avg_sq"], state["steps"])
-        if not master.is_contiguous():
-            lazy_update(master, grad, *moments, group["lr"], *rest)
+        rest = (group["betas"], group["eps"], group["weight_decay"])
+        flat = parameter.is_contiguous() and master.is_contiguous()
+        if flat and serves(parameter):
+            lazy_adamw(parameter, grad, master, *moments, group["lr"], *rest)
             return
-        grad = grad.contiguous()
-        if master.is_cuda:
-            update = compiled(lazy_update) if master.numel() >= _COMPILE_FROM else lazy_update
-            master, grad, first, second, steps = (of_any(each.view(-1), 0) for each in (master, grad, *moments))
-            update(master, grad, first, second, steps, self._rate, *rest)
-            return
-        for start in range(0, master.numel(), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            felt = grad.view(-1)[block]
-            if felt.any():
-                first, second, steps = (moment.view(-1)[block] for moment in moments)
-                lazy_update(master.view(-1)[block], felt, first, second, steps, group["lr"], *rest)
+        if flat and not parameter.is_cuda:
+            for start in range(0, master.numel(), _BLOCK):
+                block = slice(start, start + _BLOCK)
+                felt = grad.view(-1)[block]
+                if felt.any():
+                    first, second, steps = (moment.view(-1)[block] for moment in moments)
+                    lazy_update(felt, master.view(-1)[block], first, second, steps, group["lr"], *rest)
+        else:
+            lazy_update(grad, master, *moments, group["lr"], *rest)
+        if master is not parameter:
+            parameter.copy_(master)
 
 
 def lazy_update(
-    master: torch.Tensor,
     grad: torch.Tensor,
+    master: torch.Tensor,
     exp_avg: torch.Tensor,
     exp_avg_sq: torch.Tensor,
     steps: torch.Tensor,
-    lr: float | torch.Tensor,
-    beta1: float,
-    beta2: float,
+    rate: float,
+    betas: tuple[float, float],
     eps: float,
     weight_decay: float,
 ) -> None:
-    """One update in place, of the elements whose gradient is not zero. Compiled, it is one pass in place of twenty."""
+    """One update in place, of the elements whose gradient is not zero."""
     moves = grad != 0
     grad = grad.to(master.dtype)
     steps += moves
-    first = torch.where(moves, exp_avg + (1 - beta1) * (grad - exp_avg), exp_avg)
-    second = torch.where(moves, exp_avg_sq + (1 - beta2) * (grad * grad - exp_avg_sq), exp_avg_sq)
+    first = torch.where(moves, exp_avg + (1 - betas[0]) * (grad - exp_avg), exp_avg)
+    second = torch.where(moves, exp_avg_sq + (1 - betas[1]) * (grad * grad - exp_avg_sq), exp_avg_sq)
     exp_avg.copy_(first)
     exp_avg_sq.copy_(second)
     count = steps.clamp(min=1).to(master.dtype)
     # 1 - beta^count, without the digits that the subtraction would lose.
-    share1, share2 = (-torch.expm1(count * math.log(beta)) for beta in (beta1, beta2))
-    moved = master * (1 - lr * weight_decay) - lr * (first / share1) / ((second / share2).sqrt() + eps)
+    share1, share2 = (-torch.expm1(count * math.log(beta)) for beta in betas)
+    moved = master * (1 - rate * weight_decay) - rate * (first / share1) / ((second / share2).sqrt() + eps)
     master.copy_(torch.where(moves, moved, master))

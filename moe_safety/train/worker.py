@@ -13,13 +13,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from moe_safety.arms import ARMS, LOSSES, routers
+from moe_safety.arms import ARMS, LOSSES, routers, token_losses
 from moe_safety.errors import MoeSafetyError, RunError
 from moe_safety.identify import Pair
 from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.models.experts import Gather, SelectiveExperts, as_they_are, checkpointed
 from moe_safety.models.io import dtype_of, load_model, model_folder
 from moe_safety.models.io.save import save_model
+from moe_safety.models.kernels.graphs import recording_steps
+from moe_safety.models.text.packed_attention import packing
 from moe_safety.rundir import RunDir
 from moe_safety.train.checkpoint import Checkpoints, Progress
 from moe_safety.train.data import BatchData
@@ -80,12 +82,15 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
         trainable = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained.values())
         if settings.checkpointing:
             stack.enter_context(checkpointed(model))
+        packed = stack.enter_context(packing(model))
+        if packed and selective and world.size == 1 and _is_steady(task):
+            stack.enter_context(recording_steps(model, trained.values()))
         start = copies(trained, gather) if task.kind == "router" else {}
         engine = _engine(task, model, trained, world)
         checkpoints = Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world)
         watcher = stack.enter_context(Watcher(run, task, world))
         loop = Loop(
-            phase=_phase(task, model, selective, stack),
+            phase=_phase(task, model, selective, packed, stack),
             engine=engine,
             data=data,
             settings=settings,
@@ -131,7 +136,17 @@ def _engine(task: Task, model: PreTrainedModel, trained: Tensors, world: World) 
     return DeepSpeedEngine(model, kind(list(trained.values()), **numbers), config, world)
 
 
-def _phase(task: Task, model: PreTrainedModel, selective: SelectiveExperts | None, stack: ExitStack) -> Phase:
+def _is_steady(task: Task) -> bool:
+    """Whether passes hang on nothing that changes from batch to batch but rows and masks, and the loss sees no more of
+    them than what the model says."""
+    settings, loss = task.config.train, LOSSES.get(task.declared.loss)
+    changing = settings.checkpointing or settings.masking == "routing" or settings.routing == "replay"
+    return not (changing or settings.on_deepspeed) and loss.measures is token_losses
+
+
+def _phase(
+    task: Task, model: PreTrainedModel, selective: SelectiveExperts | None, packed: bool, stack: ExitStack
+) -> Phase:
     settings = task.config.train
     if task.kind == "router":
         return RouterPhase(
@@ -140,6 +155,7 @@ def _phase(task: Task, model: PreTrainedModel, selective: SelectiveExperts | Non
             form=settings.router.kl,
             counted=task.config.capture.tokens,
             micro_batch_tokens=settings.micro_batch_tokens,
+            packed=packed,
         )
     return ExpertPhase(
         model,
@@ -153,6 +169,7 @@ def _phase(task: Task, model: PreTrainedModel, selective: SelectiveExperts | Non
         replay=settings.routing == "replay",
         labels=settings.labels,
         micro_batch_tokens=settings.micro_batch_tokens,
+        packed=packed,
     )
 
 

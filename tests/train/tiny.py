@@ -91,6 +91,8 @@ class Case:
     replay: bool = False
     fused: bool = False
     """As on a GPU, in compiled code."""
+    packed: bool = False
+    """Rows end to end in one line, in place of padding."""
     labels: tuple[str, ...] | None = None
     """The kinds of row that are learned; all of them unless given."""
     micro: int | None = None
@@ -143,7 +145,9 @@ def _training(case, model, layout, union, gather, stack):
 
 def _phase(case, model, layout, selective, masks, stack):
     if case.phase == "router":
-        return RouterPhase(model, layout, form="forward", counted="all", micro_batch_tokens=case.micro)
+        return RouterPhase(
+            model, layout, form="forward", counted="all", micro_batch_tokens=case.micro, packed=case.packed
+        )
     return ExpertPhase(
         model,
         layout,
@@ -154,6 +158,7 @@ def _phase(case, model, layout, selective, masks, stack):
         replay=case.replay,
         labels=case.labels,
         micro_batch_tokens=case.micro,
+        packed=case.packed,
     )
 
 

@@ -47,10 +47,11 @@ class Transformers(Engine):
         import torch
 
         from moe_safety.models.text.answer_losses import answer_losses, make_rows
+        from moe_safety.models.text.packed_attention import packing
 
         device = self.model.get_input_embeddings().weight.device
-        with torch.inference_mode():
-            return answer_losses(self.model, make_rows(prompts, answers, device))
+        with torch.inference_mode(), packing(self.model) as packed:
+            return answer_losses(self.model, make_rows(prompts, answers, device, packed=packed))
 
     @contextmanager
     def swapping(self, delta: str) -> Iterator[None]:

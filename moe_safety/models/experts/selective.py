@@ -18,8 +18,10 @@ from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from moe_safety import checks
+from moe_safety.models.decoder import decoder_of
 from moe_safety.models.experts.forward import NAME, TRAINED, Dispatch, grouped_outer, grouped_product
 from moe_safety.models.experts.interface import adopted
+from moe_safety.models.kernels.training import HALVES, chosen_outer, serves
 from moe_safety.models.layout import MoELayer, MoELayout, check_experts, inspect_model
 
 Pair = tuple[int, int]
@@ -36,7 +38,7 @@ class Active:
     """The experts of one layer whose gradients are wanted, and where they stand among those that train."""
 
     experts: list[int]
-    rows: torch.Tensor
+    rows: list[int]
 
 
 class TrainedLayer:
@@ -58,13 +60,10 @@ class TrainedLayer:
         """Whether all tokens wait for the backward pass, not only the active experts', which a GPU has yet to count."""
         self.shown: Mapping[str, torch.Tensor] = self.own
         """What the forward pass runs on: `own`, unless an earlier state is looked at."""
-        self.set_active(experts)
-
-    def set_active(self, experts: list[int]) -> None:
-        """The experts whose gradients are wanted from now on."""
-        wanted = sorted(experts)
-        rows = [self.chosen.index(expert) for expert in wanted]
-        self.active = Active(wanted, sent(rows, torch.long, self.experts.device))
+        self.active = Active(experts, list(range(len(experts))))
+        """The experts whose gradients are wanted."""
+        self.wanted = torch.ones(len(experts), dtype=torch.uint8, device=device)
+        """The same for kernels, one number for each of `experts`; it stays where it is."""
 
     def linear(self, tokens: torch.Tensor, name: str, dispatch: Dispatch, spread: bool) -> torch.Tensor:
         """The product of tokens with one fused tensor, as `forward.py` asks for it."""
@@ -74,11 +73,33 @@ class TrainedLayer:
 
     def current(self, name: str) -> torch.Tensor:
         """The fused tensor with the trained rows in their places, as [expert, in, out]."""
-        fused = getattr(self.module, name).detach()[: self.layer.num_experts]
-        if name in self.own:
-            # Every time: ZeRO-3 brings the fused tensor back as it was stored.
+        whole = getattr(self.module, name)
+        fused = whole.detach()[: self.layer.num_experts]
+        if name in self.own and hasattr(whole, "ds_id"):
+            # Every time: ZeRO-3 brings the fused tensor back as it was stored. Else `take_in` has done it.
             fused.index_copy_(0, self.experts, self.shown[name].detach())
         return fused if self.layer.transposed else fused.transpose(-2, -1)
+
+    def places(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Each shown row with its place in the fused tensor, where that is whole."""
+        for name, shown in self.shown.items():
+            whole = getattr(self.module, name)
+            if not hasattr(whole, "ds_id"):
+                fused = whole.detach()
+                yield from ((fused[expert], row) for expert, row in zip(self.chosen, shown.detach(), strict=True))
+
+    def has_kernel(self, tokens: torch.Tensor) -> bool:
+        """Whether one kernel takes the gradient of the trained rows, which asks nothing of the card."""
+        return self.keeps_all and serves(tokens, HALVES)
+
+    def gradient_there(
+        self, grad: torch.Tensor, tokens: torch.Tensor, dispatch: Dispatch, spread: bool
+    ) -> torch.Tensor:
+        """Of the trained rows, by that kernel."""
+        rows = dispatch.rows if spread else None
+        one, other = (tokens, grad) if self.layer.transposed else (grad, tokens)
+        named = (rows, None) if self.layer.transposed else (None, rows)
+        return chosen_outer(one, other, named, dispatch.offsets, self.experts, self.wanted)
 
     def gradient(
         self, name: str, active: Active, grad: torch.Tensor, tokens: torch.Tensor | None, places: list[slice]
@@ -92,15 +113,15 @@ class TrainedLayer:
         found = grouped_outer(one, other, ends)
         if len(active.experts) == shape[0]:
             return found
-        return torch.zeros(shape, dtype=grad.dtype, device=grad.device).index_copy_(0, active.rows, found)
+        rows = sent(active.rows, torch.long, grad.device)
+        return torch.zeros(shape, dtype=grad.dtype, device=grad.device).index_copy_(0, rows, found)
 
     def _bias(self, name: str) -> torch.Tensor:
         fused = getattr(self.module, name)
         if name not in self.own:
             return fused
         own = self.shown[name]
-        wanted = torch.zeros(len(own), 1, dtype=torch.bool, device=own.device).index_fill_(0, self.active.rows, True)
-        return fused.index_copy(0, self.experts, torch.where(wanted, own, own.detach()))
+        return fused.index_copy(0, self.experts, torch.where(self.wanted.bool()[:, None], own, own.detach()))
 
     @torch.no_grad()
     def hand_back(self, gather: Gather) -> None:
@@ -128,8 +149,10 @@ class _Product(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.layer, ctx.name, ctx.dispatch, ctx.spread = layer, name, dispatch, spread
         ctx.active, kept = layer.active, []
-        if ctx.needs_input_grad[1] and layer.active.experts:
-            dispatch.send_ends()
+        # The kernel's passes may be recorded, and must be the same whatever the mask.
+        if ctx.needs_input_grad[1] and (layer.active.experts or layer.has_kernel(tokens)):
+            if not layer.has_kernel(tokens):
+                dispatch.send_ends()
             places = dispatch.places_of(layer.active.experts) if not layer.keeps_all else []
             kept = [dispatch.take(tokens, places, spread) if places else tokens]
         ctx.save_for_backward(*kept)
@@ -148,6 +171,8 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             # Asked for once: a checkpointed layer computes what it saved again on asking.
             tokens = next(iter(ctx.saved_tensors), None)
+            if tokens is not None and layer.has_kernel(tokens):
+                return for_tokens, layer.gradient_there(grad, tokens, dispatch, ctx.spread), *(None,) * 4
             places = dispatch.places_of(ctx.active.experts) if tokens is not None else []
             if tokens is not None and layer.keeps_all:
                 tokens = dispatch.take(tokens, places, ctx.spread)
@@ -167,6 +192,7 @@ class SelectiveExperts:
             chosen = [expert for index, expert in experts if index == layer.index]
             self._layers[layer.index] = TrainedLayer(module, layer, chosen, gather)
             vars(module)[TRAINED] = self._layers[layer.index]
+        self._hook = decoder_of(model).register_forward_pre_hook(self.take_in)
 
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """The trainable rows of each fused tensor, by that tensor's name in the model."""
@@ -183,8 +209,28 @@ class SelectiveExperts:
         active = self.experts if experts is None else checks.pairs(experts)
         outside = sorted(set(active) - set(self.experts))
         checks.require(not outside, "experts", f"{outside[:3]} are not among those that train")
-        for index, layer in self._layers.items():
-            layer.set_active([expert for of, expert in active if of == index])
+        wanted = set(active)
+        for device, layers in self._by_device().items():
+            for layer in layers:
+                rows = [row for row, one in enumerate(layer.chosen) if (layer.layer.index, one) in wanted]
+                layer.active = Active([layer.chosen[row] for row in rows], rows)
+            flags = [row in layer.active.rows for layer in layers for row in range(len(layer.chosen))]
+            # All layers at once, since each transfer costs a launch.
+            parts = sent(flags, torch.uint8, device).split([len(layer.chosen) for layer in layers])
+            torch._foreach_copy_([layer.wanted for layer in layers], list(parts))
+
+    def _by_device(self) -> dict[torch.device, list[TrainedLayer]]:
+        found: dict[torch.device, list[TrainedLayer]] = {}
+        for layer in self._layers.values():
+            found.setdefault(layer.experts.device, []).append(layer)
+        return found
+
+    @torch.no_grad()
+    def take_in(self, *_: object) -> None:
+        """The fused tensors take in the rows that the forward pass is to run on: before each."""
+        pairs = [pair for layer in self._layers.values() for pair in layer.places()]
+        if pairs:
+            torch._foreach_copy_([place for place, _ in pairs], [row for _, row in pairs])
 
     def active(self) -> list[Pair]:
         """The mask in force, as the layers hold it."""
@@ -207,9 +253,12 @@ class SelectiveExperts:
         finally:
             for layer in self._layers.values():
                 layer.shown = layer.own
+            # A backward pass may be due of what ran before.
+            self.take_in()
 
     def hand_back(self, gather: Gather) -> None:
         """Puts the trained rows into the model for good, and leaves its modules as they were."""
+        self._hook.remove()
         for layer in self._layers.values():
             layer.hand_back(gather)
             del vars(layer.module)[TRAINED]

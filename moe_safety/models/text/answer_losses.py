@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
-
-from moe_safety.models.text.encode import pad_right
 
 IGNORED = -100
 """The label of a token that is not part of an answer."""
@@ -18,7 +18,8 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Rows:
-    """Prompts with answers, padded on the right; `labels` holds the answers' tokens at their own places."""
+    """Prompts with answers; `labels` holds the answers' tokens at their own places, and may wait on the host. They are
+    padded on the right, or packed: end to end in one line of tokens."""
 
     input_ids: torch.Tensor
     labels: torch.Tensor
@@ -26,27 +27,88 @@ class Rows:
     """Needed only where padding stands on the left."""
     lengths: torch.Tensor | None = None
     """How many tokens each row has before its padding on the right; no padding unless given."""
+    packed: Packed | None = None
+    """Where the rows stand, if they are packed."""
 
     @property
     def real(self) -> torch.Tensor:
         """Where a token stands, and no padding."""
         if self.attention_mask is not None:
             return self.attention_mask.bool()
-        if self.lengths is None:
+        if self.lengths is None or self.packed:
             return torch.ones_like(self.input_ids, dtype=torch.bool)
         return torch.arange(self.input_ids.shape[1], device=self.input_ids.device) < self.lengths[:, None]
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the model is called with."""
+        if self.packed:
+            return {"input_ids": self.input_ids} | self.packed.inputs
+        if self.attention_mask is None:
+            return {"input_ids": self.input_ids}
+        positions = (self.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask, "position_ids": positions}
+
+    def place(self, row: int, token: int) -> int:
+        """Of a row's token among all, padding on the right included."""
+        start = int(self.packed.starts[row]) if self.packed else row * self.input_ids.shape[1]
+        return start + token
+
+    def answers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of every answer token, in order: the place, over all rows, where it is predicted; the token; its row."""
+        answered = self.labels != IGNORED
+        answered[:, 0] = False
+        if self.packed:
+            answered[0, self.packed.starts] = False
+        place = answered.flatten().nonzero()[:, 0]
+        starts = self.packed.starts if self.packed else None
+        row = place // answered.shape[1] if starts is None else torch.searchsorted(starts, place, right=True) - 1
+        return place - 1, self.labels.flatten()[place], row
+
+
+@dataclass(frozen=True)
+class Packed:
+    """How rows stand end to end."""
+
+    starts: torch.Tensor
+    """Where each row begins; on the host."""
+    inputs: dict[str, Any]
+    """What the model is told of it, in transformers' words."""
+
 
 def make_rows(
-    prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], device: torch.device | str = "cpu"
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    device: torch.device | str = "cpu",
+    *,
+    packed: bool = False,
 ) -> Rows:
     """One row for each prompt and its answer."""
-    ids = pad_right([[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)], device)
-    labels = torch.full(ids.shape, IGNORED)
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        labels[row, len(prompt) : len(prompt) + len(answer)] = torch.as_tensor(answer)
-    lengths = torch.tensor([len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)])
-    return Rows(ids, labels.to(device), lengths=lengths.to(device))
+    both = list(zip(prompts, answers, strict=True))
+    lengths = torch.tensor([len(prompt) + len(answer) for prompt, answer in both])
+    ids = [torch.tensor([*prompt, *answer], dtype=torch.long) for prompt, answer in both]
+    labels = [torch.tensor([IGNORED] * len(prompt) + [*answer], dtype=torch.long) for prompt, answer in both]
+    if not packed:
+        padded = (pad_sequence(each, True, value) for each, value in ((ids, 0), (labels, IGNORED)))
+        return Rows(sent(next(padded), device), next(padded), lengths=sent(lengths, device))
+    ends = lengths.cumsum(0)
+    starts, longest = ends - lengths, int(lengths.max())
+    positions = torch.arange(int(ends[-1])) - starts.repeat_interleave(lengths)
+    limits = sent(torch.cat((starts[:1], ends)).int(), device)
+    told = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), limits) | {"position_ids": sent(positions[None], device)}
+    most = dict.fromkeys(("max_length_q", "max_length_k"), longest)
+    return Rows(
+        sent(torch.cat(ids)[None], device),
+        torch.cat(labels)[None],
+        lengths=sent(lengths, device),
+        packed=Packed(starts, {**told, **most}),
+    )
+
+
+def sent(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """The host's tensor on the device, without waiting for what the device has yet to do."""
+    device = torch.device(device)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def answer_losses(model: PreTrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,19 +116,16 @@ def answer_losses(model: PreTrainedModel, rows: Rows) -> tuple[torch.Tensor, tor
 
     Logits are computed where an answer's token is predicted and nowhere else.
     """
-    predicts = (rows.labels != IGNORED).roll(-1, dims=1)
-    predicts[:, -1] = False
-    # Asked before the model runs: a GPU would be waited for, and then wait itself.
-    where = predicts.nonzero(as_tuple=True)
-    place: dict[str, torch.Tensor] = {}
-    if rows.attention_mask is not None:
-        positions = (rows.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
-        place = {"attention_mask": rows.attention_mask, "position_ids": positions}
-    with logits_only_at(model, lambda hidden: hidden[tuple(each.to(hidden.device) for each in where)][None]):
-        logits = model(input_ids=rows.input_ids, use_cache=False, **place).logits[0]
-    targets = rows.labels.roll(-1, dims=1)[where]
+    # Asked of the host, and before the model runs: a GPU would be waited for, and then wait itself.
+    place, token, row = (each if each.is_cuda else sent(each, rows.input_ids.device) for each in rows.answers())
+
+    def only(hidden: torch.Tensor) -> torch.Tensor:
+        return hidden.flatten(0, 1).index_select(0, place.to(hidden.device))[None]
+
+    with logits_only_at(model, only):
+        logits = model(**rows.inputs, use_cache=False).logits[0]
     precise = logits if logits.dtype == torch.float64 else logits.float()
-    return cross_entropy(precise, targets, reduction="none"), where[0]
+    return cross_entropy(precise, token.to(logits.device), reduction="none"), row.to(logits.device)
 
 
 def mean_by_row(values: torch.Tensor, row: torch.Tensor, rows: int) -> torch.Tensor:

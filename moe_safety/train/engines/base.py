@@ -19,8 +19,8 @@ class Engine(Protocol):
         """Adds a loss's gradients; `last` says that the step follows."""
         ...
 
-    def step(self, learning_rate: float) -> float:
-        """Changes what trains, and returns the norm of the step's gradient."""
+    def step(self, learning_rate: float) -> torch.Tensor | float:
+        """Changes what trains, and returns the norm of the step's gradient, which may wait on its device."""
         ...
 
     def master(self, parameter: torch.nn.Parameter) -> torch.Tensor:

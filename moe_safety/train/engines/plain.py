@@ -24,7 +24,7 @@ class PlainEngine:
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         loss.backward()
 
-    def step(self, learning_rate: float) -> float:
+    def step(self, learning_rate: float) -> torch.Tensor:
         for parameter in self.trained.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -34,7 +34,7 @@ class PlainEngine:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(norm)
+        return norm
 
     def master(self, parameter: torch.nn.Parameter) -> torch.Tensor:
         return self.optimizer.state[parameter].get("master", parameter.detach())

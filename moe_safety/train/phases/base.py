@@ -17,12 +17,15 @@ class Phase(Protocol):
     """One kind of step. Under ZeRO every worker must run equally many passes, so a phase says first how many a batch
     takes, and then runs as many as the worker with the most."""
 
+    device: torch.device
+    """Where losses are."""
+
     def passes(self, batch: Batch | None) -> list[int]:
         """Passes of each kind that this batch takes; zeros for no batch."""
         ...
 
-    def run(self, batch: Batch | None, passes: Sequence[int], scale: float, backward: Backward) -> float:
-        """Adds the gradients of `scale` times the batch's loss, and returns that loss."""
+    def run(self, batch: Batch | None, passes: Sequence[int], scale: float, backward: Backward) -> torch.Tensor:
+        """Adds the gradients of `scale` times the batch's loss, and returns that loss, still on its device."""
         ...
 
     def active(self, batch_idx: int) -> int:

@@ -17,7 +17,7 @@ from moe_safety.models import MoELayout
 from moe_safety.models.experts import Pair, SelectiveExperts, stopping_after_routing
 from moe_safety.models.routers import preferring, recording, replaying
 from moe_safety.models.text.answer_losses import Rows, answer_losses
-from moe_safety.train.data import idle_rows, micro_batches, rows_of
+from moe_safety.train.data import micro_batches, rows_of
 from moe_safety.train.phases.base import Backward
 
 
@@ -38,15 +38,17 @@ class ExpertPhase:
         replay: bool = False,
         labels: Collection[str] | None = None,
         micro_batch_tokens: int | None = None,
+        packed: bool = False,
     ) -> None:
         """`stack` holds what must be undone at the end; `own` are the arm's own settings; `selective` is none where it
-        does not train experts; `labels` are the kinds of row that are learned, all of them unless given."""
+        does not train experts; `labels` are the kinds of row that are learned, all of them unless given; `packed` rows
+        are not padded."""
         self.model, self.layout, self.selective = model, layout, selective
         self.loss, self.own, self.masks, self.masking, self.budget = loss, own, masks, masking, micro_batch_tokens
         self.device = model.get_input_embeddings().weight.device
         everyone = torch.ones(layout.shape, dtype=torch.bool)
         self.preference = stack.enter_context(preferring(model, layout, everyone)) if masking == "routing" else None
-        self.replay, self.labels = replay, labels
+        self.replay, self.labels, self.packed = replay, labels, packed
         if loss.needs_reference and selective is None:
             raise RunError(f"the loss {loss.name} also asks the model before training, which is kept of experts alone")
         if selective and (replay or loss.needs_reference):
@@ -55,21 +57,22 @@ class ExpertPhase:
     def passes(self, batch: Batch | None) -> list[int]:
         return [len(self._groups(self._learned(batch)))]
 
-    def run(self, batch: Batch | None, passes: Sequence[int], scale: float, backward: Backward) -> float:
+    def run(self, batch: Batch | None, passes: Sequence[int], scale: float, backward: Backward) -> torch.Tensor:
         self._set_mask(batch)
         learned = self._learned(batch)
         groups = self._groups(learned)
         if batch and sorted(map(id, chain.from_iterable(groups))) != sorted(map(id, learned)):
             raise RunError(f"the micro-batches of batch {batch.batch_idx} do not hold each of its rows once")
-        counted, total = sum(map(self.loss.counts, learned)), 0.0
+        counted = sum(map(self.loss.counts, learned))
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
         for number in range(passes[0]):
             read = [self.loss.reads(row) for row in groups[number]] if number < len(groups) else []
-            rows = rows_of(list(chain.from_iterable(read)), self.device) if read else idle_rows(self.device)
+            rows = rows_of(list(chain.from_iterable(read)), self.device, self.packed)
             with self._routes(rows):
                 loss = self._loss(read, rows)
                 loss = loss * (batch.weight / counted) if batch and read and counted else loss * 0
                 backward(loss * scale)
-            total += float(loss.detach())
+            total = total + loss.detach().to(total.device)
         return total
 
     def active(self, batch_idx: int) -> int:
@@ -92,9 +95,9 @@ class ExpertPhase:
 
         def size(row: Example) -> int:
             read = self.loss.reads(row)
-            return len(read) * max(map(len, read))
+            return sum(map(len, read)) if self.packed else len(read) * max(map(len, read))
 
-        return micro_batches(rows, self.budget, size)
+        return micro_batches(rows, self.budget, size, self.packed)
 
     def _learned(self, batch: Batch | None) -> list[Example]:
         """The rows whose targets are learned."""

@@ -14,8 +14,8 @@ from moe_safety.models import MoELayout
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.experts import stopping_after_routing
 from moe_safety.models.routers import divergence, probabilities, summed_distribution
-from moe_safety.models.text.answer_losses import Rows, logits_only_at
-from moe_safety.train.data import idle_rows, micro_batches, rows_of
+from moe_safety.models.text.answer_losses import Rows, logits_only_at, sent
+from moe_safety.train.data import micro_batches, rows_of
 from moe_safety.train.phases.base import Backward
 
 
@@ -34,10 +34,11 @@ class RouterPhase:
         form: KL,
         counted: str = "response",
         micro_batch_tokens: int | None = None,
+        packed: bool = False,
     ) -> None:
-        """`counted` is which tokens count: those of the answer, of the prompt, or all."""
+        """`counted` is which tokens count: those of the answer, of the prompt, or all; `packed` rows are not padded."""
         self.model, self.layout = model, layout
-        self.form, self.counted, self.budget = form, counted, micro_batch_tokens
+        self.form, self.counted, self.budget, self.packed = form, counted, micro_batch_tokens, packed
         self.device = model.get_input_embeddings().weight.device
         spread = any(hasattr(parameter, "ds_id") for parameter in model.parameters())
         again = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
@@ -46,7 +47,7 @@ class RouterPhase:
     def passes(self, batch: Batch | None) -> list[int]:
         return [len(self._groups(batch, label)) for label in ("safe", "unsafe")]
 
-    def run(self, batch: Batch | None, passes: Sequence[int], scale: float, backward: Backward) -> float:
+    def run(self, batch: Batch | None, passes: Sequence[int], scale: float, backward: Backward) -> torch.Tensor:
         safe, unsafe = (self._groups(batch, label) for label in ("safe", "unsafe"))
         with torch.no_grad():
             target, _ = self._mean(safe, passes[0])
@@ -60,14 +61,14 @@ class RouterPhase:
         for number in range(passes[1]):
             with self._sums(unsafe[number] if number < len(unsafe) else []) as sums:
                 backward((sums * now.grad).sum() * (scale / tokens if number < len(unsafe) else 0.0))
-        return float(loss.detach())
+        return loss.detach().double()
 
     def active(self, batch_idx: int) -> int:
         return 0
 
     def _groups(self, batch: Batch | None, label: str) -> list[list[Example]]:
         counted = [example for example in batch.of(label) if self._span(example)] if batch else []
-        return micro_batches(counted, self.budget)
+        return micro_batches(counted, self.budget, packed=self.packed)
 
     def _span(self, example: Example) -> range:
         """The counted places of a row."""
@@ -88,18 +89,18 @@ class RouterPhase:
     def _sums(self, examples: Sequence[Example]) -> Iterator[torch.Tensor]:
         """The distributions of each layer, summed over counted tokens. Inside, routers go on being listened to: a
         checkpointed layer runs again in the backward pass, and must do the same."""
-        rows = rows_of(examples, self.device) if examples else idle_rows(self.device)
-        counted = torch.zeros_like(rows.input_ids, dtype=torch.bool)
+        rows = rows_of(examples, self.device, self.packed)
+        counted = torch.zeros(rows.input_ids.shape, dtype=torch.bool)
         for row, example in enumerate(examples):
             span = self._span(example)
-            counted[row, span.start : span.stop] = True
+            counted.view(-1)[rows.place(row, span.start) : rows.place(row, span.stop)] = True
         with probabilities(self.model, self.layout) as seen:
             nothing = self._run_whole(rows) if self.whole else self._run(rows)
-            yield summed_distribution(seen.layers, counted) + nothing
+            yield summed_distribution(seen.layers, sent(counted, self.device)) + nothing
 
     def _run(self, rows: Rows) -> float:
         with stopping_after_routing(self.model, self.layout):
-            decoder_of(self.model)(input_ids=rows.input_ids, use_cache=False)
+            decoder_of(self.model)(**rows.inputs, use_cache=False)
         return 0.0
 
     def _run_whole(self, rows: Rows) -> torch.Tensor:
@@ -107,4 +108,4 @@ class RouterPhase:
         must come to its end, and every backward pass through its modules has to start there. A checkpointed layer that
         runs again must find what it found before, and so cannot have been cut off."""
         with logits_only_at(self.model, lambda hidden: hidden[:, :1]):
-            return 0 * self.model(input_ids=rows.input_ids, use_cache=False).logits.sum()
+            return 0 * self.model(**rows.inputs, use_cache=False).logits.sum()
