@@ -17,6 +17,7 @@ from moe_safety.config.registry import Registry
 from moe_safety.config.respond import RespondConfig
 from moe_safety.config.root import Config
 from moe_safety.config.space import Domain, Point
+from moe_safety.config.suites import SuiteConfig
 from moe_safety.config.sweep import MEASURES, Sweep
 from moe_safety.config.sweepfile import SweepFile, dump_sweep, load_sweep
 from moe_safety.config.train import KL, RouterConfig, TrainConfig
@@ -56,6 +57,7 @@ __all__ = [
     "RulesSettings",
     "Section",
     "Source",
+    "SuiteConfig",
     "Sweep",
     "SweepFile",
     "TrainConfig",

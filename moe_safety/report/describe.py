@@ -31,6 +31,11 @@ def rates(arms: Sequence[ComparedArm]) -> dict[str, str]:
     return known | {"asr": attacks(arms)}
 
 
+def suite_titles(arms: Sequence[ComparedArm]) -> dict[str, str]:
+    """The titles of the rates of suites."""
+    return _RATES | {"asr": attacks(arms), "unparsed": "Unparsed", "unparsed_harm": "Unparsed, harm"}
+
+
 def attacks(arms: Sequence[ComparedArm]) -> str:
     """What the share of attacks is called that count as successful."""
     words = success(arms[0].measures)

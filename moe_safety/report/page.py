@@ -23,7 +23,7 @@ from moe_safety.report.verdict import question, rate_text, verdict
 _TITLES = {
     "asked": "What was asked",
     "arms": "What the arms do",
-    "reattack": "Re-attack",
+    "reattack": "Further attacks and suites",
     "experts": "Which experts",
     "overlap": "Overlap of batches",
     "agreement": "Agreement of methods",
@@ -74,7 +74,7 @@ def _has(context: Context, section: str) -> bool:
     found = context.identification
     needed: dict[str, Any] = {
         "arms": context.arms,
-        "reattack": context.wrappers or context.identified_again,
+        "reattack": context.wrappers or context.suites or context.identified_again,
         "experts": found and (found.maps or found.selected),
         "overlap": context.overlaps,
         "agreement": found and found.agreement,

@@ -17,6 +17,7 @@ def examined(config: Config) -> Config:
         "samples": 1,
         "routing_prompts": 0,
         "reattack": [],
+        "suites": [],
         "lm_eval_tasks": [],
         "reidentify": False,
     }

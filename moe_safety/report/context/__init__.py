@@ -90,6 +90,11 @@ class Context:
         return any("answered" in arm.measures for arm in self.arms)
 
     @property
+    def suites(self) -> list[str]:
+        """The suites that were asked."""
+        return list(dict.fromkeys(name for arm in self.arms for name in arm.measures.get("suites", {})))
+
+    @property
     def tries(self) -> list[str]:
         """The numbers of tries that success within them is known of."""
         return list(dict.fromkeys(k for arm in self.arms for k in arm.measures.get("success_at", {})))

@@ -65,6 +65,12 @@ class ComparedArm:
         return self.measures.get("reattack", {})
 
     @property
+    def suites(self) -> Mapping[str, Mapping[str, Any]]:
+        """The figures of suites, by their names."""
+        found: Mapping[str, Mapping[str, Any]] = self.measures.get("suites", {})
+        return found
+
+    @property
     def tasks(self) -> Mapping[str, Mapping[str, float | None]]:
         """Metrics of lm-evaluation-harness, by task."""
         return self.measures.get("tasks", {})
