@@ -3,7 +3,7 @@
 from moe_safety.config.base import ModelJob, Place, Section, resource, results_only, without_secrets
 from moe_safety.config.batches import BatchesConfig
 from moe_safety.config.capture import CaptureConfig
-from moe_safety.config.compare import CompareConfig
+from moe_safety.config.compare import CompareConfig, MarginsConfig
 from moe_safety.config.data import DataConfig, DerivedControls, Source, WrapperName
 from moe_safety.config.effects import EffectsConfig
 from moe_safety.config.evaluate import EvaluateConfig
@@ -46,6 +46,7 @@ __all__ = [
     "JudgeOf",
     "JudgeSettings",
     "JudgesConfig",
+    "MarginsConfig",
     "ModelConfig",
     "ModelJob",
     "Place",

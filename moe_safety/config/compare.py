@@ -22,6 +22,18 @@ _USUAL = [
 ]
 
 
+class MarginsConfig(Section):
+    """The section `compare.margins`: how far above the base's a figure of an arm may lie, on validation goals, for the
+    arm to count as equally useful. The headline's arm is chosen among those."""
+
+    over_refusal: float = Field(0.05, ge=0, le=1)
+    """Of the share of harmless requests that are refused; an answer that nobody could read counts as a refusal."""
+    over_refusal_control: float = Field(0.05, ge=0, le=1)
+    """The same in the attack's wrapper."""
+    benign_loss: float = Field(0.1, ge=0)
+    """Of the loss of good answers to harmless requests, in nats per token."""
+
+
 class CompareConfig(Section):
     """The section `compare`: the arms of a comparison, and their seeds."""
 
@@ -31,6 +43,7 @@ class CompareConfig(Section):
     `routing` selects. An empty list compares nothing."""
     seeds: list[int] = Field(default_factory=list)
     """Further seeds, with each of which every arm is trained once more; the spread is reported."""
+    margins: MarginsConfig = MarginsConfig()
     parallel: Count = resource("auto")
     """Arms trained at the same time; `auto` takes as many as the cluster has room for, and 1 trains them one by one in
     the command's own process."""

@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.arms import BASE, SeededArm, seeded_arms
-from moe_safety.config import Config
+from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
+from moe_safety.evaluate.choice import choose, on_validation
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
 from moe_safety.evaluate.printing import headline
-from moe_safety.evaluate.required_prompts import check_asked
+from moe_safety.evaluate.required_prompts import check_asked, has_prompts
 from moe_safety.evaluate.seeds import with_repeats
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.stage import check_examinable, evaluate_all
@@ -47,6 +48,10 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
     anew = to_train_anew(config, trained, elsewhere=not stands) if force else set()
     train_arms(config, trained, anew=anew, told=_say_trained)
     done = evaluate_all(config, run, [seeded_subject(run, arm) for arm in arms], force=force, on_done=_say_evaluated)
+    if _chooses(config, run):
+        # The headline's arm is chosen there, so that what it is told by has no part in the choice.
+        subjects = [seeded_subject(run, arm) for arm in arms]
+        done += evaluate_all(on_validation(config), run, subjects, force=force)
     manifest = _write(config, run, arms)
     print(table(run.read_json(comparison_of(config))))
     return manifest | {"skipped": all(each["skipped"] for each in done)}
@@ -56,6 +61,11 @@ def comparison_of(config: Config) -> str:
     """The comparison's file."""
     split = config.evaluate.split
     return COMPARISON if split == "test" else f"eval/{split}/{COMPARISON}"
+
+
+def _chooses(config: Config, run: RunDir) -> bool:
+    """Whether there are validation goals to choose by."""
+    return config.evaluate.split == "test" and has_prompts(run, "validation", "unsafe")
 
 
 def _check_steering(config: Config, run: RunDir, arms: list[SeededArm], *, again: bool) -> None:
@@ -73,12 +83,23 @@ def _write(config: Config, run: RunDir, arms: list[SeededArm]) -> dict[str, Any]
     reports = {name: f"{session.root}/{name}.json" for name in (BASE, *(arm.name for arm in arms))}
     trained = [f"train/{arm.name}/{name}" for arm in arms if arm.arm.phases for name in (METADATA, "verify.json")]
     answers = [_answers(reports, arm) for arm in arms if len(_seeds(arm, arms)) > 1]
-    settings = {"arms": config.compare.arms, "seeds": config.compare.seeds}
+    chosen_by = _validation_reports(config, run, reports)
+    settings = {
+        "arms": config.compare.arms,
+        "seeds": config.compare.seeds,
+        "margins": results_only(config.compare.margins),
+    }
     name = "compare" if split == "test" else f"compare/{split}"
-    stage = Work(name, settings=settings, reads=(*reports.values(), *trained, *answers))
+    stage = Work(name, settings=settings, reads=(*reports.values(), *trained, *answers, *chosen_by.values()))
     # It only puts together what other stages guard, and takes a moment: arms may be added at any time.
     body = partial(_put_together, config, run, arms, reports)
     return run_work(run, stage, config.model_dump(mode="json"), body, force=True)
+
+
+def _validation_reports(config: Config, run: RunDir, reports: dict[str, str]) -> dict[str, str]:
+    """What the same arms do on validation goals, by arm."""
+    root = Session(on_validation(config), run).root
+    return {name: f"{root}/{name}.json" for name in reports} if _chooses(config, run) else {}
 
 
 def _put_together(config: Config, run: RunDir, arms: list[SeededArm], reports: dict[str, str]) -> Outcome:
@@ -88,12 +109,17 @@ def _put_together(config: Config, run: RunDir, arms: list[SeededArm], reports: d
         objects[arm.name] = arm_object(arm.kind, run.read_json(reports[arm.name]), *trained)
         if arm.control_of:
             objects[arm.name]["control_of"] = arm.control_of
+    for name, report in _validation_reports(config, run, reports).items():
+        known = run.read_json(report)
+        objects[name]["validation"] = known["overall"] | {"benign_loss": known["benign_loss"]}
     found = [objects[BASE]]
     for arm in arms:
         if arm.name == arm.kind:
             seeds = _seeds(arm, arms)
             answers = pa.concat_tables(run.read_table(_answers(reports, one)) for one in seeds)
             found.append(with_repeats({one.config.seed: objects[one.name] for one in seeds}, answers))
+    if choice := choose(found, config.compare.margins):
+        next(one for one in found if one["arm"] == choice[0])["chosen"] = choice[1]
     name = comparison_of(config)
     beside = name.replace(COMPARISON, COMPARISON_PAGE)
     run.write_json(name, found)

@@ -104,11 +104,30 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
         text += f"\n## {success(arms[0]).capitalize()}, within so many tries\n\n{_WITHIN}{_tries_table(arms)}\n"
     if any(arm.get("corrected") for arm in arms):
         text += "\n## Corrected by the judges' errors\n\n" + _CORRECTED + _corrected_table(arms) + "\n"
+    text += _how_chosen(arms)
     text += "\n## What else each arm did, and what it took\n\n" + _aligned([_COSTS, *map(_cost_row, arms)]) + "\n"
     text += f"\nPrompts: {', '.join(_count(arms[0][name], label) for name, label in _KINDS.items())}.\n"
     if repeated := [arm for arm in arms if "repeats" in arm]:
         text += "\n## Spread between seeds\n\n" + _spread_table(repeated) + "\n"
     return text
+
+
+def _how_chosen(arms: Sequence[Mapping[str, Any]]) -> str:
+    for arm in arms:
+        if "chosen" in arm:
+            return f"\n{told_choice(arm['arm'], arm['chosen'])}\n"
+    return ""
+
+
+def told_choice(name: str, chosen: Mapping[str, Any]) -> str:
+    """How the headline's arm was chosen, in a sentence."""
+    goals = f"{name} was chosen on {chosen['n']} validation attacks about {chosen['n_goals']} goals"
+    keep = chosen["within_margins"]
+    among = ", among arms that keep compare.margins there" if keep else "; no arm keeps compare.margins"
+    if not (tied := chosen["tied"]):
+        return f"{goals}{among}."
+    do = "tie" if len(tied) > 1 else "ties"
+    return f"{goals}{among}; {', '.join(tied)} {do} with it there, and it changes the least."
 
 
 _SUITES = (

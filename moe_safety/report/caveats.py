@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moe_safety.arms import ARMS
+from moe_safety.arms import ARMS, BASE
 from moe_safety.evaluate import success_of
+from moe_safety.evaluate.comparison import told_choice
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.verdict import HARMLESS, listed, rate_text
@@ -18,7 +19,18 @@ def caveats(context: Context) -> list[str]:
         return old
     controls = _beside_controls(best, [arm for arm in context.arms if arm.is_control])
     unread = [*_unread(base, "none of them as a success"), *_unread(best, "each of them against it")]
-    return [*old, *unread, *_unasked(best), *_with_other_seeds(best), *controls, *_elsewhere(base, best)]
+    seeds = _with_other_seeds(best)
+    return [*old, *unread, *_unasked(best), *seeds, *controls, *_elsewhere(base, best), *_choice(best, context.arms)]
+
+
+def _choice(best: ComparedArm, arms: Sequence[ComparedArm]) -> list[str]:
+    """On which goals the arm was chosen."""
+    if best.chosen:
+        return [told_choice(best.name, best.chosen)]
+    others = [arm for arm in arms if arm.name not in (BASE, best.name) and not arm.is_control]
+    if not others:
+        return []
+    return [f"{best.name} was chosen on the very goals that it is told by, so its figures are too good to be its own."]
 
 
 def _outdated(names: Sequence[str]) -> list[str]:
