@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from moe_safety.arms.arm import Arm, Phase
 from moe_safety.config import ARMS, Config
@@ -43,12 +44,33 @@ class SeededArm:
             self.arm.choice.select(self.config, self.place, force=force)
 
 
-def seeded_arms(config: Config) -> list[SeededArm]:
+def seeded_arms(config: Config, rates: Mapping[str, float] | None = None) -> list[SeededArm]:
     """The arms that the configuration names, but for the untouched model; behind them their repeats with further
-    seeds."""
+    seeds. `rates` are the learning rates that were chosen for some, by their names."""
     arms = [arm for arm in map(ARMS.get, config.compare.arms) if arm.hardens]
     repeats = [(arm, seed) for seed in config.compare.seeds if seed != config.seed for arm in arms if arm.has_repeats]
-    return [_seeded(config, arm, None) for arm in arms] + [_seeded(config, arm, seed) for arm, seed in repeats]
+    named = [*((arm, None) for arm in arms), *repeats]
+    return [_seeded(_at_rate(config, (rates or {}).get(arm.name)), arm, seed) for arm, seed in named]
+
+
+def rate_trials(config: Config) -> dict[str, dict[float, SeededArm]]:
+    """Every arm that trains, with each of the learning rates that it is to be chosen from."""
+    arms = [arm for arm in map(ARMS.get, config.compare.arms) if arm.phases]
+    return {
+        arm.name: {
+            rate: replace(
+                _seeded(_at_rate(config, rate), arm, None), name=f"{arm.name}{_SEED}{config.seed}-rate-{place}"
+            )
+            for place, rate in enumerate(config.compare.learning_rates, 1)
+        }
+        for arm in arms
+    }
+
+
+def _at_rate(config: Config, rate: float | None) -> Config:
+    if rate is None:
+        return config
+    return config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": rate})})
 
 
 def own_arm(config: Config) -> SeededArm:

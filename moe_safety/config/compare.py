@@ -43,6 +43,9 @@ class CompareConfig(Section):
     `routing` selects. An empty list compares nothing."""
     seeds: list[int] = Field(default_factory=list)
     """Further seeds, with each of which every arm is trained once more; the spread is reported."""
+    learning_rates: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
+    """Rates, usually three, with each of which every arm is trained once, for the experts' phase. An arm's own rate is
+    then the one that does best on validation goals at the margins; without any, all have `train.learning_rate`."""
     margins: MarginsConfig = MarginsConfig()
     parallel: Count = resource("auto")
     """Arms trained at the same time; `auto` takes as many as the cluster has room for, and 1 trains them one by one in
@@ -54,4 +57,6 @@ class CompareConfig(Section):
             raise ValueError("an arm is named twice")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds, default=0) < 0:
             raise ValueError("seeds are numbers from 0 up, each once")
+        if len(self.learning_rates) == 1 or len(set(self.learning_rates)) < len(self.learning_rates):
+            raise ValueError("learning_rates are several, each once; one alone is train.learning_rate")
         return self

@@ -50,9 +50,23 @@ def choose(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict
     return chosen["arm"], {"within_margins": bool(useful), "tied": others, **counts}
 
 
+def choose_rate(base: Mapping[str, Any], trials: Mapping[float, Mapping[str, Any]], margins: MarginsConfig) -> float:
+    """Of an arm that was trained with several learning rates, the one to compare it with, by the same rule: of those
+    that keep the margins the lowest `asr`, and of what ties with it the lowest rate. All are figures of validation."""
+    found = {rate: {"validation": figures} for rate, figures in trials.items()}
+    useful = {rate: one for rate, one in found.items() if _is_useful(one, {"validation": base}, margins)} or found
+    best = min(useful.values(), key=lambda one: _attacks(one) or 0.0)
+    reach = best["validation"]["asr"]["with_unparsed"]["high"]
+    return min(rate for rate, one in useful.items() if (_attacks(one) or 0.0) <= reach)
+
+
+def figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What choices read of a report on validation goals."""
+    return {**report["overall"], "benign_loss": report["benign_loss"]}
+
+
 def _is_repair(arm: ArmObject) -> bool:
-    declared = ARMS.get(arm["arm"]) if arm["arm"] in ARMS else None
-    is_control = declared is not None and declared.choice is not None and declared.choice.is_control
+    is_control = arm["arm"] in ARMS and ARMS.get(arm["arm"]).is_control
     return arm["arm"] != BASE and arm.get("verify") != "fail" and not is_control
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.arms import BASE, SeededArm, seeded_arms
+from moe_safety.arms import BASE, SeededArm, rate_trials, seeded_arms
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
-from moe_safety.evaluate.choice import choose, on_validation
+from moe_safety.evaluate.choice import choose, choose_rate, figures_of, on_validation
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
 from moe_safety.evaluate.printing import headline
@@ -40,6 +40,8 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
         check_able(config.evaluate.engine, Ability.SWAPS_DELTA, "evaluate.engine")
     for arm in {arm.selection: arm for arm in arms}.values():
         arm.select(force=force)
+    if config.compare.learning_rates:
+        arms = seeded_arms(config, _rates(config, run, force=force))
     known = [seeded_subject(run, arm) for arm in arms if is_known(run, arm, again=force)]
     stands = check_examinable(config, run, known, force=force) and len(known) == len(arms)
     if (force or not stands) and not config.evaluate.reattack:
@@ -68,6 +70,26 @@ def _chooses(config: Config, run: RunDir) -> bool:
     return config.evaluate.split == "test" and has_prompts(run, "validation", "unsafe")
 
 
+def _rates(config: Config, run: RunDir, *, force: bool) -> dict[str, float]:
+    """Each arm's learning rate, chosen on validation goals."""
+    if not has_prompts(run, "validation", "unsafe"):
+        raise InputError("are chosen on validation goals, and no attack is among them", key="compare.learning_rates")
+    trials = rate_trials(config)
+    every = [one for rates in trials.values() for one in rates.values()]
+    anew = to_train_anew(config, every, elsewhere=True) if force else set()
+    train_arms(config, every, anew=anew, told=_say_trained)
+    asked = on_validation(config)
+    evaluate_all(asked, run, [seeded_subject(run, one) for one in every], force=force)
+    root = Session(asked, run).root
+    base = figures_of(run.read_json(f"{root}/{BASE}.json"))
+    chosen = {}
+    for name, rates in trials.items():
+        found = {rate: figures_of(run.read_json(f"{root}/{one.name}.json")) for rate, one in rates.items()}
+        chosen[name] = choose_rate(base, found, config.compare.margins)
+        print(f"compare: {name}: learning rate {chosen[name]:g}, by validation goals", flush=True)
+    return chosen
+
+
 def _check_steering(config: Config, run: RunDir, arms: list[SeededArm], *, again: bool) -> None:
     """Before anything is trained: not every family can be steered."""
     steered = [arm for arm in arms if not arm.arm.phases]
@@ -87,6 +109,7 @@ def _write(config: Config, run: RunDir, arms: list[SeededArm]) -> dict[str, Any]
     settings = {
         "arms": config.compare.arms,
         "seeds": config.compare.seeds,
+        "learning_rates": config.compare.learning_rates,
         "margins": results_only(config.compare.margins),
     }
     name = "compare" if split == "test" else f"compare/{split}"
@@ -109,9 +132,10 @@ def _put_together(config: Config, run: RunDir, arms: list[SeededArm], reports: d
         objects[arm.name] = arm_object(arm.kind, run.read_json(reports[arm.name]), *trained)
         if arm.control_of:
             objects[arm.name]["control_of"] = arm.control_of
+        if arm.arm.phases and config.compare.learning_rates:
+            objects[arm.name]["learning_rate"] = arm.config.train.learning_rate
     for name, report in _validation_reports(config, run, reports).items():
-        known = run.read_json(report)
-        objects[name]["validation"] = known["overall"] | {"benign_loss": known["benign_loss"]}
+        objects[name]["validation"] = figures_of(run.read_json(report))
     found = [objects[BASE]]
     for arm in arms:
         if arm.name == arm.kind:

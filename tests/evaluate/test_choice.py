@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from moe_safety.arms import kind_of, rate_trials, seeded_arms
 from moe_safety.config import Config, MarginsConfig
 from moe_safety.config.load import parse_config
-from moe_safety.evaluate.choice import choose, on_validation
+from moe_safety.errors import InputError
+from moe_safety.evaluate.choice import choose, choose_rate, on_validation
 from moe_safety.evaluate.comparison import page, told_choice
 from moe_safety.evaluate.statistics import over_seeds, rate
 from tests.evaluate.rates import plain
@@ -109,3 +111,34 @@ def test_the_interval_holds_the_methods_share_as_often_as_it_says(seeds, apart):
         found = over_seeds(pooled, said.mean(axis=1).tolist())
         held += found["low"] <= share <= found["high"]
     assert held / draws >= 0.95 - 3 * (0.95 * 0.05 / draws) ** 0.5
+
+
+def test_a_learning_rate_is_chosen_by_the_same_rule():
+    def figures(*args, **more):
+        return judged("x", *args, **more)["validation"]
+
+    base = BASE["validation"]
+    assert choose_rate(base, {1e-5: figures(30), 1e-4: figures(1), 1e-3: figures(0, refused=9)}, MARGINS) == 1e-4
+    assert choose_rate(base, {1e-3: figures(0), 1e-4: figures(1), 1e-5: figures(30)}, MARGINS) == 1e-4, "they tie"
+    assert choose_rate(base, {1e-4: figures(20, refused=9), 1e-3: figures(0, refused=9)}, MARGINS) == 1e-3
+
+
+@pytest.mark.parametrize("rates", [[1e-3], [1e-3, 1e-3]])
+def test_rates_are_several_each_once(rates):
+    plain_config = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a"}]}}
+    with pytest.raises(InputError, match="learning_rates are several, each once"):
+        parse_config(plain_config | {"compare": {"learning_rates": rates}}, "c.yaml")
+
+
+def test_trials_are_every_arm_that_trains_with_every_rate():
+    compare = {"arms": ["base", "selective-causal", "random", "steering"], "learning_rates": [1e-3, 1e-4]}
+    plain_config = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a"}]}, "compare": compare}
+    config = parse_config(plain_config, "c.yaml")
+    trials = rate_trials(config)
+    assert list(trials) == ["selective-causal", "random"]
+    assert {rate: one.config.train.learning_rate for rate, one in trials["random"].items()} == {1e-3: 1e-3, 1e-4: 1e-4}
+    names = [one.name for rates in trials.values() for one in rates.values()]
+    assert len(set(names)) == 4
+    assert [kind_of(name) for name in names] == ["selective-causal"] * 2 + ["random"] * 2
+    chosen = seeded_arms(config, {"random": 1e-3, "selective-causal": 1e-4})
+    assert [one.config.train.learning_rate for one in chosen] == [1e-4, 1e-3, config.train.learning_rate]
