@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from moe_safety.arms import ARMS, BASE
 from moe_safety.evaluate import success_of
+from moe_safety.evaluate.budgets import ENOUGH_DRAWS
 from moe_safety.evaluate.comparison import told_choice
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import ComparedArm
@@ -81,8 +82,9 @@ def _beside_controls(best: ComparedArm, controls: Sequence[ComparedArm]) -> list
     if arm.measures["asr"]["low"] <= best.measures["asr"]["with_unparsed"]["high"]:
         end = "so these figures do not show that the choice of experts matters"
         return [f"{told} bring it to {rate}, {end}."]
-    against = "this draw" if arm.choice.is_drawn else "these"
-    end = "" if elsewhere else f": against {against}, the choice of experts matters"
+    # Of one draw nobody can say whether it was a bad one.
+    drawn = f": one draw, and {ENOUGH_DRAWS} are needed to say that the choice of experts matters"
+    end = "" if elsewhere else drawn if arm.choice.is_drawn else ": against these, the choice of experts matters"
     return [f"{told} leave it at {rate}{end}."]
 
 

@@ -1,4 +1,4 @@
-"""`compare` chooses learning rates, and the headline's arm, on validation goals."""
+"""`compare` chooses learning rates, and the headline's arm, on validation goals; and draws a budget curve."""
 
 import pytest
 
@@ -12,6 +12,7 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 
 def test_rates_and_the_headlines_arm_are_chosen_on_validation_goals(configured):
     flags = ["compare.arms=[base, selective-routing, random]", "compare.learning_rates=[1.0e-9, 3.0e-3]"]
+    flags += ["compare.budgets=[1,2]", "compare.draws=1"]
     config = configured("train.num_epochs=1", "evaluate.routing_prompts=0", "evaluate.reidentify=false", *flags)
     for stage in ("capture", "identify"):
         run_one(stage, config)
@@ -31,4 +32,9 @@ def test_rates_and_the_headlines_arm_are_chosen_on_validation_goals(configured):
     assert selective["validation"]["asr"] == run.read_json("eval/validation/selective-routing.json")["overall"]["asr"]
     assert [arm["arm"] for arm in found if "chosen" in arm] == ["selective-routing"], "random is a control"
     assert "was chosen on" in run.read_bytes("comparison.md").decode()
+    curve = run.read_json("budget_curve.json")
+    assert list(curve["kinds"]) == ["own-selection", "random", "random-layer-matched", "random-load-matched"]
+    assert [point["budget"] for point in curve["kinds"]["random"]["points"]] == [1, 2]
+    assert 0 <= curve["kinds"]["own-selection"]["area"]["value"] <= 1
+    assert "## By budget" in run.read_bytes("comparison.md").decode()
     assert compare(config)["skipped"]
