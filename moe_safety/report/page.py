@@ -22,6 +22,7 @@ from moe_safety.report.verdict import question, rate_text, verdict
 
 _TITLES = {
     "asked": "What was asked",
+    "budgets": "Does the choice of experts matter?",
     "arms": "What the arms do",
     "reattack": "Further attacks and suites",
     "experts": "Which experts",
@@ -73,6 +74,7 @@ def _has(context: Context, section: str) -> bool:
     """Whether there is something to say in it."""
     found = context.identification
     needed: dict[str, Any] = {
+        "budgets": context.budgets,
         "arms": context.arms,
         "reattack": context.wrappers or context.suites or context.identified_again,
         "experts": found and (found.maps or found.selected),

@@ -330,3 +330,19 @@ def test_suites_tries_and_corrected_rates_have_tables(run, told):
     assert "at depth 3" in page
     assert "k = 4" in page
     assert "0.250 [0.10, 0.50] (0.300)" in page
+
+
+def test_the_budget_curve_is_the_first_picture(run, told):
+    anew(run, ("base", "selective-routing"))
+    area = {"value": 0.25, "low": 0.1, "high": 0.5}
+    points = [{"budget": budget, "asr": 1 / budget} for budget in (1, 2, 4)]
+    drawn = {"points": points, "draws": 2, "area": area, "above_choice": area, "p": 1 / 3}
+    kinds = {"own-selection": {"points": points, "draws": 1, "area": area}, "random-load-matched": drawn}
+    run.write_json("budget_curve.json", {"budgets": [1, 2, 4], "goals": 12, "kinds": kinds})
+    page = told()
+    assert page.index("Does the choice of experts matter?") < page.index("What the arms do")
+    assert "Of 2 load-matched draws nobody can say whether the choice matters: 19 are needed." in page
+    assert "0.250 [0.10, 0.50]" in page
+    drawn |= {"draws": 19, "p": 0.05}
+    run.write_json("budget_curve.json", {"budgets": [1, 2, 4], "goals": 12, "kinds": kinds})
+    assert "The choice of experts matters: none of 19 load-matched draws does as well." in told()

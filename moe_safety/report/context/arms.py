@@ -113,11 +113,11 @@ def read_arms(run: RunDir) -> list[ComparedArm]:
     reports, on_training = _reports(run, "eval"), _reports(run, "eval/train")
     compared = run.read_json(COMPARISON) if run.exists(COMPARISON) else []
     known = {found["arm"] for found in compared}
-    # Repeats with other seeds are told of beside their arm.
+    # Repeats with other seeds are told of beside their arm, and arms of the budget curve by that.
     further = [
         {"arm": name, **found["overall"], **found}
         for name, found in reports.items()
-        if name not in known and kind_of(name) not in known
+        if name not in known and kind_of(name) == name
     ]
     further.sort(key=lambda found: found["arm"] != BASE)
     return [
