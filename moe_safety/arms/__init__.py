@@ -5,7 +5,17 @@ from moe_safety.arms.choice import AsMany, ByMethod, Choice, Drawn
 from moe_safety.arms.loss import ForwardPass, Loss, TokenLosses, token_losses
 from moe_safety.arms.losses.answers import ANSWERS
 from moe_safety.arms.parameters import names_of, routers
-from moe_safety.arms.seeded import SeededArm, arm_of, kind_of, own_arm, seeded_arms
+from moe_safety.arms.seeded import (
+    BUDGET_ARMS,
+    BudgetArm,
+    SeededArm,
+    arm_of,
+    budget_arms,
+    kind_of,
+    own_arm,
+    rate_trials,
+    seeded_arms,
+)
 from moe_safety.arms.selected import selected_arm
 from moe_safety.config import ARMS, LOSSES
 
@@ -13,10 +23,12 @@ __all__ = [
     "ANSWERS",
     "ARMS",
     "BASE",
+    "BUDGET_ARMS",
     "LOSSES",
     "SELECTED",
     "Arm",
     "AsMany",
+    "BudgetArm",
     "ByMethod",
     "Choice",
     "Drawn",
@@ -26,9 +38,11 @@ __all__ = [
     "SeededArm",
     "TokenLosses",
     "arm_of",
+    "budget_arms",
     "kind_of",
     "names_of",
     "own_arm",
+    "rate_trials",
     "routers",
     "seeded_arms",
     "selected_arm",

@@ -95,12 +95,13 @@ class AsMany(ABC):
     def rule(self, settings: IdentifyConfig) -> dict[str, Any]:
         return _rule(settings) | {"method": self.method, "score": None, "threshold": None, "matches": None}
 
-    def select(self, config: Config, place: str, *, force: bool) -> None:
-        """Writes the selection of the experts that `choose` gives."""
+    def select(self, config: Config, place: str, *, force: bool, budget: int | None = None) -> None:
+        """Writes the selection of the experts that `choose` gives; with a budget for the first so many of the run's
+        own."""
         from moe_safety.identify.stage import select_control
 
         def choose(run: RunDir, inputs: Inputs, like: Sequence[Pair]) -> list[Pair]:
-            return self.choose(run, inputs, like, config.seed)
+            return self.choose(run, inputs, like[:budget], config.seed)
 
         rule, seed = self.rule(config.identify), config.seed if self.is_drawn else None
         select_control(config, place, rule, choose, seed=seed, reads=self.reads, force=force)

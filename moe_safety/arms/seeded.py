@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from moe_safety.arms.arm import Arm, Phase
+from moe_safety.arms.choice import AsMany
 from moe_safety.config import ARMS, Config
 from moe_safety.errors import InputError
 from moe_safety.pipeline import SELECTION
@@ -43,12 +45,71 @@ class SeededArm:
             self.arm.choice.select(self.config, self.place, force=force)
 
 
-def seeded_arms(config: Config) -> list[SeededArm]:
+def seeded_arms(config: Config, rates: Mapping[str, float] | None = None) -> list[SeededArm]:
     """The arms that the configuration names, but for the untouched model; behind them their repeats with further
-    seeds."""
+    seeds. `rates` are the learning rates that were chosen for some, by their names."""
     arms = [arm for arm in map(ARMS.get, config.compare.arms) if arm.hardens]
     repeats = [(arm, seed) for seed in config.compare.seeds if seed != config.seed for arm in arms if arm.has_repeats]
-    return [_seeded(config, arm, None) for arm in arms] + [_seeded(config, arm, seed) for arm, seed in repeats]
+    named = [*((arm, None) for arm in arms), *repeats]
+    return [_seeded(_at_rate(config, (rates or {}).get(arm.name)), arm, seed) for arm, seed in named]
+
+
+@dataclass(frozen=True)
+class BudgetArm(SeededArm):
+    """An arm that trains the first experts of the run's own selection, or as many that stand for them."""
+
+    budget: int = 0
+    """How many."""
+    draw: int = 0
+    """Which draw it is, of an arm whose experts are drawn."""
+
+    def select(self, *, force: bool = False) -> None:
+        """Makes its selection."""
+        choice = self.arm.choice
+        assert isinstance(choice, AsMany)
+        choice.select(self.config, self.place or "", force=force, budget=self.budget)
+
+
+BUDGET_ARMS = ("own-selection", "random", "random-layer-matched", "random-load-matched")
+"""The arms of the budget curve: the choice, and what stands for it by chance."""
+
+
+def budget_arms(config: Config) -> list[BudgetArm]:
+    """The arms of the budget curve: the choice once for each budget, the others as often as there are draws."""
+    found = []
+    for arm in map(ARMS.get, BUDGET_ARMS):
+        assert arm.choice
+        for budget in config.compare.budgets:
+            for draw in range(config.compare.draws if arm.choice.is_drawn else 1):
+                seeded = config.model_copy(update={"seed": config.seed + draw})
+                settings = arm.choice.settings(config.identify)
+                settings = settings.model_copy(update={"top_k": budget, "top_p": None})
+                train = config.train.model_copy(update=arm.training(config))
+                own = seeded.model_copy(update={"identify": settings, "train": train})
+                name = f"{arm.name}{_SEED}{own.seed}-budget-{budget}"
+                place = f"{arm.choice.method}{_SEED}{own.seed}-budget-{budget}"
+                found.append(BudgetArm(arm.name, name, own, place, budget=budget, draw=draw))
+    return found
+
+
+def rate_trials(config: Config) -> dict[str, dict[float, SeededArm]]:
+    """Every arm that trains, with each of the learning rates that it is to be chosen from."""
+    arms = [arm for arm in map(ARMS.get, config.compare.arms) if arm.phases]
+    return {
+        arm.name: {
+            rate: replace(
+                _seeded(_at_rate(config, rate), arm, None), name=f"{arm.name}{_SEED}{config.seed}-rate-{place}"
+            )
+            for place, rate in enumerate(config.compare.learning_rates, 1)
+        }
+        for arm in arms
+    }
+
+
+def _at_rate(config: Config, rate: float | None) -> Config:
+    if rate is None:
+        return config
+    return config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": rate})})
 
 
 def own_arm(config: Config) -> SeededArm:

@@ -3,7 +3,7 @@
 from moe_safety.config.base import ModelJob, Place, Section, resource, results_only, without_secrets
 from moe_safety.config.batches import BatchesConfig
 from moe_safety.config.capture import CaptureConfig
-from moe_safety.config.compare import CompareConfig
+from moe_safety.config.compare import CompareConfig, MarginsConfig
 from moe_safety.config.data import DataConfig, DerivedControls, Source, WrapperName
 from moe_safety.config.effects import EffectsConfig
 from moe_safety.config.evaluate import EvaluateConfig
@@ -17,6 +17,7 @@ from moe_safety.config.registry import Registry
 from moe_safety.config.respond import RespondConfig
 from moe_safety.config.root import Config
 from moe_safety.config.space import Domain, Point
+from moe_safety.config.suites import SuiteConfig
 from moe_safety.config.sweep import MEASURES, Sweep
 from moe_safety.config.sweepfile import SweepFile, dump_sweep, load_sweep
 from moe_safety.config.train import KL, RouterConfig, TrainConfig
@@ -45,6 +46,7 @@ __all__ = [
     "JudgeOf",
     "JudgeSettings",
     "JudgesConfig",
+    "MarginsConfig",
     "ModelConfig",
     "ModelJob",
     "Place",
@@ -56,6 +58,7 @@ __all__ = [
     "RulesSettings",
     "Section",
     "Source",
+    "SuiteConfig",
     "Sweep",
     "SweepFile",
     "TrainConfig",

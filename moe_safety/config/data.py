@@ -36,6 +36,8 @@ class Source(Section):
     """Maps this program's column names (`goal`, `messages`, `answer`, `target`, `category`, …) to the source's own."""
     wrapper: WrapperName | None = None
     """Makes the attack form of each plain goal in this wrapper."""
+    goals: Place | None = None
+    """A table of goals, for a file that names them by their ids: HarmBench's behaviours, or with `id` and `goal`."""
     attack: str | None = None
     """What the attack is called in tables; by default the format's own name or the wrapper's."""
 

@@ -10,6 +10,7 @@ from moe_safety.config.base import ModelJob, Place
 from moe_safety.config.data import Source
 from moe_safety.config.names import ENGINES
 from moe_safety.config.registry import NameIn
+from moe_safety.config.suites import SuiteConfig, check_suites
 
 
 class EvaluateConfig(ModelJob):
@@ -43,6 +44,8 @@ class EvaluateConfig(ModelJob):
     `slots` answers it takes up by `engines.slots`."""
     reattack: list[Source] = Field(default_factory=list)
     """Attack files in wrappers that training never saw; goals that stand in another split are left out."""
+    suites: list[SuiteConfig] = Field(default_factory=list)
+    """Sets of prompts with names, each with figures of its own; goals that stand in another split are left out."""
     routing_prompts: int = Field(32, ge=0)
     """Prompts of each kind on which routing is compared with the base's, token by token; 0 leaves that out."""
     reidentify: bool = False
@@ -51,7 +54,8 @@ class EvaluateConfig(ModelJob):
     """Tasks of lm-evaluation-harness, by name or as a YAML file; they need `pip install moe-safety[eval]`."""
 
     @model_validator(mode="after")
-    def _samples_differ(self) -> EvaluateConfig:
+    def _fits_together(self) -> EvaluateConfig:
         if self.samples > 1 and self.temperature == 0:
             raise ValueError("samples of a greedy answer are all the same; give a temperature above 0")
+        check_suites(self.suites)
         return self

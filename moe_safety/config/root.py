@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from moe_safety.config.base import Place, Section, in_full
 from moe_safety.config.batches import BatchesConfig
@@ -61,6 +61,13 @@ class Config(Section):
         """A folder that is there; any other name is the demo's or one of the hub."""
         is_folder = given.name != "demo" and os.path.isdir(given.name)
         return given.model_copy(update={"name": in_full(given.name)}) if is_folder else given
+
+    @model_validator(mode="after")
+    def _harm_is_judged_throughout(self) -> Config:
+        """Or the suites' harm would stand beside the others' answers under one name."""
+        if not self.judges.harm and (judged := next((one.name for one in self.evaluate.suites if one.harm), None)):
+            raise ValueError(f"the suite {judged} has a judge of harm, and judges.harm names none for the others")
+        return self
 
     @classmethod
     def _of_unknown(cls, key: str, value: Any, known: list[str]) -> str:

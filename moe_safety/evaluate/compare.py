@@ -7,17 +7,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.arms import BASE, SeededArm, seeded_arms
-from moe_safety.config import Config
+from moe_safety.arms import BASE, BudgetArm, SeededArm, budget_arms, rate_trials, seeded_arms
+from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
+from moe_safety.evaluate.budgets import CURVE, budget_curve, curve_page
+from moe_safety.evaluate.choice import choose, choose_rate, figures_of, on_validation
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
-from moe_safety.evaluate.printing import headline
-from moe_safety.evaluate.required_prompts import check_asked
+from moe_safety.evaluate.printing import headline, success
+from moe_safety.evaluate.required_prompts import check_asked, has_prompts
 from moe_safety.evaluate.seeds import with_repeats
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.stage import check_examinable, evaluate_all
 from moe_safety.generation import Ability, check_able
+from moe_safety.identify import read_selection
 from moe_safety.models.io import skeleton_of
 from moe_safety.pipeline import COMPARISON
 from moe_safety.rundir import Outcome, RunDir, Work, is_finished, run_work, summary_of
@@ -39,6 +42,8 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
         check_able(config.evaluate.engine, Ability.SWAPS_DELTA, "evaluate.engine")
     for arm in {arm.selection: arm for arm in arms}.values():
         arm.select(force=force)
+    if config.compare.learning_rates:
+        arms = seeded_arms(config, _rates(config, run, force=force))
     known = [seeded_subject(run, arm) for arm in arms if is_known(run, arm, again=force)]
     stands = check_examinable(config, run, known, force=force) and len(known) == len(arms)
     if (force or not stands) and not config.evaluate.reattack:
@@ -47,7 +52,14 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
     anew = to_train_anew(config, trained, elsewhere=not stands) if force else set()
     train_arms(config, trained, anew=anew, told=_say_trained)
     done = evaluate_all(config, run, [seeded_subject(run, arm) for arm in arms], force=force, on_done=_say_evaluated)
-    manifest = _write(config, run, arms)
+    if _chooses(config, run):
+        # The headline's arm is chosen there, so that what it is told by has no part in the choice.
+        subjects = [seeded_subject(run, arm) for arm in arms]
+        done += evaluate_all(on_validation(config), run, subjects, force=force)
+    budgets = _train_budgets(config, run, force=force)
+    if budgets:
+        done += evaluate_all(config, run, [seeded_subject(run, arm) for arm in budgets], force=force)
+    manifest = _write(config, run, arms, budgets)
     print(table(run.read_json(comparison_of(config))))
     return manifest | {"skipped": all(each["skipped"] for each in done)}
 
@@ -56,6 +68,31 @@ def comparison_of(config: Config) -> str:
     """The comparison's file."""
     split = config.evaluate.split
     return COMPARISON if split == "test" else f"eval/{split}/{COMPARISON}"
+
+
+def _chooses(config: Config, run: RunDir) -> bool:
+    """Whether there are validation goals to choose by."""
+    return config.evaluate.split == "test" and has_prompts(run, "validation", "unsafe")
+
+
+def _rates(config: Config, run: RunDir, *, force: bool) -> dict[str, float]:
+    """Each arm's learning rate, chosen on validation goals."""
+    if not has_prompts(run, "validation", "unsafe"):
+        raise InputError("are chosen on validation goals, and no attack is among them", key="compare.learning_rates")
+    trials = rate_trials(config)
+    every = [one for rates in trials.values() for one in rates.values()]
+    anew = to_train_anew(config, every, elsewhere=True) if force else set()
+    train_arms(config, every, anew=anew, told=_say_trained)
+    asked = on_validation(config)
+    evaluate_all(asked, run, [seeded_subject(run, one) for one in every], force=force)
+    root = Session(asked, run).root
+    base = figures_of(run.read_json(f"{root}/{BASE}.json"))
+    chosen = {}
+    for name, rates in trials.items():
+        found = {rate: figures_of(run.read_json(f"{root}/{one.name}.json")) for rate, one in rates.items()}
+        chosen[name] = choose_rate(base, found, config.compare.margins)
+        print(f"compare: {name}: learning rate {chosen[name]:g}, by validation goals", flush=True)
+    return chosen
 
 
 def _check_steering(config: Config, run: RunDir, arms: list[SeededArm], *, again: bool) -> None:
@@ -68,38 +105,93 @@ def _check_steering(config: Config, run: RunDir, arms: list[SeededArm], *, again
         rule_of(skeleton_of(config.model))
 
 
-def _write(config: Config, run: RunDir, arms: list[SeededArm]) -> dict[str, Any]:
+def _train_budgets(config: Config, run: RunDir, *, force: bool) -> list[BudgetArm]:
+    """The arms of the budget curve, trained; none where no budgets are asked for."""
+    arms = budget_arms(config)
+    if not arms:
+        return []
+    selected = len(read_selection(run).experts)
+    if (most := max(config.compare.budgets)) > selected:
+        told = f"a budget is {most}, and the run's own selection has {selected} experts"
+        raise InputError(f"{told}; give identify.top_k as many", key="compare.budgets")
+    for arm in arms:
+        arm.select(force=force)
+    anew = to_train_anew(config, arms, elsewhere=True) if force else set()
+    train_arms(config, arms, anew=anew, told=_say_trained)
+    return arms
+
+
+def _write(config: Config, run: RunDir, arms: list[SeededArm], budgets: list[BudgetArm]) -> dict[str, Any]:
     session, split = Session(config, run), config.evaluate.split
     reports = {name: f"{session.root}/{name}.json" for name in (BASE, *(arm.name for arm in arms))}
     trained = [f"train/{arm.name}/{name}" for arm in arms if arm.arm.phases for name in (METADATA, "verify.json")]
     answers = [_answers(reports, arm) for arm in arms if len(_seeds(arm, arms)) > 1]
-    settings = {"arms": config.compare.arms, "seeds": config.compare.seeds}
+    chosen_by = _validation_reports(config, run, reports)
+    curve = {arm.name: f"{session.root}/{arm.name}.json" for arm in budgets}
+    answers += [_answers(curve, arm) for arm in budgets]
+    settings = {
+        "arms": config.compare.arms,
+        "seeds": config.compare.seeds,
+        "learning_rates": config.compare.learning_rates,
+        "budgets": config.compare.budgets,
+        "draws": config.compare.draws,
+        "margins": results_only(config.compare.margins),
+    }
     name = "compare" if split == "test" else f"compare/{split}"
-    stage = Work(name, settings=settings, reads=(*reports.values(), *trained, *answers))
+    stage = Work(
+        name, settings=settings, reads=(*reports.values(), *trained, *answers, *chosen_by.values(), *curve.values())
+    )
     # It only puts together what other stages guard, and takes a moment: arms may be added at any time.
-    body = partial(_put_together, config, run, arms, reports)
+    body = partial(_put_together, config, run, arms, reports, budgets, curve)
     return run_work(run, stage, config.model_dump(mode="json"), body, force=True)
 
 
-def _put_together(config: Config, run: RunDir, arms: list[SeededArm], reports: dict[str, str]) -> Outcome:
+def _validation_reports(config: Config, run: RunDir, reports: dict[str, str]) -> dict[str, str]:
+    """What the same arms do on validation goals, by arm."""
+    root = Session(on_validation(config), run).root
+    return {name: f"{root}/{name}.json" for name in reports} if _chooses(config, run) else {}
+
+
+def _put_together(
+    config: Config,
+    run: RunDir,
+    arms: list[SeededArm],
+    reports: dict[str, str],
+    budgets: list[BudgetArm],
+    curve: dict[str, str],
+) -> Outcome:
     objects = {BASE: arm_object(BASE, run.read_json(reports[BASE]))}
     for arm in arms:
         trained = (summary_of(run, f"train/{arm.name}"), verified(run, arm)) if arm.arm.phases else ()
         objects[arm.name] = arm_object(arm.kind, run.read_json(reports[arm.name]), *trained)
         if arm.control_of:
             objects[arm.name]["control_of"] = arm.control_of
+        if arm.arm.phases and config.compare.learning_rates:
+            objects[arm.name]["learning_rate"] = arm.config.train.learning_rate
+    for name, report in _validation_reports(config, run, reports).items():
+        objects[name]["validation"] = figures_of(run.read_json(report))
     found = [objects[BASE]]
     for arm in arms:
         if arm.name == arm.kind:
             seeds = _seeds(arm, arms)
             answers = pa.concat_tables(run.read_table(_answers(reports, one)) for one in seeds)
             found.append(with_repeats({one.config.seed: objects[one.name] for one in seeds}, answers))
+    if choice := choose(found, config.compare.margins):
+        next(one for one in found if one["arm"] == choice[0])["chosen"] = choice[1]
     name = comparison_of(config)
     beside = name.replace(COMPARISON, COMPARISON_PAGE)
     run.write_json(name, found)
-    run.write_bytes(beside, page(found, config.evaluate.split).encode())
+    written, text = [name, beside], page(found, config.evaluate.split)
+    if budgets:
+        answers = {arm.name: run.read_table(_answers(curve, arm)) for arm in budgets}
+        losses = {arm.name: run.read_json(curve[arm.name])["benign_loss"] for arm in budgets}
+        drawn = budget_curve(budgets, answers, losses)
+        written.append(name.replace(COMPARISON, CURVE))
+        run.write_json(written[-1], drawn)
+        text += curve_page(drawn, success(found[0]))
+    run.write_bytes(beside, text.encode())
     summary = {one["arm"]: {"asr": one["asr"], "verify": one["verify"]} for one in found}
-    return Outcome(outputs=(name, beside), summary=summary)
+    return Outcome(outputs=tuple(written), summary=summary)
 
 
 def _seeds(arm: SeededArm, arms: list[SeededArm]) -> list[SeededArm]:

@@ -36,6 +36,7 @@ def arm_object(
         "benign_exact",
         "routing_shift",
         "reattack",
+        "suites",
         "tasks",
         "compared",
         "identified",
@@ -97,15 +98,64 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
         "the same in the attack's own wrapper; `+n?` are answers that the judge could not read, each of which might "
         "count.\n\n" + table(arms) + "\n"
     )
+    if any(arm.get("suites") for arm in arms):
+        text += "\n## Suites\n\n" + _SUITES + suites_table(arms) + "\n"
     if any(arm.get("success_at") for arm in arms):
         text += f"\n## {success(arms[0]).capitalize()}, within so many tries\n\n{_WITHIN}{_tries_table(arms)}\n"
     if any(arm.get("corrected") for arm in arms):
         text += "\n## Corrected by the judges' errors\n\n" + _CORRECTED + _corrected_table(arms) + "\n"
+    text += _how_chosen(arms)
     text += "\n## What else each arm did, and what it took\n\n" + _aligned([_COSTS, *map(_cost_row, arms)]) + "\n"
     text += f"\nPrompts: {', '.join(_count(arms[0][name], label) for name, label in _KINDS.items())}.\n"
     if repeated := [arm for arm in arms if "repeats" in arm]:
         text += "\n## Spread between seeds\n\n" + _spread_table(repeated) + "\n"
     return text
+
+
+def _how_chosen(arms: Sequence[Mapping[str, Any]]) -> str:
+    for arm in arms:
+        if "chosen" in arm:
+            return f"\n{told_choice(arm['arm'], arm['chosen'])}\n"
+    return ""
+
+
+def told_choice(name: str, chosen: Mapping[str, Any]) -> str:
+    """How the headline's arm was chosen, in a sentence."""
+    goals = f"{name} was chosen on {chosen['n']} validation attacks about {chosen['n_goals']} goals"
+    keep = chosen["within_margins"]
+    among = ", among arms that keep compare.margins there" if keep else "; no arm keeps compare.margins"
+    if not (tied := chosen["tied"]):
+        return f"{goals}{among}."
+    do = "tie" if len(tied) > 1 else "ties"
+    return f"{goals}{among}; {', '.join(tied)} {do} with it there, and it changes the least."
+
+
+_SUITES = (
+    "Each suite by itself: its main rate, and what stands beside it. The arm that an attack was made against is named; "
+    "for the others it was made against another model.\n\n"
+)
+
+
+def suites_table(arms: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each suite and arm."""
+    head = ["suite", "arm", "what", "rate", "beside it", "prompts", "goals", "left out"]
+    names = list(dict.fromkeys(name for arm in arms for name in arm.get("suites", {})))
+    rows = [_suite_row(name, arm) for name in names for arm in arms if name in arm.get("suites", {})]
+    return _aligned([head, *rows])
+
+
+def _suite_row(name: str, arm: Mapping[str, Any]) -> list[str]:
+    suite = arm["suites"][name]
+    rates, heads = suite["rates"], SHORT | {"asr": success(arm)}
+    main, beside = rates[suite["main"]], [one for one in rates if one != suite["main"] and "unparsed" not in one]
+    more = [f"{heads[one]} {_rate(rates[one])}" for one in beside]
+    if twin := arm["suites"].get(suite.get("twin")):
+        more.append(f"{suite['twin']} {_rate(twin['rates'][twin['main']])}")
+    more += [f"at depth {depth} {_rate(found[suite['main']])}" for depth, found in suite.get("by_depth", {}).items()]
+    against = f", made against {suite['against']}" if suite.get("against") else ""
+    what = f"{heads[suite['main']]}{against}"
+    counts = [str(main["n"]), str(main["n_goals"]), str(suite["left_out"])]
+    return [name, arm["arm"], what, _rate(main), "; ".join(more), *counts]
 
 
 _WITHIN = (

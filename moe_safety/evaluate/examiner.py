@@ -7,7 +7,8 @@ from functools import partial
 from moe_safety.config import EvaluateConfig
 from moe_safety.evaluate.ability import weigh
 from moe_safety.evaluate.harness import solve_item
-from moe_safety.evaluate.plan import LOSSES, ROUTING, TASKS
+from moe_safety.evaluate.plan import LOSSES, PREFILLS, ROUTING, TASKS
+from moe_safety.evaluate.prefills import go_on
 from moe_safety.evaluate.routing_drift import read_item
 from moe_safety.generation import Ability, Opening
 from moe_safety.generation.items import ItemHandler, Kind
@@ -17,6 +18,7 @@ from moe_safety.identify import Pair
 def examiner(opening: Opening, avoided: tuple[Pair, ...], settings: EvaluateConfig) -> ItemHandler:
     """The handler of a subject's items."""
     kinds = {
+        PREFILLS: Kind(go_on),
         LOSSES: Kind(weigh, Ability.GIVES_LOSSES),
         ROUTING: Kind(read_item, Ability.LENDS_MODEL),
         TASKS: Kind(partial(solve_item, settings), Ability.LENDS_MODEL),

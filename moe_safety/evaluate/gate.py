@@ -12,7 +12,7 @@ from moe_safety.errors import InputError
 from moe_safety.evaluate.comparison import FIGURES
 from moe_safety.evaluate.seeds import by_seed
 
-_LIMIT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([-+.\w]+)\s*")
+_LIMIT = re.compile(r"\s*([\w.+-]+?)\s*(<=|>=)\s*([-+.\w]+)\s*")
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ def _limit(text: str) -> Limit:
         bound = None
     if match is None or bound is None or bound != bound:
         raise InputError(f"'{text}' is no limit such as asr<=0.05", key="--gate")
-    if match[1] not in FIGURES:
-        near = difflib.get_close_matches(match[1], FIGURES, n=1, cutoff=0)[0]
-        raise InputError(f"there is no measure '{match[1]}', did you mean '{near}'?", key="--gate")
+    figure = match[1].rpartition(".")[2]
+    if figure not in FIGURES:
+        near = difflib.get_close_matches(figure, FIGURES, n=1, cutoff=0)[0]
+        raise InputError(f"there is no measure '{figure}', did you mean '{near}'?", key="--gate")
     return Limit(match[1], "<=" if match[2] == "<=" else ">=", bound)
 
 
@@ -55,11 +56,17 @@ def misses(limits: Iterable[Limit], arms: Iterable[Mapping[str, Any]]) -> list[s
         if "fail" in (one.get("verify") for one in seeds.values()):
             lines.append(f"{arm['arm']} fails verify: it changed what it may not change")
         for limit in limits:
-            found = ((seed, _complaint(limit, one.get(limit.measure))) for seed, one in seeds.items())
+            found = ((seed, _complaint(limit, _value(one, limit.measure))) for seed, one in seeds.items())
             wrong = [complaint + (f" with seed {seed}" if seed else "") for seed, complaint in found if complaint]
             if wrong:
                 lines.append(f"{arm['arm']} misses {limit}: {'; '.join(wrong)}")
     return lines
+
+
+def _value(arm: Mapping[str, Any], measure: str) -> Any:
+    """The figure, or one of a suite: `NAME.asr`."""
+    suite, _, figure = measure.rpartition(".")
+    return arm.get("suites", {}).get(suite, {}).get("rates", {}).get(figure) if suite else arm.get(figure)
 
 
 def _complaint(limit: Limit, given: Any) -> str | None:

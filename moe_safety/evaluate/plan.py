@@ -13,8 +13,9 @@ from moe_safety.generation.answers import prompt_seed
 from moe_safety.generation.items import ANSWERS, PLAN_SCHEMA, items_to_answer, make_item
 from moe_safety.jobs import Plan, pack
 
-LOSSES, ROUTING, TASKS = "losses", "routing", "tasks"
-"""The kinds of item beside answers. In `tasks` the prompt's id is the name of a task of lm-evaluation-harness."""
+PREFILLS, LOSSES, ROUTING, TASKS = "prefills", "losses", "routing", "tasks"
+"""The kinds of item beside answers. Answers of `prefills` go on from what stands in `answer`; in `tasks` the prompt's
+id is the name of a task of lm-evaluation-harness."""
 
 
 def write_exam(
@@ -42,9 +43,11 @@ def _items(
         if row["prompt_fits"]
         for sample in samples_of(row, settings)
     ]
-    yield from items_to_answer(ANSWERS, asked, opening, budget)
+    begun = [row for row in asked if row["answer"]]
+    yield from items_to_answer(ANSWERS, [row for row in asked if not row["answer"]], opening, budget)
+    yield from items_to_answer(PREFILLS, begun, opening, budget)
     whole = [_weighed(row) for row in exam if row["fits"]]
-    known = [row for row in whole if row["label"] == "benign" and row["answer"]]
+    known = [row for row in whole if row["label"] == "benign" and row["answer"] and row["suite"] is None]
     yield from _packed(LOSSES, known, budget)
     if routing:
         # What is kept of a token here is a number for each expert of each layer, so fewer tokens go together.
@@ -65,6 +68,7 @@ def sample_id(prompt_id: str, sample: int) -> str:
 
 def _asked(row: dict[str, Any], temperature: float, seed: int, sample: int) -> dict[str, Any]:
     known = {"prompt_id": sample_id(row["prompt_id"], sample), "tokens": row["prompt_tokens"]}
+    known |= {"prefix": row["opening_prefix"], "answer": row["opening_tokens"]}
     return known | {"temperature": temperature, "seed": prompt_seed(seed, known["prompt_id"])}
 
 
@@ -77,7 +81,7 @@ def _seen(rows: Sequence[dict[str, Any]], at_most: int) -> list[dict[str, Any]]:
     """The prompts whose routing is read: the first of each kind by id, so that they are drawn from all files alike."""
     found = []
     for label in ("safe", "unsafe", "benign", "control"):
-        of_kind = [row for row in rows if row["label"] == label and not row["reattack"]]
+        of_kind = [row for row in rows if row["label"] == label and not row["reattack"] and row["suite"] is None]
         found += sorted(of_kind, key=lambda row: row["prompt_id"])[:at_most]
     return found
 

@@ -44,6 +44,11 @@ def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
         print(f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)")
     for name, rate in found["reattack"].items():
         print(f"  re-attack {name}: {success(found['overall'])} {share(rate)}")
+    for name, suite in found.get("suites", {}).items():
+        names = SHORT | {"asr": success(found["overall"])}
+        told = [f"{names[one]} {share(rate)}" for one, rate in suite["rates"].items() if one in names]
+        gone = f"; {suite['left_out']} left out, their goals stand in another split" if suite["left_out"] else ""
+        print(f"  suite {name}: {', '.join(told)}{gone}")
     for name, task in found["tasks"].items():
         print(f"  task {name}: {metrics(task)}")
 

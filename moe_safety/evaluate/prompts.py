@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 from moe_safety.config import Config, Source
 from moe_safety.errors import InputError
+from moe_safety.evaluate.suites import suite_rows
 from moe_safety.inputs.collect import Collector
 from moe_safety.inputs.sources import read_source
 from moe_safety.inputs.split import check_no_leak
@@ -29,10 +31,16 @@ EXAM_SCHEMA = pa.schema(
         ("reference", pa.string()),
         ("batch_idx", pa.int32()),
         ("reattack", pa.bool_()),
+        ("suite", pa.string()),
+        ("opening", pa.string()),
+        ("depth", pa.int32()),
     ]
 )
 """`reference` is what a harmless prompt should get, and what a harmful one got when its file was made; `batch_idx` is
-that of the first training batch that a prompt stands in; `reattack` marks attacks in wrappers kept from training."""
+that of the first training batch that a prompt stands in; `reattack` marks attacks in wrappers kept from training.
+`suite` names the suite of a row. The answer to a row with an `opening` goes on from it, or from its first `depth`
+tokens."""
+_LEFT_OUT = b"left_out"
 
 
 def read_exam(config: Config, run: RunDir) -> pa.Table:
@@ -47,19 +55,27 @@ def read_exam(config: Config, run: RunDir) -> pa.Table:
     if not chosen:
         raise InputError(f"no prompt is in the {settings.split} split", file=run.path(PROMPTS))
     again = _reattacks(config, prompts)
+    suites, left_out = _suites(config, prompts)
     batch = _first_batches(run)
     if settings.split != "train":
-        _check_unseen(run, prompts, {row["goal_id"] for row in [*chosen, *again]}, set(batch))
+        _check_unseen(run, prompts, {row["goal_id"] for row in [*chosen, *again, *suites]}, set(batch))
     places = batch if settings.split == "train" else {}
     asked = {row["prompt_id"] for row in chosen}
     examined = [(row, False) for row in chosen] + [(row, True) for row in again if row["prompt_id"] not in asked]
-    return pa.Table.from_pylist(
+    table = pa.Table.from_pylist(
         [
             row | {"reference": _reference(row), "batch_idx": places.get(row["prompt_id"]), "reattack": later}
-            for row, later in examined
+            for row, later in [*examined, *((row, False) for row in suites)]
         ],
         schema=EXAM_SCHEMA,
     )
+    return table.replace_schema_metadata({_LEFT_OUT: json.dumps(left_out)})
+
+
+def left_out_of(exam: pa.Table) -> dict[str, int]:
+    """How many prompts of each suite are left out, since their goal stands in another split."""
+    found: dict[str, int] = json.loads((exam.schema.metadata or {}).get(_LEFT_OUT, b"{}"))
+    return found
 
 
 def _some(rows: Sequence[dict[str, Any]], label: str, at_most: int | None) -> list[dict[str, Any]]:
@@ -75,12 +91,24 @@ def _reference(row: dict[str, Any]) -> str | None:
     return row["answer"] if row["target"] is None else row["target"]
 
 
+def _suites(config: Config, prompts: pa.Table) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The prompts of all suites, and how many of each are left out."""
+    elsewhere = _elsewhere(config, prompts)
+    read = {suite.name: suite_rows(config, suite, elsewhere) for suite in config.evaluate.suites}
+    return [row for rows, _ in read.values() for row in rows], {name: gone for name, (_, gone) in read.items()}
+
+
+def _elsewhere(config: Config, prompts: pa.Table) -> set[str]:
+    """The goals of other splits."""
+    others = prompts.filter(pc.not_equal(prompts["split"], config.evaluate.split))
+    return set(others["goal_id"].to_pylist())
+
+
 def _reattacks(config: Config, prompts: pa.Table) -> list[dict[str, Any]]:
     """The attack forms in further sources, each under the name of its attack, or of its file where it has the name of
     an attack that was trained on."""
     known = set(prompts["attack"].unique().to_pylist())
-    elsewhere = prompts.filter(pc.not_equal(prompts["split"], config.evaluate.split))
-    taken = set(elsewhere["goal_id"].to_pylist())
+    taken = _elsewhere(config, prompts)
     found: list[dict[str, Any]] = []
     for source in config.evaluate.reattack:
         rows = [row for row in _attack_forms(config, source) if row["goal_id"] not in taken]

@@ -23,3 +23,9 @@ def check_asked(config: Config, run: RunDir, labels: Iterable[str]) -> None:
     if missing := [_KINDS[label] for label in labels if label not in there]:
         complaint = f"no {missing[0]} is in the {split} split, so what is trained could not be measured"
         raise InputError(f"{complaint}; give more goals, or another share of them", key=_KEYS[split])
+
+
+def has_prompts(run: RunDir, split: str, label: str) -> bool:
+    """Whether the split has prompts of this kind."""
+    prompts = run.read_table(PROMPTS, ["label", "split"])
+    return bool(pc.any(pc.and_(pc.equal(prompts["split"], split), pc.equal(prompts["label"], label))).as_py())

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moe_safety.evaluate.ability import benign_exact
 from moe_safety.evaluate.comparison import FIGURES, SPREAD, number_of
 from moe_safety.evaluate.measures import WITH_HARM, measures
+from moe_safety.evaluate.statistics import over_seeds
+from moe_safety.evaluate.suites import is_own
 
 ArmObject = Mapping[str, Any]
 """As comparison.json has it."""
@@ -24,7 +25,7 @@ def with_repeats(arms: Mapping[int, ArmObject], responses: pa.Table) -> dict[str
     first, *others = found = list(arms.values())
     if not others:
         return dict(first)
-    told = (*FIGURES, "reattack", "verify")
+    told = (*FIGURES, "reattack", "suites", "verify")
     repeats = {
         "seeds": list(arms),
         **{name: _spread([number_of(one[name]) for one in found]) for name in SPREAD if name in first},
@@ -53,13 +54,20 @@ def _spread(values: list[float | None]) -> dict[str, Any]:
 def _pooled(arms: list[ArmObject], responses: pa.Table) -> dict[str, Any]:
     """Rates of the answers of all seeds together, of which those about one goal are still about one goal; of numbers
     the mean."""
-    own = responses.filter(pc.invert(responses["reattack"]))
+    own = responses.filter(is_own(responses))
     later = responses.filter(responses["reattack"])
     again = {name: rates["asr"] for name, rates in measures(later)["by_attack"].items()} if len(later) else {}
     found = measures(own)["overall"] | {"benign_exact": benign_exact(own)}
+    found = {name: _of_the_method(rate, [one[name] for one in arms]) for name, rate in found.items()}
     others = [name for name in FIGURES if name in arms[0] and name not in found]
     numbers = {name: _spread([one[name] for one in arms])["mean"] for name in others}
     return found | numbers | {"reattack": again, "verify": _verify(arms)}
+
+
+def _of_the_method(pooled: dict[str, Any], each: list[dict[str, Any]]) -> dict[str, Any]:
+    """The pooled rate with intervals whose unit is the seed, then the goal."""
+    spans = {"with_unparsed": over_seeds(pooled["with_unparsed"], [one["with_unparsed"]["value"] for one in each])}
+    return pooled | over_seeds(pooled, [one["value"] for one in each]) | spans
 
 
 def _worst(arms: list[ArmObject]) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
 from moe_safety.config import Config, Question, results_only
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.harness import check_harness
-from moe_safety.evaluate.plan import sample_id, samples_of, write_exam
+from moe_safety.evaluate.plan import PREFILLS, sample_id, samples_of, write_exam
 from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
@@ -26,13 +27,16 @@ from moe_safety.judges import (
     Performance,
     Verdict,
     ask,
+    check_judge,
     check_judges,
+    judge_inputs,
     judges_inputs,
     judges_settings,
     make_judge,
     performances,
 )
 from moe_safety.models.io import load_chat, skeleton_of, window_of
+from moe_safety.models.text import Chat
 from moe_safety.pipeline import BATCHES, PROMPTS, RISK
 from moe_safety.rundir import RunDir, Work
 
@@ -88,6 +92,9 @@ class Session:
     def check_judges(self) -> None:
         """What can be known of the judges before hours of work."""
         check_judges(self.config.judges)
+        for place, suite in enumerate(self.config.evaluate.suites):
+            for question, settings in suite.judges.items():
+                check_judge(settings, _key_of(place, question))
         _ = self.performances
 
     @property
@@ -131,7 +138,7 @@ class Session:
 
     def responses(self, subject: Subject) -> pa.Table:
         """The prompts with the subject's answers and their verdicts, in the order of the exam."""
-        tables = tables_of(self.parts(subject), ANSWERS)
+        tables = [table for kind in (ANSWERS, PREFILLS) for table in tables_of(self.parts(subject), kind)]
         answers = {row["prompt_id"]: row for table in tables for row in table.to_pylist()}
         rows = [
             row | {"sample": sample} | _said(answers.get(sample_id(row["prompt_id"], sample)))
@@ -153,7 +160,28 @@ class Session:
         return pa.Table.from_pylist(rows, schema=pa.schema([*RESPONSES_SCHEMA, *HARM_FIELDS]))
 
     def _verdicts(self, question: Question, rows: Sequence[dict[str, Any]]) -> list[Verdict]:
-        return ask(self.judges[question], [Exchange.of(row) for row in rows], question)
+        """In the order of the rows; those of a suite with a judge of its own are its."""
+        found: dict[int, Verdict] = {}
+        for suite in (None, *self.suite_judges):
+            judge = self.suite_judges.get(suite, {}).get(question) if suite else self.judges[question]
+            own = [place for place, row in enumerate(rows) if self._judged_by(question, row["suite"]) == suite]
+            if judge and own:
+                verdicts = ask(judge, [Exchange.of(rows[place]) for place in own], question)
+                found |= dict(zip(own, verdicts, strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    def _judged_by(self, question: Question, suite: str | None) -> str | None:
+        """The suite whose own judge is asked; nothing where it is the run's."""
+        return suite if suite in self.suite_judges and question in self.suite_judges[suite] else None
+
+    @cached_property
+    def suite_judges(self) -> dict[str, dict[Question, Judge]]:
+        """The judges that suites have of their own."""
+        return {
+            suite.name: {question: make_judge(one, _key_of(place, question)) for question, one in suite.judges.items()}
+            for place, suite in enumerate(self.config.evaluate.suites)
+            if suite.judges
+        }
 
     def identified(self, subject: Subject) -> dict[str, object] | None:
         """What identification finds on it, where that is asked for."""
@@ -191,7 +219,12 @@ class Session:
 
     @cached_property
     def _others(self) -> dict[str, str]:
-        return judges_inputs(self.config.judges) | self._answering
+        of_suites: dict[str, str] = {}
+        for place, suite in enumerate(self.config.evaluate.suites):
+            for question, settings in suite.judges.items():
+                found = judge_inputs(settings, _key_of(place, question))
+                of_suites |= {f"{suite.name}, {question}: {name}": digest for name, digest in found.items()}
+        return judges_inputs(self.config.judges) | of_suites | self._answering
 
     @cached_property
     def _answering(self) -> dict[str, str]:
@@ -200,10 +233,13 @@ class Session:
 
     @cached_property
     def _reattacks(self) -> dict[str, str]:
-        """A hash of the prompts that further files give, which settings of `data` have a part in."""
-        if not self.config.evaluate.reattack:
-            return {}
-        return {"set of re-attacks": _digest(self.exam.filter(self.exam["reattack"]))}
+        """Hashes of the prompts that further files give, which settings of `data` have a part in."""
+        found = {}
+        if self.config.evaluate.reattack:
+            found["set of re-attacks"] = _digest(self.exam.filter(self.exam["reattack"]))
+        if self.config.evaluate.suites:
+            found["prompts of suites"] = _digest(self.exam.filter(pc.is_valid(self.exam["suite"])))
+        return found
 
     def _job(self, subject: Subject) -> Job:
         from moe_safety.evaluate.examiner import examiner
@@ -237,8 +273,9 @@ class Session:
         room = prompt_room(chat, settings.max_length, window, limits_of(settings))
         rows = []
         for row in self.exam.to_pylist():
-            encoded = encoder(row | {"target": row["reference"]})
-            fits = {"fits": encoder.fits(encoded), "prompt_fits": len(encoded["prompt_tokens"]) <= room}
+            encoded = encoder(row | {"target": row["reference"]}) | _opening(chat, row)
+            begun = sum(len(encoded[name]) for name in ("prompt_tokens", "opening_prefix", "opening_tokens"))
+            fits = {"fits": encoder.fits(encoded), "prompt_fits": begun <= room}
             rows.append(row | encoded | fits)
         self._exams[digest] = rows
         return rows
@@ -255,6 +292,17 @@ class Session:
 
 def _digest(prompts: pa.Table) -> str:
     return hashlib.sha256(str(prompts.to_pylist()).encode()).hexdigest()
+
+
+def _opening(chat: Chat, row: dict[str, Any]) -> dict[str, list[int]]:
+    """The tokens of the opening from which an answer goes on, and what stands before them."""
+    prefix, tokens = chat.answer(row["opening"]) if row["opening"] else ([], [])
+    return {"opening_prefix": prefix, "opening_tokens": tokens[: row["depth"]]}
+
+
+def _key_of(place: int, question: Question) -> str:
+    """Where the settings of a suite's judge stand."""
+    return f"evaluate.suites.{place}.{question}"
 
 
 def _said(answer: dict[str, Any] | None) -> dict[str, Any]:

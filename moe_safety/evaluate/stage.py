@@ -8,15 +8,15 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moe_safety.config import Config
 from moe_safety.evaluate.ability import benign_exact, benign_loss, solved_tasks
 from moe_safety.evaluate.evaluated_models import Subject, base_subject, configured_subject
 from moe_safety.evaluate.measures import compared, compared_by_group, corrected, measures, success_at
 from moe_safety.evaluate.printing import print_subject
-from moe_safety.evaluate.prompts import read_exam
+from moe_safety.evaluate.prompts import left_out_of, read_exam
 from moe_safety.evaluate.session import Session
+from moe_safety.evaluate.suites import is_own, suite_results
 from moe_safety.judges import TOO_LONG
 from moe_safety.models.io import check_loadable
 from moe_safety.rundir import (
@@ -164,7 +164,8 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
     run, parts = session.run, session.parts(subject)
     report, table = _results(session, subject)
     responses = session.responses(subject)
-    own = responses.filter(pc.invert(responses["reattack"]))
+    own = responses.filter(is_own(responses))
+    suites, left_out = session.config.evaluate.suites, left_out_of(session.exam)
     found: dict[str, Any] = {
         "arm": subject.name,
         **subject.identity,
@@ -172,11 +173,12 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
         **measures(own),
         "success_at": success_at(own),
         "corrected": corrected(own, session.performances),
-        "too_long_to_judge": _too_long(own),
+        "too_long_to_judge": _too_long(responses),
         "benign_loss": benign_loss(parts),
         "benign_exact": benign_exact(own),
         "routing_shift": None,
         "reattack": _reattack(responses),
+        "suites": suite_results(suites, responses, session.performances, left_out),
         "tasks": solved_tasks(parts),
     }
     if subject != base:

@@ -7,7 +7,7 @@ goal, intervals are Wilson's and the test is McNemar's.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -165,6 +165,21 @@ def _true_share(share: np.ndarray, sensitivity: np.ndarray, specificity: np.ndar
     informed = sensitivity + specificity - 1
     safe = np.where(informed > 0, informed, 1.0)
     return np.where(informed > 0, np.clip((share + specificity - 1) / safe, 0, 1), unknown)
+
+
+def over_seeds(pooled: Mapping[str, Any], values: Sequence[float | None]) -> dict[str, Any]:
+    """The share of all seeds' answers, with an interval for the method and not for these trained models alone: to how
+    unsure it is over goals, as `pooled` has it, is added how far the seeds' own `values` lie apart (Student's t on
+    their mean), square and square. With few seeds it is wide, as it should be."""
+    value, known = pooled["value"], [one for one in values if one is not None]
+    span = {name: pooled[name] for name in ("value", "low", "high")}
+    if value is None or len(known) < 2:
+        return span
+    from scipy.special import stdtrit
+
+    apart = float(stdtrit(len(known) - 1, (1 + LEVEL) / 2)) * float(np.std(known, ddof=1)) / math.sqrt(len(known))
+    low, high = math.hypot(value - span["low"], apart), math.hypot(span["high"] - value, apart)
+    return {"value": value, "low": max(0.0, value - low), "high": min(1.0, value + high)}
 
 
 def sign_flips(changes: Sequence[int]) -> float:

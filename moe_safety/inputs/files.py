@@ -28,11 +28,17 @@ class Content:
 
     container: str
     columns: frozenset[str]
-    rows: Iterable[tuple[int, dict[str, Any]]]
+    rows: Iterable[tuple[int, Any]]
+    whole: dict[str, Any] | None = None
+    """The one object that the file is, which some formats have rows in."""
+
+    def unfolded(self, rows: Iterable[Any], path: str) -> Content:
+        """The content with these rows of the whole."""
+        return _content("json", enumerate(rows, 1), path)
 
 
 def open_file(path: str) -> Content:
-    """The rows of a JSON list, JSON lines, CSV or Parquet file."""
+    """The rows of a JSON list, JSON lines, CSV or Parquet file, or the one object of a JSON file."""
     data = _read(path)
     if data.startswith(PARQUET_MAGIC):
         return _parquet(data, path)
@@ -44,7 +50,11 @@ def open_file(path: str) -> Content:
         case "[":
             return _json_list(text, path)
         case "{":
-            return _json_lines(text, path)
+            whole = _one_object(text)
+            if whole is None:
+                return _json_lines(text, path)
+            line = text[: text.index("{")].count("\n") + 1
+            return Content("jsonl", frozenset(whole), [(line, whole)], whole)
     return _csv(text, path)
 
 
@@ -110,12 +120,18 @@ def _json_list(text: str, path: str) -> Content:
     return _content("json", enumerate(_parse_json(text, path), 1), path)
 
 
+def _one_object(text: str) -> dict[str, Any] | None:
+    """The object, if the text is one and nothing else."""
+    try:
+        found, end = json.JSONDecoder().raw_decode(text.lstrip())
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and not text.lstrip()[end:].strip() else None
+
+
 def _json_lines(text: str, path: str) -> Content:
     # Not splitlines(): inside JSON strings U+2028 and the like are ordinary characters.
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if not line.isspace() and line]
-    # One object alone could be either; here only the name tells what its writer meant.
-    if len(lines) == 1 and path.endswith(".json"):
-        raise InputError("is not a list of objects but a single one", file=path)
     return _content("jsonl", ((number, _parse_json(line, path, number)) for number, line in lines), path)
 
 

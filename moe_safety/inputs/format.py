@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,3 +26,5 @@ class Format:
     """One row, or the reason why there is none, for each record."""
     precedence: int
     """Of the formats that match, the one with the lowest number is taken; one of another package after all of ours."""
+    unfold: Callable[[Mapping[str, Any]], Iterable[Any] | None] | None = None
+    """The rows of a JSON file that is one object; nothing where that is of another format."""

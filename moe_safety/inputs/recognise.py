@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
+from typing import Any
 
 from moe_safety.config import FORMATS, Source
 from moe_safety.errors import InputError
@@ -26,7 +27,7 @@ def recognise(source: Source, container: str, names: Set[str]) -> Format:
     if source.format is not None:
         return FORMATS.get(source.format)
     # A package that is installed never changes how a file of a format of ours is read.
-    for known in sorted(FORMATS.own(), key=lambda one: one.precedence), FORMATS.brought():
+    for known in _by_precedence(), FORMATS.brought():
         if found := next((one for one in known if one.matches(names)), None):
             return found
     if container == "csv":
@@ -34,6 +35,20 @@ def recognise(source: Source, container: str, names: Set[str]) -> Format:
     else:
         problem = f"is not a known format ({_listed(names)}); set `format` or `columns` of this source"
     raise InputError(problem, file=source.label)
+
+
+def unfolded(source: Source, whole: Mapping[str, Any]) -> tuple[list[Any], Format | None]:
+    """The rows in a file that is one object, and the format that knows of them; none where no format does."""
+    known = [FORMATS.get(source.format)] if source.format else [*_by_precedence(), *FORMATS.brought()]
+    for form in known:
+        rows = form.unfold(whole) if form.unfold else None
+        if rows is not None:
+            return list(rows), form
+    return [], None
+
+
+def _by_precedence() -> list[Format]:
+    return sorted(FORMATS.own(), key=lambda one: one.precedence)
 
 
 def _listed(columns: Iterable[str]) -> str:

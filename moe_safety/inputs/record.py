@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -59,8 +59,17 @@ class Context:
     columns: frozenset[str]
     attack: str | None = None
     only_successful: bool = False
+    goals: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    """Goals and categories by their ids, where a file names them so."""
+    prefills: bool = False
+    """Whether a conversation may end in an assistant's opening, from which the answer goes on."""
     notes: list[str] = field(default_factory=list)
     """What the user shall be told about this source; formats append to it."""
+
+    @property
+    def attack_label(self) -> str:
+        """What an attack form is here: under `controls` its request is harmless."""
+        return "control" if self.role == "controls" else "unsafe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,13 @@ class Record:
         if goal is None:
             raise self.error(f"a row without a goal (no {' or '.join(names)})")
         return goal
+
+    def needed(self, name: str) -> str:
+        """A column that no row may lack."""
+        value = self.text(name)
+        if value is None:
+            raise self.error(f"has no {name}")
+        return value
 
     def choice(self, name: str, allowed: Sequence[str]) -> str | None:
         """A column that says one of a few words."""

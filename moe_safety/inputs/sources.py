@@ -13,7 +13,7 @@ from moe_safety.errors import InputError
 from moe_safety.inputs.files import Content, digest_of, folder_digest, open_file
 from moe_safety.inputs.format import Format
 from moe_safety.inputs.hub import open_dataset
-from moe_safety.inputs.recognise import columns_of, recognise
+from moe_safety.inputs.recognise import columns_of, recognise, unfolded
 from moe_safety.inputs.record import Context, Record, Role, Row, Skipped, is_missing
 
 
@@ -51,6 +51,8 @@ def digests(sources: Iterable[Source]) -> dict[str, str]:
     """The hash of each source that is a file or a local folder; a dataset of the hub is known by its revision."""
     found = {}
     for source in sources:
+        if source.goals:
+            found[source.goals] = digest_of(source.goals)
         if source.path:
             found[source.label] = digest_of(source.path)
         elif os.path.isdir(source.label):
@@ -72,15 +74,33 @@ def formats_brought(sources: Iterable[Source]) -> dict[str, str]:
 def _open(source: Source) -> tuple[Content, dict[str, str], Format]:
     """What is in a source, its column for each of this program's names, and its format."""
     content = open_dataset(source) if source.dataset else open_file(source.label)
+    if content.whole is not None:
+        rows, form = unfolded(source, content.whole)
+        if form:
+            content = content.unfolded(rows, source.label)
+            return content, columns_of(source, content.columns), form
+        # One object alone could be a line; here only the name tells what its writer meant.
+        if source.label.endswith(".json"):
+            raise InputError("is not a list of objects but a single one", file=source.label)
     names = columns_of(source, content.columns)
     return content, names, recognise(source, content.container, names.keys())
 
 
-def read_source(source: Source, role: Role, data: DataConfig) -> SourceRows:
-    """The rows of a source that pass its filters, in file order, at most `data.max_samples` of them."""
+def read_source(source: Source, role: Role, data: DataConfig, *, prefills: bool = False) -> SourceRows:
+    """The rows of a source that pass its filters, in file order, at most `data.max_samples` of them. `prefills` says
+    whether a conversation may end in an assistant's opening."""
     content, names, form = _open(source)
     result = SourceRows(source, role, form, content.container)
-    context = Context(source.label, role, frozenset(names), source.attack, data.only_successful, result.notes)
+    context = Context(
+        source.label,
+        role,
+        frozenset(names),
+        source.attack,
+        data.only_successful,
+        _goals(source.goals) if source.goals else {},
+        prefills,
+        result.notes,
+    )
     for row in form.rows(_records(content, names, source.label), context):
         result.read += 1
         if isinstance(row, Skipped):
@@ -96,6 +116,19 @@ def read_source(source: Source, role: Role, data: DataConfig) -> SourceRows:
             "`wrapper` is for plain requests, and this source brings its own attack forms", file=source.label
         )
     return result
+
+
+def _goals(path: str) -> dict[str, tuple[str, str | None]]:
+    """Goals and categories by their ids, from a table of behaviours as HarmBench has it."""
+    content, found = open_file(path), dict[str, tuple[str, str | None]]()
+    names = columns_of(Source(path=path), content.columns)
+    for number, values in content.rows:
+        record = Record(path, number, {ours: values[theirs] for ours, theirs in names.items() if theirs in values})
+        id_ = record.text("behaviorid", "id")
+        if id_ is None:
+            raise record.error("has no BehaviorID, and no id")
+        found[id_] = record.goal("behavior", "goal"), record.category("semanticcategory", "category")
+    return found
 
 
 def _records(content: Content, names: dict[str, str], label: str) -> Iterator[Record]:

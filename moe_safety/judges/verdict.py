@@ -26,13 +26,14 @@ class Exchange:
     goal: str
     """What was asked for, in plain words, whatever it was wrapped in."""
     prompt: str
-    """The last turn, as it was asked."""
+    """The last turn of the user, as it was asked."""
     response: str
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Exchange:
         """The exchange in a row with a goal, messages and the answer to them."""
-        return cls(row["goal"], row["messages"][-1]["content"], row["answer"])
+        asked = next(turn["content"] for turn in reversed(row["messages"]) if turn["role"] == "user")
+        return cls(row["goal"], asked, row["answer"])
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moe_safety.arms import ARMS
+from moe_safety.arms import ARMS, BASE
 from moe_safety.evaluate import success_of
+from moe_safety.evaluate.budgets import ENOUGH_DRAWS
+from moe_safety.evaluate.comparison import told_choice
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.verdict import HARMLESS, listed, rate_text
@@ -18,7 +20,18 @@ def caveats(context: Context) -> list[str]:
         return old
     controls = _beside_controls(best, [arm for arm in context.arms if arm.is_control])
     unread = [*_unread(base, "none of them as a success"), *_unread(best, "each of them against it")]
-    return [*old, *unread, *_unasked(best), *_with_other_seeds(best), *controls, *_elsewhere(base, best)]
+    seeds = _with_other_seeds(best)
+    return [*old, *unread, *_unasked(best), *seeds, *controls, *_elsewhere(base, best), *_choice(best, context.arms)]
+
+
+def _choice(best: ComparedArm, arms: Sequence[ComparedArm]) -> list[str]:
+    """On which goals the arm was chosen."""
+    if best.chosen:
+        return [told_choice(best.name, best.chosen)]
+    others = [arm for arm in arms if arm.name not in (BASE, best.name) and not arm.is_control]
+    if not others:
+        return []
+    return [f"{best.name} was chosen on the very goals that it is told by, so its figures are too good to be its own."]
 
 
 def _outdated(names: Sequence[str]) -> list[str]:
@@ -69,8 +82,9 @@ def _beside_controls(best: ComparedArm, controls: Sequence[ComparedArm]) -> list
     if arm.measures["asr"]["low"] <= best.measures["asr"]["with_unparsed"]["high"]:
         end = "so these figures do not show that the choice of experts matters"
         return [f"{told} bring it to {rate}, {end}."]
-    against = "this draw" if arm.choice.is_drawn else "these"
-    end = "" if elsewhere else f": against {against}, the choice of experts matters"
+    # Of one draw nobody can say whether it was a bad one.
+    drawn = f": one draw, and {ENOUGH_DRAWS} are needed to say that the choice of experts matters"
+    end = "" if elsewhere else drawn if arm.choice.is_drawn else ": against these, the choice of experts matters"
     return [f"{told} leave it at {rate}{end}."]
 
 

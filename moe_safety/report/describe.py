@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from moe_safety.evaluate import SHORT, success
+from moe_safety.evaluate.budgets import ENOUGH_DRAWS, matters
 from moe_safety.evaluate.measures import WITH_HARM
 from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.context.experts import Identification, ScoreMap
@@ -31,10 +33,33 @@ def rates(arms: Sequence[ComparedArm]) -> dict[str, str]:
     return known | {"asr": attacks(arms)}
 
 
+def suite_titles(arms: Sequence[ComparedArm]) -> dict[str, str]:
+    """The titles of the rates of suites."""
+    return _RATES | {"asr": attacks(arms), "unparsed": "Unparsed", "unparsed_harm": "Unparsed, harm"}
+
+
 def attacks(arms: Sequence[ComparedArm]) -> str:
     """What the share of attacks is called that count as successful."""
     words = success(arms[0].measures)
     return f"{words[0].upper()}{words[1:]}"
+
+
+def budget_curve(curve: Mapping[str, Any]) -> str:
+    """What the picture of the budget curve shows, in words."""
+    budgets = ", ".join(map(str, curve["budgets"]))
+    areas = ", ".join(f"{kind} {told['area']['value']:.3f}" for kind, told in curve["kinds"].items())
+    return f"The share of successful attacks with {budgets} experts repaired. Areas: {areas}."
+
+
+def choice_matters(curve: Mapping[str, Any]) -> str:
+    """Whether the choice of experts matters, as far as the draws can tell."""
+    drawn = curve["kinds"]["random-load-matched"]["draws"]
+    sure = matters(curve)
+    if sure is None:
+        return f"Of {drawn} load-matched draws nobody can say whether the choice matters: {ENOUGH_DRAWS} are needed."
+    if sure:
+        return f"The choice of experts matters: none of {drawn} load-matched draws does as well."
+    return f"Nothing shows that the choice of experts matters: among {drawn} load-matched draws some do as well."
 
 
 def heading(column: str) -> str:

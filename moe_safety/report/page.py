@@ -22,8 +22,9 @@ from moe_safety.report.verdict import question, rate_text, verdict
 
 _TITLES = {
     "asked": "What was asked",
+    "budgets": "Does the choice of experts matter?",
     "arms": "What the arms do",
-    "reattack": "Re-attack",
+    "reattack": "Further attacks and suites",
     "experts": "Which experts",
     "overlap": "Overlap of batches",
     "agreement": "Agreement of methods",
@@ -73,8 +74,9 @@ def _has(context: Context, section: str) -> bool:
     """Whether there is something to say in it."""
     found = context.identification
     needed: dict[str, Any] = {
+        "budgets": context.budgets,
         "arms": context.arms,
-        "reattack": context.wrappers or context.identified_again,
+        "reattack": context.wrappers or context.suites or context.identified_again,
         "experts": found and (found.maps or found.selected),
         "overlap": context.overlaps,
         "agreement": found and found.agreement,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,14 @@ def shift(arm: ComparedArm, measure: str, kinds: Iterable[str], everyone: Iterab
     shown = {kind: lines[kind] for kind in kinds if kind in lines}
     every = [value for each in everyone for line in each.shift_of(measure).values() for value in line]
     return curves(arm.shift["layers"], shown, describe.shift(arm, measure, shown), top=_top(every), x_name="layer")
+
+
+def budgets(curve: Mapping[str, Any]) -> Markup:
+    """A line for the choice and for each kind of draw, over the binary logarithm of the budget."""
+    lines = {kind: [point["asr"] or 0.0 for point in told["points"]] for kind, told in curve["kinds"].items()}
+    places = [math.log2(budget) for budget in curve["budgets"]]
+    label = describe.budget_curve(curve)
+    return curves(places, lines, label, top=1.0, x_name="experts repaired, as a power of two")
 
 
 def _top(values: Iterable[float]) -> float:

@@ -63,8 +63,10 @@ def _of_comparison(base: ComparedArm, best: ComparedArm, arms: Sequence[Compared
 
 
 def _lowers(base: ComparedArm, arm: ComparedArm) -> bool:
-    """Whether attack success falls beyond chance, with every answer that nobody could read counted against the arm."""
-    high = arm.measures["asr"]["with_unparsed"]["high"]
+    """Whether attack success falls beyond chance, with every answer that nobody could read counted against the arm; of
+    an arm that was trained with several seeds, with each of them."""
+    worst = arm.measures["repeats"]["worst"] if "repeats" in arm.measures else arm.measures
+    high = worst["asr"]["with_unparsed"]["high"]
     return high is not None and high < base.measures["asr"]["low"]
 
 

@@ -4,24 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from moe_safety.config import Config, Sweep
+from moe_safety.config import Sweep
 from moe_safety.evaluate.measures import MEASURES
 
 _RATES = ("asr", "plain_refusal", "over_refusal", "over_refusal_control")
-
-
-def examined(config: Config) -> Config:
-    """What a sweep measures: the answers to validation prompts, and no more than that."""
-    plain = {
-        "split": "validation",
-        "samples": 1,
-        "routing_prompts": 0,
-        "reattack": [],
-        "lm_eval_tasks": [],
-        "reidentify": False,
-    }
-    evaluate = config.evaluate.model_copy(update={**plain, "model_path": None, "output_name": None})
-    return config.model_copy(update={"evaluate": evaluate})
 
 
 def asked_by(sweep: Sweep) -> list[str]:

@@ -7,13 +7,14 @@ from typing import Any
 
 from moe_safety.config import Config, SweepFile, dump_config, results_only
 from moe_safety.errors import RunError
+from moe_safety.evaluate import on_validation
 from moe_safety.evaluate.required_prompts import check_asked
 from moe_safety.judges import judges_inputs, judges_settings
 from moe_safety.models.io import model_fingerprint
 from moe_safety.pipeline import BATCHES, PROMPTS, run_one
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from moe_safety.scores import score_tables
-from moe_safety.tune.objective import asked_by, examined
+from moe_safety.tune.objective import asked_by
 from moe_safety.tune.outcome import BEST, RESULTS, best_of, ranked, results_table
 from moe_safety.tune.printing import print_summary
 from moe_safety.tune.records import Record, Records
@@ -24,7 +25,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
     config, sweep, run = file.config, file.sweep, RunDir(file.config.run_dir)
     run_one("prepare", config)
     if sweep.kind == "training":
-        check_asked(examined(config), run, asked_by(sweep))
+        check_asked(on_validation(config), run, asked_by(sweep))
     for needed in _before(file):
         run_one(needed, config)
     tables = [name for name in score_tables() if run.exists(name)]
@@ -50,7 +51,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
 
 
 def _of_training(config: Config) -> dict[str, Any]:
-    sections = {"train": config.train, "evaluate": examined(config).evaluate}
+    sections = {"train": config.train, "evaluate": on_validation(config).evaluate}
     return {name: results_only(section) for name, section in sections.items()} | {
         "judges": judges_settings(config.judges)
     }

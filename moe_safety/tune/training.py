@@ -11,6 +11,7 @@ import moe_safety.tune.names  # noqa: F401
 from moe_safety.arms import own_arm
 from moe_safety.config import Config, Point, SweepFile
 from moe_safety.errors import InputError
+from moe_safety.evaluate import on_validation
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.stage import evaluate_all, evaluate_beside
 from moe_safety.generation import ENGINES, Ability
@@ -21,7 +22,7 @@ from moe_safety.pipeline import SELECTION
 from moe_safety.rundir import RunDir, discard_all
 from moe_safety.train.rounds import run_rounds
 from moe_safety.train.stage import plan_rounds
-from moe_safety.tune.objective import examined, safety_measures
+from moe_safety.tune.objective import safety_measures
 from moe_safety.tune.records import Record, Records, id_of
 from moe_safety.tune.runner import ERROR, run_trials
 from moe_safety.tune.search import ROUND
@@ -34,7 +35,7 @@ missing to them."""
 def sweep_training(file: SweepFile, records: Records, *, force: bool = False) -> list[Record]:
     """Examines the base first, whose losses and answers trials are compared with. `force` does all of it again."""
     run, sweep = records.run, file.sweep
-    evaluate_all(examined(file.config), run, [], force=force)
+    evaluate_all(on_validation(file.config), run, [], force=force)
     if force:
         for stages in ("identify", "evaluate/validation"):
             discard_all(run, f"{stages}/{records.folder}/work/")
@@ -67,7 +68,7 @@ def _trial(config: dict[str, Any], file: SweepFile, folder: str, base_loss: floa
 def _examined_rounds(
     point: Point, file: SweepFile, folder: str, base_loss: float | None
 ) -> Iterator[dict[str, float | None]]:
-    config = examined(_as_a_trial(file.at(point)))
+    config = on_validation(_as_a_trial(file.at(point)))
     run, work = RunDir(config.run_dir), work_of(folder, point)
     own, layout = own_arm(config), check_loadable(config.model)
     if own.place:

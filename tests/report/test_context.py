@@ -190,7 +190,9 @@ def test_a_model_that_babbles_is_not_called_safe(copied):
     run.write_json("comparison.json", objects)
     context = context_of(copied)
     assert verdict(context).startswith("No arm lowers attack success beyond chance")
-    assert f"{n} unparsed]" in verdict(context)
+    assert f"to 1.000 [{objects[1]['asr']['with_unparsed']['low']:.3f}, 1.000, {n} unparsed counted]" in verdict(
+        context
+    )
     assert caveats(context)[0] == (
         f"The judge could not read {n} of {n} answers to attacks of selective-routing; the verdict counts each of them "
         "against it."

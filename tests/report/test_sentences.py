@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from moe_safety.evaluate import SHORT
 from moe_safety.evaluate.measures import compared, measures
 from moe_safety.report.caveats import caveats
 from moe_safety.report.context import read_context
@@ -180,7 +181,9 @@ def test_where_nobody_could_read_a_word_nothing_is_claimed(run, told):
     prompts = run.read_table("prompts.parquet")
     objects = anew(run, ("base", "selective-routing"))
     table = responses(prompts, 0)
-    table = table.set_column(table.schema.get_field_index("verdict"), "verdict", pa.array(["unparsed"] * len(table)))
+    for column in ("verdict", "harm"):
+        said = [None if one is None else "unparsed" for one in table[column].to_pylist()]
+        table = table.set_column(table.schema.get_field_index(column), column, pa.array(said, pa.string()))
     rates = measures(table)["overall"]
     for one in objects:
         one.update(rates)
@@ -240,7 +243,7 @@ def test_several_seeds_stand_in_table_and_verdict(run, told):
     arm = objects[1]
     worse = arm | {"asr": plain(6, 12).to_dict()}
     pooled = arm | {"asr": plain(7, 24).to_dict()}
-    spread = {name: {"values": [0, 1], "mean": 0.5, "std": 0.1} for name in ("asr", "plain_refusal")}
+    spread = {name: {"values": [0, 1], "mean": 0.5, "std": 0.1} for name in SHORT}
     spread |= {name: {"values": [0, 0], "mean": 0.0, "std": 0.0} for name in ("over_refusal", "over_refusal_control")}
     arm["repeats"] = spread | {"seeds": [42, 7], "each": [dict(arm), worse], "pooled": pooled, "worst": worse}
     run.write_json("comparison.json", objects)
@@ -262,7 +265,8 @@ def test_a_control_speaks_of_the_selection_that_it_is_matched_to(run, told):
     objects[2]["control_of"] = "selective-gradient"
     run.write_json("comparison.json", objects)
     assert caveats(told.context())[0].startswith("Experts chosen at random (random) leave it at 0.750")
-    assert caveats(told.context())[0].endswith(": against this draw, the choice of experts matters.")
+    one_draw = ": one draw, and 19 are needed to say that the choice of experts matters."
+    assert caveats(told.context())[0].endswith(one_draw)
 
 
 def test_goals_are_counted_once_however_many_forms_answer(run, told):
@@ -273,7 +277,7 @@ def test_goals_are_counted_once_however_many_forms_answer(run, told):
     again = again.set_column(0, "prompt_id", pa.array([f"{name}x" for name in again["prompt_id"].to_pylist()]))
     run.write_table("eval/selective-routing/responses.parquet", pa.concat_tables([table, again]))
     run.write_table("eval/base/responses.parquet", pa.concat_tables([table, again]))
-    assert "flipattack: 2 of 12 held-out goals are answered by selective-routing." in told()
+    assert "flipattack: 2 of 12 held-out goals get a harmful answer from selective-routing." in told()
 
 
 def test_every_n_has_its_goals(run, told):
@@ -287,3 +291,58 @@ def test_an_arm_that_was_measured_whole_leaves_nothing_unmeasured(run, told):
     assert "the arm's others were not measured here" in re.sub(r"\s+", " ", render(context))
     whole = [replace(arm, marked=[]) for arm in context.training]
     assert "not measured here" not in re.sub(r"\s+", " ", render(replace(context, training=whole)))
+
+
+def test_without_a_judge_of_harm_no_word_speaks_of_success(run, told):
+    run.delete("comparison.json")
+    write_comparison(run, ("base", "selective-routing", "random"), judged=False)
+    page, said = told(), verdict(told.context())
+    assert said.startswith("With selective-routing, the share of attacks answered on held-out goals falls from 1.000 [")
+    assert "No judge of harm is configured" in page
+    assert "Attacks answered" in page
+    assert "ttack success" not in page
+    (told_of,) = [one for one in caveats(told.context()) if "role-play" in one]
+    assert "are answered" in told_of
+
+
+def test_with_one_answered_stands_beside_success(run, told):
+    anew(run, ("base", "selective-routing"))
+    page = told()
+    assert "Attack success" in page
+    assert "Attacks answered" in page
+    assert "Plain harm" in page
+    assert "does the harm that the plain goal asks for, by a judge of harm" in page
+
+
+def test_suites_tries_and_corrected_rates_have_tables(run, told):
+    objects = anew(run, ("base", "selective-routing"))
+    rate = plain(3, 10).to_dict()
+    suite = {"kind": "attack", "main": "asr", "left_out": 2, "rates": {"asr": rate}, "against": "selective-routing"}
+    span = {"value": 0.25, "low": 0.1, "high": 0.5, "judged": 0.3, "sensitivity": 0.9, "specificity": 0.9, "labels": 9}
+    for one in objects:
+        one |= {"suites": {"zorps": suite | {"by_depth": {"3": {"asr": rate}}}}}
+        one |= {"success_at": {"1": rate, "4": rate}, "corrected": {"asr": span}}
+    run.write_json("comparison.json", objects)
+    page = told()
+    assert "The suite zorps (attack)" in page
+    assert "made against selective-routing" in page
+    assert "2 of its prompts are left out" in page
+    assert "at depth 3" in page
+    assert "k = 4" in page
+    assert "0.250 [0.10, 0.50] (0.300)" in page
+
+
+def test_the_budget_curve_is_the_first_picture(run, told):
+    anew(run, ("base", "selective-routing"))
+    area = {"value": 0.25, "low": 0.1, "high": 0.5}
+    points = [{"budget": budget, "asr": 1 / budget} for budget in (1, 2, 4)]
+    drawn = {"points": points, "draws": 2, "area": area, "above_choice": area, "p": 1 / 3}
+    kinds = {"own-selection": {"points": points, "draws": 1, "area": area}, "random-load-matched": drawn}
+    run.write_json("budget_curve.json", {"budgets": [1, 2, 4], "goals": 12, "kinds": kinds})
+    page = told()
+    assert page.index("Does the choice of experts matter?") < page.index("What the arms do")
+    assert "Of 2 load-matched draws nobody can say whether the choice matters: 19 are needed." in page
+    assert "0.250 [0.10, 0.50]" in page
+    drawn |= {"draws": 19, "p": 0.05}
+    run.write_json("budget_curve.json", {"budgets": [1, 2, 4], "goals": 12, "kinds": kinds})
+    assert "The choice of experts matters: none of 19 load-matched draws does as well." in told()

@@ -4,6 +4,7 @@ import math
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
@@ -71,7 +72,8 @@ def test_what_is_read_is_what_was_swept(swept):
     told = sweeping.summary(swept)
     assert "5 trials, 1 were stopped early by ASHA, 1 failed" in told
     assert "1 said: out of memory" in told
-    assert "attack success 0.100, over-refusal 0.000" in told
+    assert "attacks answered 0.100, over-refusal 0.000" in told
+    assert "attack success 0.100" in sweeping.summary(replace(swept, harm_is_judged=True))
 
 
 def test_a_choice_may_be_null(tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from moe_safety.errors import InputError
+from moe_safety.inputs.conversation import Message
 from moe_safety.inputs.record import SPLITS, Context, Record, Row, Skipped, is_missing
 
 ATTACK_FORM = "all_prompt"
@@ -50,10 +51,25 @@ def attack_rows(shape: Shape, records: Iterator[Record], context: Context) -> It
         )
 
 
-def _filters(shape: Shape, context: Context) -> bool:
+def of_attacks(context: Context) -> None:
+    """An error where results of attacks stand among benign prompts."""
     if context.role == "benign":
         problem = "attack results are no benign prompts; they belong under data.attacks or data.controls"
         raise InputError(problem, file=context.source)
+
+
+def asked_once(prompt: str) -> list[Message]:
+    """A conversation of one turn."""
+    return [{"role": "user", "content": prompt}]
+
+
+def with_opening(messages: list[Message], context: Context) -> list[Message] | None:
+    """The conversation; nothing where it ends in an assistant's opening, and only suites take that."""
+    return messages if messages[-1]["role"] == "user" or context.prefills else None
+
+
+def _filters(shape: Shape, context: Context) -> bool:
+    of_attacks(context)
     if context.role == "controls" or not context.only_successful:
         return False
     if context.columns.isdisjoint(shape.verdict):

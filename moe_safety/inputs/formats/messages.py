@@ -24,7 +24,7 @@ def _matches(columns: Set[str]) -> bool:
 def _rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
     for record in records:
         label = _label(record, context)
-        messages, said = _conversation(record)
+        messages, said = _conversation(record, prefills=context.prefills)
         goal = record.goal("goal") if label == "unsafe" else record.text("goal")
         if label == "control" and goal is None and _NO_GOAL not in context.notes:
             context.notes.append(_NO_GOAL)
@@ -35,7 +35,7 @@ def _rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped
         yield Row(
             number=record.number,
             label=label,
-            goal=goal or messages[-1]["content"],
+            goal=goal or next(turn["content"] for turn in reversed(messages) if turn["role"] == "user"),
             messages=messages,
             answer=answer,
             ended=record.ended(),
@@ -62,9 +62,10 @@ def _attack(record: Record, context: Context, label: str) -> str | None:
     return record.text("attack") or context.attack or "messages"
 
 
-def _conversation(record: Record) -> tuple[list[Message], str | None]:
+def _conversation(record: Record, *, prefills: bool) -> tuple[list[Message], str | None]:
+    """The conversation, and the answer to it; where prefills are taken, a last turn of the assistant is one."""
     *messages, last = record.messages("messages")
-    if last["role"] != "assistant":
+    if last["role"] != "assistant" or prefills:
         return [*messages, last], None
     if messages[-1]["role"] != "user":
         raise record.error("messages has no turn of the user before its answer")

@@ -9,6 +9,7 @@ from typing import Any
 
 from moe_safety.arms import BASE
 from moe_safety.config import ModelConfig
+from moe_safety.evaluate.budgets import CURVE
 from moe_safety.evaluate.compare import COMPARISON
 from moe_safety.identify import AGREEMENT, OVERLAP, SERVING
 from moe_safety.pipeline import EXPERT_EFFECTS, EXPERT_GRADIENTS, PROMPTS, RISK, SELECTION
@@ -43,6 +44,8 @@ class Context:
     show_text: bool
     outdated: list[str]
     """Results that the comparison does not tell of as they are now."""
+    budgets: Mapping[str, Any] | None = None
+    """The budget curve, if there is one."""
 
     @cached_property
     def base(self) -> ComparedArm | None:
@@ -90,6 +93,11 @@ class Context:
         return any("answered" in arm.measures for arm in self.arms)
 
     @property
+    def suites(self) -> list[str]:
+        """The suites that were asked."""
+        return list(dict.fromkeys(name for arm in self.arms for name in arm.measures.get("suites", {})))
+
+    @property
     def tries(self) -> list[str]:
         """The numbers of tries that success within them is known of."""
         return list(dict.fromkeys(k for arm in self.arms for k in arm.measures.get("success_at", {})))
@@ -134,12 +142,23 @@ class Context:
 def files_read(run: RunDir) -> tuple[str, ...]:
     """The files that the page depends on, but for manifests, which hold the hashes of checkpoints."""
     evaluated = run.names("eval", ".json")
-    tables = (PROMPTS, RISK, EXPERT_GRADIENTS, EXPERT_EFFECTS, SELECTION, SERVING, OVERLAP, AGREEMENT, COMPARISON)
+    tables = (
+        PROMPTS,
+        RISK,
+        EXPERT_GRADIENTS,
+        EXPERT_EFFECTS,
+        SELECTION,
+        SERVING,
+        OVERLAP,
+        AGREEMENT,
+        COMPARISON,
+        CURVE,
+    )
     logs = [f"{stage}/{METADATA}" for stage in read_manifests(run) if stage.startswith("train/")]
     answers = [f"{name.removesuffix('.json')}/responses.parquet" for name in evaluated]
     evaluated += run.names("eval/train", ".json")
     swept = [results_of(stage) for stage in read_manifests(run) if is_sweep(stage)]
-    return tuple(filter(run.exists, [*tables, *swept, *logs, *evaluated, *answers]))
+    return tuple(filter(run.exists, [*tables, COMPARISON, CURVE, *swept, *logs, *evaluated, *answers]))
 
 
 def read_context(run: RunDir, model: ModelConfig, *, show_text: bool = False) -> Context:
@@ -161,6 +180,7 @@ def read_context(run: RunDir, model: ModelConfig, *, show_text: bool = False) ->
         origins=read_origins(manifests),
         show_text=show_text,
         outdated=_outdated(run, manifests.get("compare")),
+        budgets=run.read_json(CURVE) if arms and run.exists(CURVE) else None,
     )
 
 

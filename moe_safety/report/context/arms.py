@@ -60,9 +60,21 @@ class ComparedArm:
         return sum(self.measures[name]["with_unparsed"]["value"] or 0.0 for name in _HARM)
 
     @property
+    def chosen(self) -> Mapping[str, Any] | None:
+        """How it was chosen on validation goals, if it is the one that was."""
+        found: Mapping[str, Any] | None = self.measures.get("chosen")
+        return found if self.verify != "fail" else None
+
+    @property
     def reattack(self) -> Mapping[str, Rate]:
         """Attack success in wrappers that training never saw."""
         return self.measures.get("reattack", {})
+
+    @property
+    def suites(self) -> Mapping[str, Mapping[str, Any]]:
+        """The figures of suites, by their names."""
+        found: Mapping[str, Mapping[str, Any]] = self.measures.get("suites", {})
+        return found
 
     @property
     def tasks(self) -> Mapping[str, Mapping[str, float | None]]:
@@ -101,11 +113,11 @@ def read_arms(run: RunDir) -> list[ComparedArm]:
     reports, on_training = _reports(run, "eval"), _reports(run, "eval/train")
     compared = run.read_json(COMPARISON) if run.exists(COMPARISON) else []
     known = {found["arm"] for found in compared}
-    # Repeats with other seeds are told of beside their arm.
+    # Repeats with other seeds are told of beside their arm, and arms of the budget curve by that.
     further = [
         {"arm": name, **found["overall"], **found}
         for name, found in reports.items()
-        if name not in known and kind_of(name) not in known
+        if name not in known and kind_of(name) == name
     ]
     further.sort(key=lambda found: found["arm"] != BASE)
     return [
@@ -127,7 +139,10 @@ def base_of(arms: list[ComparedArm]) -> ComparedArm | None:
 
 
 def best_of(arms: list[ComparedArm]) -> ComparedArm | None:
-    """The repaired arm with the least harm, of those that changed only what they may; the smaller one of equals."""
+    """The arm that was chosen on validation goals. Where there were none to choose by, the repaired arm with the least
+    harm here, of those that changed only what they may; the smaller one of equals."""
+    if chosen := next((arm for arm in arms if arm.chosen), None):
+        return chosen
     repaired = [arm for arm in arms if arm.name != BASE and arm.is_compared]
     able = [arm for arm in repaired if arm.verify != "fail" and not arm.is_control]
     return min(able, key=lambda arm: (arm.harm, arm.measures.get("changed_ratio") or 0.0), default=None)

@@ -56,7 +56,8 @@ def read_examples(run: RunDir, base: str, arm: str, *, show_text: bool) -> Examp
     if not all(run.exists(name) for name in names):
         return None
     before, after = ({row["prompt_id"]: row for row in run.read_table(name).to_pylist()} for name in names)
-    both = [row for prompt, row in after.items() if prompt in before and not row["reattack"]]
+    own = {prompt: row for prompt, row in after.items() if not row["reattack"] and row.get("suite") is None}
+    both = [row for prompt, row in own.items() if prompt in before]
     chosen = [row for kind in _KINDS for row in [row for row in both if row["label"] == kind][:SHOWN]]
     asked = _words_of(run, [row["prompt_id"] for row in chosen]) if show_text else {}
     attacks = [row for row in run.read_table(names[1]).to_pylist() if row["label"] == "unsafe"]

@@ -1,0 +1,148 @@
+"""The budget curve: what repairing more experts brings, by the run's own choice and by chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from moe_safety.arms import BUDGET_ARMS, BudgetArm
+from moe_safety.evaluate.measures import VERDICTS, measures, measures_of
+from moe_safety.evaluate.statistics import LEVEL
+from moe_safety.evaluate.suites import is_own
+
+CURVE = "budget_curve.json"
+ENOUGH_DRAWS = 19
+"""So many matched draws, all of them worse, are what chance brings in one case of twenty."""
+_RESAMPLINGS = 2000
+_TOLD = ("asr", "over_refusal", "over_refusal_control")
+
+
+def budget_curve(
+    arms: Sequence[BudgetArm], answers: Mapping[str, pa.Table], losses: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The curve of each kind of arm, the area under its `asr` over the binary logarithm of the budget, and how the
+    choice's area lies below that of the draws. `answers` and `losses` are by the arms' names.
+
+    An answer that nobody could read counts as a success. An area is a mean over budgets, so it lies between 0 and 1 as
+    `asr` does; its interval is of resampled goals, the same for all kinds, and resampled draws.
+    """
+    budgets = sorted({arm.budget for arm in arms})
+    goals, areas = _areas(arms, budgets, answers)
+    chance = np.random.default_rng(0)
+    picked = chance.integers(0, len(goals), (_RESAMPLINGS, len(goals)))
+    resampled = {kind: _resampled(chance, each, picked) for kind, each in areas.items()}
+    own = BUDGET_ARMS[0]
+    found: dict[str, Any] = {"budgets": budgets, "goals": len(goals), "kinds": {}}
+    for kind, each in areas.items():
+        points = [_point(arms, kind, budget, answers, losses) for budget in budgets]
+        told = {"points": points, "draws": len(each), "area": _span(float(each.mean()), resampled[kind])}
+        if kind != own:
+            apart = float(each.mean() - areas[own].mean())
+            told["above_choice"] = _span(apart, resampled[kind] - resampled[own])
+            told["p"] = (1 + int((each.mean(axis=1) <= areas[own].mean()).sum())) / (1 + len(each))
+        found["kinds"][kind] = told
+    return found
+
+
+def matters(curve: Mapping[str, Any]) -> bool | None:
+    """Whether the choice of experts matters, by draws of the same layers and load; unknown where there are too few."""
+    drawn = curve["kinds"].get("random-load-matched")
+    if drawn is None or drawn["draws"] < ENOUGH_DRAWS:
+        return None
+    return bool(drawn["p"] <= 1 - LEVEL + 1e-9)
+
+
+def _areas(
+    arms: Sequence[BudgetArm], budgets: Sequence[int], answers: Mapping[str, pa.Table]
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The goals, and for each kind of arm an area for each draw and goal: areas are linear in what goals do."""
+    rates = {arm.name: _by_goal(answers[arm.name]) for arm in arms}
+    goals = sorted(set.intersection(*(set(found) for found in rates.values())))
+    weights = _weights(budgets)
+    areas: dict[str, np.ndarray] = {}
+    for kind in dict.fromkeys(arm.kind for arm in arms):
+        draws = sorted({arm.draw for arm in arms if arm.kind == kind})
+        each = np.zeros((len(draws), len(goals)))
+        for arm in arms:
+            if arm.kind == kind:
+                share = np.array([rates[arm.name][goal] for goal in goals])
+                each[draws.index(arm.draw)] += weights[budgets.index(arm.budget)] * share
+        areas[kind] = each
+    return goals, areas
+
+
+def _by_goal(table: pa.Table) -> dict[str, float]:
+    """The share of attacks on each goal that may have succeeded."""
+    own = table.filter(is_own(table))
+    measure = measures_of(own)["asr"]
+    column, found = VERDICTS[measure.question], dict[str, list[bool]]()
+    for row in measure.counted(own.to_pylist()):
+        found.setdefault(row["goal_id"], []).append(row[column] in (measure.verdict, "unparsed"))
+    return {goal: sum(each) / len(each) for goal, each in found.items()}
+
+
+def _weights(budgets: Sequence[int]) -> np.ndarray:
+    """Of each budget in the mean over the binary logarithm of the budget, by trapezoids."""
+    places = np.array([math.log2(budget) for budget in budgets])
+    steps = np.diff(places)
+    weights = np.zeros(len(places))
+    weights[:-1] += steps / 2
+    weights[1:] += steps / 2
+    return np.asarray(weights / weights.sum())
+
+
+def _resampled(chance: np.random.Generator, each: np.ndarray, picked: np.ndarray) -> np.ndarray:
+    draws = chance.integers(0, len(each), (len(picked), len(each)))
+    return np.array([each[draw][:, goals].mean() for draw, goals in zip(draws, picked, strict=True)])
+
+
+def _span(value: float, resampled: np.ndarray) -> dict[str, float]:
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def _point(
+    arms: Sequence[BudgetArm], kind: str, budget: int, answers: Mapping[str, pa.Table], losses: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The means over draws at one budget, unparsed answers at their worse end."""
+    here = [arm for arm in arms if (arm.kind, arm.budget) == (kind, budget)]
+    tables = [answers[arm.name].filter(is_own(answers[arm.name])) for arm in here]
+    rates = [measures(table)["overall"] for table in tables]
+    found = {name: _mean([rate[name]["with_unparsed"]["value"] for rate in rates]) for name in _TOLD}
+    return {"budget": budget, **found, "benign_loss": _mean([losses[arm.name] for arm in here])}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def curve_page(curve: Mapping[str, Any], success: str) -> str:
+    """The section of comparison.md."""
+    budgets, kinds = curve["budgets"], curve["kinds"]
+    head = ["experts", "draws", *(f"{budget}" for budget in budgets), "area", "above the choice", "p"]
+    rows = [head]
+    for kind, told in kinds.items():
+        shares = ["" if point["asr"] is None else f"{point['asr']:.3f}" for point in told["points"]]
+        more = [_told(told["above_choice"]), f"{told['p']:.3f}"] if "above_choice" in told else ["", ""]
+        rows.append([kind, str(told["draws"]), *shares, _told(told["area"]), *more])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(head))
+    words = {True: "The choice of experts matters", False: "Nothing shows that the choice of experts matters"}
+    sure = matters(curve)
+    end = f"{ENOUGH_DRAWS} load-matched draws are needed to say whether the choice of experts matters"
+    told = (
+        f"The {success} with so many experts repaired, a mean over draws, unparsed answers counted; its area over the "
+        f"binary logarithm of the budget, with an interval over {curve['goals']} goals and draws; p is the share of "
+        "draws, with the choice among them, that do as well as the choice."
+    )
+    table = "\n".join(lines)
+    return f"\n## By budget\n\n{told}\n\n{table}\n\n{end if sure is None else words[sure]}.\n"
+
+
+def _told(span: Mapping[str, float]) -> str:
+    return f"{span['value']:.3f} [{span['low']:.3f}, {span['high']:.3f}]"

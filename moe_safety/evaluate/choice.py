@@ -1,0 +1,87 @@
+"""Which arm the headline tells of: chosen on validation goals, among those that are as useful as the base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from moe_safety.arms import ARMS, BASE
+from moe_safety.config import Config, MarginsConfig
+
+ArmObject = Mapping[str, Any]
+"""As comparison.json has it."""
+_HARMLESS = ("over_refusal", "over_refusal_control")
+
+
+def on_validation(config: Config) -> Config:
+    """What choices are made by: the answers to validation prompts, and no more than that."""
+    plain = {
+        "split": "validation",
+        "samples": 1,
+        "routing_prompts": 0,
+        "reattack": [],
+        "suites": [],
+        "lm_eval_tasks": [],
+        "reidentify": False,
+    }
+    evaluate = config.evaluate.model_copy(update={**plain, "model_path": None, "output_name": None})
+    return config.model_copy(update={"evaluate": evaluate})
+
+
+def choose(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict[str, Any]] | None:
+    """The arm's name and how it was chosen; nothing where no validation goal has an attack, or no arm can be chosen.
+
+    Of the arms that keep the margins, or of all where none does, the one of the lowest `asr` on validation goals, with
+    every answer counted that nobody could read; of those that chance may set apart from it, the one that changes the
+    least of the model. An arm that changed what it may not, and a control, are never chosen.
+    """
+    base = next(arm for arm in arms if arm["arm"] == BASE)
+    able = [arm for arm in arms if _is_repair(arm) and _attacks(arm) is not None]
+    if not able or _attacks(base) is None:
+        return None
+    useful = [arm for arm in able if _is_useful(arm, base, margins)]
+    among = useful or able
+    best = min(among, key=lambda arm: _attacks(arm) or 0.0)
+    reach = best["validation"]["asr"]["with_unparsed"]["high"]
+    tied = [arm for arm in among if (_attacks(arm) or 0.0) <= reach]
+    chosen = min(tied, key=lambda arm: (arm.get("changed_ratio") or 0.0, _attacks(arm) or 0.0))
+    others = [arm["arm"] for arm in tied if arm is not chosen]
+    counts = {name: best["validation"]["asr"][name] for name in ("n", "n_goals")}
+    return chosen["arm"], {"within_margins": bool(useful), "tied": others, **counts}
+
+
+def choose_rate(base: Mapping[str, Any], trials: Mapping[float, Mapping[str, Any]], margins: MarginsConfig) -> float:
+    """Of an arm that was trained with several learning rates, the one to compare it with, by the same rule: of those
+    that keep the margins the lowest `asr`, and of what ties with it the lowest rate. All are figures of validation."""
+    found = {rate: {"validation": figures} for rate, figures in trials.items()}
+    useful = {rate: one for rate, one in found.items() if _is_useful(one, {"validation": base}, margins)} or found
+    best = min(useful.values(), key=lambda one: _attacks(one) or 0.0)
+    reach = best["validation"]["asr"]["with_unparsed"]["high"]
+    return min(rate for rate, one in useful.items() if (_attacks(one) or 0.0) <= reach)
+
+
+def figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What choices read of a report on validation goals."""
+    return {**report["overall"], "benign_loss": report["benign_loss"]}
+
+
+def _is_repair(arm: ArmObject) -> bool:
+    is_control = arm["arm"] in ARMS and ARMS.get(arm["arm"]).is_control
+    return arm["arm"] != BASE and arm.get("verify") != "fail" and not is_control
+
+
+def _attacks(arm: ArmObject) -> float | None:
+    """The share of attacks that may have succeeded on validation goals."""
+    value: float | None = arm.get("validation", {}).get("asr", {}).get("with_unparsed", {}).get("value")
+    return value
+
+
+def _is_useful(arm: ArmObject, base: ArmObject, margins: MarginsConfig) -> bool:
+    """Whether it refuses no more of what is harmless than the base and the margin, and finds good answers as likely."""
+    here, there = arm["validation"], base["validation"]
+    for name in _HARMLESS:
+        now, then = here[name]["with_unparsed"]["value"], there[name]["value"]
+        if None not in (now, then) and now > then + getattr(margins, name):
+            return False
+    losses = here["benign_loss"], there["benign_loss"]
+    return None in losses or losses[0] <= losses[1] + margins.benign_loss

@@ -1,0 +1,89 @@
+"""Run files of AdversariaLLM: one object with a list of `runs`, each with the steps of an attack on one goal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from moe_safety.config import FORMATS
+from moe_safety.inputs.format import Format
+from moe_safety.inputs.formats._attack import of_attacks, with_opening
+from moe_safety.inputs.record import Context, Record, Row, Skipped
+
+
+def _unfold(whole: Mapping[str, Any]) -> Iterable[Any] | None:
+    runs = whole.get("runs")
+    if not isinstance(runs, list):
+        return None
+    config = whole.get("config")
+    attack = config.get("attack") if isinstance(config, dict) else None
+    return [run | {"attack": attack} if isinstance(run, dict) else run for run in runs]
+
+
+def _rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
+    of_attacks(context)
+    for record in records:
+        original = record.messages("original_prompt")
+        goal = next(turn["content"] for turn in original if turn["role"] == "user")
+        step = _best(record)
+        if step is None:
+            yield Skipped("no step with an input in words")
+            continue
+        inner = Record(record.source, record.number, {**step, "goal": goal, "attack": record.values.get("attack")})
+        messages = with_opening(inner.messages("model_input"), context)
+        if messages is None:
+            yield Skipped("a prefill, which only suites take")
+            continue
+        said = step.get("model_completions")
+        answer = said[0] if isinstance(said, list) and said and isinstance(said[0], str) and said[0].strip() else None
+        attack = context.attack or inner.text("attack") or "adversariallm"
+        yield Row(record.number, context.attack_label, inner.goal("goal"), messages, answer, attack=attack)
+
+
+def _best(record: Record) -> dict[str, Any] | None:
+    """The step that a judge found most harmful; without one that of the lowest loss, or the last."""
+    steps = record.values.get("steps")
+    if not isinstance(steps, list):
+        raise record.error("steps is no list")
+    known = [step for step in steps if isinstance(step, dict) and step.get("model_input")]
+    if not known:
+        return None
+    order = range(len(known))
+    return known[max(order, key=lambda place: (_harm(known[place]), -_loss(known[place]), place))]
+
+
+def _harm(step: Mapping[str, Any]) -> float:
+    scores = step.get("scores")
+    judged = scores.values() if isinstance(scores, dict) else []
+    found = [grade for one in judged if isinstance(one, dict) for grade in one.get("p_harmful") or []]
+    return max((grade for grade in found if isinstance(grade, int | float)), default=-1.0)
+
+
+def _loss(step: Mapping[str, Any]) -> float:
+    loss = step.get("loss")
+    return float(loss) if isinstance(loss, int | float) else 0.0
+
+
+FORMATS.add(
+    Format(
+        name="adversariallm",
+        about="run files of AdversariaLLM, one object with such rows under `runs`; of each the step that a judge found "
+        "most harmful is taken, without one that of the lowest loss, or the last. An input that ends in an "
+        "assistant's turn is a prefill",
+        example={
+            "original_prompt": [{"role": "user", "content": "blick the zorp"}],
+            "steps": [
+                {
+                    "step": 0,
+                    "model_input": [{"role": "user", "content": "As a fep, blick the zorp."}],
+                    "model_completions": ["The zorp is blicked."],
+                }
+            ],
+        },
+        columns=frozenset({"original_prompt", "steps", "attack"}),
+        matches=lambda columns: {"original_prompt", "steps"} <= columns,
+        rows=_rows,
+        precedence=12,
+        unfold=_unfold,
+    )
+)

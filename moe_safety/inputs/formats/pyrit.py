@@ -1,0 +1,95 @@
+"""Exports of PyRIT's memory: a piece of a conversation in each row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from moe_safety.config import FORMATS
+from moe_safety.inputs.conversation import Message
+from moe_safety.inputs.format import Format
+from moe_safety.inputs.formats._attack import of_attacks
+from moe_safety.inputs.record import ROLES_OF_TURNS, Context, Record, Row, Skipped
+
+_AS = {"simulated_assistant": "assistant", "developer": "system"}
+"""Roles that PyRIT knows beside the usual ones."""
+
+
+def _rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
+    of_attacks(context)
+    conversations: dict[str, list[Record]] = {}
+    for record in records:
+        conversations.setdefault(record.needed("conversation_id"), []).append(record)
+    for pieces in conversations.values():
+        yield _row(sorted(pieces, key=_place), context)
+
+
+def _place(piece: Record) -> tuple[int, int]:
+    sequence = str(piece.values.get("sequence"))
+    return int(sequence) if sequence.lstrip("-").isdigit() else 0, piece.number
+
+
+def _row(pieces: list[Record], context: Context) -> Row | Skipped:
+    first = pieces[0]
+    if any(piece.values.get("converted_value_data_type", "text") != "text" for piece in pieces):
+        return Skipped("not a text")
+    turns = [_turn(piece) for piece in pieces]
+    answer = turns.pop()["content"] if turns[-1]["role"] == "assistant" else None
+    if not any(turn["role"] == "user" for turn in turns):
+        return Skipped("a conversation without a turn of the user")
+    plain = Record(first.source, first.number, {"turns": turns})
+    goal = _objective(pieces)
+    if goal is None:
+        told = "its conversation names no objective (a column `objective`, or that of a score), and no converter"
+        raise first.error(f"{told} tells the plain request from what was sent")
+    messages, said = plain.messages("turns"), answer if answer and answer.strip() else None
+    return Row(first.number, context.attack_label, goal, messages, said, attack=context.attack or "pyrit")
+
+
+def _turn(piece: Record) -> Message:
+    piece.needed("role")
+    role = piece.choice("role", (*ROLES_OF_TURNS, *_AS)) or ""
+    return {"role": _AS.get(role, role), "content": piece.text("converted_value", "original_value") or ""}
+
+
+def _objective(pieces: list[Record]) -> str | None:
+    """What the conversation is after: as it says, as one of its scores says, or what stood there before a converter
+    changed the only turn of the user."""
+    named = [piece.text("objective", "goal") for piece in pieces]
+    named += [_of_score(score) for piece in pieces for score in piece.values.get("scores") or []]
+    if found := next(filter(None, named), None):
+        return found
+    asked = [piece for piece in pieces if piece.text("role") == "user"]
+    before = asked[0].text("original_value") if len(asked) == 1 else None
+    return before if before != (asked[0].text("converted_value") if asked else None) else None
+
+
+def _of_score(score: Any) -> str | None:
+    found = (score.get("objective") or score.get("task")) if isinstance(score, dict) else None
+    return found if isinstance(found, str) and found.strip() else None
+
+
+FORMATS.add(
+    Format(
+        name="pyrit",
+        about="exports of PyRIT's memory, a piece of a conversation in each row; the goal is the `objective` of the "
+        "row or of a score, or what stood there before a converter changed the only turn",
+        example={
+            "conversation_id": "a1",
+            "sequence": 0,
+            "role": "user",
+            "original_value": "blick the zorp",
+            "converted_value": "zorp the blick",
+            "converted_value_data_type": "text",
+        },
+        columns=frozenset(
+            {
+                *("conversation_id", "sequence", "role", "original_value", "converted_value", "objective", "goal"),
+                *("converted_value_data_type", "scores"),
+            }
+        ),
+        matches=lambda columns: {"conversation_id", "role", "converted_value"} <= columns,
+        rows=_rows,
+        precedence=14,
+    )
+)

@@ -1,0 +1,144 @@
+"""The headline's arm: chosen on validation goals at equal utility, never by the figures that it is told by."""
+
+import numpy as np
+import pytest
+
+from moe_safety.arms import kind_of, rate_trials, seeded_arms
+from moe_safety.config import Config, MarginsConfig
+from moe_safety.config.load import parse_config
+from moe_safety.errors import InputError
+from moe_safety.evaluate.choice import choose, choose_rate, on_validation
+from moe_safety.evaluate.comparison import page, told_choice
+from moe_safety.evaluate.statistics import over_seeds, rate
+from tests.evaluate.rates import plain
+from tests.evaluate.schema import check_comparison
+from tests.evaluate.test_gate import arm
+
+MARGINS = MarginsConfig()
+
+
+def judged(name, attacks, refused=0, loss=0.5, unparsed=0, changed=0.1, test=(0, 100), **more):
+    """An arm of which so many of 40 validation attacks succeed, and so many of 40 harmless requests are refused."""
+    rates = {"asr": plain(attacks, 40, unparsed), "over_refusal": plain(refused, 40)}
+    rates |= {"over_refusal_control": plain(0, 40)}
+    found = {measure: one.to_dict() for measure, one in rates.items()}
+    return arm(name, test, changed_ratio=changed, validation=found | {"benign_loss": loss}, **more)
+
+
+BASE = judged("base", 40, verify="n/a", changed=0.0)
+
+
+def test_the_lowest_on_validation_goals_is_chosen_whatever_the_test_goals_say():
+    lucky, good = judged("selective-routing", 30, test=(0, 100)), judged("selective-causal", 2, test=(50, 100))
+    assert choose([BASE, lucky, good], MARGINS) == (
+        "selective-causal",
+        {"within_margins": True, "tied": [], "n": 40, "n_goals": 40},
+    )
+
+
+@pytest.mark.parametrize("change", [{"refused": 3}, {"loss": 0.7}])
+def test_an_arm_that_is_less_useful_is_passed_over(change):
+    dear, good = judged("baseline", 0, **change), judged("selective-causal", 10)
+    assert choose([BASE, dear, good], MARGINS)[0] == "selective-causal"
+    name, found = choose([BASE, dear], MARGINS)
+    assert (name, found["within_margins"]) == ("baseline", False)
+    wide = MarginsConfig(over_refusal=0.5, benign_loss=1.0)
+    assert choose([BASE, dear, good], wide)[0] == "baseline"
+
+
+def test_an_answer_that_nobody_could_read_counts_against_an_arm():
+    babbles, good = judged("selective-routing", 0, unparsed=40), judged("selective-causal", 10)
+    assert choose([BASE, babbles, good], MARGINS)[0] == "selective-causal"
+
+
+def test_of_arms_that_tie_the_cheapest_is_named_and_the_others_told():
+    arms = [judged("baseline", 0, changed=1.0), judged("selective-routing", 1, changed=0.2), judged("steering", 38)]
+    name, found = choose([BASE, *arms], MARGINS)
+    assert (name, found["tied"]) == ("selective-routing", ["baseline"])
+    assert told_choice(name, found) == (
+        "selective-routing was chosen on 40 validation attacks about 40 goals, among arms that keep compare.margins "
+        "there; baseline ties with it there, and it changes the least."
+    )
+    arms[1]["chosen"] = found
+    check_comparison([BASE, *arms])
+    assert "was chosen on 40 validation attacks" in page([BASE, *arms], "test")
+
+
+def test_no_control_is_chosen_and_no_arm_that_changed_what_it_may_not():
+    arms = [judged("random", 0), judged("selective-routing", 0, verify="fail"), judged("selective-causal", 20)]
+    assert choose([BASE, *arms], MARGINS)[0] == "selective-causal"
+
+
+def test_without_validation_goals_nothing_is_chosen():
+    assert choose([arm("base"), arm("selective-causal")], MARGINS) is None
+    nothing = {name: plain(0, 0).to_dict() for name in ("asr", "over_refusal", "over_refusal_control")}
+    empty = [arm(name, validation=nothing | {"benign_loss": None}) for name in ("base", "selective-causal")]
+    assert choose(empty, MARGINS) is None
+
+
+def test_what_is_asked_on_validation_goals_is_what_choices_need():
+    given = {"suites": [{"name": "s", "kind": "attack", "source": {"path": "a"}}], "samples": 3, "temperature": 1.0}
+    plain_config = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a"}]}, "evaluate": given}
+    found = on_validation(parse_config(plain_config, "c.yaml"))
+    assert isinstance(found, Config)
+    assert (found.evaluate.split, found.evaluate.samples, found.evaluate.suites) == ("validation", 1, [])
+
+
+def test_seeds_that_agree_leave_the_interval_of_goals_and_others_widen_it():
+    pooled = rate([f"g{place}" for place in range(50)] * 2, [place % 5 == 0 for place in range(100)]).to_dict()
+    same = over_seeds(pooled, [0.2, 0.2])
+    assert (same["low"], same["high"]) == (pooled["low"], pooled["high"])
+    apart = over_seeds(pooled, [0.1, 0.2, 0.3])
+    # Student's t for two degrees of freedom, 4.3027, on a deviation of 0.1 of the mean of three.
+    wide = 4.3027 * 0.1 / 3**0.5
+    assert apart["high"] == pytest.approx(0.2 + ((pooled["high"] - 0.2) ** 2 + wide**2) ** 0.5, abs=1e-4)
+    assert apart["low"] == 0.0
+    assert over_seeds(pooled, [0.2]) == {name: pooled[name] for name in ("value", "low", "high")}
+    assert over_seeds(rate([], []).to_dict(), [None, None])["value"] is None
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("apart", [0.0, 0.1])
+def test_the_interval_holds_the_methods_share_as_often_as_it_says(seeds, apart):
+    """Models of a method differ by their seeds, and goals by how hard they are to repair."""
+    chance, share, goals, draws, held = np.random.default_rng(0), 0.3, 40, 400, 0
+    names = [f"g{place}" for place in range(goals)] * seeds
+    for _ in range(draws):
+        hard = chance.beta(0.3 * 4, 0.7 * 4, goals)
+        models = np.clip(chance.normal(0, apart, seeds)[:, None] + hard, 0, 1)
+        said = chance.random((seeds, goals)) < models
+        pooled = rate(names, said.reshape(-1)).to_dict()
+        found = over_seeds(pooled, said.mean(axis=1).tolist())
+        held += found["low"] <= share <= found["high"]
+    assert held / draws >= 0.95 - 3 * (0.95 * 0.05 / draws) ** 0.5
+
+
+def test_a_learning_rate_is_chosen_by_the_same_rule():
+    def figures(*args, **more):
+        return judged("x", *args, **more)["validation"]
+
+    base = BASE["validation"]
+    assert choose_rate(base, {1e-5: figures(30), 1e-4: figures(1), 1e-3: figures(0, refused=9)}, MARGINS) == 1e-4
+    assert choose_rate(base, {1e-3: figures(0), 1e-4: figures(1), 1e-5: figures(30)}, MARGINS) == 1e-4, "they tie"
+    assert choose_rate(base, {1e-4: figures(20, refused=9), 1e-3: figures(0, refused=9)}, MARGINS) == 1e-3
+
+
+@pytest.mark.parametrize("rates", [[1e-3], [1e-3, 1e-3]])
+def test_rates_are_several_each_once(rates):
+    plain_config = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a"}]}}
+    with pytest.raises(InputError, match="learning_rates are several, each once"):
+        parse_config(plain_config | {"compare": {"learning_rates": rates}}, "c.yaml")
+
+
+def test_trials_are_every_arm_that_trains_with_every_rate():
+    compare = {"arms": ["base", "selective-causal", "random", "steering"], "learning_rates": [1e-3, 1e-4]}
+    plain_config = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a"}]}, "compare": compare}
+    config = parse_config(plain_config, "c.yaml")
+    trials = rate_trials(config)
+    assert list(trials) == ["selective-causal", "random"]
+    assert {rate: one.config.train.learning_rate for rate, one in trials["random"].items()} == {1e-3: 1e-3, 1e-4: 1e-4}
+    names = [one.name for rates in trials.values() for one in rates.values()]
+    assert len(set(names)) == 4
+    assert [kind_of(name) for name in names] == ["selective-causal"] * 2 + ["random"] * 2
+    chosen = seeded_arms(config, {"random": 1e-3, "selective-causal": 1e-4})
+    assert [one.config.train.learning_rate for one in chosen] == [1e-4, 1e-3, config.train.learning_rate]
