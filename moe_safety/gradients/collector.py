@@ -18,6 +18,7 @@ from moe_safety.models import MoELayout, inspect_model
 from moe_safety.models.experts import Magnitudes, gradient_magnitudes
 from moe_safety.models.io import kept_model
 from moe_safety.models.text.answer_losses import Rows, make_rows
+from moe_safety.models.text.packed_attention import packing
 
 
 @dataclass
@@ -35,7 +36,8 @@ class GradientCollector:
 
     def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
         prompts, targets = rows["prompt"].to_pylist(), rows["target"].to_pylist()
-        found = self._collect(prompts, targets, notes)
+        with packing(self.model) as packed:
+            found = self._collect(prompts, targets, packed, notes)
         columns = {
             "batch_idx": [rows["batch_idx"][0].as_py()],
             "tokens": [sum(len(target) for target in targets)],
@@ -45,7 +47,9 @@ class GradientCollector:
         }
         return pa.table(columns, schema=gradients_schema(self.layout))
 
-    def _collect(self, prompts: list[list[int]], targets: list[list[int]], notes: dict[str, Any]) -> Magnitudes:
+    def _collect(
+        self, prompts: list[list[int]], targets: list[list[int]], packed: bool, notes: dict[str, Any]
+    ) -> Magnitudes:
         sizes = [len(prompt) + len(target) for prompt, target in zip(prompts, targets, strict=True)]
         budget = self.settings.micro_batch_tokens or len(sizes) * max(sizes)
         while True:
@@ -53,7 +57,7 @@ class GradientCollector:
             if len(groups) > 1:
                 notes["micro_batches"] = len(groups)
             try:
-                pieces = [self._rows(group, prompts, targets) for group in groups]
+                pieces = [self._rows(group, prompts, targets, packed) for group in groups]
                 return gradient_magnitudes(
                     self.model, pieces, layout=self.layout, checkpointing=self.settings.checkpointing
                 )
@@ -65,8 +69,8 @@ class GradientCollector:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def _rows(self, group: np.ndarray, prompts: list[list[int]], targets: list[list[int]]) -> Rows:
-        return make_rows([prompts[row] for row in group], [targets[row] for row in group], self.device)
+    def _rows(self, group: np.ndarray, prompts: list[list[int]], targets: list[list[int]], packed: bool) -> Rows:
+        return make_rows([prompts[row] for row in group], [targets[row] for row in group], self.device, packed=packed)
 
     def tokens(self, rows: pa.Table) -> int:
         """The tokens of an item's prompts and targets."""

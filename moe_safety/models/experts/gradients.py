@@ -100,7 +100,7 @@ def gradient_magnitudes(
     """
     layout = layout or inspect_model(model)
     found, tokens = Magnitudes(layout), list[torch.Tensor]()
-    answered = sum(int((rows.labels[:, 1:] != IGNORED).sum()) for rows in micro_batches)
+    answered = sum(len(rows.answers()[0]) for rows in micro_batches)
     with ExitStack() as stack:
         parameters = stack.enter_context(_only_experts_learn(model, layout))
         if checkpointing:

@@ -57,6 +57,17 @@ def test_kernels_would_give_the_same(name, monkeypatch):
         assert torch.equal(found.tokens, plain.tokens)
 
 
+@pytest.mark.parametrize("name", ["olmoe", "deepseek_v3", "qwen3_moe"])
+def test_packed_rows_give_the_same(name):
+    model = use_our_experts(build(name))
+    plain = gradient_magnitudes(model, [make_rows(PROMPTS, ANSWERS)])
+    pieces = [make_rows(PROMPTS[rows], ANSWERS[rows], packed=True) for rows in (slice(2), slice(2, 3))]
+    for given in ([make_rows(PROMPTS, ANSWERS, packed=True)], pieces):
+        found = gradient_magnitudes(model, given)
+        torch.testing.assert_close(found.scores(), plain.scores(), rtol=1e-3, atol=1e-7)
+        assert torch.equal(found.tokens, plain.tokens)
+
+
 def batch(side):
     ids, labels, mask = padded(PROMPTS, ANSWERS, side, rubbish=9)
     return {"input_ids": ids, "labels": labels, "attention_mask": mask}
