@@ -11,6 +11,7 @@ from moe_safety.rundir import RunDir
 from moe_safety.train.several import train_and_verify
 from moe_safety.train.stage import train
 from moe_safety.train.verified import verified
+from tests.objectstore import serving
 from tests.train.byhand import configured
 
 EXPERTS = [(0, 1), (2, 3), (3, 8)]
@@ -73,3 +74,17 @@ def test_another_way_of_saving_does_not_train_again(tmp_path):
     again = config.model_copy(update={"run_dir": str(tmp_path / "run")})
     again = again.model_copy(update={"train": again.train.model_copy(update={"learning_rate": 1e-3})})
     assert train(again)["skipped"]
+
+
+def test_on_a_store_rounds_go_on_from_deltas_and_the_arm_is_loaded_by_its_own(tmp_path):
+    here, alone = trained(tmp_path / "here", "delta", *ROUNDS)
+    with pytest.MonkeyPatch.context() as environment, serving(environment) as uri:
+        there, stored = trained(uri.replace("NAME", "run"), "delta", *ROUNDS)
+        run = RunDir(there.run_dir)
+        assert run.read_bytes(stored["delta"]) == RunDir(here.run_dir).read_bytes(alone["delta"])
+        subject = arm_subject(there, run, stored["arm"])
+        assert subject.identity == arm_subject(here, RunDir(here.run_dir), alone["arm"]).identity
+        loaded = load_model(subject.model)
+        direct = load_model(here.model.with_delta(RunDir(here.run_dir).path(alone["delta"])))
+        weights = direct.state_dict()
+        assert all((tensor == weights[name]).all() for name, tensor in loaded.state_dict().items())
