@@ -62,15 +62,30 @@ AttentionInterface.register(NAME, packed_attention)
 def packing(model: PreTrainedModel) -> Iterator[bool]:
     """Inside, rows may be packed where this says so: on a card in half precision, if no layer looks beyond its row by
     anything but plain attention. Elsewhere rows are padded."""
-    if not _has_the_parts(model):
+    if not (_is_on_a_card(model) and _packs(model)):
         yield False
         return
+    with _attending(model):
+        yield True
+
+
+def _packs(model: PreTrainedModel) -> bool:
+    if model not in _TRIED:
+        plain = model.config._attn_implementation == "sdpa" and packable(model)
+        _TRIED[model] = plain or _told(f"layers of {model.config.model_type} look beyond a row by more than attention")
+        if plain:
+            with _attending(model):
+                _TRIED[model] = _agrees(model)
+    return _TRIED[model]
+
+
+@contextmanager
+def _attending(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, the model attends by our function. It is given no masks, so only rows without padding on the left fit."""
     before = model.config._attn_implementation
     model.set_attn_implementation(NAME)
     try:
-        if model not in _TRIED:
-            _TRIED[model] = _agrees(model)
-        yield _TRIED[model]
+        yield
     finally:
         model.set_attn_implementation(before)
 
@@ -84,11 +99,11 @@ def packable(model: PreTrainedModel) -> bool:
     return model._supports_attention_backend and types == {"full_attention"} and not any(windows)
 
 
-def _has_the_parts(model: PreTrainedModel) -> bool:
+def _is_on_a_card(model: PreTrainedModel) -> bool:
+    """Whether it is whole on one, in half precision."""
     weight = model.get_input_embeddings().weight
-    spread = len({each.device for each in model.parameters()}) > 1 or hasattr(weight, "ds_id")
-    plain = model.config._attn_implementation == "sdpa" and packable(model)
-    return weight.is_cuda and weight.dtype in _HALVES and plain and not spread
+    whole = len({each.device for each in model.parameters()}) == 1 and not hasattr(weight, "ds_id")
+    return weight.is_cuda and weight.dtype in _HALVES and whole
 
 
 @torch.no_grad()
@@ -110,5 +125,5 @@ def _agrees(model: PreTrainedModel) -> bool:
 
 
 def _told(reason: str) -> bool:
-    logging.getLogger(__name__).warning("rows are padded in training, which is slower: %s", reason)
+    logging.getLogger(__name__).warning("rows are padded, which is slower: %s", reason)
     return False
