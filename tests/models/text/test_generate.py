@@ -43,8 +43,7 @@ def test_an_answer_that_ran_into_the_limit_has_not_ended(generator, prompts):
     for limit, ended in ((len(whole.tokens) - 1, False), (len(whole.tokens) + 1, True)):
         (cut,) = Generator(generator.model, generator.chat, Limits(limit)).answer(prompts[:1], [0.0], [0])
         assert (cut.tokens, cut.ended) == (whole.tokens[:limit], ended)
-    # As the fixture had it: the limits stand on the model.
-    Generator(generator.model, generator.chat, Limits(24))
+    assert generator.answer(prompts[:1], [0.0], [0]) == [whole], "each keeps its own limits"
 
 
 class Scripted(torch.nn.Module):
