@@ -208,7 +208,7 @@ class Session:
         return {"identify": results_only(config.identify), "capture": results_only(config.capture)}
 
     @cached_property
-    def _settings(self) -> dict[str, object]:
+    def _settings(self) -> dict[str, Any]:
         settings = results_only(self.config.evaluate)
         # They say which subject is meant.
         named = {name: settings[name] for name in settings if name not in ("model_path", "output_name")}
@@ -286,7 +286,11 @@ class Session:
         return {}
 
     def _identity(self, subject: Subject) -> str:
-        settings = [self._settings.get(name) for name in ("seed", "model", "evaluate", "engines")]
+        # What suites ask is in the exam; the rest of their settings is who judges.
+        asking = {name: value for name, value in self._settings["evaluate"].items() if name != "suites"}
+        settings = [
+            (self._settings | {"evaluate": asking}).get(name) for name in ("seed", "model", "evaluate", "engines")
+        ]
         return f"{subject.identity} {self._answering} {settings} {_digest(self.exam)}"
 
 

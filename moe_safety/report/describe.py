@@ -28,8 +28,8 @@ KNOWN = {"interval": "95 % interval", "q_value": "q", "batches": "Batches"}
 
 
 def rates(arms: Sequence[ComparedArm]) -> dict[str, str]:
-    """The titles of the rates that were measured of these arms."""
-    known = {name: words for name, words in _RATES.items() if any(name in arm.measures for arm in arms)}
+    """The titles of the rates that were measured of all of these arms."""
+    known = {name: words for name, words in _RATES.items() if all(name in arm.measures for arm in arms)}
     return known | {"asr": attacks(arms)}
 
 

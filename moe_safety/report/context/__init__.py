@@ -90,7 +90,7 @@ class Context:
     @property
     def harm_is_judged(self) -> bool:
         """Whether attack success is harm, and not any answer."""
-        return any("answered" in arm.measures for arm in self.arms)
+        return all("answered" in arm.measures for arm in self.arms)
 
     @property
     def suites(self) -> list[str]:
