@@ -19,6 +19,7 @@ from ray.data import DataContext
 
 from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
+from moe_safety.rundir import spent
 from moe_safety.stopping import own_handlers
 
 
@@ -36,7 +37,7 @@ def connect() -> None:
             # into the home folder if this one, of this process and its children alone, did not stand there already.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         try:
-            with _no_stderr(), own_handlers():
+            with spent("ray"), _no_stderr(), own_handlers():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except ConnectionError as error:
             raise _no_cluster(address or "this machine", error) from None
