@@ -7,6 +7,7 @@ import os
 import socket
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,19 @@ class Replica:
     def place(self) -> tuple[str, int]:
         """The host and the process."""
         return socket.gethostname(), os.getpid()
+
+    def prepare(self, first: Callable[[], Any]) -> None:
+        """Does what the stage does first, for its imports alone: the stage itself tells what is wrong."""
+        with suppress(Exception):
+            first()
+
+    def call(self, function: Callable[..., Any], *given: Any) -> Any:
+        """Something else, which accounts for its own seconds."""
+        self.held = None
+        try:
+            return function(*given)
+        finally:
+            self.account = Account()
 
     def handle(self, ticket: str, jobs: Sequence[RemoteJob], job: int, item: int) -> dict[str, Any]:
         """Does one item of one of the ticket's jobs. `broken` in the result says that this process is not to be trusted

@@ -5,7 +5,7 @@ from moe_safety.rundir.fetch import fetched, fetched_file
 from moe_safety.rundir.lock import stage_lock
 from moe_safety.rundir.parquet import broken, check_plain, open_parquet
 from moe_safety.rundir.storage import Missing, RunDir, open_uri
-from moe_safety.rundir.timings import KINDS, Account, accounted, count_imports, spent, spent_by_replicas
+from moe_safety.rundir.timings import KINDS, Account, accounted, count_imports, spent, spent_by_replicas, stage_account
 from moe_safety.rundir.work import (
     Outcome,
     Work,
@@ -52,6 +52,7 @@ __all__ = [
     "run_work",
     "spent",
     "spent_by_replicas",
+    "stage_account",
     "stage_lock",
     "summary_of",
 ]

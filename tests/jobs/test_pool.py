@@ -12,7 +12,8 @@ import ray
 
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs import pool
-from moe_safety.jobs.pool import release_replicas
+from moe_safety.jobs.pool import pool_of, release_replicas
+from tests.jobs.handlers import die_once
 from tests.jobs.waits import workers
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -42,6 +43,18 @@ def test_what_replicas_hold_is_given_back(tmp_path):
         assert time.monotonic() < until
         time.sleep(0.1)
     assert not workers(tmp_path / "second") & before
+
+
+def test_a_replica_is_lent_to_what_wants_a_process(tmp_path):
+    before = workers(tmp_path / "first", replicas=1)
+    there = pool_of(0)
+    assert ray.get(there.lend.remote(1, os.getpid)) in before
+    with pytest.raises(ZeroDivisionError):
+        ray.get(there.lend.remote(3, divmod, 1, 0))
+    assert ray.get(there.lend.remote(2, die_once, str(tmp_path / "died"))) not in before
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(there.lend.remote(1, die_once, str(tmp_path / "again")))
+    assert not workers(tmp_path / "second", replicas=1) & before
 
 
 class Here:
@@ -103,3 +116,27 @@ def test_replicas_that_nobody_needs_give_way(tmp_path, monkeypatch):
         held += 1
         workers(tmp_path / f"first-{held}")
     assert second.wait(timeout=120) == 0, told.read_text()
+
+
+def test_ray_and_a_replica_start_beside_a_check(tmp_path):
+    """In a process without Ray. What is wrong is told by the check, and Ray outlives the thread that began it."""
+    script = """
+    import ray
+    from moe_safety.config import ModelJob
+    from moe_safety.errors import InputError
+    from moe_safety.jobs import beside
+    from tests.jobs.handlers import refuse
+    try:
+        beside(refuse, ModelJob())()
+    except InputError as error:
+        print("told:", error)
+    from moe_safety.jobs.cluster import connect
+    from moe_safety.jobs.pool import pool_of
+    connect()
+    pool = pool_of(0)
+    ray.get(pool.ready.remote())
+    print("ready")
+    """
+    command, environment = [sys.executable, "-c", textwrap.dedent(script)], os.environ | {"RAY_ADDRESS": "local"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("told: is no good\nready\n", "", 0)
