@@ -51,11 +51,11 @@ def kept_model(model: ModelConfig, gpus: int) -> PreTrainedModel:
 def forget_model() -> None:
     """Gives the memory back that the kept model takes, for another one."""
     global _kept
+    _read.cache_clear()
     if _kept is not None:
         import torch
 
         _kept = None
-        _read.cache_clear()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
