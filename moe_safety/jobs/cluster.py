@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import secrets
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -29,44 +26,6 @@ from moe_safety.stopping import own_handlers
 def connect() -> None:
     """Joins the cluster that RAY_ADDRESS names (a submitted job has it set), or one that `ray start` began on this
     machine, else starts Ray here. Idempotent."""
-    global _beside
-    if _beside is not None:
-        begun, _beside = _beside, None
-        begun.result()
-    _connect()
-
-
-_beside: Future[None] | None = None
-"""What comes of the helper thread that connects."""
-
-
-def connect_beside(then: Callable[[], object]) -> None:
-    """Connects in a helper thread, and does something more there, while this process goes on. `connect` waits for both,
-    and tells what went wrong."""
-    global _beside
-    if ray.is_initialized():
-        then()
-    elif _beside is None:
-        begun: Future[None] = Future()
-        _beside = begun
-        # What Ray starts here ends with its thread, so that never ends.
-        threading.Thread(target=_stay_connected, args=(begun, then), daemon=True).start()
-        # Ray ends in an orderly way only where it has begun.
-        atexit.register(wait, [begun], _PATIENCE)
-
-
-def _stay_connected(begun: Future[None], then: Callable[[], object]) -> None:
-    try:
-        _connect()
-        then()
-    except Exception as error:
-        begun.set_exception(error)
-    else:
-        begun.set_result(None)
-    threading.Event().wait()
-
-
-def _connect() -> None:
     if not ray.is_initialized():
         # Quiet where nothing is wrong, and no usage report to anyone.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -165,17 +124,12 @@ def replicas(job: ModelJob, items: int) -> int:
 @contextmanager
 def _no_stderr() -> Iterator[None]:
     """Ray's core writes to the descriptor itself; what goes wrong is raised."""
-    python = sys.stderr
-    python.flush()
+    sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
-        if python is sys.__stderr__:
-            # Other threads have something to say meanwhile, and may keep what they say it to.
-            sys.stderr = os.fdopen(os.dup(kept), "w", 1)
         os.dup2(nowhere.fileno(), 2)
         try:
             yield
         finally:
             os.dup2(kept, 2)
-            sys.stderr = python
             os.close(kept)
