@@ -32,6 +32,7 @@ docs: setup
 
 bench: setup
 	for file in $(filter-out benchmarks/soak.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python -m benchmarks.job --runs 1
 
 clean:
 	rm -rf .venv runs

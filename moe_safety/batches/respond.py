@@ -17,7 +17,7 @@ from moe_safety.batches.warnings import foreign_answers
 from moe_safety.config import Config, results_only
 from moe_safety.generation import ENGINES, engine_settings, limits_of, opening_of
 from moe_safety.generation.items import ANSWERS, tables_of
-from moe_safety.jobs import Job, Parts, Plan, run_job
+from moe_safety.jobs import Job, Parts, Plan, beside, run_job
 from moe_safety.judges import check_judge, judge_inputs, make_judge
 from moe_safety.models.io import check_loadable, load_chat, model_fingerprint, window_of
 from moe_safety.pipeline import PROMPTS, RESPONSES
@@ -44,7 +44,10 @@ def respond(config: Config, *, force: bool = False, quiet: bool = False) -> dict
         folder=_FOLDER,
         keyed=_FOLDER,
     )
-    body, check = partial(_respond, config, run, labels, fingerprint), partial(check_loadable, config.model)
+    body, check = (
+        partial(_respond, config, run, labels, fingerprint),
+        beside(partial(check_loadable, config.model), config.respond),
+    )
     return perform(config, work, body, _lines, check=check, force=force, quiet=quiet)
 
 

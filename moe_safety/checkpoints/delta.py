@@ -11,9 +11,10 @@ from moe_safety.checkpoints.examine import Both, Examination, open_both
 from moe_safety.checkpoints.verify import Report, judge
 from moe_safety.errors import RunError
 from moe_safety.models.stored import KIND, Stored, flip
-from moe_safety.rundir import RunDir
+from moe_safety.rundir import RunDir, spent
 
 
+@spent("comparing")
 def extract_delta(base: str | Path, tuned: str | Path, out: str | Path, *, trust_remote_code: bool = False) -> Report:
     """Writes what changed from one checkpoint folder to another, unless more than experts and routers did."""
     return write_delta(open_both(base, tuned, trust_remote_code=trust_remote_code), tuned, out)

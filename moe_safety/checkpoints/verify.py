@@ -11,6 +11,7 @@ from moe_safety.checkpoints.examine import Examination, open_both
 from moe_safety.errors import InputError
 from moe_safety.models.stored import Stored
 from moe_safety.models.stored.owners import Expert
+from moe_safety.rundir import spent
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Report:
         return asdict(self) | {"changed_ratio": self.changed_ratio}
 
 
+@spent("comparing")
 def verify(
     base: str | Path,
     tuned: str | Path,

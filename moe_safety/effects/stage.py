@@ -15,7 +15,7 @@ from moe_safety.config import Config, results_only
 from moe_safety.effects.conditional import is_wanted, measure_held, with_conditional
 from moe_safety.effects.table import by_prompt, merge, per_expert
 from moe_safety.effects.trials import TRIALS_SCHEMA, choose_trials, items_of
-from moe_safety.jobs import Job, Parts, Plan, pack, run_job
+from moe_safety.jobs import Job, Parts, Plan, beside, pack, run_job
 from moe_safety.models import MoELayout
 from moe_safety.models.io import check_loadable, model_fingerprint
 from moe_safety.pipeline import BATCHES, EXPERT_EFFECTS, PROMPTS
@@ -36,7 +36,7 @@ def effects(config: Config, *, force: bool = False, quiet: bool = False) -> dict
         others={"model": model_fingerprint(config.model)},
         folder="effects/_measured",
     )
-    body, check = partial(_effects, config, run, work), partial(check_loadable, config.model)
+    body, check = partial(_effects, config, run, work), beside(partial(check_loadable, config.model), config.effects)
     return perform(config, work, body, _lines, check=check, force=force, quiet=quiet)
 
 

@@ -131,9 +131,12 @@ class Session:
     def examine(self, subjects: Sequence[Subject]) -> None:
         """Leaves the parts of all of them; what is there already is not done again."""
         self.check_judges()
-        jobs = [self._job(subject) for subject in subjects]
-        again = [subject for subject in subjects if self._is_identified(subject)]
-        jobs += [recapture_job(self.config, self.run, subject, self._anew(subject)) for subject in again]
+        # What is asked of one model stands together, so that a replica loads it once.
+        jobs = []
+        for subject in subjects:
+            jobs.append(self._job(subject))
+            if self._is_identified(subject):
+                jobs.append(recapture_job(self.config, self.run, subject, self._anew(subject)))
         run_jobs(jobs, "evaluate")
 
     def responses(self, subject: Subject) -> pa.Table:

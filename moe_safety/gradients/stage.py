@@ -10,7 +10,7 @@ from moe_safety.batches.files import check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.gradients.plan import write_plan
 from moe_safety.gradients.table import fold
-from moe_safety.jobs import Job, Parts, Plan, run_job
+from moe_safety.jobs import Job, Parts, Plan, beside, run_job
 from moe_safety.models.io import check_loadable, model_fingerprint
 from moe_safety.pipeline import BATCHES, EXPERT_GRADIENTS
 from moe_safety.pipeline.perform import perform
@@ -29,7 +29,10 @@ def gradients(config: Config, *, force: bool = False, quiet: bool = False) -> di
         others={"model": model_fingerprint(config.model)},
         folder=FOLDER,
     )
-    body, check = partial(_gradients, config, run, work), partial(check_loadable, config.model)
+    body, check = (
+        partial(_gradients, config, run, work),
+        beside(partial(check_loadable, config.model), config.gradients),
+    )
     return perform(config, work, body, _lines, check=check, force=force, quiet=quiet)
 
 

@@ -1,5 +1,6 @@
 """The distributed pattern that every stage stands on: plan, replicas, parts."""
 
+from moe_safety.jobs.beside import beside
 from moe_safety.jobs.cards import free_cards
 from moe_safety.jobs.job import Handler, Job
 from moe_safety.jobs.parts import Part, Parts
@@ -13,6 +14,7 @@ __all__ = [
     "Parts",
     "Plan",
     "Report",
+    "beside",
     "free_cards",
     "pack",
     "run_job",

@@ -19,6 +19,7 @@ from ray.data import DataContext
 
 from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
+from moe_safety.rundir import spent
 from moe_safety.stopping import own_handlers
 
 
@@ -29,6 +30,8 @@ def connect() -> None:
         # Quiet where nothing is wrong, and no usage report to anyone.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # A caller's process waits for the next job, which else would start and import anew after a second.
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
         if address := os.environ.get("RAY_ADDRESS") or read_ray_address():
             _wait_for(address)
         else:
@@ -36,7 +39,7 @@ def connect() -> None:
             # into the home folder if this one, of this process and its children alone, did not stand there already.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         try:
-            with _no_stderr(), own_handlers():
+            with spent("ray"), _no_stderr(), own_handlers():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except ConnectionError as error:
             raise _no_cluster(address or "this machine", error) from None

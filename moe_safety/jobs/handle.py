@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from moe_safety.jobs.pool import pool_of, release_replicas
 from moe_safety.jobs.progress import Progress
 from moe_safety.jobs.replica import RemoteJob, result_of
 from moe_safety.jobs.watchdog import forget_attempts
+from moe_safety.rundir import spent, spent_by_replicas
 
 
 def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
@@ -43,12 +45,13 @@ def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
         # A caller only waits; processors and cards are the replicas'.
         num_cpus=0,
     )
-    with Progress(name, len(todo)) as progress, _released_if_it_fails():
+    with spent("waiting"), Progress(name, len(todo)) as progress, _released_if_it_fails():
         try:
             for row in results.iter_rows():
                 if row["error"]:
                     _raise(row["error"], row["message"])
                 progress.advance(int(row["rows"]), int(row["tokens"]))
+                spent_by_replicas(json.loads(row["spent"]))
         except ray.exceptions.RayError as error:
             raise _given_up(error) from error
         return progress.rates(time.monotonic())[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -37,10 +38,12 @@ class Pool:
         self.rests_since = time.monotonic()
         self.watch: asyncio.Task[None] | None = None
         self.starting: set[asyncio.Task[None]] = set()
+        self.first: Callable[[], Any] | None = None
+        """What a replica does first, so that it imports what it will need."""
 
-    async def hold(self, count: int) -> None:
+    async def hold(self, count: int, first: Callable[[], Any] | None = None) -> None:
         """Has so many replicas at least; they start while the first items are on their way."""
-        self.wanted = count
+        self.wanted, self.first = count, first or self.first
         self.rests_since = time.monotonic()
         self._fill()
 
@@ -93,6 +96,34 @@ class Pool:
             await self._take_back(replica, ticket, result)
             return result
 
+    async def lend(self, tries: int, function: Callable[..., Any], *given: Any) -> Any:
+        """What a function returns that wants a process with such imports to itself. Where it dies, another one tries,
+        so many in all."""
+        self.at_work += 1
+        if not self.there:
+            self._fill()
+        try:
+            while True:
+                async with self.changed:
+                    await self.changed.wait_for(lambda: self.free)
+                    replica = self.free.pop()
+                try:
+                    result = await replica.call.remote(function, *given)
+                except ray.exceptions.RayError as error:
+                    self._end(replica)
+                    self._start()
+                    tries -= 1
+                    if not (tries and isinstance(error, ray.exceptions.RayActorError)):
+                        raise
+                else:
+                    async with self.changed:
+                        self.free.append(replica)
+                        self.changed.notify_all()
+                    return result
+        finally:
+            self.at_work -= 1
+            self.rests_since = time.monotonic()
+
     async def release(self) -> None:
         """Ends every replica, in the midst of an item too, and returns when those of this host are gone."""
         replicas, self.there, self.free = self.there, {}, []
@@ -128,6 +159,8 @@ class Pool:
                 self._end(replica)
                 self._start()
             return
+        if self.first is not None:
+            replica.prepare.remote(self.first)  # In its turn, before any item.
         async with self.changed:
             if replica in self.there:
                 self.there[replica] = place

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ from moe_safety.errors import InputError, MoeSafetyError, RunError
 from moe_safety.jobs.job import Handler
 from moe_safety.jobs.parts import Parts
 from moe_safety.jobs.plan import Plan
-from moe_safety.rundir import RunDir
+from moe_safety.rundir import Account, RunDir, count_imports, spent
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class RemoteJob:
 def result_of(item: int, error: MoeSafetyError | None = None) -> dict[str, Any]:
     """What is told of an item on its way to the driver: an error, as far as there is one, and what was done."""
     kind, message = (type(error).__name__, str(error)) if error else ("", "")
-    return {"item": item, "rows": 0, "tokens": 0, "error": kind, "message": message, "broken": False}
+    return {"item": item, "rows": 0, "tokens": 0, "error": kind, "message": message, "broken": False, "spent": "{}"}
 
 
 class Replica:
@@ -43,6 +45,8 @@ class Replica:
     adds no pages of its own to them."""
 
     def __init__(self) -> None:
+        count_imports()
+        self.account = Account()
         import torch
 
         # What every item needs: nobody's time limit runs yet.
@@ -57,16 +61,36 @@ class Replica:
         """The host and the process."""
         return socket.gethostname(), os.getpid()
 
+    def prepare(self, first: Callable[[], Any]) -> None:
+        """Does what the stage does first, for its imports alone: the stage itself tells what is wrong."""
+        with suppress(Exception):
+            first()
+
+    def call(self, function: Callable[..., Any], *given: Any) -> Any:
+        """Something else, which accounts for its own seconds."""
+        self.held = None
+        try:
+            return function(*given)
+        finally:
+            self.account = Account()
+
     def handle(self, ticket: str, jobs: Sequence[RemoteJob], job: int, item: int) -> dict[str, Any]:
         """Does one item of one of the ticket's jobs. `broken` in the result says that this process is not to be trusted
         any more."""
         if ticket != self.ticket:
             self.held = None
             self.ticket = ticket
-        try:
-            return result_of(item) | self._do(jobs[job], job, item)
-        except MoeSafetyError as error:
-            return result_of(item, error)
+        with spent("other"):
+            try:
+                result = result_of(item) | self._do(jobs[job], job, item)
+            except MoeSafetyError as error:
+                result = result_of(item, error)
+        return result | {"spent": json.dumps(self._spent())}
+
+    def _spent(self) -> dict[str, float]:
+        """By kind of work, since the last item; what follows the first item's start belongs to it."""
+        account, self.account = self.account, Account()
+        return account.spent()[0]
 
     def _do(self, work: RemoteJob, job: int, item: int) -> dict[str, Any]:
         from moe_safety.jobs.item_halving import Halving
@@ -79,7 +103,9 @@ class Replica:
                 parts, handler = self._handler(job, work, parts)
                 rows = parts.plan.rows(item)
                 notes: dict[str, Any] = dict(watchdog.notes)
-                parts.commit(item, Halving(parts, item, handler, notes)(rows), notes)
+                with spent("computing"):
+                    part = Halving(parts, item, handler, notes)(rows)
+                parts.commit(item, part, notes)
             return {"rows": len(rows), "tokens": handler.tokens(rows)}
         except MoeSafetyError:
             raise

@@ -11,7 +11,10 @@ from moe_safety.pipeline.stage import STAGES
 
 def run_one(stage: str, config: Config, *, force: bool = False, **options: Any) -> dict[str, Any]:
     """One stage, with options of its own; returns its manifest."""
-    return STAGES.get(stage).run(config, force=force, **options)
+    from moe_safety.rundir import accounted
+
+    with accounted():
+        return STAGES.get(stage).run(config, force=force, **options)
 
 
 def run_all(config: Config, *, force: bool = False) -> None:

@@ -33,6 +33,7 @@ _TITLES = {
     "shift": "Routing shift",
     "examples": "Single prompts",
     "sweeps": "Sweeps",
+    "timings": "Where the time went",
     "origins": "Settings, versions, hashes",
 }
 """The sections in order; each is a template."""
@@ -85,5 +86,6 @@ def _has(context: Context, section: str) -> bool:
         "shift": context.shifted,
         "examples": context.examples,
         "sweeps": context.sweeps,
+        "timings": context.timings.stages,
     }
     return bool(needed.get(section, True))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from moe_safety.batches.files import check_encoding, prompts_digest
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
-from moe_safety.jobs import Job, Parts, Plan, run_job
+from moe_safety.jobs import Job, Parts, Plan, beside, run_job
 from moe_safety.models.io import check_loadable, model_fingerprint
 from moe_safety.pipeline import BATCHES
 from moe_safety.pipeline.perform import perform
@@ -26,7 +26,7 @@ def capture(config: Config, *, force: bool = False, quiet: bool = False) -> dict
     """Writes `routing/`: one table per work item, together a row for every prompt of the batches; with
     `capture.per_token` also `routing_tokens/`, a row for every token and layer."""
     run = RunDir(config.run_dir)
-    body, check = partial(_capture, config, run), partial(check_loadable, config.model)
+    body, check = partial(_capture, config, run), beside(partial(check_loadable, config.model), config.capture)
     return perform(config, _work(config, run), body, _lines, check=check, force=force, quiet=quiet)
 
 

@@ -5,6 +5,7 @@ from moe_safety.rundir.fetch import fetched, fetched_file
 from moe_safety.rundir.lock import stage_lock
 from moe_safety.rundir.parquet import broken, check_plain, open_parquet
 from moe_safety.rundir.storage import Missing, RunDir, open_uri
+from moe_safety.rundir.timings import KINDS, Account, accounted, count_imports, spent, spent_by_replicas, stage_account
 from moe_safety.rundir.work import (
     Outcome,
     Work,
@@ -21,15 +22,19 @@ from moe_safety.rundir.work import (
 )
 
 __all__ = [
+    "KINDS",
+    "Account",
     "Missing",
     "Outcome",
     "RunDir",
     "Work",
+    "accounted",
     "broken",
     "cache_folder",
     "check_not_refused",
     "check_plain",
     "check_settings",
+    "count_imports",
     "discard",
     "discard_all",
     "fetched",
@@ -45,6 +50,9 @@ __all__ = [
     "remember_digest",
     "remembered",
     "run_work",
+    "spent",
+    "spent_by_replicas",
+    "stage_account",
     "stage_lock",
     "summary_of",
 ]

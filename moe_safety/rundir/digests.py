@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from moe_safety.rundir.timings import spent
+
 _LARGE = 1 << 23
 _TICK = 20_000_000
 """Nanoseconds in which a file's time may stand still while it is written."""
@@ -26,6 +28,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MOE_SAFETY_CACHE") or Path.home() / ".cache" / "moe-safety")
 
 
+@spent("hashing")
 def file_digest(path: str | Path) -> str:
     """sha256 of a local file."""
     return str(remembered(Path(path), "digests", _hashed))

@@ -21,6 +21,7 @@ from moe_safety.config import without_secrets
 from moe_safety.errors import InputError, RunError
 from moe_safety.rundir.digests import file_digest, in_threads, remember_digest
 from moe_safety.rundir.parquet import open_parquet
+from moe_safety.rundir.timings import spent
 from moe_safety.rundir.unfinished_files import half_written, remove_abandoned
 
 _CHUNK = 1 << 22
@@ -123,8 +124,9 @@ class RunDir:
                 return
             with tempfile.TemporaryDirectory() as local:
                 yield Path(local)
-                self.filesystem.create_dir(self.path(folder))
-                fs.copy_files(local, self.path(folder), destination_filesystem=self.filesystem)
+                with spent("writing"):
+                    self.filesystem.create_dir(self.path(folder))
+                    fs.copy_files(local, self.path(folder), destination_filesystem=self.filesystem)
 
     @contextmanager
     def reading_file(self, name: str) -> Iterator[Path]:
@@ -157,7 +159,7 @@ class RunDir:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Writes a file atomically."""
-        with self.writing(name) as path:
+        with spent("writing"), self.writing(name) as path:
             Path(path).write_bytes(data)
 
     def read_json(self, name: str) -> Any:
@@ -180,13 +182,14 @@ class RunDir:
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Writes a table as Parquet, atomically."""
-        with self.writing(name) as path:
+        with spent("writing"), self.writing(name) as path:
             pq.write_table(table, path)
 
     def open_parquet(self, name: str) -> pq.ParquetFile:
         """Opens a Parquet file, to read its table piece by piece."""
         return open_parquet(self.path(name), self.path(name), self.filesystem)
 
+    @spent("hashing")
     def digest(self, name: str) -> str:
         """sha256 of the file's bytes."""
         if self.is_local:
@@ -197,6 +200,7 @@ class RunDir:
                 digest.update(chunk)
         return digest.hexdigest()
 
+    @spent("hashing")
     def digests(self, names: Iterable[str]) -> dict[str, str]:
         """Those of several files, which are hashed at the same time."""
         names = list(names)
@@ -209,7 +213,8 @@ class RunDir:
         half = half_written(target) if self.is_local else _scratch()
         with refusals(target, "; nothing was overwritten"), half as filled:
             yield filled
-            self._put(filled, target)
+            with spent("writing"):
+                self._put(filled, target)
 
     def remove_abandoned(self) -> None:
         """Deletes what writers left that were killed."""

@@ -13,6 +13,7 @@ from moe_safety.errors import InputError
 from moe_safety.rundir.formats import check_format, format_of, other_format
 from moe_safety.rundir.lock import stage_lock
 from moe_safety.rundir.storage import Missing, RunDir
+from moe_safety.rundir.timings import stage_account
 from moe_safety.rundir.versions import versions, warn_of_other_versions
 
 
@@ -66,7 +67,7 @@ def run_work(
     `locked` says that the caller holds the stage's lock.
     """
     stage = _plain(stage)
-    with nullcontext() if locked else stage_lock(run, stage.name):
+    with stage_account() as account, nullcontext() if locked else stage_lock(run, stage.name):
         _check_read(run, stage)
         inputs = _hash_inputs(run, stage)
         stored = _stored(run, stage.name)
@@ -97,6 +98,7 @@ def run_work(
             "outputs": run.digests(outcome.outputs),
             "summary": outcome.summary,
             "finished": time.time(),
+            "timings": account.told(),
         }
         run.write_json(manifest_name(stage.name), manifest)
         _collect(run)

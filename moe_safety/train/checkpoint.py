@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from moe_safety.errors import InputError, RunError
-from moe_safety.rundir import RunDir
+from moe_safety.rundir import RunDir, spent
 from moe_safety.train.engines import Engine
 from moe_safety.train.world import World
 
@@ -42,7 +42,7 @@ class Checkpoints:
             self.run.delete_folder(name)
         self.world.wait()
         try:
-            with self.run.filling(name) as local:
+            with spent("writing"), self.run.filling(name) as local:
                 engine.save(local)
             self.world.wait()
             if self.world.rank == 0:

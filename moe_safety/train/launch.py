@@ -8,7 +8,8 @@ import uuid
 from typing import Any
 
 from moe_safety.errors import InputError, MoeSafetyError, RunError
-from moe_safety.rundir import RunDir
+from moe_safety.models.io import forget_model
+from moe_safety.rundir import Account, RunDir, count_imports, spent, spent_by_replicas
 from moe_safety.stopping import own_handlers
 from moe_safety.train.log_relay import listening
 from moe_safety.train.task import Task
@@ -25,7 +26,8 @@ def run_phase(task: Task) -> dict[str, Any]:
         from moe_safety.train.worker import work
 
         free_cards()
-        work(task)
+        forget_model()
+        work(task, Account())
     else:
         _on_ray(run, task)
     if not run.exists(task.outcome):
@@ -34,6 +36,8 @@ def run_phase(task: Task) -> dict[str, Any]:
     if "error" in outcome:
         run.delete(task.outcome)
         raise InputError(outcome["error"]) if outcome["exit_code"] == 2 else RunError(outcome["error"])
+    if task.config.train.launch != "process":
+        spent_by_replicas(outcome["spent"])
     return outcome
 
 
@@ -65,7 +69,7 @@ def _on_ray(run: RunDir, task: Task) -> None:
     connect()
     for starts_left in reversed(range(task.config.train.max_failures + 1)):
         try:
-            with listening(run, task.told):
+            with listening(run, task.told), spent("waiting"):
                 _fit(run, task)
             return
         except MoeSafetyError:
@@ -115,6 +119,8 @@ def _fit(run: RunDir, task: Task) -> None:
 
 
 def _on_worker(settings: dict[str, Any]) -> None:
+    count_imports()
+    account = Account()
     from moe_safety.train.worker import work
 
-    work(settings["task"])
+    work(settings["task"], account)

@@ -17,6 +17,7 @@ from moe_safety.batches import Batch
 from moe_safety.config import TrainConfig
 from moe_safety.errors import RunError
 from moe_safety.jobs.memory import is_out_of_memory
+from moe_safety.rundir import spent
 from moe_safety.train.checkpoint import Checkpoints, Progress
 from moe_safety.train.data import BatchData, check_whole
 from moe_safety.train.engines import Engine
@@ -64,13 +65,14 @@ class Loop:
         progress = self.checkpoints.load_latest(self.engine)
         self._since, late = time.perf_counter(), deque[_Made]()
         for step in range(progress.step, self.steps):
-            with self._naming(step):
+            with self._naming(step), spent("computing"):
                 late.append(self._step(step))
             saves = (step + 1) % self.settings.checkpoint_every == 0 and step + 1 < self.steps
             # A card's numbers are read when it has the next step's work. Not so before anything is written.
             may_wait = late[-1].waits and not saves and step + 1 < self.steps
             while len(late) > may_wait:
-                self._tell(late.popleft(), progress)
+                with spent("computing"):
+                    self._tell(late.popleft(), progress)
             if saves:
                 self.checkpoints.save(progress, self.engine)
                 self._since = time.perf_counter()

@@ -1,14 +1,15 @@
-"""Training of several arms, each verified: side by side as Ray tasks, or one by one in this process."""
+"""Training of several arms, each verified: side by side by replicas or Ray tasks, or one by one in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from moe_safety.arms import SeededArm
 from moe_safety.config import Config
 from moe_safety.errors import InputError, MoeSafetyError, RunError
-from moe_safety.rundir import RunDir, is_changed, is_finished, manifest_name
+from moe_safety.rundir import RunDir, count_imports, is_changed, is_finished, manifest_name, stage_account
 from moe_safety.train.stage import train_arm, training_of
 from moe_safety.train.verified import verify_arm
 
@@ -26,7 +27,9 @@ def train_arms(config: Config, arms: Sequence[SeededArm], *, anew: Collection[st
         if arm not in waiting or not together:
             train_and_verify(arm, force=arm.name in anew)
     if together:
-        _side_by_side(config, waiting, anew, told)
+        # What is waited for is told by the arms' own manifests.
+        with stage_account():
+            _side_by_side(config, waiting, anew, told)
 
 
 def to_train_anew(config: Config, arms: Sequence[SeededArm], *, elsewhere: bool) -> set[str]:
@@ -64,27 +67,23 @@ def _one_by_one(config: Config) -> bool:
 
 
 def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[str], told: Told) -> None:
-    """As many at a time as there is room for. A task that trains in its own process holds what it trains on; one that
-    starts Ray Train workers holds nothing, and these wait for their places."""
+    """As many at a time as there is room for."""
     import ray
 
-    from moe_safety.jobs.cluster import connect, gpus_of_workers, groups_of_workers
+    from moe_safety.jobs.cluster import connect, groups_of_workers
     from moe_safety.jobs.pool import release_replicas
 
     connect()
-    release_replicas()
-    here = config.train.launch == "process"
-    holds = {"num_cpus": int(here), "num_gpus": gpus_of_workers(1) if here else 0}
-    task = ray.remote(_task).options(**holds, max_retries=config.train.max_failures)
     asked = config.compare.parallel
     at_once = groups_of_workers(config.train.num_workers) if asked == "auto" else asked
+    begin = _beginner(config, at_once)
     running: dict[Any, SeededArm] = {}
     left = list(arms)
     try:
         while left or running:
             while left and len(running) < at_once:
                 arm = left.pop(0)
-                running[task.remote(arm, arm.name in anew)] = arm
+                running[begin(arm, arm.name in anew)] = arm
             (done, *_), _ = ray.wait(list(running))
             arm = running.pop(done)
             try:
@@ -92,15 +91,36 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
             except ray.exceptions.RayError as error:
                 raise RunError(f"{arm.name}: its process died: {str(error).splitlines()[0]}") from error
             told(arm, _manifest(result))
+    except BaseException:
+        release_replicas()
+        raise
     finally:
         for reference in running:
             ray.cancel(reference)
+
+
+def _beginner(config: Config, at_once: int) -> Callable[[SeededArm, bool], Any]:
+    """What begins to train an arm: in a replica, which holds what it trains on, or in a task that starts Ray Train
+    workers; that holds nothing, and these wait for their places."""
+    import ray
+
+    from moe_safety.jobs.cluster import gpus_of_workers
+    from moe_safety.jobs.pool import pool_of, release_replicas
+
+    again = config.train.max_failures
+    if config.train.launch == "process":
+        pool = pool_of(gpus_of_workers(1))
+        ray.get(pool.hold.remote(at_once))
+        return partial(pool.lend.remote, again + 1, _task)
+    release_replicas()
+    return ray.remote(_task).options(num_cpus=0, max_retries=again).remote
 
 
 def _task(arm: SeededArm, force: bool) -> dict[str, Any]:
     """Errors travel as results, so that Ray adds no pages of its own to them."""
     from moe_safety.jobs.pool import release_replicas
 
+    count_imports()
     try:
         return {"manifest": train_and_verify(arm, force=force)}
     except MoeSafetyError as error:

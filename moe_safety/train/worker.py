@@ -22,7 +22,7 @@ from moe_safety.models.io import dtype_of, load_model, model_folder
 from moe_safety.models.io.save import save_model
 from moe_safety.models.kernels.graphs import recording_steps
 from moe_safety.models.text.packed_attention import packing
-from moe_safety.rundir import RunDir
+from moe_safety.rundir import KINDS, Account, RunDir
 from moe_safety.train.checkpoint import Checkpoints, Progress
 from moe_safety.train.data import BatchData
 from moe_safety.train.engines import Engine, PlainEngine, Tensors
@@ -37,9 +37,9 @@ from moe_safety.train.task import Task
 from moe_safety.train.world import World
 
 
-def work(task: Task) -> None:
-    """Trains one phase; worker 0 leaves `outcome.json` last. An error that another start would not mend is left there
-    too, by the worker that met it."""
+def work(task: Task, account: Account) -> None:
+    """Trains one phase; worker 0 leaves `outcome.json` last, with what all of them spent since their accounts began. An
+    error that another start would not mend is left there too, by the worker that met it."""
     world, run = World(), RunDir(task.config.run_dir)
     if run.exists(task.outcome):
         return  # Ray started the workers again, and there is nothing to do.
@@ -55,10 +55,20 @@ def work(task: Task) -> None:
         raise error from failure  # Other workers may be waiting for this one: Ray ends them.
     if world.rank == 0:
         left = [*run.files(task.model_folder), *filter(run.exists, [task.delta])]
-        run.write_json(task.outcome, outcome | {"identity": task.identity, "files": run.digests(left)})
+        files = run.digests(left)
+    spent = _spent_by_all(account, world)
+    if world.rank == 0:
+        run.write_json(task.outcome, outcome | {"identity": task.identity, "files": files, "spent": spent})
         # Not before: what is done is done from here on.
         Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world).clear()
     world.wait()
+
+
+def _spent_by_all(account: Account, world: World) -> dict[str, float]:
+    """The workers' seconds, by what they were spent on."""
+    own = account.spent()[0]
+    by_worker = world.gather([own.get(kind, 0.0) for kind in KINDS])
+    return {kind: sum(each) for kind, each in zip(KINDS, zip(*by_worker, strict=True), strict=True) if any(each)}
 
 
 def _told_in_a_line(failure: Exception, task: Task) -> MoeSafetyError | None:

@@ -84,3 +84,15 @@ class Who:
 
     def tokens(self, rows):
         return 1
+
+
+def die_once(flag):
+    """Kills its process the first time."""
+    if not Path(flag).exists():
+        Path(flag).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def refuse():
+    raise InputError("is no good")

@@ -10,9 +10,11 @@ import psutil
 import pytest
 import ray
 
+from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
-from moe_safety.jobs import pool
-from moe_safety.jobs.pool import release_replicas
+from moe_safety.jobs import beside, pool
+from moe_safety.jobs.pool import pool_of, release_replicas
+from tests.jobs.handlers import die_once, refuse
 from tests.jobs.waits import workers
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -42,6 +44,18 @@ def test_what_replicas_hold_is_given_back(tmp_path):
         assert time.monotonic() < until
         time.sleep(0.1)
     assert not workers(tmp_path / "second") & before
+
+
+def test_a_replica_is_lent_to_what_wants_a_process(tmp_path):
+    before = workers(tmp_path / "first", replicas=1)
+    there = pool_of(0)
+    assert ray.get(there.lend.remote(1, os.getpid)) in before
+    with pytest.raises(ZeroDivisionError):
+        ray.get(there.lend.remote(3, divmod, 1, 0))
+    assert ray.get(there.lend.remote(2, die_once, str(tmp_path / "died"))) not in before
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(there.lend.remote(1, die_once, str(tmp_path / "again")))
+    assert not workers(tmp_path / "second", replicas=1) & before
 
 
 class Here:
@@ -103,3 +117,13 @@ def test_replicas_that_nobody_needs_give_way(tmp_path, monkeypatch):
         held += 1
         workers(tmp_path / f"first-{held}")
     assert second.wait(timeout=120) == 0, told.read_text()
+
+
+def test_a_replica_starts_beside_a_check():
+    """What is wrong is told by the check, and the replica, whose own check goes wrong too, is there all the same."""
+    ray.shutdown()
+    with pytest.raises(InputError, match="is no good"):
+        beside(refuse, ModelJob())()
+    there = pool_of(0)
+    ray.get(there.ready.remote())
+    assert ray.get(there.lend.remote(1, os.getpid)) != os.getpid()

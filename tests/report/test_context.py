@@ -9,6 +9,7 @@ from moe_safety.identify.stage import identify
 from moe_safety.report.caveats import caveats
 from moe_safety.report.context import read_context
 from moe_safety.report.context.examples import Answered
+from moe_safety.report.context.timings import Spent, read_timings
 from moe_safety.report.page import render
 from moe_safety.report.verdict import question, verdict
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
@@ -234,3 +235,20 @@ def test_an_arm_that_was_evaluated_again_makes_the_comparison_old(copied):
     assert caveats(context_of(copied))[0] == told
     run.delete("eval/base.json")
     assert context_of(copied).outdated == list(reads)
+
+
+def test_where_the_time_went_adds_up_over_arms():
+    """Replicas may spend more seconds than there were; stages of earlier versions tell of none."""
+    trained = {"seconds": 3.0, "driver": {"weights": 2.0, "other": 1.0}, "replicas": {"computing": 9.0}}
+    manifests = {"capture": {}, "train/random": {"timings": trained}, "train/baseline": {"timings": trained}}
+    timings = read_timings(manifests)
+    assert list(timings.stages) == ["train"]
+    assert timings.whole == Spent(6.0, {"weights": 4.0, "other": 2.0}, {"computing": 18.0})
+    assert list(timings.kinds) == ["weights", "computing", "other"]
+
+
+def test_the_page_says_where_the_time_went(identified):
+    page = render(context_of(identified))
+    table = page[page.index('<section id="timings">') : page.index('<section id="origins">')]
+    assert '<th scope="row">identify</th>' in table
+    assert "<b>hashing</b>: hashing files" in table

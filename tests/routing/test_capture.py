@@ -15,6 +15,7 @@ from moe_safety.config import load_config
 from moe_safety.errors import InputError
 from moe_safety.identify.stage import identify
 from moe_safety.jobs import Job, Parts, Plan, run_job
+from moe_safety.pipeline import run_one
 from moe_safety.routing.capture import capture
 from moe_safety.routing.reader import build_reader
 from moe_safety.routing.table import layout_of, matrix
@@ -58,6 +59,17 @@ def test_tables_are_bit_identical_for_any_number_of_actors(packed, reference, re
     assert summary["items"] > 8
     assert read(config).equals(reference)
     assert summary["tokens"] == sum(reference["tokens"].to_pylist())
+
+
+def test_the_seconds_of_a_stage_add_up_and_replicas_tell_theirs(packed):
+    config, began = packed("capture.replicas=1"), time.perf_counter()
+    told = run_one("capture", config)["timings"]
+    whole = time.perf_counter() - began
+    assert 0.8 * whole <= told["seconds"] <= whole
+    assert sum(told["driver"].values()) == pytest.approx(told["seconds"])
+    assert told["driver"]["waiting"] > 0
+    assert {"computing", "writing", "hashing"} <= told["replicas"].keys()
+    assert sum(told["replicas"].values()) <= whole
 
 
 def test_another_packing_gives_the_same_counts(packed, reference):

@@ -1,7 +1,7 @@
 """Models on disk and in memory: what a model's files are, loading, saving."""
 
 from moe_safety.models.io.fingerprint import fingerprint
-from moe_safety.models.io.kept_model import kept_flips, kept_model
+from moe_safety.models.io.kept_model import forget_model, kept_flips, kept_model
 from moe_safety.models.io.load import (
     check_loadable,
     delta_file,
@@ -23,6 +23,7 @@ __all__ = [
     "dtype_of",
     "fingerprint",
     "flips_of",
+    "forget_model",
     "kept_flips",
     "kept_model",
     "load_chat",

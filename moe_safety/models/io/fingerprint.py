@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from moe_safety.errors import InputError
-from moe_safety.rundir import file_digest, in_threads
+from moe_safety.rundir import file_digest, in_threads, spent
 
 _SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py")
 
@@ -17,7 +17,9 @@ def fingerprint(path: str, revision: str | None) -> str:
     """sha256 over the names and hashes of the files that make the model and its tokenizer what they are."""
     digest, folder = hashlib.sha256(), local_folder(path, revision)
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name.endswith(_SUFFIXES)]
-    for file, its in zip(files, in_threads(_digest, files), strict=True):
+    with spent("hashing"):
+        digests = in_threads(_digest, files)
+    for file, its in zip(files, digests, strict=True):
         digest.update(f"{file.name}:{its}\n".encode())
     for name, identity in _brought_family(folder).items():
         digest.update(f"{name}:{identity}\n".encode())

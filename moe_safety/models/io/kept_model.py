@@ -36,14 +36,7 @@ def kept_model(model: ModelConfig, gpus: int) -> PreTrainedModel:
     global _kept
     wanted = (model.model_dump_json(), gpus, _state(local_folder(model_path(model), model.revision).iterdir()))
     if _kept is None or _kept.wanted != wanted:
-        import torch
-
-        # Two of them might not fit.
-        _kept = None
-        _read.cache_clear()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        forget_model()  # Two of them might not fit.
         _kept = _Kept(wanted, load_model(model.with_delta(None), gpus))
     if _kept.inside:
         _kept.inside.flip(_kept.model)
@@ -53,6 +46,19 @@ def kept_model(model: ModelConfig, gpus: int) -> PreTrainedModel:
         inside.flip(_kept.model)
         _kept.inside = inside
     return _kept.model
+
+
+def forget_model() -> None:
+    """Gives the memory back that the kept model takes, for another one."""
+    global _kept
+    _read.cache_clear()
+    if _kept is not None:
+        import torch
+
+        _kept = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def kept_flips(model: ModelConfig) -> Flips:

@@ -13,7 +13,7 @@ from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.models.io.fingerprint import fingerprint, local_folder
 from moe_safety.models.layout import MoELayout, inspect_model
-from moe_safety.rundir import cache_folder, fetched, fetched_file, file_digest
+from moe_safety.rundir import cache_folder, fetched, fetched_file, file_digest, spent
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,8 @@ def load_model(model: ModelConfig, gpus: int | None = None, *, partitioned: bool
         )
     # Other weights than safetensors are pickles.
     options = {"use_safetensors": True, **(dequantising(config) if quantised else {})}
-    loaded, info = _load(loader, model, dtype=dtype, device_map=place, output_loading_info=True, **options)
+    with spent("weights"):
+        loaded, info = _load(loader, model, dtype=dtype, device_map=place, output_loading_info=True, **options)
     if missing := sorted(info["missing_keys"]):
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise InputError(f"has no weights for {missing[0]}{more}", file=model.name, key="model.name")

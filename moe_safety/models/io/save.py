@@ -17,7 +17,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
 from moe_safety.models.experts.selective import Gather
-from moe_safety.rundir import remember_digest
+from moe_safety.rundir import remember_digest, spent
 
 DTYPES = {
     torch.float64: "F64",
@@ -42,6 +42,7 @@ _LAYER = re.compile(r"^(.*?\.\d+)\.")
 Tensors = Mapping[str, torch.Tensor]
 
 
+@spent("writing")
 def save_model(
     model: PreTrainedModel, folder: Path, *, gather: Gather | None = None, writes: bool = True, shard: int = SHARD_BYTES
 ) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from moe_safety.rundir import spent
+
 
 def kernels(tensor: torch.Tensor) -> Any:
     """The module of kernels, where they serve such a tensor: on a GPU that runs Triton, in float32 or less. Elsewhere
@@ -16,6 +18,7 @@ def kernels(tensor: torch.Tensor) -> Any:
 
 
 @cache
+@spent("compiling")
 def _written() -> Any:
     """Tried, since it takes Triton, a C compiler, Python's headers and a folder to write to."""
     try:

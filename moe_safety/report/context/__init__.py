@@ -19,6 +19,7 @@ from moe_safety.report.context.experts import Identification, read_identificatio
 from moe_safety.report.context.origins import Origins, read_manifests, read_origins
 from moe_safety.report.context.overlap import Overlap, read_overlaps
 from moe_safety.report.context.sweeps import Swept, is_sweep, read_sweeps, results_of
+from moe_safety.report.context.timings import Timings, read_timings
 from moe_safety.report.context.training import Trained, read_training
 from moe_safety.rundir import RunDir
 from moe_safety.scores import LABELS
@@ -40,6 +41,7 @@ class Context:
     arms: list[ComparedArm]
     examples: Examples | None
     sweeps: list[Swept]
+    timings: Timings
     origins: Origins
     show_text: bool
     outdated: list[str]
@@ -177,6 +179,7 @@ def read_context(run: RunDir, model: ModelConfig, *, show_text: bool = False) ->
         arms=arms,
         examples=read_examples(run, BASE, best.name, show_text=show_text) if best else None,
         sweeps=read_sweeps(run, manifests),
+        timings=read_timings(manifests),
         origins=read_origins(manifests),
         show_text=show_text,
         outdated=_outdated(run, manifests.get("compare")),
