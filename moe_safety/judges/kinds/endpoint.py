@@ -39,11 +39,11 @@ class _Called(ChatSettings, JudgeSettings):
         return self
 
 
-class EndpointSettings(_Called, Asked):
+class EndpointSettings(Asked, _Called):
     """The settings of the kind `endpoint`."""
 
 
-class HarmEndpointSettings(_Called, AskedOfHarm):
+class HarmEndpointSettings(AskedOfHarm, _Called):
     """The settings of the kind `endpoint` where it is asked about harm."""
 
 

@@ -31,11 +31,11 @@ class _Generating(HubModel, JudgeSettings):
     """Longest reply."""
 
 
-class GenerativeSettings(_Generating, Asked):
+class GenerativeSettings(Asked, _Generating):
     """The settings of the kind `generative`."""
 
 
-class HarmGenerativeSettings(_Generating, AskedOfHarm):
+class HarmGenerativeSettings(AskedOfHarm, _Generating):
     """The settings of the kind `generative` where it is asked about harm."""
 
     preset: Literal["chat_template"] | None = None
