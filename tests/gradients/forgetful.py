@@ -7,7 +7,7 @@ class Forgetful(GradientCollector):
     def __init__(self, model, settings):
         super().__init__(build_collector(model, settings).model, settings)
 
-    def _rows(self, group, prompts, targets):
+    def _rows(self, group, *others):
         if len(group) > 2:
             raise MemoryError
-        return super()._rows(group, prompts, targets)
+        return super()._rows(group, *others)
