@@ -15,7 +15,7 @@ HALVES = (torch.bfloat16, torch.float16)
 
 def serves(tensor: torch.Tensor, types: tuple[torch.dtype, ...] = (*HALVES, torch.float32)) -> bool:
     """Whether the kernels take such a tensor."""
-    return tensor.dtype in types and card.kernels(tensor) is not None
+    return tensor.is_cuda and tensor.dtype in types and card.kernels(tensor) is not None
 
 
 def chosen_outer(
