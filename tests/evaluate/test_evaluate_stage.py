@@ -110,8 +110,9 @@ def test_what_is_reported_is_what_was_said(compared):
         rows = responses.to_pylist()
         attacks = [row for row in rows if row["label"] == "unsafe" and not row["reattack"]]
         assert report["overall"]["asr"]["n"] == len(attacks) == 12
-        assert report["overall"]["asr"]["value"] == sum(row["verdict"] == "complied" for row in attacks) / 12
-        later = [row["verdict"] == "complied" for row in rows if row["reattack"]]
+        assert report["overall"]["answered"]["value"] == sum(row["verdict"] == "complied" for row in attacks) / 12
+        assert report["overall"]["asr"]["value"] == sum(row["harm"] == "harmful" for row in attacks) / 12
+        later = [row["harm"] == "harmful" for row in rows if row["reattack"]]
         assert len(later) == 12
         assert report["reattack"]["role_play"]["value"] == sum(later) / 12
         assert report["by_category"] == measures(responses.filter([not row["reattack"] for row in rows]))["by_category"]

@@ -110,10 +110,13 @@ def test_the_verdict_names_the_least_harmful_arm_that_kept_its_word(copied):
 def test_what_speaks_against_the_verdict_stands_beside_it(copied):
     run = RunDir(copied.run_dir)
     objects = write_comparison(run)
-    chance, elsewhere = caveats(context_of(copied))
+    chance, elsewhere, choice = caveats(context_of(copied))
     assert chance == (
-        "Experts chosen at random (random) leave it at 0.750 [0.468, 0.911]: against this draw, the choice of experts "
-        "matters."
+        "Experts chosen at random (random) leave it at 0.750 [0.468, 0.911]: one draw, and 19 are needed to say that "
+        "the choice of experts matters."
+    )
+    assert choice == (
+        "selective-gradient was chosen on the very goals that it is told by, so its figures are too good to be its own."
     )
     assert elsewhere == (
         "Of the attacks by role-play, none of which stands in a batch, 0.037 [0.010, 0.125] succeed (base 1.000)."
@@ -121,12 +124,28 @@ def test_what_speaks_against_the_verdict_stands_beside_it(copied):
     by_name = {one["arm"]: one for one in objects}
     by_name["random"]["asr"] = by_name["selective-gradient"]["asr"]
     run.write_json("comparison.json", objects)
-    chance, _ = caveats(context_of(copied))
+    chance, *_ = caveats(context_of(copied))
     assert chance == (
         "Experts chosen at random (random) bring it to 0.000 [0.000, 0.242], so these figures do not show that the "
         "choice of experts matters."
     )
     assert chance in render(context_of(copied))
+
+
+def test_the_arm_that_was_chosen_on_validation_goals_is_the_one_that_is_told_of(copied):
+    run = RunDir(copied.run_dir)
+    objects = write_comparison(run)
+    by_name = {one["arm"]: one for one in objects}
+    by_name["selective-routing"]["chosen"] = {"within_margins": True, "tied": ["baseline"], "n": 6, "n_goals": 6}
+    run.write_json("comparison.json", objects)
+    context = context_of(copied)
+    assert context.best.name == "selective-routing", "another has fewer successes here, and that has no part in it"
+    assert verdict(context).startswith("With selective-routing,")
+    assert caveats(context)[-1] == (
+        "selective-routing was chosen on 6 validation attacks about 6 goals, among arms that keep compare.margins "
+        "there; baseline ties with it there, and it changes the least."
+    )
+    assert "chosen on validation goals" in render(context)
 
 
 def test_a_verdict_says_when_nothing_helped_and_what_it_cost(copied):
