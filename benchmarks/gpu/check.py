@@ -5,7 +5,8 @@
 Numbers are compared with the formula in float32 on the same arguments: the error is the difference's norm over theirs,
 and may be a little more than rounding to the type does. Places and counts must be equal. Times are medians beside those
 of the formula as torch runs it, in the model's type. Last, whole passes of two layers of that shape, in bfloat16 with
-kernels and without: as close to float32 with them, and counts that are those of the choices made.
+kernels and without: as close to float32 with them, and counts that are those of the choices made. Beside them the
+optimizer's kernel, whose resting elements stay to the bit.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from moe_safety.models.kernels.paged_attention import attend
 from moe_safety.models.slots.pages import PAGE, Blocks, attend_plainly
 from moe_safety.models.slots.passes import sampled, sampled_plainly
 from moe_safety.models.text.answer_losses import answer_losses, make_rows
+from moe_safety.train.optimizer import LazyAdamW, lazy_update
 
 ALLOWED = {torch.float32: 2e-6, torch.bfloat16: 3e-3, torch.float16: 4e-4}
 MUCH = 1.2
@@ -191,9 +193,33 @@ def slotted() -> list[str]:
     return wrong
 
 
+def updated(dtype: torch.dtype) -> list[str]:
+    """The optimizer's kernel after six updates in which other elements move, against torch in float64."""
+    chance = torch.Generator("cuda").manual_seed(0)
+    start = torch.randn(1_000_003, generator=chance, device="cuda").to(dtype)
+    parameter, wide = torch.nn.Parameter(start.clone()), start.double()
+    optimizer = LazyAdamW([parameter], lr=1e-2, weight_decay=0.1)
+    moments = [torch.zeros_like(wide), torch.zeros_like(wide), torch.zeros_like(wide, dtype=torch.int32)]
+    for _ in range(6):
+        grad = torch.randn(len(start), generator=chance, device="cuda").to(dtype)
+        grad[torch.rand(len(start), generator=chance, device="cuda") < 0.6] = 0
+        grad[: len(start) // 4] = 0
+        parameter.grad = grad
+        optimizer.step()
+        lazy_update(grad, wide, *moments, 1e-2, (0.9, 0.999), 1e-8, 0.1)
+    state = optimizer.state[parameter]
+    off = error(state.get("master", parameter).detach() - start, wide - start)
+    rests = moments[2] == 0
+    print(f"  update in {dtype}: what moved is off by {off:.1e}, {int(rests.sum()):,} elements rested", flush=True)
+    wrong = ["update: elements that rest moved"] if not torch.equal(parameter[rests], start[rests]) else []
+    wrong += ["update: other elements counted"] if not torch.equal(state["steps"], moments[2]) else []
+    return wrong + ([f"update in {dtype}: off by {off:.1e}"] if off > 1e-5 else [])
+
+
 def main() -> None:
     print(torch.cuda.get_device_name(), torch.__version__, flush=True)
     wrong = [line for size in SIZES for dtype in ALLOWED for line in examine(size, dtype)]
+    wrong += [line for dtype in (torch.bfloat16, torch.float32) for line in updated(dtype)]
     wrong += slotted() + passes()
     print("".join(f"WRONG {line}\n" for line in wrong) or "every kernel computes what its formula says")
     sys.exit(bool(wrong))
