@@ -62,7 +62,9 @@ def lazy_adamw(
     from moe_safety.models.kernels.triton_training import lazy_adamw as kernel
 
     elements = master.numel()
+    # In single precision 1 - 0.999 would lose four digits.
+    gains = [1 - beta for beta in betas]
     kernel[(math.ceil(elements / _BLOCK),)](
         *(parameter, grad, master, exp_avg, exp_avg_sq, steps, elements),
-        *(rate, *betas, *map(math.log, betas), eps, weight_decay, _BLOCK),
+        *(rate, *gains, *map(math.log, betas), eps, weight_decay, _BLOCK),
     )

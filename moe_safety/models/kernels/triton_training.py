@@ -66,8 +66,8 @@ def lazy_adamw(
     steps,
     elements,
     rate,
-    beta1,
-    beta2,
+    gain1,
+    gain2,
     log1,
     log2,
     eps,
@@ -86,8 +86,8 @@ def lazy_adamw(
         second = tl.load(exp_avg_sq + at, mask=inside, other=0)
         weight = tl.load(master + at, mask=inside, other=0)
         count += moves.to(tl.int32)
-        first = tl.where(moves, first + (1 - beta1) * (felt - first), first)
-        second = tl.where(moves, second + (1 - beta2) * (felt * felt - second), second)
+        first = tl.where(moves, first + gain1 * (felt - first), first)
+        second = tl.where(moves, second + gain2 * (felt * felt - second), second)
         made = tl.maximum(count, 1).to(tl.float32)
         share1, share2 = -libdevice.expm1(made * log1), -libdevice.expm1(made * log2)
         moved = weight * (1 - rate * decay) - rate * (first / share1) / (tl.sqrt_rn(second / share2) + eps)
