@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from moe_safety.rundir.storage import RunDir
+from moe_safety.rundir.storage import Missing, RunDir
 
 PACKAGES = ("moe-safety", "torch", "transformers", "ray", "deepspeed", "datasets", "pandas", "numpy", "pyarrow")
 COMPARED = ("torch", "transformers")
@@ -47,7 +47,7 @@ def warn_of_other_versions(run: RunDir, stage: str, now: Mapping[str, str], own:
 def _of_other_stages(run: RunDir, stage: str) -> list[Mapping[str, Any]]:
     found = []
     for name in run.names("manifests", ".json"):
-        with suppress(FileNotFoundError):  # another command may be doing its stage again
+        with suppress(Missing):  # Another command may be doing its stage again.
             found.append(run.read_json(name))
     return [manifest for manifest in found if manifest["stage"] != stage]
 

@@ -240,7 +240,7 @@ def test_manifests_that_vanish_while_they_are_read(run, monkeypatch):
     def looks(self, folder, suffix=""):
         found = names(self, folder, suffix)
         self.delete(manifest_name("one"))
-        return found
+        return sorted({*found, manifest_name("one")}) if folder == "manifests" else found
 
     monkeypatch.setattr(RunDir, "names", looks)
     monkeypatch.setattr(RunDir, "exists", lambda self, name: True)
