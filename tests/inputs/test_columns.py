@@ -34,7 +34,7 @@ class Asked(dict):
         return super().get(name, default)
 
 
-def asked_by(form, role, **values):
+def asked_by(form, role, /, **values):
     turns = [{"role": "user", "content": "blick"}]
     row = Asked({"all_prompt": turns, "messages": turns, **values})
     context = Context("file", role, AllThere(), only_successful=role == "attacks")
@@ -52,6 +52,7 @@ def test_they_are_what_the_format_reads(form):
                 found |= asked_by(form, role, **{goal: "blick", "label": label})
         found |= asked_by(form, role, goal="blick", judge_result={"score": 1})
         found |= asked_by(form, role, goal="blick", judge_success_gpt4=True)
+        found |= asked_by(form, role, **form.example)
     assert found == form.columns
 
 
