@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 def test_rates_and_the_headlines_arm_are_chosen_on_validation_goals(configured):
-    flags = ["compare.arms=[base, selective-routing]", "compare.learning_rates=[1.0e-9, 3.0e-3]"]
+    flags = ["compare.arms=[base, selective-routing]", "compare.learning_rates=[1.0e-9, 1.0e-2]"]
     flags += ["compare.budgets=[1,2]", "compare.draws=1"]
     # After few epochs an arm may refuse too much, and a rate that moves nothing never does.
     flags.append("compare.margins={over_refusal: 1.0, over_refusal_control: 1.0, benign_loss: 9.0}")
@@ -25,7 +25,7 @@ def test_rates_and_the_headlines_arm_are_chosen_on_validation_goals(configured):
     base, selective = found
     assert base["validation"]["asr"]["value"] == 1.0
     assert "learning_rate" not in base
-    assert selective["learning_rate"] == 3e-3, "so small a rate moves nothing"
+    assert selective["learning_rate"] == 1e-2, "so small a rate moves nothing"
     trial = run.read_json("eval/validation/selective-routing.seed-42-rate-1.json")
     assert trial["overall"]["asr"]["value"] == 1.0
     prompts = {row["prompt_id"]: row["split"] for row in run.read_table("prompts.parquet").to_pylist()}
