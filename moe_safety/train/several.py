@@ -75,7 +75,8 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
 
     connect()
     asked = config.compare.parallel
-    at_once = groups_of_workers(config.train.num_workers) if asked == "auto" else asked
+    room = groups_of_workers(config.train.num_workers) if asked == "auto" else asked
+    at_once = min(room, len(arms))
     begin = _beginner(config, at_once)
     running: dict[Any, SeededArm] = {}
     left = list(arms)

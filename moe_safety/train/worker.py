@@ -21,6 +21,7 @@ from moe_safety.models.experts import Gather, SelectiveExperts, as_they_are, che
 from moe_safety.models.io import dtype_of, load_model, model_folder
 from moe_safety.models.io.save import save_model
 from moe_safety.models.kernels.graphs import recording_steps
+from moe_safety.models.kernels.training import serves
 from moe_safety.models.text.packed_attention import packing
 from moe_safety.rundir import KINDS, Account, RunDir
 from moe_safety.train.checkpoint import Checkpoints, Progress
@@ -93,7 +94,7 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
         if settings.checkpointing:
             stack.enter_context(checkpointed(model))
         packed = stack.enter_context(packing(model))
-        if packed and selective and world.size == 1 and _is_steady(task):
+        if packed and selective and world.size == 1 and _is_steady(task, model):
             stack.enter_context(recording_steps(model, trained.values()))
         start = copies(trained, gather) if task.kind == "router" else {}
         engine = _engine(task, model, trained, world)
@@ -146,9 +147,12 @@ def _engine(task: Task, model: PreTrainedModel, trained: Tensors, world: World) 
     return DeepSpeedEngine(model, kind(list(trained.values()), **numbers), config, world)
 
 
-def _is_steady(task: Task) -> bool:
+def _is_steady(task: Task, model: PreTrainedModel) -> bool:
     """Whether passes hang on nothing that changes from batch to batch but rows and masks, and the loss sees no more of
     them than what the model says."""
+    if not serves(model.get_input_embeddings().weight):
+        # Without kernels, what a pass does hangs on which experts the mask names.
+        return False
     settings, loss = task.config.train, LOSSES.get(task.declared.loss)
     changing = settings.checkpointing or settings.masking == "routing" or settings.routing == "replay"
     return not (changing or settings.on_deepspeed) and loss.measures is token_losses

@@ -1,6 +1,7 @@
 """Rows that stand end to end in one line of tokens give what padded rows give, where a family lets them."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from moe_safety.errors import RunError
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.text.answer_losses import answer_losses, make_rows
 from moe_safety.models.text.packed_attention import packable, packed_attention, packing
-from moe_safety.train import loop
+from moe_safety.train import loop, worker
 from moe_safety.train.data import micro_batches
 from moe_safety.train.engines import PlainEngine
 from tests.families import FAMILIES, build
@@ -101,6 +102,18 @@ def test_what_is_not_plain_attention_takes_no_packed_rows():
     for named in ({"sliding_window": 3}, {"softcap": 1.0}, {"s_aux": heads}):
         with pytest.raises(NotImplementedError, match=f"attention with {next(iter(named))} does not take"):
             packed_attention(None, heads, heads, heads, None, cu_seq_lens_q=limits, max_length_q=4, **named)
+
+
+def test_steps_are_recorded_where_kernels_run(monkeypatch):
+    """Else a pass would leave out what a mask without experts leaves out, and be run again for other masks."""
+    settings = SimpleNamespace(checkpointing=False, masking="gradient", routing="free", on_deepspeed=False)
+    task = SimpleNamespace(config=SimpleNamespace(train=settings), declared=SimpleNamespace(loss="answers"))
+    model = build("olmoe")
+    assert not worker._is_steady(task, model)
+    monkeypatch.setattr(worker, "serves", lambda tensor: True)
+    assert worker._is_steady(task, model)
+    settings.routing = "replay"
+    assert not worker._is_steady(task, model)
 
 
 @pytest.fixture

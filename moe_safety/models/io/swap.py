@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from moe_safety.errors import InputError
+from moe_safety.errors import InputError, RunError
 from moe_safety.models.io.dequantised import dequantised
 from moe_safety.models.io.skeleton import build_skeleton
 from moe_safety.models.layout import inspect_model
@@ -78,7 +78,15 @@ class Flips:
         try:
             yield
         finally:
+            self._take_out(model)
+
+    def _take_out(self, model: PreTrainedModel) -> None:
+        try:
             self.flip(model)
+        except Exception as error:
+            # Such as too little memory: who tried again would take the model for the base, and flip it into that.
+            told = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise RunError(f"{self.delta.file}: cannot be taken out of the model again: {told}") from error
 
 
 def _flip(model: PreTrainedModel, part: _Bits, gather: Gather | None) -> None:

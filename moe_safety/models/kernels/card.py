@@ -14,7 +14,10 @@ from moe_safety.rundir import spent
 def kernels(tensor: torch.Tensor) -> Any:
     """The module of kernels, where they serve such a tensor: on a GPU that runs Triton, in float32 or less. Elsewhere
     none, and torch does what they do."""
-    return _written() if tensor.is_cuda and tensor.dtype != torch.float64 else None
+    if not tensor.is_cuda or tensor.dtype == torch.float64:
+        return None
+    # Triton launches on the card at hand, and a model may be spread over several.
+    return _written() if tensor.device.index == torch.cuda.current_device() else None
 
 
 @cache

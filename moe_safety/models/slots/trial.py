@@ -30,8 +30,16 @@ def opened(model: PreTrainedModel, slots: int, chunk: int) -> Passes:
     window = getattr(model.config.get_text_config(), "max_position_embeddings", None) or _LONGEST
     passes = Passes(model, slots, chunk, pages + 1, -(-window // PAGE))
     if model.device.type == "cuda":
-        passes.capture()
+        _record(passes)
     return passes
+
+
+def _record(passes: Passes) -> None:
+    """Makes graphs of the passes. Some families ask the GPU for numbers on the way, which a graph cannot."""
+    try:
+        passes.capture()
+    except Exception as error:
+        raise NotServed(f"its passes cannot be recorded: {_line(error)}") from error
 
 
 def _check(model: PreTrainedModel) -> None:
@@ -59,8 +67,11 @@ def _bytes_per_page(model: PreTrainedModel) -> int:
     except NotServed:
         raise
     except Exception as error:  # Whatever it is, this is no usual decoder.
-        told = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NotServed(f"its decoder has a way of its own: {told}") from error
+        raise NotServed(f"its decoder has a way of its own: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _tried(model: PreTrainedModel) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, StoppingCriteria
@@ -40,19 +41,24 @@ class Generator:
             spoken = [Spoken(self.rules) for _ in prompts]
             processors.append(_Written(spoken))
             criteria.append(_Enough(spoken))
-        # Set on the model, or generation would fill in the checkpoint's own sampling defaults; and each time, since
-        # others may answer by the same model, within other limits.
-        self.model.generation_config = self.config
-        # Set on the model, or generation would fill in the checkpoint's own sampling defaults; and now, since another
-        # generator may stand on the same model.
-        self.model.generation_config = self.config
-        output = self.model.generate(
-            input_ids=padded.input_ids,
-            attention_mask=padded.attention_mask,
-            logits_processor=processors,
-            stopping_criteria=criteria,
-        )
+        with self._configured():
+            output = self.model.generate(
+                input_ids=padded.input_ids,
+                attention_mask=padded.attention_mask,
+                logits_processor=processors,
+                stopping_criteria=criteria,
+            )
         return [self.rules.cut(row) for row in output[:, width:].tolist()]
+
+    @contextmanager
+    def _configured(self) -> Iterator[None]:
+        """Inside, the model generates by our settings, or it would fill in the checkpoint's own sampling defaults.
+        Outside these stand, since whoever comes next reads there what ends an answer."""
+        before, self.model.generation_config = self.model.generation_config, self.config
+        try:
+            yield
+        finally:
+            self.model.generation_config = before
 
 
 class SeededSampling(LogitsProcessor):

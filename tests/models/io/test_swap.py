@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from moe_safety.checkpoints import extract_delta
-from moe_safety.errors import InputError
+from moe_safety.errors import InputError, RunError
 from moe_safety.models import inspect_model
+from moe_safety.models.io import swap
 from moe_safety.models.io.swap import Flips
 from tests.checkpoints.pairs import flip, flip_one_bit, load, save_base, save_tuned
 from tests.families import FAMILIES
@@ -78,6 +79,22 @@ def test_a_failure_inside_leaves_the_base(tmp_path):
         fail()
     assert not same(seen[0], before)
     assert same(bits(model), before)
+
+
+def test_a_delta_that_stays_in_is_an_error_that_nobody_tries_again(tmp_path, monkeypatch):
+    """Memory that ran out would be: with a smaller item, and with the delta taken out where it should be put in."""
+    base, _, delta = pair("olmoe", tmp_path, [(0, 3)])
+    model, flips = load(base), Flips.read(base, delta)
+
+    def full(*given):
+        raise torch.cuda.OutOfMemoryError("of this card")
+
+    def run():
+        with flips.inside(model):
+            monkeypatch.setattr(swap, "_flip", full)
+
+    with pytest.raises(RunError, match=r"delta\.safetensors: cannot be taken out of the model again: of this card"):
+        run()
 
 
 def test_a_failure_on_the_way_in_leaves_the_base(tmp_path):

@@ -2,6 +2,7 @@
 the usual one, and nothing of it on the CPU. The kernels themselves: benchmarks/gpu/check.py."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -136,6 +137,20 @@ def test_on_the_cpu_nothing_changes():
     same.load_state_dict(model.state_dict())
     fuse_rotary(same)
     assert torch.equal(model(input_ids=ROWS[0].input_ids).logits, same(input_ids=ROWS[0].input_ids).logits)
+
+
+def test_kernels_serve_the_card_at_hand_alone(monkeypatch):
+    """Triton launches on that one, whichever card the tensor is on."""
+    written = object()
+    monkeypatch.setattr(card, "_written", lambda: written)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+
+    def tensor(index, dtype=torch.bfloat16):
+        return SimpleNamespace(is_cuda=True, dtype=dtype, device=torch.device("cuda", index))
+
+    assert card.kernels(tensor(1)) is written
+    assert card.kernels(tensor(0)) is None
+    assert card.kernels(tensor(1, torch.float64)) is None
 
 
 def test_where_no_kernel_compiles_one_line_says_so(monkeypatch, caplog):

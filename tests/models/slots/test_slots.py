@@ -9,6 +9,7 @@ from moe_safety.models.demo import language
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.io import load_chat, load_model
 from moe_safety.models.slots import passes as slot_passes
+from moe_safety.models.slots import trial
 from moe_safety.models.slots.answering import Answering
 from moe_safety.models.slots.pages import PAGE, Blocks, NotServed, attend_plainly
 from moe_safety.models.slots.passes import BURST, Passes
@@ -176,6 +177,16 @@ def test_another_family_is_told_why_not(family, told):
     with pytest.raises(NotServed, match=told):
         opened(model, 2, 64)
     assert model.config._attn_implementation != "moe_safety_pages"
+
+
+def test_passes_that_cannot_be_recorded_are_told(monkeypatch):
+    def refuses(self):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(Passes, "capture", refuses)
+    passes = opened(use_our_experts(build("olmoe")), 2, 64)
+    with pytest.raises(NotServed, match=r"cannot be recorded: operation not permitted when stream is capturing$"):
+        trial._record(passes)
 
 
 def test_mixtral_without_a_window_is_served():

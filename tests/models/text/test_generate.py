@@ -46,6 +46,14 @@ def test_an_answer_that_ran_into_the_limit_has_not_ended(generator, prompts):
     assert generator.answer(prompts[:1], [0.0], [0]) == [whole], "each keeps its own limits"
 
 
+def test_the_model_keeps_its_own_settings(generator, prompts):
+    """What ends an answer stands there for the next generator, and a lent model solves tasks within its own limits."""
+    own = generator.model.generation_config
+    generator.answer(prompts[:1], [0.0], [0])
+    assert generator.model.generation_config is own
+    assert own.max_new_tokens != generator.rules.most
+
+
 class Scripted(torch.nn.Module):
     """Makes a small model say what it is told to, row by row, whatever it is asked; then one word without end."""
 
