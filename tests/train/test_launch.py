@@ -6,7 +6,7 @@ import pytest
 from ray.train import ControllerError
 
 from moe_safety.errors import RunError
-from moe_safety.rundir import RunDir
+from moe_safety.rundir import Account, RunDir
 from moe_safety.train import launch
 from moe_safety.train.stage import train
 from moe_safety.train.worker import work
@@ -35,13 +35,17 @@ def stumbles(task):
     raise FAILED
 
 
+def works(task):
+    work(task, Account())
+
+
 def works_and_stumbles(task):
-    work(task)
+    works(task)
     raise FAILED
 
 
 def test_it_is_started_again(fitting, capsys):
-    assert len(fitting(stumbles, stumbles, work)["training_logs"]) == 4
+    assert len(fitting(stumbles, stumbles, works)["training_logs"]) == 4
     out, err = capsys.readouterr()
     line = "train/selective-routing/round_1/experts: Training failed due to controller error: in the setup"
     assert err.count(f"{line}; starting again\n") == 2
@@ -50,7 +54,7 @@ def test_it_is_started_again(fitting, capsys):
 
 def test_but_not_for_ever(fitting):
     with pytest.raises(RunError, match="experts: Training failed due to controller error: in the setup"):
-        fitting(stumbles, stumbles, work, failures=1)
+        fitting(stumbles, stumbles, works, failures=1)
 
 
 def test_what_fails_after_the_work_is_done_does_not_count(fitting):
@@ -58,7 +62,7 @@ def test_what_fails_after_the_work_is_done_does_not_count(fitting):
 
 
 def test_a_phase_whose_model_was_damaged_is_done_again(fitting, tmp_path):
-    fitting(work)
+    fitting(works)
     run = RunDir(str(tmp_path))
     task = "train/selective-routing/round_1/experts"
     outcome = run.read_json(f"{task}/outcome.json")
