@@ -43,9 +43,6 @@ class Generator:
         # Set on the model, or generation would fill in the checkpoint's own sampling defaults; and each time, since
         # others may answer by the same model, within other limits.
         self.model.generation_config = self.config
-        # Set on the model, or generation would fill in the checkpoint's own sampling defaults; and now, since another
-        # generator may stand on the same model.
-        self.model.generation_config = self.config
         output = self.model.generate(
             input_ids=padded.input_ids,
             attention_mask=padded.attention_mask,
