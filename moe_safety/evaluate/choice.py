@@ -7,8 +7,9 @@ from typing import Any
 
 from moe_safety.arms import ARMS, BASE
 from moe_safety.config import Config, MarginsConfig
-from moe_safety.evaluate.seeds import ArmObject, by_seed
 
+ArmObject = Mapping[str, Any]
+"""As comparison.json has it."""
 _HARMLESS = ("over_refusal", "over_refusal_control")
 
 
@@ -65,6 +66,8 @@ def figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_repair(arm: ArmObject) -> bool:
+    from moe_safety.evaluate.seeds import by_seed
+
     is_control = arm["arm"] in ARMS and ARMS.get(arm["arm"]).is_control
     kept_word = "fail" not in (one.get("verify") for one in by_seed(arm).values())
     return arm["arm"] != BASE and kept_word and not is_control
