@@ -75,3 +75,5 @@ class Loss:
     """What is taken of a forward pass: hidden states, where it is not the losses of target tokens."""
     needs_reference: bool = False
     """Whether rows are also read by the model as the phase found it: in the first round, the base."""
+    disfavours_answers: bool = False
+    """Whether it makes the answers less likely that attacks got. None of them may then be a refusal."""

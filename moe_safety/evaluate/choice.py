@@ -33,7 +33,7 @@ def choose(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict
 
     Of the arms that keep the margins, or of all where none does, the one of the lowest `asr` on validation goals, with
     every answer counted that nobody could read; of those that chance may set apart from it, the one that changes the
-    least of the model. An arm that changed what it may not, and a control, are never chosen.
+    least of the model. An arm that changed what it may not, with whatever seed, and a control, are never chosen.
     """
     base = next(arm for arm in arms if arm["arm"] == BASE)
     able = [arm for arm in arms if _is_repair(arm) and _attacks(arm) is not None]
@@ -66,8 +66,11 @@ def figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_repair(arm: ArmObject) -> bool:
+    from moe_safety.evaluate.seeds import by_seed
+
     is_control = arm["arm"] in ARMS and ARMS.get(arm["arm"]).is_control
-    return arm["arm"] != BASE and arm.get("verify") != "fail" and not is_control
+    kept_word = "fail" not in (one.get("verify") for one in by_seed(arm).values())
+    return arm["arm"] != BASE and kept_word and not is_control
 
 
 def _attacks(arm: ArmObject) -> float | None:

@@ -110,6 +110,7 @@ def _train_budgets(config: Config, run: RunDir, *, force: bool) -> list[BudgetAr
     arms = budget_arms(config)
     if not arms:
         return []
+    check_asked(config, run, ["unsafe"])
     selected = len(read_selection(run).experts)
     if (most := max(config.compare.budgets)) > selected:
         told = f"a budget is {most}, and the run's own selection has {selected} experts"

@@ -101,7 +101,9 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
     if any(arm.get("suites") for arm in arms):
         text += "\n## Suites\n\n" + _SUITES + suites_table(arms) + "\n"
     if any(arm.get("success_at") for arm in arms):
-        text += f"\n## {success(arms[0]).capitalize()}, within so many tries\n\n{_WITHIN}{_tries_table(arms)}\n"
+        text += (
+            f"\n## {success(arms[0]).capitalize()}, within so many tries\n\n{_within(arms[0])}{_tries_table(arms)}\n"
+        )
     if any(arm.get("corrected") for arm in arms):
         text += "\n## Corrected by the judges' errors\n\n" + _CORRECTED + _corrected_table(arms) + "\n"
     text += _how_chosen(arms)
@@ -158,9 +160,11 @@ def _suite_row(name: str, arm: Mapping[str, Any]) -> list[str]:
     return [name, arm["arm"], what, _rate(main), "; ".join(more), *counts]
 
 
-_WITHIN = (
-    "The share of attacks that succeed in at least one of k samples, estimated from all of an attack's samples.\n\n"
-)
+def _within(arm: Mapping[str, Any]) -> str:
+    do = "succeed" if "answered" in arm else "are answered"
+    return (
+        f"The share of attacks that {do} in at least one of k samples, estimated from all of an attack's samples.\n\n"
+    )
 
 
 def _tries_table(arms: Sequence[Mapping[str, Any]]) -> str:

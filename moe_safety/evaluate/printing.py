@@ -38,7 +38,8 @@ def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
     if too_long := found.get("too_long_to_judge"):
         print(f"  {too_long} questions were too long for the judge, which gave them no verdict")
     if (changed := found.get("compared", {}).get("asr")) and changed["n"]:
-        moved = f"{changed['b']} attacks fail now, {changed['c']} succeed now, of {counted(changed)}"
+        no, yes = ("fail", "succeed") if "answered" in found["overall"] else ("are not answered", "are answered")
+        moved = f"{changed['b']} attacks {no} now, {changed['c']} {yes} now, of {counted(changed)}"
         print(f"  against the base: {moved}, p = {changed['p']:.2g}")
     for pair, kappa in (found.get("agreement", {}) | found.get("agreement_harm", {})).items():
         print(f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)")

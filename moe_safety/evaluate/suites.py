@@ -41,9 +41,10 @@ def suite_rows(config: Config, suite: SuiteConfig, elsewhere: Collection[str]) -
     if not kept:
         what = "every goal of it stands in another split" if rows else f"has no prompt of the kind {suite.kind}"
         raise InputError(what, file=suite.source.label, key="evaluate.suites")
-    if config.evaluate.prompts:
-        kept = sorted(kept, key=lambda row: row["prompt_id"])[: config.evaluate.prompts]
-    return [one for row in kept for one in _asked(suite, row)], len(rows) - len(kept)
+    asked = (
+        sorted(kept, key=lambda row: row["prompt_id"])[: config.evaluate.prompts] if config.evaluate.prompts else kept
+    )
+    return [one for row in asked for one in _asked(suite, row)], len(rows) - len(kept)
 
 
 def _read(config: Config, suite: SuiteConfig) -> Iterator[dict[str, Any]]:

@@ -48,17 +48,23 @@ def budget_curve(curve: Mapping[str, Any]) -> str:
     """What the picture of the budget curve shows, in words."""
     budgets = ", ".join(map(str, curve["budgets"]))
     areas = ", ".join(f"{kind} {told['area']['value']:.3f}" for kind, told in curve["kinds"].items())
-    return f"The share of successful attacks with {budgets} experts repaired. Areas: {areas}."
+    return f"The curve of each kind of choice with {budgets} experts repaired. Areas: {areas}."
 
 
 def choice_matters(curve: Mapping[str, Any]) -> str:
     """Whether the choice of experts matters, as far as the draws can tell."""
-    drawn = curve["kinds"]["random-load-matched"]["draws"]
-    sure = matters(curve)
+    told = curve["kinds"]["random-load-matched"]
+    drawn, sure = told["draws"], matters(curve)
     if sure is None:
         return f"Of {drawn} load-matched draws nobody can say whether the choice matters: {ENOUGH_DRAWS} are needed."
     if sure:
-        return f"The choice of experts matters: none of {drawn} load-matched draws does as well."
+        as_well = round(told["p"] * (1 + drawn)) - 1
+        few = (
+            f"only {as_well} of {drawn} load-matched draws do"
+            if as_well
+            else f"none of {drawn} load-matched draws does"
+        )
+        return f"The choice of experts matters: {few} as well."
     return f"Nothing shows that the choice of experts matters: among {drawn} load-matched draws some do as well."
 
 

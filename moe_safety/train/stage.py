@@ -110,6 +110,9 @@ def plan_rounds(
         check_comparable(model_folder(config.model), trust_remote_code=config.model.trust_remote_code)
     if config.train.masking == "routing" or config.train.routing == "replay" or config.train.router.enabled:
         rule_of(skeleton)
+    if LOSSES.get(arm.loss).disfavours_answers and not config.respond.filter:
+        told = f"false keeps attacks that were refused, and the loss {arm.loss} would make these refusals less likely"
+        raise InputError(told, key="respond.filter")
     if LOSSES.get(arm.loss).needs_reference and config.train.zero_stage == 3:
         told = f"the loss {arm.loss} also asks the model before training, which ZeRO-3 spreads; take stage 2"
         raise InputError(told, key="train.deepspeed")

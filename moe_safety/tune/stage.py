@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from moe_safety.arms import arm_of
 from moe_safety.config import Config, SweepFile, dump_config, results_only
 from moe_safety.errors import RunError
 from moe_safety.evaluate import on_validation
@@ -52,9 +53,8 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
 
 def _of_training(config: Config) -> dict[str, Any]:
     sections = {"train": config.train, "evaluate": on_validation(config).evaluate}
-    return {name: results_only(section) for name, section in sections.items()} | {
-        "judges": judges_settings(config.judges)
-    }
+    found = {name: results_only(section) for name, section in sections.items()}
+    return {**found, "judges": judges_settings(config.judges), **arm_of(config).decides(config)}
 
 
 def _before(file: SweepFile) -> list[str]:

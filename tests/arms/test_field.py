@@ -96,6 +96,18 @@ def test_the_refusal_gains_on_what_was_said(tmp_path, arm, read):
         assert after[1] < before[1] if arm == "prefix" else after[1] - after[0] > before[1] - before[0]
 
 
+def test_the_end_of_the_answer_s_turn_is_no_part_of_its_opening():
+    for place in range(20):
+        row = Example(0, place, "unsafe", [1, 2], [7, 8], [1, 2, 3], [4, 5, 6])
+        assert twice(row)[1].prompt[-1] != 6
+    assert list(twice(Example(0, 0, "unsafe", [1], [7], [1], [6]))) == [Example(0, 0, "unsafe", [1], [7], [1], [6])]
+
+
+def test_no_refusal_is_disfavoured(tmp_path):
+    with pytest.raises(InputError, match=r"respond\.filter: false keeps attacks that were refused"):
+        trained(tmp_path, "dpo", "respond.filter=false")
+
+
 def test_no_setting_prefers_the_answer():
     for beta in (0, -0.1):
         with pytest.raises(ValidationError):

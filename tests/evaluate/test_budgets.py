@@ -10,6 +10,9 @@ from moe_safety.arms import BUDGET_ARMS, BudgetArm, budget_arms
 from moe_safety.config.load import parse_config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.budgets import _weights, budget_curve, curve_page, matters
+from moe_safety.evaluate.compare import _train_budgets
+from moe_safety.pipeline import PROMPTS
+from moe_safety.rundir import RunDir
 
 PLAIN = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a.json"}]}}
 
@@ -113,3 +116,10 @@ def test_draws_that_differ_widen_the_interval():
         return area["high"] - area["low"]
 
     assert width(curve_of(apart)) > 1.5 * width(curve_of(alike))
+
+
+def test_without_attacks_there_is_no_curve(tmp_path):
+    run, config = RunDir(str(tmp_path)), config_of(budgets=[1, 2])
+    run.write_table(PROMPTS, pa.table({"label": ["safe"], "split": ["test"]}))
+    with pytest.raises(InputError, match="no attack is in the test split"):
+        _train_budgets(config, run, force=False)

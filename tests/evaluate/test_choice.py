@@ -46,6 +46,12 @@ def test_an_arm_that_is_less_useful_is_passed_over(change):
     assert choose([BASE, dear, good], wide)[0] == "baseline"
 
 
+def test_an_arm_that_changed_what_it_may_not_with_any_seed_is_passed_over():
+    broke, good = judged("selective-routing", 0), judged("selective-causal", 10)
+    broke["repeats"] = {"seeds": [1, 2], "each": [{"verify": "pass"}, {"verify": "fail"}]}
+    assert choose([BASE, broke, good], MARGINS)[0] == "selective-causal"
+
+
 def test_an_answer_that_nobody_could_read_counts_against_an_arm():
     babbles, good = judged("selective-routing", 0, unparsed=40), judged("selective-causal", 10)
     assert choose([BASE, babbles, good], MARGINS)[0] == "selective-causal"

@@ -15,7 +15,8 @@ def test_no_pair_of_answers_has_no_p(capsys):
     print_subject(found(compared={"asr": {"n": 0, "n_goals": 0, "b": 0, "c": 0, "p": None}}), skipped=False)
     assert "against the base" not in capsys.readouterr().out
     print_subject(found(compared={"asr": {"n": 4, "n_goals": 2, "b": 3, "c": 1, "p": 0.625}}), skipped=False)
-    assert "against the base: 3 attacks fail now, 1 succeed now, of n=4 of 2 goals, p = 0.62" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "against the base: 3 attacks are not answered now, 1 are answered now, of n=4 of 2 goals, p = 0.62" in said
 
 
 def test_a_metric_without_a_value_is_said_so(capsys):
@@ -29,17 +30,20 @@ def report_of(names, **changes):
 
 
 def test_words_say_whether_success_is_harm_or_any_answer(capsys):
-    judged, unjudged = report_of(WITH_HARM), report_of(MEASURES)
+    more = {"success_at": {"2": plain(1, 10).to_dict()}}
+    more |= {"compared": {"asr": {"n": 4, "n_goals": 2, "b": 3, "c": 1, "p": 0.625}}}
+    judged, unjudged = report_of(WITH_HARM, **more), report_of(MEASURES, **more)
     print_subject(judged, skipped=False)
     said = capsys.readouterr().out
+    assert "3 attacks fail now, 1 succeed now" in said
     assert "attack success 0.100 (n=10 of 10 goals, 0.300 with 2 unparsed counted), attacks answered 0.100" in said
     print_subject(unjudged, skipped=False)
     said = capsys.readouterr().out
     assert "random: attacks answered 0.100" in said
-    assert "attack success" not in said
+    assert "succe" not in said
     for report, words, missing in (
         (judged, "| attack success | attacks answered | plain refusal | plain harm |", "no judge of harm"),
-        (unjudged, "| attacks answered | plain refusal | over-refusal |", "attack success"),
+        (unjudged, "| attacks answered | plain refusal | over-refusal |", "succe"),
     ):
         told = page([arm_object("base", report)], "test")
         assert words in " ".join(told.split())

@@ -86,6 +86,10 @@ def test_an_attack_suite_asks_its_attacks_alone_and_under_its_own_name(write):
     assert left_out == 0
     _, left_out = rows(config_of(suite(path=path)), [found[0]["goal_id"]])
     assert left_out == 1
+    few = config_of(suite(path=path))
+    few = few.model_copy(update={"evaluate": few.evaluate.model_copy(update={"prompts": 1})})
+    asked, left_out = rows(few)
+    assert (len(asked), left_out) == (1, 0), "what is asked of a sample alone stands in no other split"
     with pytest.raises(InputError, match="every goal of it stands in another split"):
         rows(config_of(suite(path=path)), [row["goal_id"] for row in found])
 

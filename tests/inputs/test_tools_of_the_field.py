@@ -50,6 +50,8 @@ def test_an_artifact_of_jailbreakbench(read):
         assert rows_of(found) == [(GOAL, [WRAPPED], SAID, "PAIR")] * 2
         assert {row.category for row in found.rows} == {"zorps"}
     assert read(json.dumps(content), only_successful=True).dropped == {"no prompt": 1, "not successful": 1}
+    harmless = read(json.dumps(content), role="controls", only_successful=True)
+    assert harmless.dropped == {"no prompt": 1}, "of harmless requests none has to succeed"
     assert rows_of(read(json.dumps(content), attack="mine"))[0][3] == "mine"
 
 
@@ -69,6 +71,12 @@ def test_test_cases_and_completions_of_harmbench(read, write):
     assert found.rows[0].category == "zorps"
     done = read(json.dumps({"blick_zorp": [{"test_case": WRAPPED, "generation": SAID}]}), goals=goals)
     assert rows_of(done) == [(GOAL, [WRAPPED], SAID, "harmbench")]
+    judged = [{"test_case": text, "generation": SAID, "label": label} for text, label in ((WRAPPED, 1), ("Zorp?", 0))]
+    found = read(json.dumps({"blick_zorp": judged}), goals=goals, only_successful=True)
+    assert (rows_of(found), found.dropped) == ([(GOAL, [WRAPPED], SAID, "harmbench")], {"not successful": 1})
+    assert read(json.dumps(cases), goals=goals, only_successful=True).notes == [
+        "no label in any row, so every attack is kept"
+    ]
     source = Source(path=write("c.json", cases), goals=goals)
     assert digests([source]).keys() == {source.path, goals}, "other goals are another input"
     with pytest.raises(InputError, match="row 1: no table of behaviours is given; name it as `goals`"):
@@ -83,7 +91,7 @@ def run_of(*steps, original=None):
 
 
 def step(text, number=0, opening=None, harm=None, loss=None):
-    turns = [user(text)] + ([{"role": "assistant", "content": opening}] if opening else [])
+    turns = [user(text)] + ([] if opening is None else [{"role": "assistant", "content": opening}])
     scores = {} if harm is None else {"zorp_judge": {"p_harmful": [harm]}}
     return {"step": number, "model_input": turns, "model_completions": [SAID], "scores": scores, "loss": loss}
 
@@ -103,6 +111,18 @@ def test_a_run_file_of_adversariallm(read):
     assert found.dropped == {"no step with an input in words": 1, "a prefill, which only suites take": 1}
     with_openings = read(content, prefills=True)
     assert rows_of(with_openings)[-1][1] == ["begin", "Sure, first"], "a suite takes it with its opening"
+
+
+def test_a_turn_in_which_nothing_is_said_is_no_prefill(read):
+    content = json.dumps({"runs": [run_of(step(WRAPPED, opening=""))]})
+    for prefills in (False, True):
+        assert rows_of(read(content, prefills=prefills)) == [(GOAL, [WRAPPED], SAID, "adversariallm")]
+
+
+def test_of_several_completions_the_most_harmful_is_the_recorded_answer(read):
+    one = step(WRAPPED) | {"model_completions": ["No.", SAID, "Maybe."]}
+    one["scores"] = {"a": {"p_harmful": [0.1, 0.2, 0.3]}, "b": {"p_harmful": [0.0, 0.9, None]}}
+    assert rows_of(read(json.dumps({"runs": [run_of(one)]})))[0][2] == SAID
 
 
 def attempt(**changes):
@@ -156,6 +176,8 @@ def test_an_export_of_pyrit(read):
         (GOAL, [WRAPPED], SAID, "pyrit"),
         ("fep the quib", ["hello", "hi", "and now?"], None, "pyrit"),
     ]
+    blocked = piece("assistant", "{}", 1, converted_value_data_type="error", response_error="blocked")
+    assert rows_of(read([piece("user", WRAPPED, original=GOAL), blocked])) == [(GOAL, [WRAPPED], None, "pyrit")]
     with pytest.raises(InputError, match="row 1: its conversation names no objective"):
         read([piece("user", WRAPPED)])
 

@@ -346,3 +346,6 @@ def test_the_budget_curve_is_the_first_picture(run, told):
     drawn |= {"draws": 19, "p": 0.05}
     run.write_json("budget_curve.json", {"budgets": [1, 2, 4], "goals": 12, "kinds": kinds})
     assert "The choice of experts matters: none of 19 load-matched draws does as well." in told()
+    drawn |= {"draws": 59, "p": 3 / 60}
+    run.write_json("budget_curve.json", {"budgets": [1, 2, 4], "goals": 12, "kinds": kinds})
+    assert "The choice of experts matters: only 2 of 59 load-matched draws do as well." in told()

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from moe_safety.config.load import parse_config
 from moe_safety.tune.outcome import best_of, on_front, ranked, results_table
+from moe_safety.tune.stage import _of_training
 from tests.tune.sweeps import finished, sweep_of
 
 
@@ -60,3 +62,10 @@ def test_the_table_has_a_row_per_trial():
     assert (table[1]["status"], table[1]["asr"], table[1]["error"]) == ("failed", None, "cuda: out of memory")
     assert [row["on_front"] for row in table] == [True, False]
     assert results_table(sweep_of(), []).num_rows == 0
+
+
+def test_settings_of_the_arm_decide_what_trials_find():
+    plain = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a.json"}]}}
+    plain |= {"train": {"arm": "dpo"}}
+    weak, strong = (_of_training(parse_config(plain | {"arms": {"dpo": {"beta": beta}}}, "c")) for beta in (0.1, 0.5))
+    assert weak != strong

@@ -61,5 +61,6 @@ DPO = LOSSES.add(
         reads=pair,
         counts=lambda row: int(bool(row.target)),
         needs_reference=True,
+        disfavours_answers=True,
     )
 )

@@ -18,9 +18,10 @@ DEEPEST = 100
 
 def twice(row: Example) -> Sequence[Example]:
     """The row, and where an attack was answered, the same after the answer's opening. No token of that is learned."""
-    if row.label != "unsafe" or not row.answer or not row.target:
+    if row.label != "unsafe" or len(row.answer) < 2 or not row.target:
         return (row,)
-    depth = Random(f"{row.batch_idx}:{row.in_batch_idx}").randint(1, min(DEEPEST, len(row.answer)))
+    # The last token of an answer that ended is the end of its turn, behind which nothing is ever said.
+    depth = Random(f"{row.batch_idx}:{row.in_batch_idx}").randint(1, min(DEEPEST, len(row.answer) - 1))
     return (row, replace(row, prompt=[*row.before_answer, *row.answer[:depth]]))
 
 

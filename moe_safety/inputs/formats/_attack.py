@@ -27,7 +27,7 @@ class Shape:
 
 def attack_rows(shape: Shape, records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
     """Unsafe prompts under `attacks`; under `controls` the same attack on harmless requests."""
-    filtering = _filters(shape, context)
+    filtering = filters(context, *shape.verdict)
     for record in records:
         goal = record.goal(*shape.goal)
         if is_missing(record.values.get(ATTACK_FORM)):
@@ -64,15 +64,19 @@ def asked_once(prompt: str) -> list[Message]:
 
 
 def with_opening(messages: list[Message], context: Context) -> list[Message] | None:
-    """The conversation; nothing where it ends in an assistant's opening, and only suites take that."""
+    """The conversation; nothing where it ends in an assistant's opening, and only suites take that. A turn in which the
+    assistant says nothing is where a tool lets the model begin, and no opening."""
+    if messages[-1]["role"] == "assistant" and not messages[-1]["content"].strip():
+        messages = messages[:-1]
     return messages if messages[-1]["role"] == "user" or context.prefills else None
 
 
-def _filters(shape: Shape, context: Context) -> bool:
+def filters(context: Context, *verdict: str) -> bool:
+    """Whether attacks are left out that failed by these columns; none does that under `controls`."""
     of_attacks(context)
     if context.role == "controls" or not context.only_successful:
         return False
-    if context.columns.isdisjoint(shape.verdict):
-        context.notes.append(f"no {' or '.join(shape.verdict)} in any row, so every attack is kept")
+    if context.columns.isdisjoint(verdict):
+        context.notes.append(f"no {' or '.join(verdict)} in any row, so every attack is kept")
         return False
     return True

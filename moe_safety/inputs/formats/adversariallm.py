@@ -34,10 +34,8 @@ def _rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped
         if messages is None:
             yield Skipped("a prefill, which only suites take")
             continue
-        said = step.get("model_completions")
-        answer = said[0] if isinstance(said, list) and said and isinstance(said[0], str) and said[0].strip() else None
         attack = context.attack or inner.text("attack") or "adversariallm"
-        yield Row(record.number, context.attack_label, inner.goal("goal"), messages, answer, attack=attack)
+        yield Row(record.number, context.attack_label, inner.goal("goal"), messages, _answer(step), attack=attack)
 
 
 def _best(record: Record) -> dict[str, Any] | None:
@@ -52,11 +50,27 @@ def _best(record: Record) -> dict[str, Any] | None:
     return known[max(order, key=lambda place: (_harm(known[place]), -_loss(known[place]), place))]
 
 
+def _answer(step: Mapping[str, Any]) -> str | None:
+    """Of its completions the one that a judge found most harmful, or the first."""
+    said, grades = step.get("model_completions"), _grades(step)
+    if not isinstance(said, list) or not said:
+        return None
+    found = said[max(range(len(said)), key=lambda place: grades.get(place, -1.0))]
+    return found if isinstance(found, str) and found.strip() else None
+
+
 def _harm(step: Mapping[str, Any]) -> float:
-    scores = step.get("scores")
-    judged = scores.values() if isinstance(scores, dict) else []
-    found = [grade for one in judged if isinstance(one, dict) for grade in one.get("p_harmful") or []]
-    return max((grade for grade in found if isinstance(grade, int | float)), default=-1.0)
+    return max(_grades(step).values(), default=-1.0)
+
+
+def _grades(step: Mapping[str, Any]) -> dict[int, float]:
+    """The highest grade that any judge gave, by the completion's place."""
+    scores, found = step.get("scores"), dict[int, float]()
+    for one in scores.values() if isinstance(scores, dict) else []:
+        for place, grade in enumerate((one.get("p_harmful") or []) if isinstance(one, dict) else []):
+            if isinstance(grade, int | float):
+                found[place] = max(found.get(place, -1.0), float(grade))
+    return found
 
 
 def _loss(step: Mapping[str, Any]) -> float:
@@ -68,8 +82,8 @@ FORMATS.add(
     Format(
         name="adversariallm",
         about="run files of AdversariaLLM, one object with such rows under `runs`; of each the step that a judge found "
-        "most harmful is taken, without one that of the lowest loss, or the last. An input that ends in an "
-        "assistant's turn is a prefill",
+        "most harmful is taken, without one that of the lowest loss, or the last, and of its completions the most "
+        "harmful, or the first. An input that ends in words of the assistant is a prefill",
         example={
             "original_prompt": [{"role": "user", "content": "blick the zorp"}],
             "steps": [

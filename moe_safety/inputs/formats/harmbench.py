@@ -7,7 +7,7 @@ from typing import Any
 
 from moe_safety.config import FORMATS
 from moe_safety.inputs.format import Format
-from moe_safety.inputs.formats._attack import asked_once, of_attacks
+from moe_safety.inputs.formats._attack import asked_once, filters
 from moe_safety.inputs.record import Context, Record, Row, Skipped
 
 
@@ -27,10 +27,13 @@ def _case(behavior: str, case: Any) -> dict[str, Any]:
 
 
 def _rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
-    of_attacks(context)
+    filtering = filters(context, "label")
     for record in records:
         if not isinstance(record.values.get("test_case"), str):
             yield Skipped("not a text")
+            continue
+        if filtering and record.values.get("label") in (0, "0"):
+            yield Skipped("not successful")
             continue
         goal, category = _behavior(record, context)
         answer, messages = record.text("generation"), asked_once(record.needed("test_case"))
@@ -53,14 +56,16 @@ FORMATS.add(
     Format(
         name="harmbench",
         about="test cases or completions of HarmBench, whose file is one object with a list for each behaviour; goals "
-        "stand in the table that the source's `goals` names (`BehaviorID`, `Behavior`, `SemanticCategory`)",
+        "stand in the table that the source's `goals` names (`BehaviorID`, `Behavior`, `SemanticCategory`); `label` "
+        "says whether the attack succeeded",
         example={
             "behavior_id": "blick_zorp",
             "test_case": "As a fep, blick the zorp.",
             "generation": "The zorp is blicked.",
+            "label": 1,
             "goal": "blick the zorp",
         },
-        columns=frozenset({"behavior_id", "test_case", "generation", "goal", "category"}),
+        columns=frozenset({"behavior_id", "test_case", "generation", "label", "goal", "category"}),
         matches=lambda columns: {"behavior_id", "test_case"} <= columns,
         rows=_rows,
         precedence=13,

@@ -7,7 +7,7 @@ from typing import Any
 
 from moe_safety.config import FORMATS
 from moe_safety.inputs.format import Format
-from moe_safety.inputs.formats._attack import asked_once, of_attacks
+from moe_safety.inputs.formats._attack import asked_once, filters
 from moe_safety.inputs.record import Context, Record, Row, Skipped
 
 
@@ -21,13 +21,13 @@ def _unfold(whole: Mapping[str, Any]) -> Iterable[Any] | None:
 
 
 def _rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
-    of_attacks(context)
+    filtering = filters(context, "jailbroken")
     for record in records:
         prompt = record.text("prompt")
         if prompt is None:
             # The tool found no jailbreak for it.
             yield Skipped("no prompt")
-        elif context.only_successful and record.values.get("jailbroken") is False:
+        elif filtering and record.values.get("jailbroken") is False:
             yield Skipped("not successful")
         else:
             messages = asked_once(prompt)

@@ -31,10 +31,13 @@ def _place(piece: Record) -> tuple[int, int]:
 
 def _row(pieces: list[Record], context: Context) -> Row | Skipped:
     first = pieces[0]
-    if any(piece.values.get("converted_value_data_type", "text") != "text" for piece in pieces):
-        return Skipped("not a text")
     turns = [_turn(piece) for piece in pieces]
-    answer = turns.pop()["content"] if turns[-1]["role"] == "assistant" else None
+    # An answer that a filter blocked is none: what was asked stands all the same.
+    is_text = [piece.values.get("converted_value_data_type", "text") == "text" for piece in pieces]
+    said = turns.pop()["content"] if turns[-1]["role"] == "assistant" else ""
+    answer = said if said.strip() and is_text[-1] else None
+    if not all(is_text[: len(turns)]):
+        return Skipped("not a text")
     if not any(turn["role"] == "user" for turn in turns):
         return Skipped("a conversation without a turn of the user")
     plain = Record(first.source, first.number, {"turns": turns})
@@ -42,8 +45,8 @@ def _row(pieces: list[Record], context: Context) -> Row | Skipped:
     if goal is None:
         told = "its conversation names no objective (a column `objective`, or that of a score), and no converter"
         raise first.error(f"{told} tells the plain request from what was sent")
-    messages, said = plain.messages("turns"), answer if answer and answer.strip() else None
-    return Row(first.number, context.attack_label, goal, messages, said, attack=context.attack or "pyrit")
+    messages = plain.messages("turns")
+    return Row(first.number, context.attack_label, goal, messages, answer, attack=context.attack or "pyrit")
 
 
 def _turn(piece: Record) -> Message:
