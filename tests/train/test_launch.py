@@ -66,12 +66,15 @@ def test_a_phase_whose_model_was_damaged_is_done_again(fitting, tmp_path):
     run = RunDir(str(tmp_path))
     task = "train/selective-routing/round_1/experts"
     outcome = run.read_json(f"{task}/outcome.json")
-    assert outcome["files"] == {name: run.digest(name) for name in run.files(f"{task}/model")}
+    left = [*run.files(f"{task}/model"), f"{task}/delta.safetensors"]
+    assert outcome["files"] == {name: run.digest(name) for name in left}
     weights = f"{task}/model/model.safetensors"
     data = bytearray(run.read_bytes(weights))
     data[-1] ^= 1
     run.write_bytes(weights, bytes(data))
-    stored = SimpleNamespace(outcome=f"{task}/outcome.json", identity=outcome["identity"])
+    whole = SimpleNamespace(train=SimpleNamespace(save="model"))
+    named = {"outcome": f"{task}/outcome.json", "model_folder": f"{task}/model"}
+    stored = SimpleNamespace(**named, identity=outcome["identity"], config=whole)
     assert launch._stored(run, stored) is None
     data[-1] ^= 1
     run.write_bytes(weights, bytes(data))
