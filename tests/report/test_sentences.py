@@ -319,12 +319,15 @@ def test_suites_tries_and_corrected_rates_have_tables(run, told):
     rate = plain(3, 10).to_dict()
     suite = {"kind": "attack", "main": "asr", "left_out": 2, "rates": {"asr": rate}, "against": "selective-routing"}
     span = {"value": 0.25, "low": 0.1, "high": 0.5, "judged": 0.3, "sensitivity": 0.9, "specificity": 0.9, "labels": 9}
+    # Another arm may have been asked another suite, at another time.
+    objects[-1] |= {"suites": {"quibs": {"kind": "harmless", "main": "asr", "left_out": 0, "rates": {"asr": rate}}}}
     for one in objects:
-        one |= {"suites": {"zorps": suite | {"by_depth": {"3": {"asr": rate}}}}}
+        one["suites"] = one.get("suites", {}) | {"zorps": suite | {"by_depth": {"3": {"asr": rate}}}}
         one |= {"success_at": {"1": rate, "4": rate}, "corrected": {"asr": span}}
     run.write_json("comparison.json", objects)
     page = told()
     assert "The suite zorps (attack)" in page
+    assert "The suite quibs (harmless)" in page
     assert "made against selective-routing" in page
     assert "2 of its prompts are left out" in page
     assert "at depth 3" in page

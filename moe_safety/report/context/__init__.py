@@ -97,7 +97,11 @@ class Context:
     @property
     def suites(self) -> list[str]:
         """The suites that were asked."""
-        return list(dict.fromkeys(name for arm in self.arms for name in arm.measures.get("suites", {})))
+        return list(dict.fromkeys(name for arm in self.arms for name in arm.suites))
+
+    def asked(self, suite: str) -> list[ComparedArm]:
+        """The arms that it was asked: others may have been evaluated before it was configured."""
+        return [arm for arm in self.arms if suite in arm.suites]
 
     @property
     def tries(self) -> list[str]:
