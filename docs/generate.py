@@ -150,11 +150,13 @@ def _sections(
             [f"## {heading or path or 'Top level'}\n", "| key | default | meaning |", "|---|---|---|", *rows]
         )
     for key, field in fields.items():
-        for inner in models_in(field.annotation):
+        judges = [one for one in _annotations(field) if isinstance(one, JudgeOf)]
+        # A judge's keys follow from its kind.
+        for inner in () if judges else models_in(field.annotation):
             yield from _sections(inner, key, told)
+        for one in judges:
+            yield from _judges(key, one.question, told)
         for one in _annotations(field):
-            if isinstance(one, JudgeOf) and ".judges" not in key:  # The members of a panel have the same keys.
-                yield from _judges(key, one.question, told)
             if isinstance(one, SectionsOf):
                 for name in one.registry.names():
                     if own := getattr(one.registry.get(name), "section", None):
@@ -169,9 +171,12 @@ def _annotations(field: FieldInfo) -> list[object]:
 
 def _judges(path: str, question: Question, told: dict[type[BaseModel], str]) -> Iterator[str]:
     """The kinds of judge that answer a question, and the settings of each."""
+    if path != (first := f"judges.{question}"):
+        yield f"## {path}\n\nThe same keys as `{first}`."
+        return
     able = [one for one in JUDGES if question in one.questions]
     kinds = [f"| `{one.name}` | {one.about}{' (over the network)' if one.network else ''} |" for one in able]
-    yield "\n".join([f"| `{path}.kind` | what |", "|---|---|", *kinds])
+    yield "\n".join([f"## {path}\n", f"| `{path}.kind` | what |", "|---|---|", *kinds])
     for one in able:
         yield from _sections(one.section_for(question), path, told, f"{path}, kind `{one.name}`")
 
@@ -179,7 +184,8 @@ def _judges(path: str, question: Question, told: dict[type[BaseModel], str]) -> 
 def _row(key: str, field: FieldInfo) -> str:
     extra = field.json_schema_extra
     work = " (work)" if isinstance(extra, dict) and extra.get("resource") else ""
-    return f"| `{key}` | {_default(field)} | {' '.join((field.description or '').split())}{work} |"
+    cells = f"`{key}`", _default(field), " ".join((field.description or "").split()) + work
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _default(field: FieldInfo) -> str:

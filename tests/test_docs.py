@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import transformers
+import yaml
 from transformers import CONFIG_MAPPING
 
 from docs.generate import PAGES, ROOT
+from moe_safety.cli import main
 from tests.families import FAMILIES, UNSERVED
 from tests.test_imports import ROOMS
 
@@ -35,3 +38,72 @@ def test_the_architecture_tells_the_rooms_in_their_order():
     table = (ROOT / "docs" / "architecture.md").read_text().partition("\n## Rooms\n")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     assert [set(re.findall(r"`(\w+)`", cell)) for cell in cells] == ROOMS
+
+
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text().partition("\n## Scores\n")[0]
+DEFAULTS = dict(re.findall(r"^\| `([\w.-]+)` \| (.*?[^\\]) \| ", CONFIGURATION, re.MULTILINE))
+SAME = dict(re.findall(r"^## (\S+)\n\nThe same keys as `(\S+)`", CONFIGURATION, re.MULTILINE))
+
+
+def told(key):
+    """The key as the page has it, where a section has the keys of another."""
+    for section, same in SAME.items():
+        if key.startswith(f"{section}.") and key not in DEFAULTS:
+            return told(same + key.removeprefix(section))
+    return key
+
+
+def leaves(values, path=""):
+    """Every key with its value, as far down as the page goes."""
+    for name, value in values.items():
+        key = f"{path}.{name}".lstrip(".")
+        inner = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
+        deeper = any(known.startswith(f"{told(key)}.") for known in DEFAULTS) or key in SAME
+        if inner and deeper:
+            for one in inner:
+                yield from leaves(one, key)
+        else:
+            yield told(key), value
+
+
+SOURCE = {"path": "attacks.json"}
+JUDGES = {
+    "refusal": {"kind": "panel", "judges": [{"kind": "rules"}, {"kind": "endpoint", "model": "m"}]},
+    "harm": {"kind": "generative", "model": "m", "grading": {"pattern": "([0-9])", "harmful_from": 5.0}},
+}
+FULL = {
+    "run_dir": "run",
+    "model": {"name": "demo"},
+    "data": {"attacks": [SOURCE], "benign": [SOURCE], "controls": {"from": "benign", "wrapper": "flip-word-order"}},
+    "judges": JUDGES,
+    "evaluate": {"reattack": [SOURCE], "suites": [{"name": "a", "kind": "attack", "source": SOURCE, **JUDGES}]},
+    "arms": {"dpo": {}},
+    "engines": {"slots": {}},
+}
+
+
+def test_a_configuration_with_everything_has_the_keys_and_defaults_of_the_page(tmp_path, capsys):
+    file = tmp_path / "full.yaml"
+    file.write_text(yaml.safe_dump(FULL))
+    assert main(["run", str(file), "--dry-run"]) == 0
+    shown = dict(leaves(yaml.safe_load(capsys.readouterr().out)))
+    kinds_of_judge = set(re.findall(r"^\| `(judges\.\w+\.kind)` \| what \|$", CONFIGURATION, re.MULTILINE))
+    assert shown.keys() - DEFAULTS.keys() == kinds_of_judge, "keys that the page does not have"
+    kinds = {key for key in DEFAULTS if key.startswith(("judges.", "sweep"))}
+    below = {key for key in DEFAULTS if any(one.startswith(f"{key}.") for one in shown)}
+    assert DEFAULTS.keys() - kinds - below - SAME.keys() - shown.keys() == set(), "keys that no configuration has"
+    given = {key for key, _ in leaves(FULL)}
+    for key in shown.keys() - given - kinds - kinds_of_judge:
+        default = DEFAULTS[key].strip("`")
+        assert default == "required" or json.loads(default) == shown[key], key
+
+
+def test_a_sweep_has_the_keys_of_the_page(capsys):
+    assert main(["tune", str(ROOT / "tune_configs" / "demo.yaml"), "--dry-run"]) == 0
+    sweep = yaml.safe_load(capsys.readouterr().out)["sweep"]
+    space = sweep.pop("space")
+    shown = {key for key, _ in leaves({"sweep": sweep | {"space": next(iter(space.values()))}})} | {"sweep.space"}
+    known = {key for key in DEFAULTS if key.startswith("sweep") and key != "sweep.asha"}
+    assert shown <= known
+    # A key of the space shows the one way in which it is swept.
+    assert {key.rpartition(".")[0] for key in known - shown} == {"sweep.space"}

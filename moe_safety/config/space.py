@@ -27,6 +27,7 @@ class Domain(Section):
     integer: list[int] | None = Field(None, min_length=2, max_length=2)
     """A whole number from the first to the second, both included."""
     log_integer: list[int] | None = Field(None, min_length=2, max_length=2)
+    """The same, each order of magnitude equally often."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Domain:

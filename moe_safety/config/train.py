@@ -38,6 +38,7 @@ class RouterConfig(Section):
     """Divergence between the mean routing of safe prompts, the target, and that of unsafe ones: KL(target || now), the
     `reverse`, or the mean of both."""
     num_epochs: int = Field(1, ge=1)
+    """Passes of each router phase over all batches."""
 
 
 class TrainConfig(Section):
@@ -67,12 +68,15 @@ class TrainConfig(Section):
     reidentify: bool = False
     """From the second round on, identify anew on the round's model. Gradient and causal selections always are."""
     num_epochs: int = Field(3, ge=1)
+    """Passes of each expert phase over all batches."""
     learning_rate: float = Field(5e-5, gt=0)
+    """The highest rate of the expert phase, from which `schedule` goes down; the routers' is `router.lr`."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     """How the learning rate falls after the warm-up: not at all, or to zero."""
     warmup_ratio: float = Field(0.0, ge=0, lt=1)
     """Share of a phase's steps in which the learning rate rises."""
     weight_decay: float = Field(0.0, ge=0)
+    """Decay of the elements that a step moves; what rests does not decay."""
     clip: float | None = Field(1.0, gt=0)
     """The largest norm of a step's gradient; null lets it be."""
     batches_per_worker: int = Field(1, ge=1)
