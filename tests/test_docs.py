@@ -14,6 +14,7 @@ from transformers import CONFIG_MAPPING
 
 from docs.generate import PAGES, ROOT
 from moe_safety.cli import main
+from tests.documents import DEFAULTS, KINDS, SAME, leaves
 from tests.families import FAMILIES, UNSERVED
 from tests.test_imports import ROOMS
 
@@ -40,32 +41,6 @@ def test_the_architecture_tells_the_rooms_in_their_order():
     assert [set(re.findall(r"`(\w+)`", cell)) for cell in cells] == ROOMS
 
 
-CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text().partition("\n## Scores\n")[0]
-DEFAULTS = dict(re.findall(r"^\| `([\w.-]+)` \| (.*?[^\\]) \| ", CONFIGURATION, re.MULTILINE))
-SAME = dict(re.findall(r"^## (\S+)\n\nThe same keys as `(\S+)`", CONFIGURATION, re.MULTILINE))
-
-
-def told(key):
-    """The key as the page has it, where a section has the keys of another."""
-    for section, same in SAME.items():
-        if key.startswith(f"{section}.") and key not in DEFAULTS:
-            return told(same + key.removeprefix(section))
-    return key
-
-
-def leaves(values, path=""):
-    """Every key with its value, as far down as the page goes."""
-    for name, value in values.items():
-        key = f"{path}.{name}".lstrip(".")
-        inner = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
-        deeper = any(known.startswith(f"{told(key)}.") for known in DEFAULTS) or key in SAME
-        if inner and deeper:
-            for one in inner:
-                yield from leaves(one, key)
-        else:
-            yield told(key), value
-
-
 SOURCE = {"path": "attacks.json"}
 JUDGES = {
     "refusal": {"kind": "panel", "judges": [{"kind": "rules"}, {"kind": "endpoint", "model": "m"}]},
@@ -87,13 +62,12 @@ def test_a_configuration_with_everything_has_the_keys_and_defaults_of_the_page(t
     file.write_text(yaml.safe_dump(FULL))
     assert main(["run", str(file), "--dry-run"]) == 0
     shown = dict(leaves(yaml.safe_load(capsys.readouterr().out)))
-    kinds_of_judge = set(re.findall(r"^\| `(judges\.\w+\.kind)` \| what \|$", CONFIGURATION, re.MULTILINE))
-    assert shown.keys() - DEFAULTS.keys() == kinds_of_judge, "keys that the page does not have"
+    assert shown.keys() - DEFAULTS.keys() == KINDS, "keys that the page does not have"
     kinds = {key for key in DEFAULTS if key.startswith(("judges.", "sweep"))}
     below = {key for key in DEFAULTS if any(one.startswith(f"{key}.") for one in shown)}
     assert DEFAULTS.keys() - kinds - below - SAME.keys() - shown.keys() == set(), "keys that no configuration has"
     given = {key for key, _ in leaves(FULL)}
-    for key in shown.keys() - given - kinds - kinds_of_judge:
+    for key in shown.keys() - given - kinds - KINDS:
         default = DEFAULTS[key].strip("`")
         assert default == "required" or json.loads(default) == shown[key], key
 
