@@ -42,10 +42,29 @@ def _run(argv: Sequence[str] | None) -> int:
         return stopped.exit_code
 
 
+class _Version(argparse.Action):
+    """Reads the version when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"moe-safety {version('moe-safety')}")
+        except PackageNotFoundError:
+            print("moe-safety, not installed but run from its folder")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     import moe_safety
 
-    parser = argparse.ArgumentParser(prog="moe-safety", description=moe_safety.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="moe-safety",
+        description=moe_safety.__doc__,
+        epilog="Exit codes: 0 done; 1 a check that failed, or a run that broke; 2 a mistake in configuration or input, "
+        "told in one line; 130 and 143 stopped by Ctrl-C and SIGTERM.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
     commands = Commands(parser)
     for room in (stages, tools, checkpoints):
         room.add_commands(commands)

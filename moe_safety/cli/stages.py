@@ -46,7 +46,14 @@ _GATE = (
 
 def _add_config_arguments(command: argparse.ArgumentParser, metavar: str = "CONFIG.yaml") -> None:
     command.add_argument("config", metavar=metavar)
-    command.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        dest="overrides",
+        help="change a value of the configuration, such as identify.top_k=20; may be given several times",
+    )
     command.add_argument("--address", metavar="ADDR", help="Ray cluster to run on; the local machine unless given")
     command.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
     command.add_argument("--force", action="store_true", help="do it again; after a change, only what it concerns")

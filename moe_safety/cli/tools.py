@@ -27,7 +27,14 @@ def add_commands(commands: Commands) -> None:
         help="which judge is scored; of harm, labels are harmful, harmless, partial, and every row has its goal",
     )
     calibrate.add_argument("--config", metavar="CONFIG.yaml", help="whose `judges` are meant; the rules unless given")
-    calibrate.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides")
+    calibrate.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        dest="overrides",
+        help="change a value of the configuration; may be given several times",
+    )
     calibrate.add_argument("--json", action="store_true")
 
     export = commands.add("export", "write the earlier scripts' files from a run directory", _export)

@@ -3,6 +3,7 @@ import os
 import resource
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,12 @@ except SystemExit:
 assert not {{"torch", "ray", "transformers", "pandas"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert (end.value.code, capsys.readouterr().out) == (0, f"moe-safety {version('moe-safety')}\n")
 
 
 def test_dry_run_prints_a_configuration_that_gives_itself(config_file, capsys, tmp_path):
