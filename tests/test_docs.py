@@ -35,6 +35,12 @@ def test_no_family_with_experts_is_forgotten():
     assert with_experts <= told, f"transformers {version('transformers')}"
 
 
+def test_the_readme_is_short_and_counts_the_families():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert f"[{len(FAMILIES)} families](docs/models.md)" in text
+
+
 def test_the_architecture_tells_the_rooms_in_their_order():
     table = (ROOT / "docs" / "architecture.md").read_text().partition("\n## Rooms\n")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)

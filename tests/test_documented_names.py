@@ -63,7 +63,7 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_and_flags_are_there(page):
     for line in lines_of_code(PAGES[page]):
-        for found in re.finditer(r"^(?:\S*/)?moe-safety ([a-z-]+)(?: ([a-z]+))?([^|;]*)", line):
+        for found in re.finditer(r"^(?:\S*/)?moe-safety ([a-z][a-z-]*)(?: ([a-z]+))?([^|;]*)", line):
             words = [word for word in found.groups()[:2] if word]
             path = tuple(words) if tuple(words) in COMMANDS else tuple(words[:1])
             assert path in COMMANDS, line
