@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from moe_safety.cli import main
-from moe_safety.config import load_config
+from moe_safety.cli.stages import DEMO_CONFIG
+from moe_safety.config import load_config, load_sweep
 from moe_safety.models.inspection.memory_forecast import Load, capture_memory, training_memory
 from tests.models.inspection.test_memory_forecast import sizes_of
 
@@ -24,6 +25,15 @@ def test_dry_run_resolves_it(path, capsys, tmp_path):
     resolved = tmp_path / "resolved.yaml"
     resolved.write_text(capsys.readouterr().out)
     assert load_config(resolved) == load_config(path)
+
+
+def test_the_demo_s_is_the_one_that_the_package_brings_and_no_file_is_a_link():
+    assert Path("configs/demo.yaml").read_text() == DEMO_CONFIG.read_text()
+    assert not [path for path in (*CONFIGS, *Path("tune_configs").iterdir()) if path.is_symlink()]
+
+
+def test_the_demo_s_sweep_has_a_run_directory_of_its_own():
+    assert load_sweep("tune_configs/demo.yaml").config.run_dir != load_config("configs/demo.yaml").run_dir
 
 
 def test_the_earlier_gradient_scripts_defaults():
