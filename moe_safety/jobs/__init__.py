@@ -6,6 +6,7 @@ from moe_safety.jobs.job import Handler, Job
 from moe_safety.jobs.parts import Part, Parts
 from moe_safety.jobs.plan import Plan, pack, spread
 from moe_safety.jobs.run import Report, run_job, run_jobs
+from moe_safety.jobs.warned import warnings_to
 
 __all__ = [
     "Handler",
@@ -20,4 +21,5 @@ __all__ = [
     "run_job",
     "run_jobs",
     "spread",
+    "warnings_to",
 ]

@@ -48,6 +48,7 @@ def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
     with spent("waiting"), Progress(name, len(todo)) as progress, _released_if_it_fails():
         try:
             for row in results.iter_rows():
+                progress.warn(json.loads(row["warned"]))
                 if row["error"]:
                     _raise(row["error"], row["message"])
                 progress.advance(int(row["rows"]), int(row["tokens"]))

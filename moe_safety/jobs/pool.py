@@ -20,6 +20,9 @@ from moe_safety.jobs.replica import Replica, result_of
 
 IDLE = 30.0
 """Seconds without an item after which replicas are ended: other commands may wait for what they hold."""
+STARTS = 6
+"""So often in a row a replica may fail to start, before what waits for it ends with an error. A host may lack what a
+replica imports, and processes also die for reasons of their own."""
 
 
 class Pool:
@@ -33,6 +36,8 @@ class Pool:
         self.free: list[Any] = []
         self.failed: dict[str, dict[str, Any]] = {}
         """The first error of each job that has failed, by its ticket: the rest of its items is not begun."""
+        self.hopeless: MoeSafetyError | None = None
+        """Why replicas do not start."""
         self.changed = asyncio.Condition()
         self.at_work = 0
         self.rests_since = time.monotonic()
@@ -79,7 +84,9 @@ class Pool:
     async def _handle(self, ticket: str, jobs: list[Any], job: int, item: int) -> dict[str, Any]:
         while True:
             async with self.changed:
-                await self.changed.wait_for(lambda: self.free or ticket in self.failed)
+                await self.changed.wait_for(lambda: self.free or self.hopeless or ticket in self.failed)
+                if self.hopeless:
+                    self.failed.setdefault(ticket, result_of(item, self.hopeless))
                 if ticket in self.failed:
                     return self.failed[ticket] | {"item": item}
                 replica = self.free.pop()
@@ -105,7 +112,9 @@ class Pool:
         try:
             while True:
                 async with self.changed:
-                    await self.changed.wait_for(lambda: self.free)
+                    await self.changed.wait_for(lambda: self.free or self.hopeless)
+                    if self.hopeless:
+                        raise self.hopeless
                     replica = self.free.pop()
                 try:
                     result = await replica.call.remote(function, *given)
@@ -116,9 +125,7 @@ class Pool:
                     if not (tries and isinstance(error, ray.exceptions.RayActorError)):
                         raise
                 else:
-                    async with self.changed:
-                        self.free.append(replica)
-                        self.changed.notify_all()
+                    await self._put_back(replica)
                     return result
         finally:
             self.at_work -= 1
@@ -134,38 +141,49 @@ class Pool:
             await asyncio.sleep(0.01)
 
     async def _take_back(self, replica: Any, ticket: str, result: dict[str, Any]) -> None:
+        if result["error"]:
+            self.failed.setdefault(ticket, result)
+        if result["broken"]:
+            self._end(replica)
+        await self._put_back(replica)
+
+    async def _put_back(self, replica: Any) -> None:
+        """Among those that are free, unless it was ended meanwhile."""
         async with self.changed:
-            if result["error"]:
-                self.failed.setdefault(ticket, result)
-            if result["broken"]:
-                self._end(replica)
-            elif replica in self.there:
+            if replica in self.there:
                 self.free.append(replica)
             self.changed.notify_all()
 
-    def _start(self) -> None:
+    def _start(self, tries: int = STARTS) -> None:
         options = {"num_cpus": 1, "num_gpus": self.gpus, "max_restarts": 0}
         replica = ray.remote(Replica).options(**options).remote()
         self.there[replica] = None
-        task = asyncio.ensure_future(self._enlist(replica))
+        task = asyncio.ensure_future(self._enlist(replica, tries - 1))
         self.starting.add(task)
         task.add_done_callback(self.starting.discard)
 
-    async def _enlist(self, replica: Any) -> None:
+    async def _enlist(self, replica: Any, tries: int) -> None:
+        """Counts a replica in when it has started. Where it fails, others try in its place, so many."""
         try:
             place = await replica.place.remote()
-        except ray.exceptions.RayActorError:
+        except ray.exceptions.RayError as error:
             if replica in self.there:
                 self._end(replica)
-                self._start()
+                if tries:
+                    self._start(tries)
+                else:
+                    await self._give_up(_told(error))
             return
         if self.first is not None:
             replica.prepare.remote(self.first)  # In its turn, before any item.
+        if replica in self.there:
+            self.there[replica] = place
+        await self._put_back(replica)
+
+    async def _give_up(self, why: MoeSafetyError) -> None:
         async with self.changed:
-            if replica in self.there:
-                self.there[replica] = place
-                self.free.append(replica)
-                self.changed.notify_all()
+            self.hopeless = why
+            self.changed.notify_all()
 
     def _end(self, replica: Any) -> None:
         self.there.pop(replica, None)
@@ -173,7 +191,7 @@ class Pool:
 
 
 def _told(error: Exception) -> MoeSafetyError:
-    """Why a replica could not begin with an item: most likely it could not unpickle the job."""
+    """Why a replica could not start, or begin with an item: most likely it could not unpickle the job."""
     line = str(error).strip().splitlines()[-1]
     if "ModuleNotFoundError" in line or "ImportError" in line or "AttributeError" in line:
         return InputError(f"a worker lacks what this job needs: {line}; install it on every host")

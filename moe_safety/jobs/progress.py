@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +23,7 @@ class Progress:
         self.done = self.prompts = self.tokens = 0
         self.started = self.logged = time.monotonic()
         self.first: tuple[float, int, int] | None = None
+        self.warned = set[str]()
         self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -41,6 +43,13 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
+
+    def warn(self, lines: Iterable[str]) -> None:
+        """Says what replicas warned of, each different line once."""
+        for line in lines:
+            if line not in self.warned:
+                self.warned.add(line)
+                print(f"{self.name}: {line}", file=sys.stderr, flush=True)
 
     def advance(self, prompts: int, tokens: int) -> None:
         """Counts an item as done, and says so."""

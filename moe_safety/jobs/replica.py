@@ -15,6 +15,7 @@ from moe_safety.errors import InputError, MoeSafetyError, RunError
 from moe_safety.jobs.job import Handler
 from moe_safety.jobs.parts import Parts
 from moe_safety.jobs.plan import Plan
+from moe_safety.jobs.warned import warnings_to
 from moe_safety.rundir import Account, RunDir, count_imports, spent
 
 
@@ -37,7 +38,8 @@ class RemoteJob:
 def result_of(item: int, error: MoeSafetyError | None = None) -> dict[str, Any]:
     """What is told of an item on its way to the driver: an error, as far as there is one, and what was done."""
     kind, message = (type(error).__name__, str(error)) if error else ("", "")
-    return {"item": item, "rows": 0, "tokens": 0, "error": kind, "message": message, "broken": False, "spent": "{}"}
+    told = {"error": kind, "message": message, "broken": False}
+    return {"item": item, "rows": 0, "tokens": 0, "spent": "{}", "warned": "[]"} | told
 
 
 class Replica:
@@ -80,12 +82,13 @@ class Replica:
         if ticket != self.ticket:
             self.held = None
             self.ticket = ticket
-        with spent("other"):
+        warned: list[str] = []
+        with spent("other"), warnings_to(warned.append):
             try:
                 result = result_of(item) | self._do(jobs[job], job, item)
             except MoeSafetyError as error:
                 result = result_of(item, error)
-        return result | {"spent": json.dumps(self._spent())}
+        return result | {"spent": json.dumps(self._spent()), "warned": json.dumps(warned)}
 
     def _spent(self) -> dict[str, float]:
         """By kind of work, since the last item; what follows the first item's start belongs to it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from moe_safety.arms import SeededArm
 from moe_safety.config import Config
 from moe_safety.errors import InputError, MoeSafetyError, RunError
+from moe_safety.jobs import warnings_to
 from moe_safety.rundir import RunDir, count_imports, is_changed, is_finished, manifest_name, stage_account
 from moe_safety.train.stage import train_arm, training_of
 from moe_safety.train.verified import verify_arm
@@ -90,7 +92,11 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
             try:
                 result = ray.get(done)
             except ray.exceptions.RayError as error:
+                if isinstance(why := getattr(error, "cause", None), MoeSafetyError):
+                    raise why from error
                 raise RunError(f"{arm.name}: its process died: {str(error).splitlines()[0]}") from error
+            for line in result["warned"]:
+                print(f"train {arm.name}: {line}", file=sys.stderr, flush=True)
             told(arm, _manifest(result))
     except BaseException:
         release_replicas()
@@ -122,10 +128,12 @@ def _task(arm: SeededArm, force: bool) -> dict[str, Any]:
     from moe_safety.jobs.pool import release_replicas
 
     count_imports()
+    warned: list[str] = []
     try:
-        return {"manifest": train_and_verify(arm, force=force)}
+        with warnings_to(warned.append):
+            return {"manifest": train_and_verify(arm, force=force), "warned": warned}
     except MoeSafetyError as error:
-        return {"error": type(error).__name__, "message": f"{arm.name}: {error}"}
+        return {"error": type(error).__name__, "message": f"{arm.name}: {error}", "warned": warned}
     finally:
         release_replicas()
 

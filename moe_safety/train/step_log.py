@@ -1,4 +1,4 @@
-"""Tells of every step: a line where somebody looks, and curves for TensorBoard."""
+"""Tells of every step, and of what is warned of: lines where somebody looks, and curves for TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from moe_safety.errors import MoeSafetyError
+from moe_safety.jobs import warnings_to
 from moe_safety.rundir import RunDir
 from moe_safety.train.log_relay import Teller
 from moe_safety.train.task import Task
@@ -59,4 +60,5 @@ class Watcher:
             return partial(print, flush=True)
         teller = Teller(self.run, self.task.told)
         self._stack.callback(teller.tell)
+        self._stack.enter_context(warnings_to(lambda line: teller(f"{self.task.folder}: {line}")))
         return teller

@@ -85,6 +85,7 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
     _forget_peak()
     data = BatchData(run)
     with ExitStack() as stack:
+        watcher = stack.enter_context(Watcher(run, task, world))
         model = _loaded(task, world)
         total = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
         gather: Gather = gathered if stage == 3 else as_they_are
@@ -99,7 +100,6 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
         start = copies(trained, gather) if task.kind == "router" else {}
         engine = _engine(task, model, trained, world)
         checkpoints = Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world)
-        watcher = stack.enter_context(Watcher(run, task, world))
         loop = Loop(
             phase=_phase(task, model, selective, packed, stack),
             engine=engine,

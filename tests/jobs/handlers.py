@@ -1,5 +1,6 @@
 """Handlers that do little, and misbehave on demand. Actors import this module."""
 
+import logging
 import os
 import resource
 import signal
@@ -73,11 +74,13 @@ class Who:
 
     divisible = True
 
-    def __init__(self, broken=False):
-        self.broken = broken
+    def __init__(self, broken=False, warning=None):
+        self.broken, self.warning = broken, warning
 
     def __call__(self, rows, notes):
         time.sleep(0.2)
+        if self.warning:
+            logging.getLogger("moe_safety.somewhere").warning(self.warning)
         if self.broken:
             raise ZeroDivisionError("a bug")
         return pa.table({"pid": [os.getpid()]}, schema=PID_SCHEMA)

@@ -14,6 +14,7 @@ from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs import beside, pool
 from moe_safety.jobs.pool import pool_of, release_replicas
+from moe_safety.jobs.replica import Replica
 from tests.jobs.handlers import die_once, refuse
 from tests.jobs.waits import workers
 
@@ -81,6 +82,24 @@ def test_a_process_that_met_a_bug_does_no_other_job(tmp_path):
     with pytest.raises(RunError, match="a bug"):
         workers(tmp_path / "second", replicas=1, broken=True)
     assert not workers(tmp_path / "third", replicas=1) & before
+
+
+def test_what_is_warned_of_reaches_the_user_once_a_job(tmp_path, capsys):
+    """Ray keeps to itself what a replica logs."""
+    for name in ("first", "second"):
+        workers(tmp_path / name, warning="answers come slowly: no card")
+        assert capsys.readouterr().err.splitlines().count("who: answers come slowly: no card") == 1
+
+
+def test_why_a_replica_does_not_start_is_one_line(tmp_path):
+    """As on a host without torch."""
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    replica = ray.remote(Replica).options(num_cpus=0, runtime_env={"env_vars": {"PYTHONPATH": path}}).remote()
+    with pytest.raises(ray.exceptions.RayActorError) as error:
+        ray.get(replica.place.remote())
+    lacking = "lacks what this job needs: ModuleNotFoundError: No module named 'torch'; install it on every host"
+    assert str(pool._told(error.value)) == f"a worker {lacking}"
 
 
 def test_another_session_of_ray_has_a_pool_of_its_own(tmp_path):

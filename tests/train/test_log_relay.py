@@ -1,6 +1,8 @@
 """What a worker on another machine says stands on the user's screen while it works."""
 
+import logging
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +10,7 @@ from moe_safety.errors import RunError
 from moe_safety.rundir import RunDir
 from moe_safety.train import log_relay
 from moe_safety.train.log_relay import Teller, listening
+from moe_safety.train.step_log import Watcher
 from tests.objectstore import serving
 
 
@@ -61,3 +64,13 @@ def test_lines_that_cannot_be_left_are_left_later(tmp_path, monkeypatch):
     teller("step 2")
     teller.tell()
     assert b"".join(run.read_bytes(name) for name in run.names("told")) == b"step 1\nstep 2\n"
+
+
+def test_what_a_worker_warns_of_is_told_once(tmp_path):
+    run, config = RunDir(str(tmp_path)), SimpleNamespace(train=SimpleNamespace(launch="ray"))
+    task = SimpleNamespace(folder="train/arm/experts", told="told", config=config)
+    with Watcher(run, task, SimpleNamespace(rank=0)):
+        for reason in ("no card", "no card", "no room"):
+            logging.getLogger("moe_safety.models").warning("steps are slower: %s", reason)
+    told = b"".join(run.read_bytes(name) for name in run.names("told")).decode()
+    assert told.splitlines() == [f"train/arm/experts: steps are slower: no {what}" for what in ("card", "room")]
