@@ -1,5 +1,7 @@
 """What becomes of a phase when Ray Train itself stumbles. Its workers are stood in for by this process."""
 
+import logging
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +9,7 @@ from ray.train import ControllerError
 
 from moe_safety.errors import RunError
 from moe_safety.rundir import Account, RunDir
-from moe_safety.train import launch
+from moe_safety.train import launch, worker
 from moe_safety.train.stage import train
 from moe_safety.train.worker import work
 from tests.train.byhand import configured
@@ -50,6 +52,16 @@ def test_it_is_started_again(fitting, capsys):
     line = "train/selective-routing/round_1/experts: Training failed due to controller error: in the setup"
     assert err.count(f"{line}; starting again\n") == 2
     assert [line.split(":")[0][-6:] for line in out.splitlines() if " step " in line] == [f"step {n}" for n in "1234"]
+
+
+def test_what_workers_warn_of_before_the_first_step_is_told(fitting, monkeypatch, capsys):
+    def packing(model):
+        logging.getLogger("moe_safety.models").warning("rows are padded")
+        return nullcontext(False)
+
+    monkeypatch.setattr(worker, "packing", packing)
+    fitting(works)
+    assert "train/selective-routing/round_1/experts: rows are padded" in capsys.readouterr().out.splitlines()
 
 
 def test_but_not_for_ever(fitting):
