@@ -26,7 +26,7 @@ USE = """
 import json, sys
 from pathlib import Path
 
-from docs.generate import configuration_page, formats_page
+from docs.generate import configuration_page, data_page
 from moe_safety.cli import main
 
 folder, config, *stages = sys.argv[1:]
@@ -42,7 +42,7 @@ from moe_safety_example.family import ExampleMoeConfig, ExampleMoeForCausalLM
 sizes = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 16, "num_attention_heads": 4}
 ExampleMoeForCausalLM(ExampleMoeConfig(num_hidden_layers=2, **sizes)).save_pretrained(f"{folder}/model")
 assert main(["inspect", f"{folder}/model"]) == 0
-Path(folder, "docs.md").write_text(configuration_page() + formats_page())
+Path(folder, "docs.md").write_text(configuration_page() + data_page())
 """
 
 
