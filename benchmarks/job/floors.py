@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -38,7 +39,7 @@ class Machine:
             given = torch.randn(rows, wide, device=device, dtype=dtype)
             weights = torch.randn(experts, wide, wide, device=device, dtype=dtype)
             ends = torch.arange(1, experts + 1, device=device, dtype=torch.int32) * (rows // experts)
-            product = lambda: torch.nn.functional.grouped_mm(given, weights, offs=ends)  # noqa: E731
+            product = partial(torch.nn.functional.grouped_mm, given, weights, offs=ends)
             grouped = 2 * rows * wide**2 / _seconds(product)
         much = torch.empty(2**31 if on_card else 2**26, dtype=torch.uint8, device=device)
         return cls(dense, grouped, 2 * len(much) / _seconds(much.clone))

@@ -8,15 +8,13 @@ import torch
 
 from moe_safety import inspect_model, selective_experts
 from moe_safety.batches import Example
-from moe_safety.errors import RunError
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.text.answer_losses import answer_losses, make_rows
 from moe_safety.models.text.packed_attention import packable, packed_attention, packing
 from moe_safety.train import loop, worker
 from moe_safety.train.data import micro_batches
-from moe_safety.train.engines import PlainEngine
 from tests.families import FAMILIES, build
-from tests.train.tiny import Case, TinyData, run_case
+from tests.train.tiny import Case, run_case, spoiled_in_its_fourth_pass
 
 CHANCE = torch.Generator().manual_seed(4)
 PROMPTS, ANSWERS = (
@@ -134,17 +132,5 @@ def test_numbers_that_are_read_late_are_the_same(late, tmp_path):
 
 
 def test_no_checkpoint_holds_what_is_no_number_though_that_is_read_late(late, tmp_path, monkeypatch):
-    real, steps = PlainEngine.backward, []
-
-    def sometimes(self, loss, last):
-        real(self, loss, last)
-        steps.append(last)
-        if len(steps) == 4:
-            next(iter(self.trained.values())).grad[0, 0, 0] = math.nan
-
-    monkeypatch.setattr(PlainEngine, "backward", sometimes)
-    with pytest.raises(RunError, match=r"gradient of batch \d is nan; .*last checkpoint: .*step-00000002$"):
-        run_case(Case(folder=str(tmp_path), checkpoint_every=2))
-    left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    left = spoiled_in_its_fourth_pass(monkeypatch, tmp_path)
     assert left == ["step-00000002", "step-00000002.json"]
-    assert len(TinyData()) > len(steps) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -301,3 +303,21 @@ def illegal_moves(found: dict[str, Any]) -> tuple[list[str], set[tuple[int, int]
             moved |= pairs
             wrong += [f"step {step}: {name} {pair}" for pair in sorted(pairs - allowed)]
     return wrong, moved
+
+
+def spoiled_in_its_fourth_pass(monkeypatch, folder):
+    """Runs a case whose gradient is no number from then on, and expects the error that names the last checkpoint, of
+    the second step. Returns what stands among the checkpoints."""
+    real, steps = PlainEngine.backward, []
+
+    def sometimes(self, loss, last):
+        real(self, loss, last)
+        steps.append(last)
+        if len(steps) == 4:
+            next(iter(self.trained.values())).grad[0, 0, 0] = math.nan
+
+    monkeypatch.setattr(PlainEngine, "backward", sometimes)
+    with pytest.raises(RunError, match=r"gradient of batch \d is nan; .*last checkpoint: .*step-00000002$"):
+        run_case(Case(folder=str(folder), checkpoint_every=2))
+    assert len(TinyData()) > len(steps) == 4
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
