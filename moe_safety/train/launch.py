@@ -8,7 +8,6 @@ import uuid
 from typing import Any
 
 from moe_safety.errors import InputError, MoeSafetyError, RunError
-from moe_safety.models.io import forget_model
 from moe_safety.rundir import Account, RunDir, count_imports, spent, spent_by_replicas
 from moe_safety.stopping import own_handlers
 from moe_safety.train.log_relay import listening
@@ -26,7 +25,6 @@ def run_phase(task: Task) -> dict[str, Any]:
         from moe_safety.train.worker import work
 
         free_cards()
-        forget_model()
         work(task, Account())
     else:
         _on_ray(run, task)

@@ -18,7 +18,7 @@ from moe_safety.errors import MoeSafetyError, RunError
 from moe_safety.identify import Pair
 from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.models.experts import Gather, SelectiveExperts, as_they_are, checkpointed
-from moe_safety.models.io import dtype_of, load_model, model_folder
+from moe_safety.models.io import Lent, dtype_of, forget_model, load_model, model_folder
 from moe_safety.models.io.save import save_model
 from moe_safety.models.kernels.graphs import recording_steps
 from moe_safety.models.kernels.training import serves
@@ -86,7 +86,8 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
     data = BatchData(run)
     with ExitStack() as stack:
         watcher = stack.enter_context(Watcher(run, task, world))
-        model = _loaded(task, world)
+        lent = Lent.of(task.config.model) if _stays(task) else None
+        model = lent.model if lent else _loaded(task, world)
         total = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
         gather: Gather = gathered if stage == 3 else as_they_are
         trains = task.declared.trains if task.kind == "experts" and task.declared.trains else routers
@@ -119,13 +120,22 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
             rates = sum(row["learning_rate"] for row in progress.log)
             figures["rounding"] = rounding(start, trained, engine, gather, rates)
         stack.close()
-        _save(task, model, trained, selective.experts if selective else [], run, gather if stage == 3 else None, world)
+        experts = selective.experts if selective else []
+        has_delta = _save(task, model, trained, experts, run, gather if stage == 3 else None, world)
+        if lent and has_delta:
+            lent.give_back(task.config.model.with_delta(run.uri_of(task.delta)))
     return figures
+
+
+def _stays(task: Task) -> bool:
+    """Whether the process that trains keeps its model for what comes next, which needs to know all that changed."""
+    return task.config.train.launch == "process" and task.begins_at_base and task.declared.has_delta
 
 
 def _loaded(task: Task, world: World) -> PreTrainedModel:
     """The model on this worker's device. Under ZeRO-3 its parameters are spread while they are read."""
     settings, given = task.config.train, task.config.model
+    forget_model()
     if settings.zero_stage != 3:
         return load_model(given)
     dtype = dtype_of(given)
@@ -195,9 +205,9 @@ def _save(
     run: RunDir,
     gather: Gather | None,
     world: World,
-) -> None:
-    """What changed, and unless that is enough the model as a checkpoint of its own, with the tokenizer of the one that
-    it came from."""
+) -> bool:
+    """Leaves what changed and, unless that is enough, the model as a checkpoint of its own, with the tokenizer of the
+    one that it came from. Returns whether what changed could be said."""
     from moe_safety.checkpoints import write_trained
 
     writes = world.rank == 0
@@ -215,6 +225,7 @@ def _save(
             if writes:
                 _copy_tokenizer(model_folder(task.config.model), folder)
     world.wait()
+    return has_delta
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
