@@ -4,7 +4,7 @@ from moe_safety.arms.arm import SELECTED, Arm, Phase
 from moe_safety.arms.choice import AsMany, ByMethod, Choice, Drawn
 from moe_safety.arms.loss import ForwardPass, Loss, TokenLosses, token_losses
 from moe_safety.arms.losses.answers import ANSWERS
-from moe_safety.arms.parameters import names_of, routers
+from moe_safety.arms.parameters import Asked, Trained, names_of, routers
 from moe_safety.arms.seeded import (
     BUDGET_ARMS,
     BudgetArm,
@@ -28,6 +28,7 @@ __all__ = [
     "SELECTED",
     "Arm",
     "AsMany",
+    "Asked",
     "BudgetArm",
     "ByMethod",
     "Choice",
@@ -37,6 +38,7 @@ __all__ = [
     "Phase",
     "SeededArm",
     "TokenLosses",
+    "Trained",
     "arm_of",
     "budget_arms",
     "kind_of",

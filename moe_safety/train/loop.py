@@ -84,7 +84,7 @@ class Loop:
         here = self.sampler.order()[within * self.per_step : (within + 1) * self.per_step]
         losses, tokens = [torch.tensor(math.nan)] * self.settings.batches_per_worker, 0
         slots = self.settings.batches_per_worker
-        for slot, batch in enumerate(self._my_batches(within)):
+        for slot, batch in enumerate(self._my_batches(within, step / self.steps)):
             passes = self._passes(batch)
             # The last kind of pass is the one that goes backward.
             backward = _Backward(self.engine, last_slot=slot == slots - 1, passes=passes[-1])
@@ -125,17 +125,17 @@ class Loop:
         progress.step = made.step + 1
         self.on_step(row)
 
-    def _my_batches(self, within: int) -> Iterator[Batch | None]:
+    def _my_batches(self, within: int, done: float) -> Iterator[Batch | None]:
         """This worker's batches of a step; None where it has fewer than others."""
         slots = self.settings.batches_per_worker
         mine = self.sampler.mine()[within * slots : (within + 1) * slots]
         for slot in range(slots):
-            yield self._read(mine[slot]) if slot < len(mine) else None
+            yield self._read(mine[slot], done) if slot < len(mine) else None
 
-    def _read(self, batch_idx: int) -> Batch:
+    def _read(self, batch_idx: int, done: float) -> Batch:
         examples = [self.data[row] for row in self.sampler.rows(batch_idx)]
         check_whole(batch_idx, examples, self.sizes[batch_idx])
-        return Batch(batch_idx, examples, self.weights.get(batch_idx, 1.0))
+        return Batch(batch_idx, examples, self.weights.get(batch_idx, 1.0), done)
 
     def _passes(self, batch: Batch | None) -> list[int]:
         """Of each kind, as many as the worker with the most; one at least, since a step needs a backward pass."""

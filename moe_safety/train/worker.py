@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import shutil
 import time
-from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from moe_safety.arms import ARMS, LOSSES, routers, token_losses
+from moe_safety.arms import ARMS, LOSSES, Trained, routers, token_losses
 from moe_safety.errors import MoeSafetyError, RunError
-from moe_safety.identify import Pair
 from moe_safety.jobs.memory import is_out_of_memory
-from moe_safety.models.experts import Gather, SelectiveExperts, as_they_are, checkpointed
+from moe_safety.models.experts import Gather, as_they_are, checkpointed
 from moe_safety.models.io import Lent, dtype_of, forget_model, load_model, model_folder
 from moe_safety.models.io.save import save_model
 from moe_safety.models.kernels.graphs import recording_steps
@@ -89,20 +87,21 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
         lent = Lent.of(task.config.model) if _stays(task) else None
         model = lent.model if lent else _loaded(task, world)
         total = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
-        gather: Gather = gathered if stage == 3 else as_they_are
+        gather = gathered if stage == 3 else None
         trains = task.declared.trains if task.kind == "experts" and task.declared.trains else routers
-        trained, selective = stack.enter_context(trains(model, task.layout, task.union, gather))
+        what = stack.enter_context(trains(model, task.declared.asked(task.config, task.layout, task.union, gather)))
+        trained = what.parameters
         trainable = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained.values())
         if settings.checkpointing:
             stack.enter_context(checkpointed(model))
         packed = stack.enter_context(packing(model))
-        if packed and selective and world.size == 1 and _is_steady(task, model):
+        if packed and what.selective and world.size == 1 and _is_steady(task, model):
             stack.enter_context(recording_steps(model, trained.values()))
-        start = copies(trained, gather) if task.kind == "router" else {}
+        start = copies(trained, gather or as_they_are) if task.kind == "router" else {}
         engine = _engine(task, model, trained, world)
         checkpoints = Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world)
         loop = Loop(
-            phase=_phase(task, model, selective, packed, stack),
+            phase=_phase(task, model, what, packed, stack),
             engine=engine,
             data=data,
             settings=settings,
@@ -118,10 +117,9 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
         figures = _figures(progress, trainable, total, world)
         if task.kind == "router":
             rates = sum(row["learning_rate"] for row in progress.log)
-            figures["rounding"] = rounding(start, trained, engine, gather, rates)
+            figures["rounding"] = rounding(start, trained, engine, gather or as_they_are, rates)
         stack.close()
-        experts = selective.experts if selective else []
-        has_delta = _save(task, model, trained, experts, run, gather if stage == 3 else None, world)
+        has_delta = _save(task, model, what, run, gather, world)
         if lent and has_delta:
             lent.give_back(task.config.model.with_delta(run.uri_of(task.delta)))
     return figures
@@ -168,9 +166,7 @@ def _is_steady(task: Task, model: PreTrainedModel) -> bool:
     return not (changing or settings.on_deepspeed) and loss.measures is token_losses
 
 
-def _phase(
-    task: Task, model: PreTrainedModel, selective: SelectiveExperts | None, packed: bool, stack: ExitStack
-) -> Phase:
+def _phase(task: Task, model: PreTrainedModel, what: Trained, packed: bool, stack: ExitStack) -> Phase:
     settings = task.config.train
     if task.kind == "router":
         return RouterPhase(
@@ -187,7 +183,8 @@ def _phase(
         stack,
         loss=LOSSES.get(task.declared.loss),
         own=ARMS.settings(task.config.arms, task.arm),
-        selective=selective,
+        selective=what.selective,
+        remember=what.remember,
         masks=dict(task.masks),
         masking=settings.masking,
         replay=settings.routing == "replay",
@@ -200,8 +197,7 @@ def _phase(
 def _save(
     task: Task,
     model: PreTrainedModel,
-    trained: Tensors,
-    experts: Collection[Pair],
+    what: Trained,
     run: RunDir,
     gather: Gather | None,
     world: World,
@@ -217,7 +213,8 @@ def _save(
     has_delta = False
     if (writes or gather) and task.begins_at_base and task.declared.has_delta:
         given, out = task.config.model, run.uri_of(task.delta)
-        has_delta = write_trained(model, given, task.layout, trained, experts, out, gather=gather, writes=writes)
+        experts = what.selective.experts if what.selective else []
+        has_delta = write_trained(model, given, task.layout, what.changes, experts, out, gather=gather, writes=writes)
     if task.config.train.save == "model" or not has_delta:
         with run.filling(task.model_folder) as folder:
             if writes or gather:

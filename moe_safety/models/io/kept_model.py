@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,6 @@ from moe_safety.models.io.fingerprint import local_folder
 from moe_safety.models.io.load import delta_file, flips_of, load_model, model_path
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
     from moe_safety.models.io.swap import Flips
@@ -59,7 +58,7 @@ class Lent:
     """The kept model, while something changes it. Nothing is kept meanwhile: whoever fails leaves nothing wrong."""
 
     model: PreTrainedModel
-    sums: torch.Tensor
+    sums: dict[str, int]
     """What its weights' bits add up to, without a delta."""
 
     @classmethod
@@ -75,25 +74,22 @@ class Lent:
         """Keeps it again. The delta of `tuned` is what changed of its base: that nothing else did is looked at."""
         global _kept
         kept_flips(tuned).flip(self.model)
-        stayed = (self.sums == _sums(self.model)).tolist()
-        if moved := [name for (name, _), same in zip(_weights(self.model), stayed, strict=True) if not same]:
-            raise RunError(f"{moved[0]} is not what it was before training, and the delta does not tell of it")
+        if moved := self.sums.items() ^ _sums(self.model).items():
+            name = min(name for name, _ in moved)
+            raise RunError(f"{name} is not what it was before training, and the delta does not tell of it")
         _kept = _Kept(_wanted(tuned, 1), self.model)
 
 
-def _weights(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
-
-
-def _sums(model: PreTrainedModel) -> torch.Tensor:
-    """Of each tensor's bits, taken for whole numbers: nearly whatever moves shows in them."""
+def _sums(model: PreTrainedModel) -> dict[str, int]:
+    """Of each tensor's bits, taken for whole numbers, by its name: nearly whatever moves shows in them."""
     import torch
 
     from moe_safety.models.io.swap import INTEGERS
 
-    whole = (tensor.detach().view(INTEGERS[tensor.element_size()]) for _, tensor in _weights(model))
-    return torch.stack([bits.sum(dtype=torch.int64) for bits in whole]).cpu()
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    whole = (tensor.detach().view(INTEGERS[tensor.element_size()]) for tensor in tensors.values())
+    sums = torch.stack([bits.sum(dtype=torch.int64) for bits in whole]).tolist()
+    return dict(zip(tensors, sums, strict=True))
 
 
 def forget_model() -> None:
