@@ -16,7 +16,7 @@ from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.inputs import Inputs, default_values, read_inputs
 from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING, agreement_table, overlap_table, serving_table
 from moe_safety.identify.reduce import Column, Reducer, Reduction, reduce_parts
-from moe_safety.identify.select import Choice, Scored, select
+from moe_safety.identify.select import Choice, Scored, permuted, select
 from moe_safety.identify.selection import Selection, read_selection, write_selection
 from moe_safety.identify.statistics import resampled_goals
 from moe_safety.identify.summary import summarise, summary_lines
@@ -94,15 +94,36 @@ def _compare_methods(config: Config, run: RunDir, analysis: Analysis, pictures: 
 
 def select_by(config: Config, name: str, *, force: bool = False) -> str:
     """Selects by the configuration's method and seed. Writes `selections/NAME/` and returns the selection's name."""
+    return _select_as(config, name, rule(config.identify), _settings(config), lambda choice: choice, force)
+
+
+def select_permuted(config: Config, name: str, made: Mapping[str, Any], *, force: bool = False) -> str:
+    """The same, each batch with the mask of another one."""
+    settings = _settings(config) | {"seed": config.seed, "method": made["method"]}
+    return _select_as(config, name, made, settings, lambda choice: (choice[0], permuted(choice[1], config.seed)), force)
+
+
+def _select_as(
+    config: Config,
+    name: str,
+    made: Mapping[str, Any],
+    settings: dict[str, Any],
+    change: Callable[[Choice], Choice],
+    force: bool,
+) -> str:
     run, folder = RunDir(config.run_dir), f"selections/{name}"
     inputs = read_inputs(config, run)
     work = Work(
         f"identify/{name}",
-        settings=_settings(config),
+        settings=settings,
         reads=(PROMPTS, BATCHES, *_tables(inputs)),
         others={"model": inputs.model, **inputs.counts_hash, **_identities(inputs)},
     )
-    run_work(run, work, config.model_dump(mode="json"), partial(_select, config, run, inputs, folder), force=force)
+
+    def body() -> Outcome:
+        return _write(run, inputs, folder, change(_chosen(config, run, inputs)), made)
+
+    run_work(run, work, config.model_dump(mode="json"), body, force=force)
     return f"{folder}/{SELECTION}"
 
 
@@ -182,10 +203,6 @@ def _tables(inputs: Inputs) -> tuple[str, ...]:
     if isinstance(inputs.score, RoutingScore):
         return (RISK, BATCH_RISK)
     return (inputs.score.reads.table,) if inputs.score else ()
-
-
-def _select(config: Config, run: RunDir, inputs: Inputs, folder: str) -> Outcome:
-    return _write(run, inputs, folder, _chosen(config, run, inputs), rule(config.identify))
 
 
 def _write(run: RunDir, inputs: Inputs, folder: str, choice: Choice, made: Mapping[str, Any]) -> Outcome:
