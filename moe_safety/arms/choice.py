@@ -129,7 +129,13 @@ class AsMany(ABC):
         return own
 
     def rule(self, settings: IdentifyConfig) -> dict[str, Any]:
-        return _rule(settings) | {"method": self.method, "score": None, "threshold": None, "matches": None}
+        return _rule(settings) | {
+            "method": self.method,
+            "score": None,
+            "threshold": None,
+            "matches": None,
+            "masks": None,
+        }
 
     def select(self, config: Config, place: str, *, force: bool, budget: int | None = None) -> None:
         """Writes the selection of the experts that `choose` gives; with a budget for the first so many of the run's

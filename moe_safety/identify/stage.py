@@ -11,7 +11,7 @@ import numpy as np
 
 from moe_safety.config import Config, IdentifyConfig, results_only
 from moe_safety.errors import InputError
-from moe_safety.identify.analysis import BATCH_RISK, Analysis, analyse, write_risk
+from moe_safety.identify.analysis import BATCH_RISK, CATEGORY_RISK, Analysis, analyse, write_risk
 from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.inputs import Inputs, default_values, read_inputs
 from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING, agreement_table, overlap_table, serving_table
@@ -27,6 +27,8 @@ from moe_safety.scores import SCORES, RoutingScore, Score, score_tables
 
 Choose = Callable[[RunDir, Inputs, Sequence[Pair]], list[Pair]]
 """Chooses a control, from what `identify` reads and the selection that it controls for."""
+_GROUPS = {"batch": BATCH_RISK, "category": CATEGORY_RISK}
+"""The tables of those that may have masks of their own."""
 
 
 def identify(config: Config, *, force: bool = False, quiet: bool = False, pictures: bool = True) -> dict[str, Any]:
@@ -178,6 +180,7 @@ def rule(settings: IdentifyConfig) -> dict[str, Any]:
         "top_k": settings.top_k,
         "top_p": settings.top_p,
         "matches": settings.matches if settings.method == "random_layer_matched" else None,
+        "masks": None if settings.by_chance else settings.masks,
     }
 
 
@@ -201,7 +204,7 @@ def _identities(inputs: Inputs) -> dict[str, str]:
 
 def _tables(inputs: Inputs) -> tuple[str, ...]:
     if isinstance(inputs.score, RoutingScore):
-        return (RISK, BATCH_RISK)
+        return (RISK, *_GROUPS.values())
     return (inputs.score.reads.table,) if inputs.score else ()
 
 
@@ -214,7 +217,10 @@ def _chosen(config: Config, run: RunDir, inputs: Inputs) -> Choice:
     experts, score, scored = inputs.experts, inputs.score, inputs.scored
     if isinstance(score, RoutingScore):
         (scores,) = _read(run, RISK, score, score.column, experts)
-        scored = Scored(scores, _read(run, BATCH_RISK, score, score.own_column, experts))
+        scored = Scored(scores)
+        if (of := config.identify.mask_of) != "global":
+            own = _read(run, _GROUPS[of], score, score.own_column, experts)
+            scored = Scored(scores, own[inputs.batch_rows.category_of_batches()] if of == "category" else own)
     return select(config.identify, experts, inputs.batch_rows.batch_ids, scored, config.seed)
 
 

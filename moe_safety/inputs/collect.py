@@ -136,8 +136,10 @@ class Collector:
         origin.source.prompts[label] += 1
         goal, category, place = origin.row.goal, origin.row.category, origin.place
         ended = None if answer is None else origin.row.ended
-        prompt = Prompt(id_, origin.goal_id, goal, label, attack, category, messages, answer, ended, target, place)
-        self._prompts.append(prompt)
+        columns = origin.row.columns
+        self._prompts.append(
+            Prompt(id_, origin.goal_id, goal, label, attack, category, messages, answer, ended, target, place, columns)
+        )
         return True
 
     def _categories(self) -> dict[str, str]:
