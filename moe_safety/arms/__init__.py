@@ -1,7 +1,7 @@
 """Arms: ways of hardening a model, each one value, and what each of them trains, by which loss."""
 
 from moe_safety.arms.arm import SELECTED, Arm, Phase
-from moe_safety.arms.choice import AsMany, ByMethod, Choice, Drawn
+from moe_safety.arms.choice import AsMany, ByMethod, Choice, Drawn, Permuted
 from moe_safety.arms.loss import ForwardPass, Loss, TokenLosses, token_losses
 from moe_safety.arms.losses.answers import ANSWERS
 from moe_safety.arms.parameters import Asked, Trained, names_of, routers
@@ -35,6 +35,7 @@ __all__ = [
     "Drawn",
     "ForwardPass",
     "Loss",
+    "Permuted",
     "Phase",
     "SeededArm",
     "TokenLosses",

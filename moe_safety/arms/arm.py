@@ -67,8 +67,8 @@ class Arm:
 
     @property
     def is_control(self) -> bool:
-        """Whether its experts are a control of the run's own selection, chosen by no method that ranks."""
-        return self.choice is not None and self.choice.is_control
+        """Whether it is there to refute another arm: its experts or their masks are given by no method that ranks."""
+        return self.choice is not None and self.choice.controls is not None
 
     @property
     def repairs(self) -> bool:

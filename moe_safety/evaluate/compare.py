@@ -13,6 +13,7 @@ from moe_safety.errors import InputError
 from moe_safety.evaluate.budgets import CURVE, budget_curve, curve_page
 from moe_safety.evaluate.choice import choose, choose_rate, figures_of, on_validation
 from moe_safety.evaluate.comparison import arm_object, page, table
+from moe_safety.evaluate.costs import Costs
 from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
 from moe_safety.evaluate.printing import headline, success
 from moe_safety.evaluate.required_prompts import check_asked, has_prompts
@@ -161,9 +162,9 @@ def _put_together(
     budgets: list[BudgetArm],
     curve: dict[str, str],
 ) -> Outcome:
-    objects = {BASE: arm_object(BASE, run.read_json(reports[BASE]))}
+    objects, costs = {BASE: arm_object(BASE, run.read_json(reports[BASE]))}, Costs(run)
     for arm in arms:
-        trained = (summary_of(run, f"train/{arm.name}"), verified(run, arm)) if arm.arm.phases else ()
+        trained = (summary_of(run, f"train/{arm.name}"), verified(run, arm), costs.of(arm)) if arm.arm.phases else ()
         objects[arm.name] = arm_object(arm.kind, run.read_json(reports[arm.name]), *trained)
         if arm.control_of:
             objects[arm.name]["control_of"] = arm.control_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moe_safety.evaluate.costs import NOTHING
 from moe_safety.evaluate.measures import WITH_HARM
 from moe_safety.evaluate.printing import SHORT, span, success
 
@@ -27,8 +28,9 @@ def arm_object(
     report: Mapping[str, Any],
     trained: Mapping[str, Any] | None = None,
     verified: Mapping[str, Any] | None = None,
+    costs: Mapping[str, Any] = NOTHING,
 ) -> dict[str, Any]:
-    """An arm as comparison.json has it. One that trained nothing has changed nothing."""
+    """An arm as comparison.json has it. One that trained nothing has changed nothing, and took nothing."""
     kept = (
         "success_at",
         "corrected",
@@ -49,6 +51,7 @@ def arm_object(
         "changed_ratio": verified["changed_ratio"] if verified else 0.0,
         "seconds_per_step": trained["seconds_per_step"] if trained else None,
         "peak_memory_bytes": trained["peak_memory_bytes"] if trained else None,
+        **costs,
         "verify": verified["verify"] if verified else "n/a",
     }
 
@@ -107,7 +110,8 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
     if any(arm.get("corrected") for arm in arms):
         text += "\n## Corrected by the judges' errors\n\n" + _CORRECTED + _corrected_table(arms) + "\n"
     text += _how_chosen(arms)
-    text += "\n## What else each arm did, and what it took\n\n" + _aligned([_COSTS, *map(_cost_row, arms)]) + "\n"
+    text += "\n## What training took\n\n" + _TOOK + _aligned([_COSTS, *map(_cost_row, arms)]) + "\n"
+    text += "\n## What else each arm did\n\n" + _aligned([_SHIFT, *map(_shift_row, arms)]) + "\n"
     text += f"\nPrompts: {', '.join(_count(arms[0][name], label) for name, label in _KINDS.items())}.\n"
     if repeated := [arm for arm in arms if "repeats" in arm]:
         text += "\n## Spread between seeds\n\n" + _spread_table(repeated) + "\n"
@@ -231,20 +235,37 @@ def _row(arm: Mapping[str, Any], shown: Sequence[str], again: Sequence[str]) -> 
     ]
 
 
-_COSTS = ["arm", "KL unsafe", "top-k kept unsafe", "KL benign", "seconds a step", "peak memory", "unparsed"]
-"""The first three are routing shift: how far routers moved from the base's on the same tokens."""
+_TOOK = (
+    "All arms train on the same batches in the same order. Tokens read: as often as a model reads them in training. "
+    "Dose: the same, each weighed by the share of the base's routing weight that goes to what its batch trains.\n\n"
+)
+_COSTS = [
+    "arm", "steps", "trained parameters", "tokens read", "dose", "seconds a step", "seconds", "peak memory"
+]  # fmt: skip
 
 
 def _cost_row(arm: Mapping[str, Any]) -> list[str]:
-    shift = arm.get("routing_shift") or {"mean_kl": {}, "mean_overlap": {}}
     memory = arm["peak_memory_bytes"]
+    return [
+        arm["arm"],
+        *(_number(arm.get(name), ",.0f") for name in ("steps", "trained_parameters", "tokens_read", "dose")),
+        _number(arm["seconds_per_step"], ".3f"),
+        _number(arm.get("training_seconds"), ".1f"),
+        "" if memory is None else f"{memory / 1e9:.2f} GB",
+    ]
+
+
+_SHIFT = ["arm", "KL unsafe", "top-k kept unsafe", "KL benign", "unparsed"]
+"""The first three are routing shift: how far routers moved from the base's on the same tokens."""
+
+
+def _shift_row(arm: Mapping[str, Any]) -> list[str]:
+    shift = arm.get("routing_shift") or {"mean_kl": {}, "mean_overlap": {}}
     return [
         arm["arm"],
         _number(shift["mean_kl"].get("unsafe"), ".4f"),
         _number(shift["mean_overlap"].get("unsafe"), ".3f"),
         _number(shift["mean_kl"].get("benign"), ".4f"),
-        _number(arm["seconds_per_step"], ".3f"),
-        "" if memory is None else f"{memory / 1e9:.2f} GB",
         _number(number_of(arm["unparsed"]), ".3f"),
     ]
 

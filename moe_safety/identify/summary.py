@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from moe_safety.identify.select import Rule
 from moe_safety.scores import LABELS, SCORES, RoutingScore
 
 TOP, GROUP_TOP, BATCHES_SHOWN = 10, 5, 5
+SIZES_SHOWN = 200
 SIGNIFICANT = 0.05
 
 CATEGORIES_SHOWN = 30
@@ -39,6 +41,7 @@ def summarise(analysis: Analysis, settings: IdentifyConfig, uncounted: int) -> d
             "max": max(sizes),
             "mean": float(np.mean(sizes)),
             "union": len(set().union(*analysis.per_batch.values())),
+            "sizes": {str(batch): len(chosen) for batch, chosen in analysis.per_batch.items()},
         },
         "routed": analysis.risk is not None,
     }
@@ -97,12 +100,23 @@ def summary_lines(manifest: Figures) -> Iterator[str]:
     yield (
         f"  per batch: min {sizes['min']}, max {sizes['max']}, mean {sizes['mean']:.1f}, in any batch {sizes['union']}"
     )
+    yield from _sizes_lines(sizes["sizes"])
     if figures["method"] == figures["ranking"] and not isinstance(SCORES.get(figures["score"]), RoutingScore):
         yield f"  best by {figures['score']}: {', '.join(figures['best'])}"
     if figures["routed"]:
         yield from _risk_lines(figures)
     else:
         yield "  no risk differences, tables or maps of them: these take the counts of `capture`, which was not run"
+
+
+def _sizes_lines(sizes: dict[str, int]) -> Iterator[str]:
+    """Each batch's number of experts, several on a line."""
+    if len(set(sizes.values())) == 1:
+        yield f"  experts of each batch: {max(sizes.values())}"
+        return
+    shown = [f"{batch}: {size}" for batch, size in list(sizes.items())[:SIZES_SHOWN]]
+    more = [f"and {len(sizes) - SIZES_SHOWN} more"] if len(sizes) > SIZES_SHOWN else []
+    yield from wrap(f"experts of batch {', '.join([*shown, *more])}", 80, initial_indent="  ", subsequent_indent="    ")
 
 
 def _counted(figures: Figures) -> str:

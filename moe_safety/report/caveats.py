@@ -18,7 +18,10 @@ def caveats(context: Context) -> list[str]:
     base, best, old = context.base, context.best, _outdated(context.outdated)
     if base is None or best is None or None in (base.measures["asr"]["value"], best.measures["asr"]["value"]):
         return old
-    controls = _beside_controls(best, [arm for arm in context.arms if arm.is_control])
+    controls = [
+        *_beside_controls(best, _controls_of("experts", context.arms)),
+        *_beside_others_masks(best, context.arms),
+    ]
     unread = [*_unread(base, "none of them as a success"), *_unread(best, "each of them against it")]
     seeds = _with_other_seeds(best)
     return [*old, *unread, *_unasked(best), *seeds, *controls, *_elsewhere(base, best), *_choice(best, context.arms)]
@@ -86,6 +89,22 @@ def _beside_controls(best: ComparedArm, controls: Sequence[ComparedArm]) -> list
     drawn = f": one draw, and {ENOUGH_DRAWS} are needed to say that the choice of experts matters"
     end = "" if elsewhere else drawn if arm.choice.is_drawn else ": against these, the choice of experts matters"
     return [f"{told} leave it at {rate}{end}."]
+
+
+def _controls_of(what: str, arms: Sequence[ComparedArm]) -> list[ComparedArm]:
+    return [arm for arm in arms if arm.choice and arm.choice.controls == what]
+
+
+def _beside_others_masks(best: ComparedArm, arms: Sequence[ComparedArm]) -> list[str]:
+    """Whether masks of other batches do as well as the batches' own."""
+    own = [arm for arm in _controls_of("masks", arms) if arm.measures.get("control_of") == best.name]
+    known = [arm for arm in own if arm.measures["asr"]["value"] is not None]
+    do = {True: "these figures do not show that a batch needs its own mask", False: "a batch's own mask does more"}
+    return [
+        f"With each batch training the mask of another ({arm.name}) it is {rate_text(arm.measures['asr'])}: "
+        f"{do[arm.measures['asr']['low'] <= best.measures['asr']['with_unparsed']['high']]}."
+        for arm in known
+    ]
 
 
 def _elsewhere(base: ComparedArm, best: ComparedArm) -> list[str]:

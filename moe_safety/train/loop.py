@@ -82,16 +82,15 @@ class Loop:
         epoch, within = divmod(step, self.steps_per_epoch)
         self.sampler.set_epoch(epoch)
         here = self.sampler.order()[within * self.per_step : (within + 1) * self.per_step]
-        losses, tokens = [torch.tensor(math.nan)] * self.settings.batches_per_worker, 0
         slots = self.settings.batches_per_worker
+        losses, tokens = [torch.tensor(math.nan)] * slots, [0] * slots
         for slot, batch in enumerate(self._my_batches(within, step / self.steps)):
             passes = self._passes(batch)
             # The last kind of pass is the one that goes backward.
             backward = _Backward(self.engine, last_slot=slot == slots - 1, passes=passes[-1])
             loss = self.phase.run(batch, passes, 1 / len(here), backward)
             if batch:
-                losses[slot] = loss
-                tokens += sum(len(example) for example in batch.examples)
+                losses[slot], tokens[slot] = loss, self.phase.tokens(batch)
         rate = learning_rate(self.peak_rate, step, self.steps, self.settings)
         norm = torch.as_tensor(self.engine.step(rate))
         numbers = [each.to(self.phase.device, torch.float64, non_blocking=True) for each in (*losses, norm)]
@@ -100,9 +99,11 @@ class Loop:
     def _tell(self, made: _Made, progress: Progress) -> None:
         """Adds a step to the log. A loss or a gradient that is no number ends the run, before anything is written."""
         *mine, norm = made.numbers
-        by_rank = self.world.gather([*mine, made.tokens])
+        by_rank = self.world.gather([*mine, *made.tokens])
         # Batch n of the step stands with worker n % size, in its slot n // size.
-        losses = [by_rank[place % self.world.size][place // self.world.size] for place in range(len(made.batches))]
+        places = [divmod(place, self.world.size) for place in range(len(made.batches))]
+        losses = [by_rank[rank][slot] for slot, rank in places]
+        tokens = [int(by_rank[rank][len(mine) + slot]) for slot, rank in places]
         for batch, loss in zip(made.batches, losses, strict=True):
             if not math.isfinite(loss):
                 raise RunError(f"the loss of batch {batch} is {loss}; {self._what_is_left()}")
@@ -117,7 +118,8 @@ class Loop:
             "batch_losses": losses,
             "active_experts": [self.phase.active(batch) for batch in made.batches],
             "learning_rate": made.rate,
-            "tokens": int(sum(each[-1] for each in by_rank)),
+            "tokens": sum(tokens),
+            "batch_tokens": tokens,
             "seconds": now - self._since,
         }
         self._since = now
@@ -168,7 +170,7 @@ class Loop:
 class _Made:
     """A step that is made, and what the log will tell of it."""
 
-    def __init__(self, step: int, batches: list[int], rate: float, tokens: int, numbers: torch.Tensor) -> None:
+    def __init__(self, step: int, batches: list[int], rate: float, tokens: list[int], numbers: torch.Tensor) -> None:
         self.step, self.batches, self.rate, self.tokens = step, batches, rate, tokens
         self._numbers = numbers.to("cpu", non_blocking=True)
         self._sent = torch.cuda.current_stream(numbers.device).record_event() if numbers.is_cuda else None

@@ -269,6 +269,18 @@ def test_a_control_speaks_of_the_selection_that_it_is_matched_to(run, told):
     assert caveats(told.context())[0].endswith(one_draw)
 
 
+def test_masks_of_other_batches_control_for_a_batch_s_own(run, told):
+    objects = anew(run, ("base", "selective-routing"))
+    objects.append(objects[1] | {"arm": "selective-routing-permuted", "control_of": "selective-routing"})
+    run.write_json("comparison.json", objects)
+    (said, *_) = caveats(told.context())
+    assert said.startswith("With each batch training the mask of another (selective-routing-permuted) it is ")
+    assert "the choice of experts" not in " ".join(caveats(told.context()))
+    objects[2]["control_of"] = "selective-causal"
+    run.write_json("comparison.json", objects)
+    assert not any("the mask of another" in one for one in caveats(told.context()))
+
+
 def test_goals_are_counted_once_however_many_forms_answer(run, told):
     prompts = run.read_table("prompts.parquet")
     anew(run, ("base", "selective-routing"))

@@ -50,8 +50,8 @@ class ComparedArm:
 
     @property
     def is_control(self) -> bool:
-        """Whether its experts were chosen as a control, and not by a method."""
-        return self.choice is not None and self.choice.is_control
+        """Whether its experts or their masks were given as a control, and not by a method."""
+        return self.declared is not None and self.declared.is_control
 
     @cached_property
     def harm(self) -> float:

@@ -75,6 +75,10 @@ class ExpertPhase:
             total = total + loss.detach().to(total.device)
         return total
 
+    def tokens(self, batch: Batch) -> int:
+        read = sum(len(one) for row in self._learned(batch) for one in self.loss.reads(row))
+        return read * (1 + self.loss.needs_reference + (self.replay and self.selective is not None))
+
     def active(self, batch_idx: int) -> int:
         if self.selective is None:
             return len(self.layout.experts())
