@@ -4,7 +4,7 @@ from moe_safety.config.base import ModelJob, Place, Section, resource, results_o
 from moe_safety.config.batches import BatchesConfig
 from moe_safety.config.capture import CaptureConfig
 from moe_safety.config.compare import CompareConfig, MarginsConfig
-from moe_safety.config.data import DataConfig, DerivedControls, Source, WrapperName
+from moe_safety.config.data import NUMBERING, DataConfig, DerivedControls, Source, WrapperName
 from moe_safety.config.effects import EffectsConfig
 from moe_safety.config.evaluate import EvaluateConfig
 from moe_safety.config.gradients import GradientsConfig
@@ -30,6 +30,7 @@ __all__ = [
     "KL",
     "LOSSES",
     "MEASURES",
+    "NUMBERING",
     "SCORES",
     "BatchesConfig",
     "CalibrationsConfig",

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from moe_safety.config import FORMATS, DataConfig, Source
-from moe_safety.config.data import NUMBERING
+from moe_safety.config import FORMATS, NUMBERING, DataConfig, Source
 from moe_safety.errors import InputError
 from moe_safety.inputs.files import Content, digest_of, folder_digest, open_file
 from moe_safety.inputs.format import Format

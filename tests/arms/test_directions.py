@@ -62,7 +62,8 @@ def settings_of(loss: str) -> list[Any]:
     for section in (arm.section for arm in ARMS if arm.loss == loss):
         found.append(section and section())
         for key in numbers_of(section, "") if section else ():
-            found += [section(**{key[1:]: value}) for value in (1e-6, 1.0, 1e3)]
+            lowest = 1 if section.model_fields[key[1:]].annotation is int else 1e-6
+            found += [section(**{key[1:]: value}) for value in (lowest, 1, 1000)]
     return found or [None]
 
 
