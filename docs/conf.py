@@ -1,4 +1,7 @@
-"""How Sphinx makes a site of the documents, where they stand and as they are: `make site`."""
+"""How Sphinx makes a site of the documents, where they stand and as they are: `make site`.
+
+MkDocs is hardly kept any more, and reads a folder of its own; what follows it is young.
+"""
 
 import re
 import shutil
