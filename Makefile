@@ -8,13 +8,14 @@ STAMP := .venv/.installed
 setup: $(STAMP)
 
 # Installs once; again only when what is to be installed changed. PyPI's torch for Linux is built for CUDA and needs its
-# libraries, gigabytes; where pip finds a build for the CPU, as it does in PyTorch's own index, it takes that.
+# libraries, gigabytes; where pip finds a build for the CPU, as it does in PyTorch's own index, it is given that by name.
 $(STAMP): pyproject.toml requirements.lock requirements-cuda.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	torch=$$(grep -o '^torch==[0-9.]*' requirements.lock); cuda=; \
-	test "$$(uname)" != Linux || $(PIP) install --dry-run --no-deps --ignore-installed $$torch | grep +cpu > /dev/null \
-		|| cuda='-r requirements-cuda.lock'; \
-	$(PIP) install --quiet --no-deps --require-hashes -r requirements.lock $$cuda
+	torch=$$(grep -o '^torch==[0-9.]*' requirements.lock); \
+	if $(PIP) install --dry-run --no-deps --ignore-installed $$torch+cpu > /dev/null 2>&1; \
+	then sed "s/^$$torch/&+cpu/" requirements.lock; \
+	else cat requirements.lock requirements-cuda.lock; fi > .venv/requirements.txt
+	$(PIP) install --quiet --no-deps --require-hashes -r .venv/requirements.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 

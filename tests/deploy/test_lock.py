@@ -45,7 +45,7 @@ def test_what_cuda_needs_stands_by_itself():
 
 def test_what_is_installed_is_checked_and_nothing_else_comes_along():
     makefile = (ROOT / "Makefile").read_text()
-    assert "--no-deps --require-hashes -r requirements.lock" in makefile
+    assert "--no-deps --require-hashes -r .venv/requirements.txt" in makefile
     assert "--no-deps --no-build-isolation -e ." in makefile
     assert len(re.findall(r"\(PIP\) install", makefile)) == 3
 
