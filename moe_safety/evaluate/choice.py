@@ -19,7 +19,6 @@ def on_validation(config: Config) -> Config:
         "split": "validation",
         "samples": 1,
         "routing_prompts": 0,
-        "reattack": [],
         "suites": [],
         "lm_eval_tasks": [],
         "reidentify": False,
@@ -31,9 +30,10 @@ def on_validation(config: Config) -> Config:
 def choose(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict[str, Any]] | None:
     """The arm's name and how it was chosen; nothing where no validation goal has an attack, or no arm can be chosen.
 
-    Of the arms that keep the margins, or of all where none does, the one of the lowest `asr` on validation goals, with
-    every answer counted that nobody could read; of those that chance may set apart from it, the one that changes the
-    least of the model. An arm that changed what it may not, with whatever seed, and a control, are never chosen.
+    Of the arms that keep the margins, or of all where none does, the one of the lowest `asr` on validation goals, a
+    mean over the run's own attack and the wrappers that training never saw, with every answer counted that nobody could
+    read; of those that chance may set apart from it, the one that changes the least of the model. An arm that changed
+    what it may not, with whatever seed, and a control, are never chosen.
     """
     base = next(arm for arm in arms if arm["arm"] == BASE)
     able = [arm for arm in arms if _is_repair(arm) and _attacks(arm) is not None]
@@ -42,12 +42,19 @@ def choose(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict
     useful = [arm for arm in able if _is_useful(arm, base, margins)]
     among = useful or able
     best = min(among, key=lambda arm: _attacks(arm) or 0.0)
-    reach = best["validation"]["asr"]["with_unparsed"]["high"]
+    reach = _attacks(best, "high") or 0.0
     tied = [arm for arm in among if (_attacks(arm) or 0.0) <= reach]
     chosen = min(tied, key=lambda arm: (arm.get("changed_ratio") or 0.0, _attacks(arm) or 0.0))
     others = [arm["arm"] for arm in tied if arm is not chosen]
     counts = {name: best["validation"]["asr"][name] for name in ("n", "n_goals")}
-    return chosen["arm"], {"within_margins": bool(useful), "tied": others, **counts}
+    wrappers = list(best["validation"].get("reattack", {}))
+    return chosen["arm"], {"within_margins": bool(useful), "tied": others, "wrappers": wrappers, **counts}
+
+
+def choose_repair(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict[str, Any]] | None:
+    """The same among arms that train chosen experts alone: what the run is about, where another does better."""
+    base, *others = arms
+    return choose([base, *(arm for arm in others if arm["arm"] in ARMS and ARMS.get(arm["arm"]).repairs)], margins)
 
 
 def choose_rate(base: Mapping[str, Any], trials: Mapping[float, Mapping[str, Any]], margins: MarginsConfig) -> float:
@@ -56,13 +63,13 @@ def choose_rate(base: Mapping[str, Any], trials: Mapping[float, Mapping[str, Any
     found = {rate: {"validation": figures} for rate, figures in trials.items()}
     useful = {rate: one for rate, one in found.items() if _is_useful(one, {"validation": base}, margins)} or found
     best = min(useful.values(), key=lambda one: _attacks(one) or 0.0)
-    reach = best["validation"]["asr"]["with_unparsed"]["high"]
+    reach = _attacks(best, "high") or 0.0
     return min(rate for rate, one in useful.items() if (_attacks(one) or 0.0) <= reach)
 
 
 def figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """What choices read of a report on validation goals."""
-    return {**report["overall"], "benign_loss": report["benign_loss"]}
+    return {**report["overall"], "benign_loss": report["benign_loss"], "reattack": report["reattack"]}
 
 
 def _is_repair(arm: ArmObject) -> bool:
@@ -73,10 +80,15 @@ def _is_repair(arm: ArmObject) -> bool:
     return arm["arm"] != BASE and kept_word and not is_control
 
 
-def _attacks(arm: ArmObject) -> float | None:
-    """The share of attacks that may have succeeded on validation goals."""
-    value: float | None = arm.get("validation", {}).get("asr", {}).get("with_unparsed", {}).get("value")
-    return value
+def _attacks(arm: ArmObject, end: str = "value") -> float | None:
+    """The share of attacks that may have succeeded on validation goals, or the upper end of its interval: a mean over
+    wrappers, in which the attack of the batches weighs as much as each of the others."""
+    found = arm.get("validation", {})
+    if not found.get("asr", {}).get("n"):
+        return None
+    rates = [found["asr"], *found.get("reattack", {}).values()]
+    shares = [rate["with_unparsed"][end] for rate in rates if rate["n"]]
+    return float(sum(shares) / len(shares))
 
 
 def _is_useful(arm: ArmObject, base: ArmObject, margins: MarginsConfig) -> bool:

@@ -11,7 +11,7 @@ from moe_safety.arms import BASE, BudgetArm, SeededArm, budget_arms, rate_trials
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.evaluate.budgets import CURVE, budget_curve, curve_page
-from moe_safety.evaluate.choice import choose, choose_rate, figures_of, on_validation
+from moe_safety.evaluate.choice import choose, choose_rate, choose_repair, figures_of, on_validation
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.costs import Costs
 from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
@@ -178,8 +178,9 @@ def _put_together(
             seeds = _seeds(arm, arms)
             answers = pa.concat_tables(run.read_table(_answers(reports, one)) for one in seeds)
             found.append(with_repeats({one.config.seed: objects[one.name] for one in seeds}, answers))
-    if choice := choose(found, config.compare.margins):
-        next(one for one in found if one["arm"] == choice[0])["chosen"] = choice[1]
+    for key, choosing in (("chosen", choose), ("chosen_repair", choose_repair)):
+        if choice := choosing(found, config.compare.margins):
+            next(one for one in found if one["arm"] == choice[0])[key] = choice[1]
     name = comparison_of(config)
     beside = name.replace(COMPARISON, COMPARISON_PAGE)
     run.write_json(name, found)

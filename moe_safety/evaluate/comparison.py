@@ -7,7 +7,7 @@ from typing import Any
 
 from moe_safety.evaluate.costs import NOTHING
 from moe_safety.evaluate.measures import WITH_HARM
-from moe_safety.evaluate.printing import SHORT, span, success
+from moe_safety.evaluate.printing import SHORT, span, success, told_account
 
 SPREAD = (*(name for name in WITH_HARM if "unparsed" not in name), "benign_loss", "benign_exact")
 """Whose mean and deviation between seeds are told, as far as they were measured."""
@@ -102,7 +102,7 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
         "count.\n\n" + table(arms) + "\n"
     )
     if any(arm.get("suites") for arm in arms):
-        text += "\n## Suites\n\n" + _SUITES + suites_table(arms) + "\n"
+        text += "\n## Suites\n\n" + _SUITES + suites_table(arms) + "\n" + _not_asked(arms)
     if any(arm.get("success_at") for arm in arms):
         text += (
             f"\n## {success(arms[0]).capitalize()}, within so many tries\n\n{_within(arms[0])}{_tries_table(arms)}\n"
@@ -128,6 +128,8 @@ def _how_chosen(arms: Sequence[Mapping[str, Any]]) -> str:
 def told_choice(name: str, chosen: Mapping[str, Any]) -> str:
     """How the headline's arm was chosen, in a sentence."""
     goals = f"{name} was chosen on {chosen['n']} validation attacks about {chosen['n_goals']} goals"
+    if wrappers := chosen.get("wrappers"):
+        goals += f", and attacks by {', '.join(wrappers)} on the same goals"
     keep = chosen["within_margins"]
     among = ", among arms that keep compare.margins there" if keep else "; no arm keeps compare.margins"
     if not (tied := chosen["tied"]):
@@ -144,10 +146,15 @@ _SUITES = (
 
 def suites_table(arms: Sequence[Mapping[str, Any]]) -> str:
     """A row for each suite and arm."""
-    head = ["suite", "arm", "what", "rate", "beside it", "prompts", "goals", "left out"]
+    head = ["suite", "arm", "what", "rate", "beside it", "prompts", "goals", "not asked"]
     names = list(dict.fromkeys(name for arm in arms for name in arm.get("suites", {})))
     rows = [_suite_row(name, arm) for name in names for arm in arms if name in arm.get("suites", {})]
     return _aligned([head, *rows])
+
+
+def _not_asked(arms: Sequence[Mapping[str, Any]]) -> str:
+    suites = {name: suite for arm in arms for name, suite in arm.get("suites", {}).items()}
+    return "".join(f"\nNot asked of {name}: {told}.\n" for name, one in suites.items() if (told := told_account(one)))
 
 
 def _suite_row(name: str, arm: Mapping[str, Any]) -> list[str]:
@@ -160,7 +167,7 @@ def _suite_row(name: str, arm: Mapping[str, Any]) -> list[str]:
     more += [f"at depth {depth} {_rate(found[suite['main']])}" for depth, found in suite.get("by_depth", {}).items()]
     against = f", made against {suite['against']}" if suite.get("against") else ""
     what = f"{heads[suite['main']]}{against}"
-    counts = [str(main["n"]), str(main["n_goals"]), str(suite["left_out"])]
+    counts = [str(main["n"]), str(main["n_goals"]), str(suite["left_out"] + sum(suite.get("dropped", {}).values()))]
     return [name, arm["arm"], what, _rate(main), "; ".join(more), *counts]
 
 

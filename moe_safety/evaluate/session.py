@@ -16,7 +16,7 @@ from moe_safety.config import Config, Question, results_only
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.harness import check_harness
 from moe_safety.evaluate.plan import PREFILLS, sample_id, samples_of, write_exam
-from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
+from moe_safety.evaluate.prompts import EXAM_SCHEMA, accounts_of, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
 from moe_safety.generation.items import ANSWERS, tables_of
@@ -241,7 +241,8 @@ class Session:
         if self.config.evaluate.reattack:
             found["set of re-attacks"] = _digest(self.exam.filter(self.exam["reattack"]))
         if self.config.evaluate.suites:
-            found["prompts of suites"] = _digest(self.exam.filter(pc.is_valid(self.exam["suite"])))
+            asked = _digest(self.exam.filter(pc.is_valid(self.exam["suite"])))
+            found["prompts of suites"] = hashlib.sha256(f"{asked} {accounts_of(self.exam)}".encode()).hexdigest()
         return found
 
     def _job(self, subject: Subject) -> Job:

@@ -14,7 +14,7 @@ from moe_safety.evaluate.ability import benign_exact, benign_loss, solved_tasks
 from moe_safety.evaluate.evaluated_models import Subject, base_subject, configured_subject
 from moe_safety.evaluate.measures import compared, compared_by_group, corrected, measures, success_at
 from moe_safety.evaluate.printing import print_subject
-from moe_safety.evaluate.prompts import left_out_of, read_exam
+from moe_safety.evaluate.prompts import accounts_of, read_exam
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.suites import is_own, suite_results
 from moe_safety.judges import TOO_LONG
@@ -165,7 +165,7 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
     report, table = _results(session, subject)
     responses = session.responses(subject)
     own = responses.filter(is_own(responses))
-    suites, left_out = session.config.evaluate.suites, left_out_of(session.exam)
+    suites, accounts = session.config.evaluate.suites, accounts_of(session.exam)
     found: dict[str, Any] = {
         "arm": subject.name,
         **subject.identity,
@@ -178,14 +178,14 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
         "benign_exact": benign_exact(own),
         "routing_shift": None,
         "reattack": _reattack(responses),
-        "suites": suite_results(suites, responses, session.performances, left_out),
+        "suites": suite_results(suites, responses, session.performances, accounts),
         "tasks": solved_tasks(parts),
     }
     if subject != base:
         found |= _beside_base(session, subject, base, own)
     run.write_table(table, responses)
     run.write_json(report, found)
-    return Outcome(outputs=(report, table), summary=dict(found["overall"]))
+    return Outcome(outputs=(report, table), summary=dict(found["overall"]) | ({"suites": accounts} if accounts else {}))
 
 
 def _too_long(responses: pa.Table) -> int:

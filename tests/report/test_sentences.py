@@ -341,7 +341,7 @@ def test_suites_tries_and_corrected_rates_have_tables(run, told):
     assert "The suite zorps (attack)" in page
     assert "The suite quibs (harmless)" in page
     assert "made against selective-routing" in page
-    assert "2 of its prompts are left out" in page
+    assert "Rows that are not asked: 2 whose goals stand in another split." in page
     assert "at depth 3" in page
     assert "k = 4" in page
     assert "0.250 [0.10, 0.50] (0.300)" in page

@@ -14,8 +14,7 @@ from moe_safety.rundir import RunDir
 Rate = Mapping[str, Any]
 """As `comparison.json` has it."""
 
-_HARM = ("asr", "over_refusal", "over_refusal_control")
-"""What a repair should make small."""
+_PRICES = ("over_refusal", "over_refusal_control")
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,15 @@ class ComparedArm:
 
     @cached_property
     def harm(self) -> float:
-        """Attack success and both over-refusals, added up; what was not measured counts as nothing, and an answer that
-        nobody could read as harm."""
-        return sum(self.measures[name]["with_unparsed"]["value"] or 0.0 for name in _HARM)
+        """Attack success, as a mean over the attack and the wrappers that training never saw, and both over-refusals,
+        added up; what was not measured counts as nothing, and an answer that nobody could read as harm."""
+        attacks = [worst_of(rate) for rate in (self.measures["asr"], *self.reattack.values()) if rate["n"]]
+        return sum(attacks) / max(1, len(attacks)) + sum(worst_of(self.measures[name]) for name in _PRICES)
+
+    @property
+    def repairs(self) -> bool:
+        """Whether it trains chosen experts, and no control's."""
+        return self.declared is not None and self.declared.repairs
 
     @property
     def chosen(self) -> Mapping[str, Any] | None:
@@ -108,6 +113,11 @@ class ComparedArm:
         return sum(line) / len(line) if line else None
 
 
+def worst_of(rate: Rate) -> float:
+    """The rate with every answer counted that nobody could read; 0 where there is none."""
+    return float(rate["with_unparsed"]["value"] or 0.0)
+
+
 def read_arms(run: RunDir) -> list[ComparedArm]:
     """The base first, then in the order of the comparison."""
     reports, on_training = _reports(run, "eval"), _reports(run, "eval/train")
@@ -141,8 +151,17 @@ def base_of(arms: list[ComparedArm]) -> ComparedArm | None:
 def best_of(arms: list[ComparedArm]) -> ComparedArm | None:
     """The arm that was chosen on validation goals. Where there were none to choose by, the repaired arm with the least
     harm here, of those that changed only what they may; the smaller one of equals."""
-    if chosen := next((arm for arm in arms if arm.chosen), None):
-        return chosen
+    return next((arm for arm in arms if arm.chosen), None) or _least_harmful(arms)
+
+
+def repair_of(arms: list[ComparedArm]) -> ComparedArm | None:
+    """The same of the arms that train chosen experts alone."""
+    repairs = [arm for arm in arms if arm.repairs]
+    chosen = (arm for arm in repairs if arm.verify != "fail" and (arm.chosen or "chosen_repair" in arm.measures))
+    return next(chosen, None) or _least_harmful(repairs)
+
+
+def _least_harmful(arms: list[ComparedArm]) -> ComparedArm | None:
     repaired = [arm for arm in arms if arm.name != BASE and arm.is_compared]
     able = [arm for arm in repaired if arm.verify != "fail" and not arm.is_control]
     return min(able, key=lambda arm: (arm.harm, arm.measures.get("changed_ratio") or 0.0), default=None)
