@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.data import TaskPoolStrategy
 
-from moe_safety.errors import InputError, RunError
+from moe_safety.errors import InputError, RunError, last_line
 from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
 from moe_safety.jobs.job import Job
 from moe_safety.jobs.pool import pool_of, release_replicas
@@ -91,7 +91,7 @@ def _ask(batch: dict[str, Any], pool: Any, ticket: str, jobs: list[Any]) -> dict
 
 
 def _given_up(error: Exception) -> RunError:
-    return RunError(f"Ray gave up: {str(error).strip().splitlines()[-1]}")
+    return RunError(f"Ray gave up: {last_line(error)}")
 
 
 def _raise(kind: str, message: str) -> None:

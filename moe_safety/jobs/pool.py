@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from moe_safety.errors import InputError, MoeSafetyError, RunError
+from moe_safety.errors import InputError, MoeSafetyError, RunError, last_line
 from moe_safety.jobs.replica import Replica, result_of
 
 IDLE = 30.0
@@ -192,7 +192,7 @@ class Pool:
 
 def _told(error: Exception) -> MoeSafetyError:
     """Why a replica could not start, or begin with an item: most likely it could not unpickle the job."""
-    line = str(error).strip().splitlines()[-1]
+    line = last_line(error)
     if "ModuleNotFoundError" in line or "ImportError" in line or "AttributeError" in line:
         return InputError(f"a worker lacks what this job needs: {line}; install it on every host")
     return RunError(f"Ray gave up: {line}")

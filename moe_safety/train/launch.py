@@ -7,7 +7,7 @@ import sys
 import uuid
 from typing import Any
 
-from moe_safety.errors import InputError, MoeSafetyError, RunError
+from moe_safety.errors import InputError, MoeSafetyError, RunError, first_line, last_line
 from moe_safety.rundir import Account, RunDir, count_imports, spent, spent_by_replicas
 from moe_safety.stopping import own_handlers
 from moe_safety.train.log_relay import listening
@@ -77,8 +77,7 @@ def _on_ray(run: RunDir, task: Task) -> None:
                 # Workers have done their work, or one has left the reason why not, which tells more than this.
                 return
             # Ray's first line says that it failed, the last one why.
-            told = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            failed = f"{task.folder}: {told[0].strip()} {told[-1].strip()}"
+            failed = f"{task.folder}: {first_line(error)} {last_line(error)}"
             if not (starts_left and isinstance(error, ControllerError)):
                 raise RunError(failed) from error
             print(f"{failed}; starting again", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import Any
 
 from moe_safety.arms import SeededArm
 from moe_safety.config import Config
-from moe_safety.errors import InputError, MoeSafetyError, RunError
+from moe_safety.errors import InputError, MoeSafetyError, RunError, first_line
 from moe_safety.jobs import warnings_to
 from moe_safety.rundir import RunDir, count_imports, is_changed, is_finished, manifest_name, stage_account
 from moe_safety.train.stage import train_arm, training_of
@@ -94,7 +94,7 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
             except ray.exceptions.RayError as error:
                 if isinstance(why := getattr(error, "cause", None), MoeSafetyError):
                     raise why from error
-                raise RunError(f"{arm.name}: its process died: {str(error).splitlines()[0]}") from error
+                raise RunError(f"{arm.name}: its process died: {first_line(error)}") from error
             for line in result["warned"]:
                 print(f"train {arm.name}: {line}", file=sys.stderr, flush=True)
             told(arm, _manifest(result))
