@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import ray
@@ -45,13 +46,13 @@ def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
         # A caller only waits; processors and cards are the replicas'.
         num_cpus=0,
     )
-    with spent("waiting"), Progress(name, len(todo)) as progress, _released_if_it_fails():
+    with spent("waiting"), Progress(name, len(todo), partial(_phase, pool)) as progress, _released_if_it_fails():
         try:
             for row in results.iter_rows():
                 progress.warn(json.loads(row["warned"]))
                 if row["error"]:
                     _raise(row["error"], row["message"])
-                progress.advance(int(row["rows"]), int(row["tokens"]))
+                progress.advance(int(row["rows"]), int(row["tokens"]), float(row["worked"]))
                 spent_by_replicas(json.loads(row["spent"]))
         except ray.exceptions.RayError as error:
             raise _given_up(error) from error
@@ -78,6 +79,10 @@ def _say_if_it_waits(pool: Any, name: str) -> None:
 
 _PATIENCE = 30.0
 """Seconds."""
+
+
+def _phase(pool: Any) -> str:
+    return ray.get(pool.phase.remote(), timeout=_PATIENCE)
 
 
 def _ask(batch: dict[str, Any], pool: Any, ticket: str, jobs: list[Any]) -> dict[str, Any]:
