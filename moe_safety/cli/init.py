@@ -254,8 +254,8 @@ def _train(found: Found) -> Iterator[str]:
         yield _beside(f"  deepspeed: {shape.zero_stage}", "spreads weights and moments over them")
     if shape is not None and shape.checkpointing:
         yield _beside("  checkpointing: true", "activations are computed again, which takes time and saves memory")
-    yield _beside("  checkpoint_every: 50", "steps that are lost at most when a machine fails; Ctrl-C loses none")
-    yield _beside("  save: delta", "what changed, some hundredths of the model; `delta apply` makes a checkpoint of it")
+    yield _beside("  checkpoint_every: 50", "steps lost at most when a machine fails; Ctrl-C loses none")
+    yield _beside("  save: delta", "what changed; `delta apply` makes a checkpoint of it")
 
 
 def _beside(text: str, comment: str) -> str:

@@ -62,7 +62,7 @@ def test_failed_attacks_alone_are_kept(files):
 
 @pytest.mark.parametrize(
     ("cards", "train"),
-    [([80.0], {"launch": "process"}), ([0.17] * 4, {"num_workers": 2, "deepspeed": 3})],
+    [([80.0], {"launch": "process"}), ([0.06] * 4, {"num_workers": 2, "deepspeed": 3})],
     ids=["one large", "four small"],
 )
 def test_cards_decide_how_it_trains(files, monkeypatch, capsys, cards, train):
