@@ -32,7 +32,7 @@ def commands(parser, path=()):
                 yield from commands(inner, (*path, name))
 
 
-COMMANDS = dict(commands(cli._parser()))
+COMMANDS = dict(commands(cli.make_parser()))
 
 
 def lines_of_code(text):

@@ -10,7 +10,7 @@ from moe_safety.config.evaluate import EvaluateConfig
 from moe_safety.config.gradients import GradientsConfig
 from moe_safety.config.identify import IdentifyConfig
 from moe_safety.config.judges import CalibrationsConfig, JudgeOf, JudgesConfig, JudgeSettings, Question, RulesSettings
-from moe_safety.config.load import dump_config, load_config
+from moe_safety.config.load import dump_config, load_config, models_in
 from moe_safety.config.model import ModelConfig
 from moe_safety.config.names import ARMS, ENGINES, FORMATS, JUDGES, LOSSES, SCORES
 from moe_safety.config.registry import Registry
@@ -68,6 +68,7 @@ __all__ = [
     "dump_sweep",
     "load_config",
     "load_sweep",
+    "models_in",
     "resource",
     "results_only",
     "without_secrets",

@@ -19,6 +19,7 @@ from moe_safety.evaluate.printing import headline, success
 from moe_safety.evaluate.required_prompts import check_asked, has_prompts
 from moe_safety.evaluate.seeds import with_repeats
 from moe_safety.evaluate.session import Session
+from moe_safety.evaluate.short_table import short_table
 from moe_safety.evaluate.stage import check_examinable, evaluate_all
 from moe_safety.generation import Ability, check_able
 from moe_safety.identify import read_selection
@@ -33,8 +34,9 @@ COMPARISON_PAGE = "comparison.md"
 """Of the test split; those of other splits stand among their results."""
 
 
-def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
-    """Writes `comparison.json` and `comparison.md`, from arms that are trained and evaluated where they are not yet."""
+def compare(config: Config, *, force: bool = False, wide: bool = False) -> dict[str, Any]:
+    """Writes `comparison.json` and `comparison.md`, from arms that are trained and evaluated where they are not yet;
+    prints a table of what decides or, `wide`, of all rates."""
     run, arms = RunDir(config.run_dir), seeded_arms(config)
     if not config.compare.arms:
         raise InputError("names no arm, so there is nothing to compare", key="compare.arms")
@@ -61,8 +63,15 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
     if budgets:
         done += evaluate_all(config, run, [seeded_subject(run, arm) for arm in budgets], force=force)
     manifest = _write(config, run, arms, budgets)
-    print(table(run.read_json(comparison_of(config))))
-    return manifest | {"skipped": all(each["skipped"] for each in done)}
+    skipped = all(each["skipped"] for each in done)
+    if skipped:
+        print(f"compare: {len(config.compare.arms)} arms (unchanged)")
+    found = run.read_json(comparison_of(config))
+    print(table(found) if wide else short_table(found))
+    if not wide:
+        whole = comparison_of(config).replace(COMPARISON, COMPARISON_PAGE)
+        print(f"All columns: `compare --wide`, or {run.uri}/{whole}")
+    return manifest | {"skipped": skipped}
 
 
 def comparison_of(config: Config) -> str:
@@ -217,5 +226,5 @@ def _say_trained(arm: SeededArm, manifest: dict[str, Any]) -> None:
 
 
 def _say_evaluated(subject: Subject, manifest: dict[str, Any]) -> None:
-    note = " (unchanged)" if manifest["skipped"] else ""
-    print(f"compare: {subject.name}: {headline(manifest['summary'])}{note}", flush=True)
+    if not manifest["skipped"]:
+        print(f"compare: {subject.name}: {headline(manifest['summary'])}", flush=True)

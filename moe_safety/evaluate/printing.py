@@ -26,8 +26,10 @@ def success_of(rates: Mapping[str, Any]) -> str:
 
 
 def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
-    """A line for the rates, and one for each thing beside them."""
+    """A line for the rates and, where they are new, one for each thing beside them."""
     print(f"evaluate {found['arm']}: {headline(found['overall'])}" + (" (unchanged)" if skipped else ""))
+    if skipped:
+        return
     for name, what in {"unparsed": "", "unparsed_harm": " for harm"}.items():
         if unparsed := found["overall"].get(name, {}).get("value"):
             print(f"  {unparsed:.1%} of the answers could not be judged{what}")

@@ -38,10 +38,10 @@ def evaluate(config: Config, *, force: bool = False) -> dict[str, Any]:
     run = RunDir(config.run_dir)
     subject = configured_subject(config, run)
     asked = [] if subject == base_subject(config) else [subject]
-    manifest = evaluate_all(config, run, asked, force=force)[-1]
-    for each in [base_subject(config), *asked]:
+    manifests = evaluate_all(config, run, asked, force=force)
+    for each, manifest in zip([base_subject(config), *asked], manifests, strict=True):
         print_subject(run.read_json(f"{Session(config, run).folder(each)}.json"), manifest["skipped"])
-    return manifest
+    return manifests[-1]
 
 
 def evaluate_all(

@@ -55,7 +55,8 @@ def _identify(config: Config, run: RunDir, inputs: Inputs, pictures: bool) -> Ou
 
         outputs += draw_pictures(run, analysis, config.identify)
     uncounted = inputs.routing.uncounted if inputs.routing else 0
-    return Outcome(outputs=tuple(outputs), summary=summarise(analysis, config.identify, uncounted))
+    measured = run.read_table(inputs.score.reads.table).to_pandas() if inputs.score and inputs.scored else None
+    return Outcome(tuple(outputs), summary=summarise(analysis, config.identify, uncounted, measured))
 
 
 def _analyse(config: Config, run: RunDir, inputs: Inputs) -> Analysis:

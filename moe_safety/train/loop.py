@@ -4,6 +4,7 @@ process and under Ray Train."""
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from moe_safety.config import TrainConfig
 from moe_safety.errors import RunError
 from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.rundir import spent
+from moe_safety.stopping import gently
 from moe_safety.train.checkpoint import Checkpoints, Progress
 from moe_safety.train.data import BatchData, check_whole
 from moe_safety.train.engines import Engine
@@ -27,6 +29,10 @@ from moe_safety.train.schedule import learning_rate
 from moe_safety.train.world import World
 
 LoggedStep = dict[str, Any]
+
+
+class StoppedEarly(Exception):
+    """The loop was asked to stop, and has left a checkpoint."""
 
 
 @dataclass
@@ -46,6 +52,8 @@ class Loop:
     world: World
     on_step: Callable[[LoggedStep], None]
     """Told each row of the log."""
+    is_to_stop: Callable[[], bool] = lambda: False
+    """Whether somebody elsewhere asks to stop; asked of worker 0."""
 
     def __post_init__(self) -> None:
         self.sampler = BatchPreservingSampler(
@@ -59,9 +67,17 @@ class Loop:
         self.per_step = self.world.size * self.settings.batches_per_worker
         self.steps_per_epoch = math.ceil(len(self.sizes) / self.per_step)
         self.steps = self.epochs * self.steps_per_epoch
+        self.stopping = threading.Event()
+        """Set in this process; all workers stop at the same step."""
+        self._stops = False
 
     def run(self) -> Progress:
-        """Goes on from the newest checkpoint, to the end."""
+        """Goes on from the newest checkpoint, to the end; or, where somebody asks to stop, to a checkpoint and to
+        `StoppedEarly`."""
+        with gently(self.stopping.set):
+            return self._run()
+
+    def _run(self) -> Progress:
         progress = self.checkpoints.load_latest(self.engine)
         self._since, late = time.perf_counter(), deque[_Made]()
         for step in range(progress.step, self.steps):
@@ -70,12 +86,14 @@ class Loop:
             saves = (step + 1) % self.settings.checkpoint_every == 0 and step + 1 < self.steps
             # A card's numbers are read when it has the next step's work. Not so before anything is written.
             may_wait = late[-1].waits and not saves and step + 1 < self.steps
-            while len(late) > may_wait:
+            while len(late) > (may_wait and not self._stops):
                 with spent("computing"):
                     self._tell(late.popleft(), progress)
-            if saves:
+            if saves or self._stops:
                 self.checkpoints.save(progress, self.engine)
                 self._since = time.perf_counter()
+            if self._stops:
+                raise StoppedEarly
         return progress
 
     def _step(self, step: int) -> _Made:
@@ -99,7 +117,9 @@ class Loop:
     def _tell(self, made: _Made, progress: Progress) -> None:
         """Adds a step to the log. A loss or a gradient that is no number ends the run, before anything is written."""
         *mine, norm = made.numbers
-        by_rank = self.world.gather([*mine, *made.tokens])
+        asked = self.world.rank == 0 and self.is_to_stop()
+        by_rank = self.world.gather([*mine, *made.tokens, asked or self.stopping.is_set()])
+        self._stops |= any(each[-1] for each in by_rank)
         # Batch n of the step stands with worker n % size, in its slot n // size.
         places = [divmod(place, self.world.size) for place in range(len(made.batches))]
         losses = [by_rank[rank][slot] for slot, rank in places]

@@ -48,9 +48,9 @@ def print_start(
 
 def end_lines(manifest: dict[str, Any]) -> Iterator[str]:
     """The lines that sum a training up."""
-    summary, state = manifest["summary"], "already trained" if manifest["skipped"] else "trained"
+    summary = manifest["summary"]
     yield (
-        f"train {summary['arm']}: {state}, {summary['steps']} steps, last loss {summary['last_loss']:.4f}, "
+        f"train {summary['arm']}: {summary['steps']} steps, last loss {summary['last_loss']:.4f}, "
         f"{summary['trainable_ratio']:.2%} of the parameters, {summary['seconds_per_step']:.2f} s a step"
     )
     if summary["final_model"] is None:

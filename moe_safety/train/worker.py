@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from moe_safety.train.engines import Engine, PlainEngine, Tensors
 from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, type_of
 from moe_safety.train.engines.spread import gathered, read_spread
 from moe_safety.train.float32_masters import copies, rounding
-from moe_safety.train.loop import Loop
+from moe_safety.train.loop import Loop, StoppedEarly
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.phases import ExpertPhase, Phase, RouterPhase
 from moe_safety.train.step_log import Watcher
@@ -38,12 +41,15 @@ from moe_safety.train.world import World
 
 def work(task: Task, account: Account) -> None:
     """Trains one phase; worker 0 leaves `outcome.json` last, with what all of them spent since their accounts began. An
-    error that another start would not mend is left there too, by the worker that met it."""
+    error that another start would not mend is left there too, by the worker that met it. Who is asked to stop leaves a
+    checkpoint and no outcome."""
     world, run = World(), RunDir(task.config.run_dir)
     if run.exists(task.outcome):
         return  # Ray started the workers again, and there is nothing to do.
     try:
         outcome = _train(task, world, run)
+    except StoppedEarly:
+        return
     except Exception as failure:
         error = _told_in_a_line(failure, task)
         if error is None:
@@ -112,6 +118,7 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
             checkpoints=checkpoints,
             world=world,
             on_step=watcher,
+            is_to_stop=_now_and_then(partial(run.exists, task.stop)),
         )
         progress = loop.run()
         figures = _figures(progress, trainable, total, world)
@@ -230,6 +237,20 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
         known = file.suffix in (".json", ".jinja", ".model", ".txt", ".py") and "index" not in file.name
         if known and not (target / file.name).exists():
             shutil.copyfile(file, target / file.name)
+
+
+def _now_and_then(ask: Callable[[], bool], every: float = 1.0) -> Callable[[], bool]:
+    """Asks only so often, since steps may be faster than a store answers."""
+    answered = -math.inf
+
+    def asked() -> bool:
+        nonlocal answered
+        if time.monotonic() - answered < every:
+            return False
+        answered = time.monotonic()
+        return ask()
+
+    return asked
 
 
 def _forget_peak() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from moe_safety.errors import InputError, RunError
+from moe_safety.errors import InputError, RunError, first_line
 from moe_safety.models.io.dequantised import dequantised
 from moe_safety.models.io.skeleton import build_skeleton
 from moe_safety.models.layout import inspect_model
@@ -86,7 +86,7 @@ class Flips:
             self.flip(model)
         except Exception as error:
             # Such as too little memory: who tried again would take the model for the base, and flip it into that.
-            told = (str(error).strip() or type(error).__name__).splitlines()[0]
+            told = first_line(error)
             raise RunError(f"{self.delta.file}: cannot be taken out of the model again: {told}") from error
 
 
