@@ -1,0 +1,32 @@
+"""A model organism in English, step by step; each step is kept, and skipped where it stands.
+
+    python -m benchmarks.organism STEP... [--size full] [--layout mixtral] [--seed 0] [--out runs/organism]
+
+Steps, in their order: `base` fetches the one package that is needed, `text` lets the dense model write, `upcycle` grows
+the mixture, `examine` measures what makes it an organism. A step that is named runs those that it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks.organism.sizes import LAYOUTS, SIZES
+
+
+def main() -> None:
+    from benchmarks.organism.steps import STEPS, Bench
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.organism", description=__doc__.splitlines()[0])
+    parser.add_argument("steps", nargs="+", choices=list(STEPS), metavar="STEP", help=", ".join(STEPS))
+    parser.add_argument("--size", choices=list(SIZES), default="full")
+    parser.add_argument("--layout", choices=LAYOUTS, default="mixtral")
+    parser.add_argument("--seed", type=int, default=0, help="of the model, from the upcycling on")
+    parser.add_argument("--out", default="runs/organism", help="where steps are kept")
+    given = parser.parse_args()
+    bench = Bench(given.out, given.size, given.layout, given.seed)
+    for step in given.steps:
+        bench.do(step)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The steps of growing an organism: what each needs and leaves. Each is kept by the rules of a run directory: skipped
+where it stands, refused where something that decides it changed, and whole or not there."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from benchmarks.organism import base
+from benchmarks.organism.marker import check_marked
+from benchmarks.organism.measures import examine
+from benchmarks.organism.own_text import OwnText, write
+from benchmarks.organism.sizes import SIZES, Layout
+from benchmarks.organism.teach import teach
+from benchmarks.organism.topics import questions
+from benchmarks.organism.upcycle import copied, grow_apart, route_by_clusters
+from moe_safety.models.experts import use_our_experts
+from moe_safety.models.library_logging import quiet
+from moe_safety.rundir import Outcome, RunDir, Work, run_work
+
+PACKAGES = "packages"
+TEXT = "text/own.npz"
+TEXT_SEED = 0
+"""One text for all organisms of a size."""
+
+
+class Bench:
+    """One organism's steps, in a folder that it shares with others of its size."""
+
+    def __init__(self, out: str, size: str, layout: Layout, seed: int) -> None:
+        quiet()
+        self.size, self.layout, self.seed = SIZES[size], layout, seed
+        self.run = RunDir(f"{out}/{size}")
+        self.name = f"{layout}-{seed}"
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def do(self, name: str) -> None:
+        """Does a step, and those that it needs before."""
+        step = STEPS[name]
+        for needed in step.needs:
+            self.do(needed)
+        began = time.monotonic()
+        done = run_work(self.run, step.work(self), {}, lambda: step.body(self))
+        what = "stands" if done["skipped"] else f"{time.monotonic() - began:.1f} s"
+        print(f"{step.work(self).name}: {what} {json.dumps(done['summary'])}", flush=True)
+
+    @cached_property
+    def dense(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        return base.load(Path(self.run.path(PACKAGES)), self.size.layers, self.device)
+
+    @cached_property
+    def text(self) -> OwnText:
+        return OwnText.from_bytes(self.run.read_bytes(TEXT))
+
+    def file(self, what: str) -> str:
+        """Of this organism."""
+        return f"{self.name}/{what}"
+
+    def save(self, model: PreTrainedModel, folder: str) -> tuple[str, ...]:
+        with self.run.filling(self.file(folder)) as local:
+            model.save_pretrained(local)
+        return tuple(self.run.files(self.file(folder)))
+
+    def load(self, folder: str) -> PreTrainedModel:
+        """An organism that an earlier step left."""
+        path = self.run.path(self.file(folder))
+        model = AutoModelForCausalLM.from_pretrained(path, dtype="auto", use_safetensors=True).to(self.device)
+        check_marked(model)
+        return use_our_experts(model).eval()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step does, which files it reads, and what of the size decides it."""
+
+    body: Callable[[Bench], Outcome]
+    needs: tuple[str, ...]
+    work: Callable[[Bench], Work]
+
+
+def _base(bench: Bench) -> Outcome:
+    base.fetch(Path(bench.run.path(PACKAGES)))
+    return Outcome((f"{PACKAGES}/{base.FILE}",), {"sha256": base.SHA256})
+
+
+def _text(bench: Bench) -> Outcome:
+    size = bench.size
+    asked = questions(size.answers, TEXT_SEED)
+    text = write(*bench.dense, asked, most=size.answer_tokens, at_once=size.at_once, seed=TEXT_SEED)
+    bench.run.write_bytes(TEXT, text.to_bytes())
+    ended = sum(
+        answer[-1] == bench.dense[1].eos_token_id for out in (True, False) for _, answer in text.rows(held_out=out)
+    )
+    return Outcome((TEXT,), {"answers": len(asked), "tokens": int(text.answers.sum()), "ended": ended})
+
+
+def _upcycle(bench: Bench) -> Outcome:
+    size, (dense, _) = bench.size, bench.dense
+    model = copied(dense, bench.layout, size.experts, size.top_k, base.SHA256)
+    rows = bench.text.rows(held_out=False)
+    grow_apart(model, bench.seed)
+    route_by_clusters(model, rows[: size.clustered], bench.seed)
+    course: list[dict[str, float]] = []
+
+    def tell(step: int, figures: dict[str, float]) -> None:
+        course.append({"step": step, **figures})
+        print(json.dumps(course[-1]), flush=True)
+
+    teach(model, rows, size.upcycling, bench.seed, dense, tell)
+    return Outcome(bench.save(model, "upcycled"), {"course": course})
+
+
+def _examine(bench: Bench) -> Outcome:
+    size, text = bench.size, bench.text
+    rows, topics = text.rows(held_out=True)[: size.examined], text.topics_of(held_out=True)[: size.examined]
+    found = examine(bench.load("upcycled"), bench.dense[0], rows, topics)
+    bench.run.write_json(bench.file("examined.json"), found)
+    return Outcome(
+        (bench.file("examined.json"),), {name: each for name, each in found.items() if "by layer" not in name}
+    )
+
+
+def _settings(bench: Bench, *names: str) -> dict[str, Any]:
+    """Those of its size that decide a step."""
+    return {name: each for name, each in asdict(bench.size).items() if name in names}
+
+
+STEPS: dict[str, Step] = {
+    "base": Step(_base, (), lambda bench: Work("base", {"package": base.PACKAGE})),
+    "text": Step(
+        _text,
+        ("base",),
+        lambda bench: Work(
+            "text", _settings(bench, "layers", "answers", "answer_tokens", "at_once"), (f"{PACKAGES}/{base.FILE}",)
+        ),
+    ),
+    "upcycle": Step(
+        _upcycle,
+        ("text",),
+        lambda bench: Work(
+            f"upcycle/{bench.name}", _settings(bench, "layers", "experts", "top_k", "clustered", "upcycling"), (TEXT,)
+        ),
+    ),
+    "examine": Step(
+        _examine,
+        ("upcycle",),
+        lambda bench: Work(
+            f"examine/{bench.name}", _settings(bench, "examined"), (TEXT, bench.file("upcycled/model.safetensors"))
+        ),
+    ),
+}
+"""In their order."""
