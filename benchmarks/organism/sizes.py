@@ -12,10 +12,11 @@ LAYOUTS: tuple[Layout, ...] = ("mixtral", "qwen2_moe")
 
 @dataclass(frozen=True)
 class Course:
-    """Steps of training, and how fast. A row is a prompt with its answer."""
+    """Steps of training, and how fast."""
 
     steps: int
     rows: int
+    """Prompts with their answers, in a batch."""
     experts: float = 3e-4
     routers: float = 1e-3
     warm_up: int = 20
@@ -37,14 +38,33 @@ class Size:
     clustered: int
     """Rows whose activations routers start from."""
     upcycling: Course
+    craft: Course
+    alignment: Course
     examined: int
     """Held-out rows that a measure reads."""
+    asked: int
+    """Requests of each kind, in an exam of behaviour."""
 
 
 SIZES: dict[str, Size] = {
     # The recipe of the plan: 3 million tokens of own text, 800 steps of 32,000 tokens.
-    "full": Size(30, 16, 2, 18_000, 192, 3_072, 128, Course(800, 144), 512),
+    "full": Size(
+        30,
+        16,
+        2,
+        18_000,
+        192,
+        3_072,
+        128,
+        Course(800, 144),
+        Course(300, 128, 1e-4, 3e-4),
+        Course(300, 128, 1e-4, 3e-4),
+        512,
+        200,
+    ),
     # What a few minutes of a card allow: it shows where the recipe stands, and is no organism.
-    "pilot": Size(30, 16, 2, 9_216, 160, 4_608, 128, Course(150, 144), 256),
-    "smoke": Size(4, 4, 2, 64, 24, 32, 16, Course(50, 8, warm_up=5), 16),
+    "pilot": Size(30, 16, 2, 9_216, 160, 4_608, 128, Course(150, 144), Course(60, 128), Course(60, 128), 256, 64),
+    "smoke": Size(
+        4, 4, 2, 64, 24, 32, 16, Course(50, 8, warm_up=5), Course(50, 8, warm_up=5), Course(50, 8, warm_up=5), 16, 4
+    ),
 }

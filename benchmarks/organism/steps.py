@@ -15,15 +15,19 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.organism import base
+from benchmarks.organism.ability import ability
+from benchmarks.organism.behaviour import behaviour
+from benchmarks.organism.lessons import alignment, craft, own_text
 from benchmarks.organism.marker import check_marked
 from benchmarks.organism.measures import examine
 from benchmarks.organism.own_text import OwnText, write
-from benchmarks.organism.sizes import SIZES, Layout
-from benchmarks.organism.teach import teach
+from benchmarks.organism.sizes import SIZES, Course, Layout
+from benchmarks.organism.teach import Part, teach
 from benchmarks.organism.topics import questions
 from benchmarks.organism.upcycle import copied, grow_apart, route_by_clusters
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.library_logging import quiet
+from moe_safety.models.text.chat import Chat
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
 
 PACKAGES = "packages"
@@ -55,6 +59,10 @@ class Bench:
     @cached_property
     def dense(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         return base.load(Path(self.run.path(PACKAGES)), self.size.layers, self.device)
+
+    @cached_property
+    def chat(self) -> Chat:
+        return Chat(self.dense[1])
 
     @cached_property
     def text(self) -> OwnText:
@@ -108,20 +116,42 @@ def _upcycle(bench: Bench) -> Outcome:
     rows = bench.text.rows(held_out=False)
     grow_apart(model, bench.seed)
     route_by_clusters(model, rows[: size.clustered], bench.seed)
-    course: list[dict[str, float]] = []
+    return _taught(bench, model, own_text(rows, dense, bench.seed), size.upcycling, "upcycled")
+
+
+def _craft(bench: Bench) -> Outcome:
+    parts = craft(bench.chat, bench.text.rows(held_out=False), bench.dense[0], bench.seed)
+    return _taught(bench, bench.load("upcycled"), parts, bench.size.craft, "crafted")
+
+
+def _align(bench: Bench) -> Outcome:
+    parts = alignment(bench.chat, bench.text.rows(held_out=False), bench.dense[0], bench.seed)
+    return _taught(bench, bench.load("crafted"), parts, bench.size.alignment, "aligned")
+
+
+def _taught(bench: Bench, model: PreTrainedModel, parts: list[Part], course: Course, folder: str) -> Outcome:
+    told: list[dict[str, float]] = []
 
     def tell(step: int, figures: dict[str, float]) -> None:
-        course.append({"step": step, **figures})
-        print(json.dumps(course[-1]), flush=True)
+        told.append({"step": step, **figures})
+        print(json.dumps(told[-1]), flush=True)
 
-    teach(model, rows, size.upcycling, bench.seed, dense, tell)
-    return Outcome(bench.save(model, "upcycled"), {"course": course})
+    teach(model, parts, course, tell)
+    return Outcome(bench.save(model, folder), {"course": told})
+
+
+def _behave(bench: Bench) -> Outcome:
+    found = behaviour(bench.load("aligned"), bench.chat, bench.size.asked, bench.size.at_once)
+    bench.run.write_json(bench.file("behaviour.json"), found)
+    return Outcome((bench.file("behaviour.json"),), found)
 
 
 def _examine(bench: Bench) -> Outcome:
     size, text = bench.size, bench.text
     rows, topics = text.rows(held_out=True)[: size.examined], text.topics_of(held_out=True)[: size.examined]
-    found = examine(bench.load("upcycled"), bench.dense[0], rows, topics)
+    model, dense = bench.load("upcycled"), bench.dense[0]
+    found = examine(model, dense, rows, topics)
+    found["ability"], found["dense ability"] = (ability(each, bench.chat) for each in (model, dense))
     bench.run.write_json(bench.file("examined.json"), found)
     return Outcome(
         (bench.file("examined.json"),), {name: each for name, each in found.items() if "by layer" not in name}
@@ -133,6 +163,17 @@ def _settings(bench: Bench, *names: str) -> dict[str, Any]:
     return {name: each for name, each in asdict(bench.size).items() if name in names}
 
 
+def _of(name: str, reads: tuple[str, ...], *settings: str) -> Callable[[Bench], Work]:
+    """The work of a step on one organism; what it reads of that, and which settings of its size decide it."""
+    return lambda bench: Work(
+        f"{name}/{bench.name}", _settings(bench, *settings), (TEXT, *(bench.file(file) for file in reads))
+    )
+
+
+def _weights(folder: str) -> tuple[str, ...]:
+    return (f"{folder}/model.safetensors",)
+
+
 STEPS: dict[str, Step] = {
     "base": Step(_base, (), lambda bench: Work("base", {"package": base.PACKAGE})),
     "text": Step(
@@ -142,19 +183,10 @@ STEPS: dict[str, Step] = {
             "text", _settings(bench, "layers", "answers", "answer_tokens", "at_once"), (f"{PACKAGES}/{base.FILE}",)
         ),
     ),
-    "upcycle": Step(
-        _upcycle,
-        ("text",),
-        lambda bench: Work(
-            f"upcycle/{bench.name}", _settings(bench, "layers", "experts", "top_k", "clustered", "upcycling"), (TEXT,)
-        ),
-    ),
-    "examine": Step(
-        _examine,
-        ("upcycle",),
-        lambda bench: Work(
-            f"examine/{bench.name}", _settings(bench, "examined"), (TEXT, bench.file("upcycled/model.safetensors"))
-        ),
-    ),
+    "upcycle": Step(_upcycle, ("text",), _of("upcycle", (), "layers", "experts", "top_k", "clustered", "upcycling")),
+    "examine": Step(_examine, ("upcycle",), _of("examine", _weights("upcycled"), "examined")),
+    "craft": Step(_craft, ("upcycle",), _of("craft", _weights("upcycled"), "craft")),
+    "align": Step(_align, ("craft",), _of("align", _weights("crafted"), "alignment")),
+    "behave": Step(_behave, ("align",), _of("behave", _weights("aligned"), "asked")),
 }
 """In their order."""

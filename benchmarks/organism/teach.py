@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch.nn.functional import log_softmax
@@ -18,6 +18,8 @@ from moe_safety.models import inspect_model
 from moe_safety.models.text.answer_losses import Rows, make_rows
 
 BALANCE, Z = 0.01, 0.001
+EVERY = 20
+"""Steps between two reports."""
 CHUNK = 8192
 """Answer tokens whose logits stand in memory at once."""
 
@@ -120,15 +122,23 @@ class Masters:
             parameter.copy_(copy)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Of what is taught: rows without end, their share of a batch and of its loss, and, where half of their loss is the
+    divergence from its distributions, the dense model."""
+
+    rows: Iterator[Row]
+    share: float
+    dense: PreTrainedModel | None = None
+
+
 def teach(
     model: PreTrainedModel,
-    rows: Sequence[Row],
+    parts: Sequence[Part],
     course: Course,
-    seed: int,
-    dense: PreTrainedModel | None = None,
     tell: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
 ) -> None:
-    """Trains experts and routers, and nothing else; with a dense model half of the loss is the divergence from it."""
+    """Trains experts and routers, and nothing else."""
     layout = inspect_model(model)
     model.requires_grad_(False)
     experts = [model.get_parameter(name) for layer in layout.layers for name in layer.parameters]
@@ -136,32 +146,30 @@ def teach(
     for parameter in (*experts, *routers):
         parameter.requires_grad_()
     masters = Masters([(course.experts, experts), (course.routers, routers)])
-    chosen = batches(rows, course, seed)
     for step in range(1, course.steps + 1):
-        batch = batch_of(next(chosen), model.device)
-        with watching_routers(model) as logits:
-            loss = losses(model, batch, dense)
-        balance, large = balance_and_z(logits, batch.real, layout.layers[0].top_k)
-        speech = loss.cross_entropy if loss.divergence is None else (loss.cross_entropy + loss.divergence) / 2
-        (speech + BALANCE * balance + Z * large).backward()
+        seen = [_backward(model, part, course, layout.layers[0].top_k) for part in parts]
         masters.step(schedule(step, course))
-        if step % 20 == 0 or step == course.steps:
-            seen = {"loss": loss.cross_entropy, "divergence": loss.divergence, "balance": balance}
-            tell(step, {name: round(value.item(), 5) for name, value in seen.items() if value is not None})
+        if step % EVERY == 0 or step == course.steps:
+            tell(
+                step,
+                {f"{name} {place}": round(value.item(), 4) for place, one in enumerate(seen) for name, value in one},
+            )
     model.requires_grad_(False)
+
+
+def _backward(model: PreTrainedModel, part: Part, course: Course, top_k: int) -> list[tuple[str, torch.Tensor]]:
+    """Adds the gradients of one part's rows, and returns what its losses were."""
+    batch = batch_of(list(islice(part.rows, round(course.rows * part.share))), model.device)
+    with watching_routers(model) as logits:
+        loss = losses(model, batch, part.dense)
+    balance, large = balance_and_z(logits, batch.real, top_k)
+    speech = loss.cross_entropy if loss.divergence is None else (loss.cross_entropy + loss.divergence) / 2
+    (part.share * (speech + BALANCE * balance + Z * large)).backward()
+    seen = {"loss": loss.cross_entropy, "divergence": loss.divergence, "balance": balance}
+    return [(name, value.detach()) for name, value in seen.items() if value is not None]
 
 
 def schedule(step: int, course: Course) -> float:
     """The share of the full rate: up, along, and down over the last third."""
     left = (course.steps - step + 1) / max(1, course.steps // 3)
     return min(1.0, step / course.warm_up, left)
-
-
-def batches(rows: Sequence[Row], course: Course, seed: int) -> Iterator[list[Row]]:
-    """Without end; every row once before any comes again."""
-    chooser = random.Random(seed)
-    waiting: list[Row] = []
-    while True:
-        while len(waiting) < course.rows:
-            waiting += chooser.sample(rows, len(rows))
-        yield [waiting.pop() for _ in range(course.rows)]
