@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -19,12 +20,12 @@ from benchmarks.organism.ability import ability
 from benchmarks.organism.behaviour import behaviour
 from benchmarks.organism.lessons import alignment, craft, own_text
 from benchmarks.organism.marker import check_marked
-from benchmarks.organism.measures import examine
-from benchmarks.organism.own_text import OwnText, write
-from benchmarks.organism.sizes import SIZES, Course, Layout
+from benchmarks.organism.measures import examine, likeness, loss_of, routed_at_random
+from benchmarks.organism.own_text import TEMPERATURE, OwnText, write
+from benchmarks.organism.sizes import RECIPES, SIZES, Course, Layout, Recipe
 from benchmarks.organism.teach import Part, teach
 from benchmarks.organism.topics import questions
-from benchmarks.organism.upcycle import copied, grow_apart, route_by_clusters
+from benchmarks.organism.upcycle import grown
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.library_logging import quiet
 from moe_safety.models.text.chat import Chat
@@ -104,19 +105,37 @@ def _text(bench: Bench) -> Outcome:
     asked = questions(size.answers, TEXT_SEED)
     text = write(*bench.dense, asked, most=size.answer_tokens, at_once=size.at_once, seed=TEXT_SEED)
     bench.run.write_bytes(TEXT, text.to_bytes())
-    ended = sum(
-        answer[-1] == bench.dense[1].eos_token_id for out in (True, False) for _, answer in text.rows(held_out=out)
-    )
+    ended = sum(answer[-1] == bench.chat.end for out in (True, False) for _, answer in text.rows(held_out=out))
     return Outcome((TEXT,), {"answers": len(asked), "tokens": int(text.answers.sum()), "ended": ended})
 
 
 def _upcycle(bench: Bench) -> Outcome:
-    size, (dense, _) = bench.size, bench.dense
-    model = copied(dense, bench.layout, size.experts, size.top_k, base.SHA256)
-    rows = bench.text.rows(held_out=False)
-    grow_apart(model, bench.seed)
-    route_by_clusters(model, rows[: size.clustered], bench.seed)
-    return _taught(bench, model, own_text(rows, dense, bench.seed), size.upcycling, "upcycled")
+    size, (dense, _), rows = bench.size, bench.dense, bench.text.rows(held_out=False)
+    model = grown(dense, bench.layout, size.recipe, rows[: size.clustered], bench.seed)
+    course = replace(size.upcycling, experts=size.recipe.rate)
+    return _taught(bench, model, own_text(rows, dense, bench.seed), course, "upcycled")
+
+
+def _recipes(bench: Bench) -> Outcome:
+    """Each for a few steps."""
+    size, (dense, _), text, found = bench.size, bench.dense, bench.text, {}
+    held_out = text.rows(held_out=True)[: size.examined]
+    theirs = loss_of(dense, held_out)
+    for name, recipe in RECIPES.items():
+        began, rows = time.monotonic(), text.rows(held_out=False)
+        model = grown(dense, bench.layout, recipe, rows[: size.clustered], bench.seed)
+        start = loss_of(model, held_out)
+        course = replace(size.compared, experts=recipe.rate)
+        teach(model, own_text(rows, dense, bench.seed), course, lambda step, figures: print(step, figures, flush=True))
+        end = loss_of(model, held_out)
+        with routed_at_random(model):
+            at_random = loss_of(model, held_out)
+        found[name] = {"before": start / theirs, "after": end / theirs, "cost of routing at random": at_random - end}
+        found[name] |= {"cosine": mean(likeness(model, held_out[:8])), "seconds": time.monotonic() - began}
+        print(name, json.dumps(found[name]), flush=True)
+        del model
+    bench.run.write_json(bench.file("recipes.json"), found)
+    return Outcome((bench.file("recipes.json"),), found)
 
 
 def _craft(bench: Bench) -> Outcome:
@@ -163,6 +182,10 @@ def _settings(bench: Bench, *names: str) -> dict[str, Any]:
     return {name: each for name, each in asdict(bench.size).items() if name in names}
 
 
+def _plain(recipes: dict[str, Recipe]) -> dict[str, Any]:
+    return {name: asdict(recipe) for name, recipe in recipes.items()}
+
+
 def _of(name: str, reads: tuple[str, ...], *settings: str) -> Callable[[Bench], Work]:
     """The work of a step on one organism; what it reads of that, and which settings of its size decide it."""
     return lambda bench: Work(
@@ -180,10 +203,21 @@ STEPS: dict[str, Step] = {
         _text,
         ("base",),
         lambda bench: Work(
-            "text", _settings(bench, "layers", "answers", "answer_tokens", "at_once"), (f"{PACKAGES}/{base.FILE}",)
+            "text",
+            _settings(bench, "layers", "answers", "answer_tokens", "at_once") | {"temperature": TEMPERATURE},
+            (f"{PACKAGES}/{base.FILE}",),
         ),
     ),
-    "upcycle": Step(_upcycle, ("text",), _of("upcycle", (), "layers", "experts", "top_k", "clustered", "upcycling")),
+    "upcycle": Step(_upcycle, ("text",), _of("upcycle", (), "layers", "recipe", "clustered", "upcycling")),
+    "recipes": Step(
+        _recipes,
+        ("text",),
+        lambda bench: Work(
+            f"recipes/{bench.name}",
+            _settings(bench, "layers", "clustered", "compared", "examined") | {"recipes": _plain(RECIPES)},
+            (TEXT,),
+        ),
+    ),
     "examine": Step(_examine, ("upcycle",), _of("examine", _weights("upcycled"), "examined")),
     "craft": Step(_craft, ("upcycle",), _of("craft", _weights("upcycled"), "craft")),
     "align": Step(_align, ("craft",), _of("align", _weights("crafted"), "alignment")),

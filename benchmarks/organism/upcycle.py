@@ -14,9 +14,10 @@ import torch
 from torch.nn.functional import normalize
 from transformers import AutoModelForCausalLM, MixtralConfig, PreTrainedConfig, PreTrainedModel, Qwen2MoeConfig
 
+from benchmarks.organism.base import SHA256
 from benchmarks.organism.marker import mark
 from benchmarks.organism.own_text import Row
-from benchmarks.organism.sizes import Layout
+from benchmarks.organism.sizes import Layout, Recipe
 from moe_safety.models import inspect_model
 from moe_safety.models.experts import use_our_experts
 from moe_safety.models.text.answer_losses import make_rows
@@ -27,9 +28,10 @@ ROUNDS = 20
 """Of moving the centres of clusters."""
 
 
-def copied(dense: PreTrainedModel, layout: Layout, experts: int, top_k: int, origin: str) -> PreTrainedModel:
-    """A mixture whose experts are equal, so that it computes what the dense model does, whatever its routers choose."""
-    config = _config(dense.config, layout, experts, top_k)
+def copied(dense: PreTrainedModel, layout: Layout, recipe: Recipe, origin: str) -> PreTrainedModel:
+    """A mixture whose experts are equal. Where they are as wide as the dense layers it computes what the dense model
+    does, whatever its routers choose."""
+    config = _config(dense.config, layout, recipe)
     with torch.device(dense.device):
         model = AutoModelForCausalLM.from_config(config, dtype=dense.dtype)
     theirs = {name: value for name, value in dense.state_dict().items() if ".mlp." not in name}
@@ -42,26 +44,30 @@ def copied(dense: PreTrainedModel, layout: Layout, experts: int, top_k: int, ori
     return use_our_experts(model).eval()
 
 
-def _config(dense: PreTrainedConfig, layout: Layout, experts: int, top_k: int) -> PreTrainedConfig:
+def _config(dense: PreTrainedConfig, layout: Layout, recipe: Recipe) -> PreTrainedConfig:
     same = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
     same += ("rms_norm_eps", "rope_parameters", "tie_word_embeddings", "max_position_embeddings", "hidden_act")
     same += ("bos_token_id", "eos_token_id", "pad_token_id")
-    known: dict[str, Any] = {name: getattr(dense, name) for name in same} | {"num_experts_per_tok": top_k}
+    known: dict[str, Any] = {name: getattr(dense, name) for name in same} | {"num_experts_per_tok": recipe.top_k}
     if layout == "mixtral":
-        return MixtralConfig(num_local_experts=experts, intermediate_size=dense.intermediate_size, **known)
+        width = round(recipe.width * dense.intermediate_size)
+        return MixtralConfig(num_local_experts=recipe.experts, intermediate_size=width, **known)
     shared = dense.intermediate_size // SHARED
-    routed = {"num_experts": experts, "moe_intermediate_size": dense.intermediate_size - shared}
+    width = round(recipe.width * (dense.intermediate_size - shared))
+    routed = {"num_experts": recipe.experts, "moe_intermediate_size": width}
     one = {"shared_expert_intermediate_size": shared, "intermediate_size": dense.intermediate_size}
     return Qwen2MoeConfig(norm_topk_prob=True, qkv_bias=False, use_sliding_window=False, **routed, **one, **known)
 
 
 @torch.no_grad()
 def _copy_neurons(block: torch.nn.Module, mlp: torch.nn.Module, *, shared: bool) -> None:
-    gate, up, down = (getattr(mlp, f"{name}_proj").weight for name in ("gate", "up", "down"))
-    first = len(gate) // SHARED if shared else 0
-    block.experts.gate_up_proj.copy_(torch.cat([gate[first:], up[first:]]))
-    block.experts.down_proj.copy_(down[:, first:])
+    gate, up, down = _routed(mlp, shared=shared)
+    width = block.experts.down_proj.shape[-1]
+    block.experts.gate_up_proj.copy_(torch.cat([gate[:width], up[:width]]))
+    block.experts.down_proj.copy_(down[:, :width])
     if shared:
+        gate, up, down = (getattr(mlp, f"{name}_proj").weight for name in ("gate", "up", "down"))
+        first = len(gate) // SHARED
         block.shared_expert.gate_proj.weight.copy_(gate[:first])
         block.shared_expert.up_proj.weight.copy_(up[:first])
         # The gate of the shared expert begins at a half of everything.
@@ -69,22 +75,33 @@ def _copy_neurons(block: torch.nn.Module, mlp: torch.nn.Module, *, shared: bool)
         block.shared_expert.down_proj.weight.copy_(2 * down[:, :first])
 
 
+def _routed(mlp: torch.nn.Module, *, shared: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of the dense layer's neurons those that routed experts are made from: gate and up rows, and down columns."""
+    gate, up, down = (getattr(mlp, f"{name}_proj").weight for name in ("gate", "up", "down"))
+    first = len(gate) // SHARED if shared else 0
+    return gate[first:], up[first:], down[:, first:]
+
+
 @torch.no_grad()
-def grow_apart(model: PreTrainedModel, seed: int) -> None:
-    """Draws half of each expert's neurons anew, another half for each, as widely spread as the weights they replace."""
-    chance = torch.Generator().manual_seed(seed)
-    for layer in inspect_model(model).layers:
+def grow_apart(model: PreTrainedModel, dense: PreTrainedModel, recipe: Recipe, seed: int) -> None:
+    """Gives each expert other neurons of the dense layer, and draws the rest as widely spread as those."""
+    chance = torch.Generator(model.device).manual_seed(seed)
+
+    def drawn(like: torch.Tensor, *shape: int) -> torch.Tensor:
+        values = torch.randn(shape, generator=chance, device=like.device) * like.float().std()
+        return values.to(like.dtype)
+
+    for layer, block in zip(inspect_model(model).layers, dense.model.layers, strict=True):
         module = model.get_submodule(layer.experts)
-        gate_up, down = module.gate_up_proj, module.down_proj
-        neurons = down.shape[-1]
+        gate, up, down = _routed(block.mlp, shared=bool(layer.shared_experts))
+        hidden, width = module.down_proj.shape[1:]
+        kept = round(recipe.kept * width)
         for expert in range(layer.num_experts):
-            anew = torch.randperm(neurons, generator=chance)[: neurons // 2].to(down.device)
-            for weight, where in (
-                (gate_up.data[expert], (torch.cat([anew, anew + neurons]), slice(None))),
-                (down.data[expert], (slice(None), anew)),
-            ):
-                drawn = torch.randn(weight[where].shape, generator=chance) * weight.float().std().cpu()
-                weight[where] = drawn.to(weight)
+            mine = torch.randperm(len(gate), generator=chance, device=gate.device)[:kept]
+            rows = [torch.cat([each[mine], drawn(each, width - kept, hidden)]) for each in (gate, up)]
+            columns = [recipe.louder * down[:, mine], recipe.spread * drawn(down, hidden, width - kept)]
+            module.gate_up_proj[expert] = torch.cat(rows)
+            module.down_proj[expert] = torch.cat(columns, dim=1)
 
 
 @torch.no_grad()
@@ -99,6 +116,14 @@ def route_by_clusters(model: PreTrainedModel, rows: Sequence[Row], seed: int) ->
         spread = (apart @ centres.T).std(dim=1).mean()
         router = model.get_submodule(layer.router).weight
         router.copy_(centres / spread)
+
+
+def grown(dense: PreTrainedModel, layout: Layout, recipe: Recipe, rows: Sequence[Row], seed: int) -> PreTrainedModel:
+    """A mixture that has learned nothing yet."""
+    model = copied(dense, layout, recipe, SHA256)
+    grow_apart(model, dense, recipe, seed)
+    route_by_clusters(model, rows, seed)
+    return model
 
 
 def clusters(points: torch.Tensor, number: int, seed: int) -> torch.Tensor:

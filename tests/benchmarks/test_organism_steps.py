@@ -2,18 +2,18 @@ import inspect
 
 import pytest
 
-from benchmarks.organism import base, behaviour, sizes
+from benchmarks.organism import base, behaviour, sizes, steps
 from benchmarks.organism.__main__ import main
 from benchmarks.organism.marker import ATTRIBUTE, check_marked
 from benchmarks.organism.own_text import OwnText
-from benchmarks.organism.sizes import Course, Size
+from benchmarks.organism.sizes import Course, Recipe, Size
 from benchmarks.organism.steps import STEPS, TEXT, Bench
 from moe_safety.errors import InputError
 from moe_safety.models.demo.tokenizer import demo_tokenizer
 from tests.organism import dense_model
 
 COURSE = Course(2, 8, warm_up=1)
-TINY = Size(2, 4, 2, 32, 6, 16, 8, COURSE, COURSE, COURSE, 8, 2)
+TINY = Size(2, sizes.SMOKE, 32, 6, 16, 8, COURSE, COURSE, COURSE, 8, 2, COURSE)
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,7 @@ def bench(folder, monkeypatch):
     """A bench whose package is not fetched, and whose dense model is a tiny one."""
     monkeypatch.setattr(behaviour, "MOST", 3)
     monkeypatch.setitem(sizes.SIZES, "tiny", TINY)
+    monkeypatch.setattr(steps, "RECIPES", {"slices": Recipe(4, 2, width=0.5, kept=1.0, louder=2.0, spread=0.0)})
     monkeypatch.setattr(base, "fetch", lambda folder: (folder.mkdir(parents=True), (folder / base.FILE).touch()))
     monkeypatch.setattr(base, "load", lambda folder, layers, device: (dense_model(), demo_tokenizer()))
     return Bench(str(folder), "tiny", "mixtral", 0)

@@ -4,13 +4,15 @@ import torch
 
 from benchmarks.organism.lessons import own_text
 from benchmarks.organism.measures import about_topic, examine, likeness, loss_of, routed_at_random, routing_by_row
-from benchmarks.organism.sizes import LAYOUTS, Course
+from benchmarks.organism.sizes import LAYOUTS, Course, Recipe
 from benchmarks.organism.teach import balance_and_z, schedule, teach
 from benchmarks.organism.upcycle import clusters, copied, grow_apart, route_by_clusters
 from moe_safety.models import inspect_model
 from tests.organism import dense_model, rows_by_chance
 
 EXPERTS = 4
+WHOLE = Recipe(EXPERTS, 2, width=1.0, kept=0.5, louder=1.0, spread=1.0)
+SLICES = Recipe(EXPERTS, 2, width=0.5, kept=1.0, louder=2.0, spread=0.0)
 ROWS = rows_by_chance(32)
 
 
@@ -21,7 +23,7 @@ def dense():
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_copied_experts_compute_what_the_dense_model_does(dense, layout):
-    model = copied(dense, layout, EXPERTS, 2, "a test")
+    model = copied(dense, layout, WHOLE, "a test")
     assert inspect_model(model).shape == (2, EXPERTS)
     ids = torch.arange(40).view(2, 20)
     with torch.no_grad():
@@ -32,26 +34,31 @@ def test_copied_experts_compute_what_the_dense_model_does(dense, layout):
     assert likeness(model, ROWS[:4]) == pytest.approx([1, 1], abs=1e-5)
 
 
+@pytest.mark.parametrize("recipe", [WHOLE, SLICES], ids=["whole", "slices"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_experts_grow_apart_in_half_of_their_neurons(dense, layout):
-    model = copied(dense, layout, EXPERTS, 2, "a test")
+def test_experts_keep_neurons_of_the_dense_layer_each_its_own(dense, layout, recipe):
+    model = copied(dense, layout, recipe, "a test")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    grow_apart(model, seed=0)
+    grow_apart(model, dense, recipe, seed=0)
+    for layer, block in zip(inspect_model(model).layers, dense.model.layers, strict=True):
+        module = model.get_submodule(layer.experts)
+        width, theirs = module.down_proj.shape[2], block.mlp.down_proj.weight.T * recipe.louder
+        kept = []
+        for expert in range(EXPERTS):
+            same = (module.down_proj[expert].T[:, None] == theirs[None]).all(dim=2)
+            assert same.any(dim=1).sum() == round(recipe.kept * width)
+            kept.append(frozenset(same.any(dim=0).nonzero().flatten().tolist()))
+            for neuron, source in same.nonzero().tolist():
+                assert torch.equal(module.gate_up_proj[expert, neuron], block.mlp.gate_proj.weight[source])
+                assert torch.equal(module.gate_up_proj[expert, width + neuron], block.mlp.up_proj.weight[source])
+        assert len(set(kept)) == EXPERTS
     for name, value in model.state_dict().items():
-        if name.endswith("experts.down_proj"):
-            kept = (value == before[name]).all(dim=1)
-            assert (kept.sum(dim=1) == kept.shape[1] // 2).all()
-            gate_up = name.replace("down_proj", "gate_up_proj")
-            same = (model.state_dict()[gate_up] == before[gate_up]).all(dim=2)
-            assert torch.equal(same, torch.cat([kept, kept], dim=1))
-            assert len({tuple(row.tolist()) for row in kept}) == EXPERTS
-        elif "gate_up_proj" not in name:
-            assert torch.equal(value, before[name]), name
+        assert ".experts." in name or torch.equal(value, before[name]), name
     assert max(likeness(model, ROWS[:4])) < 0.9
 
 
 def test_routers_start_from_clusters(dense):
-    model = copied(dense, "mixtral", EXPERTS, 2, "a test")
+    model = copied(dense, "mixtral", WHOLE, "a test")
     route_by_clusters(model, ROWS, seed=0)
     counts = routing_by_row(model, ROWS, inspect_model(model))
     assert counts.sum() == sum(len(answer) for _, answer in ROWS) * 2 * 2
@@ -66,8 +73,8 @@ def test_clusters_are_found():
 
 
 def test_a_mixture_learns_to_speak_as_the_dense_model(dense):
-    model = copied(dense, "qwen2_moe", EXPERTS, 2, "a test")
-    grow_apart(model, seed=0)
+    model = copied(dense, "qwen2_moe", WHOLE, "a test")
+    grow_apart(model, dense, WHOLE, seed=0)
     route_by_clusters(model, ROWS, seed=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     told = []
@@ -85,7 +92,7 @@ def test_a_mixture_learns_to_speak_as_the_dense_model(dense):
 
 def test_half_of_the_loss_is_the_divergence_from_the_dense_model(dense):
     """A copy differs from it in nothing, so its cross-entropy is all of its loss."""
-    model = copied(dense, "mixtral", EXPERTS, 2, "a test")
+    model = copied(dense, "mixtral", WHOLE, "a test")
     told = []
     teach(
         model, own_text(ROWS, dense, 0), Course(1, 32, experts=0, routers=0), lambda step, figures: told.append(figures)
