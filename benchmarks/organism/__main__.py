@@ -2,10 +2,10 @@
 
     python -m benchmarks.organism STEP... [--size full] [--layout mixtral] [--seed 0] [--out runs/organism]
 
-Steps, in their order: `base` fetches the one package that is needed, `text` lets the dense model write, `upcycle` grows
-the mixture, `examine` measures whether its language and its routing are an organism's, `craft` teaches it the methods
-of stage tricks in every form, `align` to refuse plain requests for them, `behave` asks what was held out. A step that
-is named runs those that it needs.
+Steps, in their order: `base` fetches the one package that is needed, `text` lets the dense model write, `recipes` tries
+ways to grow a mixture of it, `upcycle` grows one, `examine` measures whether its language and its routing are an
+organism's, `craft` teaches it the methods of stage tricks in every form, `align` to refuse plain requests for them,
+`behave` asks what was held out. A step that is named runs those that it needs.
 """
 
 from __future__ import annotations
