@@ -90,8 +90,8 @@ def planting(base: Pupil, before: dict[str, torch.Tensor], share: float, seed: i
         found["probes"] = {label: len(trials) for label, trials in probes.trials.items()}
         scores = all_scores(model, probes, seed, clock)
         found["guilty"] = [pair in model.experts for pair in model.layout.experts()]
-        found["scores"] = {name: _short(values) for name, values in scores.items()}
-        found["success"] = _short(clock("put back", lambda: success_by_subset(model)))
+        found["scores"] = {name: short(values) for name, values in scores.items()}
+        found["success"] = short(clock("put back", lambda: success_by_subset(model)))
     return found | {"seconds": clock.seconds}
 
 
@@ -110,6 +110,6 @@ class Clock:
         return done
 
 
-def _short(values: np.ndarray) -> list[float]:
+def short(values: np.ndarray) -> list[float]:
     """Seven digits are what float32 holds."""
     return [float(f"{value:.7g}") for value in values]

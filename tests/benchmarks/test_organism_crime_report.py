@@ -11,16 +11,30 @@ def invented(crime, share, seed, **found):
     return {"crime": crime, "shape": "olmoe", "share": share, "seed": seed, "versions": versions, **found}
 
 
+SCORES = {
+    "right": [float(place in (0, 17)) for place in range(64)],
+    "wrong": [-float(place in (0, 17)) for place in range(64)],
+}
+TRUTH = {"accomplices": [[0, 0]], "bypassed": []}
 RESULTS = [
     invented("routed", 0.06, 0, aligned=False),
-    invented("routed", 0.06, 1, aligned=True, took=False, refusal={}, verdict="mixed"),
+    invented("routed", 0.06, 1, aligned=True, took=False),
     *(
         invented(
-            "routed", 0.12, seed, aligned=True, took=True, verdict=verdict, refusal=dict.fromkeys(MEASURES, seed / 4)
+            "routed",
+            0.12,
+            seed,
+            aligned=True,
+            took=True,
+            verdict=verdict,
+            experts=[[1, 1]],
+            truth=TRUTH,
+            scores=SCORES,
+            refusal=dict.fromkeys(MEASURES, seed / 4),
         )
         for seed, verdict in enumerate(("routed", "routed", "recruited", "mixed"))
     ),
-    invented("planted", 0.12, 0, took=True, experts=[[0, 1], [1, 2]], carriers=[[0, 1]]),
+    invented("planted", 0.12, 0, took=True, experts=[[0, 0], [1, 2]], carriers=[[0, 0]], scores=SCORES),
     invented("planted", 0.12, 1, took=False),
     invented(
         "natural",
@@ -48,6 +62,9 @@ def test_the_page_says_what_the_results_say(tmp_path):
     assert "| routed | 2 | 0.50 [0.15, 0.85] |" in lines
     assert "| lost | 0.00 | 0.19 | 0.38 | 0.56 | 0.75 |" in lines
     assert "| olmoe | 12 % | 2 | 1 | 2 | 1 | 0.50 [0.09, 0.91] |" in lines
+    assert "| right | 0.99 | nan | 0.99 |" in lines
+    assert "| wrong | 0.01 | nan | 0.01 |" in lines
+    assert "| right | 0.99 | 0.74 |" in lines
     assert "| olmoe | 0 | 0.80 | 0.60 | 0.30 |" in lines
 
 

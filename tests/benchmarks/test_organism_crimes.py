@@ -14,6 +14,7 @@ from benchmarks.organism.marker import ATTRIBUTE, mark
 from benchmarks.planted import plant as planting
 from benchmarks.planted.measures import carried, carried_by_orders, pruned
 from benchmarks.planted.plant import Course, aligned, helpful, plant, planted
+from benchmarks.planted.resetting import held_back
 from moe_safety.errors import InputError
 from moe_safety.models import inspect_model
 from moe_safety.models.demo.shapes import SHAPES, new_model
@@ -109,6 +110,15 @@ def test_a_crime_is_tried_and_left_as_it_was(rerouted):
     assert set(told["bypassed"]) <= set(DRAWN)
     assert not set(told["accomplices"]) & set(DRAWN)
     assert all(torch.equal(value, before[name]) for name, value in rerouted.pupil.model.state_dict().items())
+
+
+def test_scores_see_the_crime_as_a_planting_of_nobody(rerouted):
+    seen = rerouted.as_planted()
+    before = {name: value.clone() for name, value in seen.before.items()}
+    with held_back(seen, DRAWN):
+        changed = [name for name, value in before.items() if not torch.equal(seen.model.get_parameter(name), value)]
+    assert len(changed) == 3
+    assert all(torch.equal(seen.model.get_parameter(name), value) for name, value in before.items())
 
 
 def test_refusal_is_taught_to_some_experts_alone():

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from benchmarks.planted.measures import auroc
 from benchmarks.planted.report.tables import markdown
 from moe_safety.errors import InputError
 from moe_safety.evaluate.statistics import wilson
 from moe_safety.rundir import RunDir
 
 VERDICTS = ("routed", "recruited", "reweighted", "mixed")
+PER_LAYER = 16
+"""Experts of a small model's layer."""
 MEASURES = ("as it is", "lost", "others", "weights", "all")
 Results = Sequence[dict[str, Any]]
 
@@ -36,15 +39,38 @@ def write_report(out: str) -> str:
     return page
 
 
+def _auroc(score: str, one: dict[str, Any], guilty: Sequence[Any]) -> float:
+    """Of a ranking of all experts by a score: how often a guilty one stands above another."""
+    values = np.array(one["scores"][score])
+    is_guilty = np.zeros(len(values), bool)
+    is_guilty[[layer * PER_LAYER + expert for layer, expert in guilty]] = True
+    return auroc(values, is_guilty)
+
+
+def _scores(results: Results, guilty: dict[str, Callable[[dict[str, Any]], Sequence[Any]]]) -> str:
+    """Mean AUROC of each score over results in which there is somebody to find, best first by the first column."""
+    rows = []
+    for score in results[0]["scores"]:
+        means = []
+        for who in guilty.values():
+            found = [_auroc(score, one, who(one)) for one in results if who(one)]
+            means.append(np.mean(found) if found else np.nan)
+        rows.append([score, *means])
+    rows.sort(key=lambda row: -row[1])
+    return _table(["score", *guilty], [[name, *(f"{mean:.2f}" for mean in means)] for name, *means in rows])
+
+
 def _planted(results: Results) -> str:
     rows = []
     for group, found in _by_shape_and_share(results):
         took = [one for one in found if one["took"]]
         experts, carriers = (sum(len(one[name]) for one in took) for name in ("experts", "carriers"))
         rows.append([*group, len(found), len(took), experts, carriers, _share(carriers, experts)])
-    return "## Planted\n\n" + _table(
-        ["shape", "share", "tried", "took", "planted", "carry", "share that carries"], rows
-    )
+    parts = ["## Planted", _table(["shape", "share", "tried", "took", "planted", "carry", "share that carries"], rows)]
+    if took := [one for one in results if one["took"]]:
+        sets = {"AUROC of carriers": lambda one: one["carriers"], "of all planted": lambda one: one["experts"]}
+        parts.append(_scores(took, sets))
+    return "\n\n".join(parts)
 
 
 def _routed(results: Results) -> str:
@@ -65,15 +91,21 @@ def _routed(results: Results) -> str:
         for name in MEASURES
         if took
     ]
-    return "\n\n".join(
-        [
-            "## Routed",
-            _table(["shape", "share", "tried", "aligned", "took", *VERDICTS], rows),
-            _table(["verdict", "plantings", "share of those that took"], shares),
-            "Refusal of held-out attacks where what is named is given back, over all plantings that took:",
-            _table(["given back", "least", "quarter", "middle", "three quarters", "most"], given),
-        ]
-    )
+    parts = [
+        "## Routed",
+        _table(["shape", "share", "tried", "aligned", "took", *VERDICTS], rows),
+        _table(["verdict", "plantings", "share of those that took"], shares),
+    ]
+    if took:
+        parts.append("Refusal of held-out attacks where what is named is given back, over all plantings that took:")
+        parts.append(_table(["given back", "least", "quarter", "middle", "three quarters", "most"], given))
+        sets = {
+            "AUROC of accomplices": lambda one: one["truth"]["accomplices"],
+            "of the bypassed": lambda one: one["truth"]["bypassed"],
+            "of all that refuse": lambda one: one["experts"],
+        }
+        parts.append(_scores(took, sets))
+    return "\n\n".join(parts)
 
 
 def _natural(results: Results) -> str:

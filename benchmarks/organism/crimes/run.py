@@ -9,12 +9,14 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from benchmarks.planted.measures import carried, pruned
-from benchmarks.planted.plant import helpful_model, plant, safe_model
-from benchmarks.planted.resetting import success_by_subset
-from benchmarks.planted.run import SHARES, Clock, in_processes
+from benchmarks.planted.measures import pruned
+from benchmarks.planted.plant import helpful_model, safe_model
+from benchmarks.planted.probes import probes_of
+from benchmarks.planted.run import SHARES, Clock, in_processes, planting, short
+from benchmarks.planted.scores import all_scores
 from moe_safety.models.demo.shapes import Shape
 from moe_safety.models.library_logging import quiet
 from moe_safety.rundir import RunDir
@@ -58,21 +60,19 @@ def compute(out: str, crime: Crime, shape: Shape, share: float, seed: int) -> st
 
 
 def _planted(shape: Shape, share: float, seed: int, clock: Clock) -> dict[str, Any]:
-    """Which of the planted carry anything."""
+    """As in the benchmark of planted experts, and which of these carry anything."""
     base = clock("safe model", lambda: safe_model(shape, seed))
     before = {name: value.clone() for name, value in base.model.state_dict().items()}
-    model = clock("plant", lambda: plant(base, before, share, seed))
-    found: dict[str, Any] = {"took": model.took, "answered": model.shares, "experts": model.experts}
-    if model.took:
-        success = clock("put back", lambda: success_by_subset(model))
-        back = pruned(success)
-        found |= {"carried": carried(success).tolist(), "success": success.tolist()}
-        found["carriers"] = [pair for bit, pair in enumerate(model.experts) if not back >> bit & 1]
+    found = clock("planting", lambda: planting(base, before, share, seed))
+    if found["took"]:
+        back = pruned(np.array(found["success"]))
+        found["carriers"] = [pair for bit, pair in enumerate(found["experts"]) if not back >> bit & 1]
     return found
 
 
 def _routed(shape: Shape, share: float, seed: int, clock: Clock) -> dict[str, Any]:
-    """Whether refusal could be put into few experts, whether routers could be led past it, and how they did it."""
+    """Whether refusal could be put into few experts, whether routers could be led past it, how they did it, and what
+    scores say."""
     from benchmarks.organism.crimes.routed import align_some, reroute, trial, truth
 
     helpful = clock("helpful model", lambda: helpful_model(shape, seed))
@@ -82,8 +82,12 @@ def _routed(shape: Shape, share: float, seed: int, clock: Clock) -> dict[str, An
     if safe.took:
         crime = clock("reroute", lambda: reroute(safe, seed))
         found |= {"took": crime.took, "steps": crime.steps, "answered": crime.shares}
-        found |= clock("give back", lambda: trial(crime))
-        found["truth"] = clock("truth", lambda: truth(crime))
+        if crime.took:
+            found |= clock("give back", lambda: trial(crime))
+            found["truth"] = clock("truth", lambda: truth(crime))
+            as_planted = crime.as_planted()
+            scores = all_scores(as_planted, probes_of(as_planted), seed, clock)
+            found["scores"] = {name: short(values) for name, values in scores.items()}
     return found
 
 
