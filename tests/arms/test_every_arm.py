@@ -3,6 +3,7 @@ pass what it may change and nothing else. The default suite takes one of each ki
 
 import os
 import socket
+import traceback
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -65,6 +66,7 @@ def worker(rank, port, asked, done):
                 work(task, Account())
             done.put("")
         except Exception as error:
+            traceback.print_exc()
             done.put(type(error).__name__)
     dist.destroy_process_group()
 
@@ -77,14 +79,14 @@ def two_workers():
         port = probe.getsockname()[1]
     context = mp.get_context("spawn")
     asked, done = [context.Queue(), context.Queue()], context.Queue()
-    processes = [context.Process(target=worker, args=(rank, port, asked, done)) for rank in range(2)]
+    processes = [context.Process(target=worker, args=(rank, port, asked, done), daemon=True) for rank in range(2)]
     for process in processes:
         process.start()
 
     def train(task, after):
         for queue in asked:
             queue.put((task, after))
-        told = {done.get(timeout=300) for _ in asked}
+        told = {done.get(timeout=900) for _ in asked}
         if told != {""}:
             raise Stopped if told == {"Stopped"} else AssertionError(told)
 
