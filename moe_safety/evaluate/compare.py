@@ -149,9 +149,8 @@ def _write(config: Config, run: RunDir, arms: list[SeededArm], budgets: list[Bud
         "margins": results_only(config.compare.margins),
     }
     name = "compare" if split == "test" else f"compare/{split}"
-    stage = Work(
-        name, settings=settings, reads=(*reports.values(), *trained, *answers, *chosen_by.values(), *curve.values())
-    )
+    reads = (*reports.values(), *trained, *answers, *chosen_by.values(), *curve.values(), *Costs(run).reads)
+    stage = Work(name, settings=settings, reads=reads)
     # It only puts together what other stages guard, and takes a moment: arms may be added at any time.
     body = partial(_put_together, config, run, arms, reports, budgets, curve)
     return run_work(run, stage, config.model_dump(mode="json"), body, force=True)

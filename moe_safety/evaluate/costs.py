@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moe_safety.arms import SeededArm
+from moe_safety.batches.files import prompts_digest
 from moe_safety.pipeline import BATCH_MASKS, BATCHES
 from moe_safety.routing.table import matrix
-from moe_safety.rundir import RunDir, is_finished, summary_of
+from moe_safety.rundir import RunDir, is_finished, manifest_name, summary_of
 from moe_safety.train.stage import METADATA
 
 NOTHING: Mapping[str, Any] = {
@@ -32,7 +34,12 @@ class Costs:
 
     def __init__(self, run: RunDir) -> None:
         self.run = run
-        self._routed = _Routed(run) if is_finished(run, "capture") else None
+        self.reads: tuple[str, ...] = (BATCHES, *_captured(run)) if _is_captured(run) else ()
+        """What it reads of the run directory, beside what training left."""
+
+    @cached_property
+    def _routed(self) -> _Routed | None:
+        return _Routed(self.run) if self.reads else None
 
     def of(self, arm: SeededArm) -> Mapping[str, Any]:
         """The figures of an arm, under the names of `NOTHING`. Tokens count as often as a model reads them in a step:
@@ -70,12 +77,24 @@ class Costs:
         return found
 
 
+def _is_captured(run: RunDir) -> bool:
+    """Whether counts are there, and of these prompts."""
+    return is_finished(run, "capture") and (
+        run.read_json(manifest_name("capture"))["inputs"].get("prompts") == prompts_digest(run)
+    )
+
+
+def _captured(run: RunDir) -> list[str]:
+    files: list[str] = summary_of(run, "capture")["files"]
+    return files
+
+
 class _Routed:
     """The base's routing weights of every row of the batches."""
 
     def __init__(self, run: RunDir) -> None:
-        table = pa.concat_tables([run.read_table(name) for name in summary_of(run, "capture")["files"]])
-        self._weights = matrix(table, "weights").astype(np.float64)
+        table = pa.concat_tables([run.read_table(name, ["prompt_id", "weights"]) for name in _captured(run)])
+        self._weights = matrix(table, "weights")
         batches = run.read_table(BATCHES, ["batch_idx", "prompt_id", "label"])
         self._prompt = pc.index_in(batches["prompt_id"], value_set=table["prompt_id"]).to_numpy()
         self._batch, self._label = (batches[name].to_numpy() for name in ("batch_idx", "label"))
@@ -84,7 +103,8 @@ class _Routed:
         """By batch, the mean over layers of the share of its learned rows' weight that its mask has."""
         found, learned = {}, np.isin(self._label, list(labels))
         for batch, mask in zip(np.unique(self._batch).tolist(), masks, strict=True):
-            rows = self._weights[self._prompt[learned & (self._batch == batch)]].sum(axis=0).reshape(mask.shape)
+            rows = self._weights[self._prompt[learned & (self._batch == batch)]]
+            rows = rows.sum(axis=0, dtype=np.float64).reshape(mask.shape)
             whole = rows.sum(axis=1)
             found[batch] = float(np.mean((rows * mask).sum(axis=1) / np.where(whole > 0, whole, 1)))
         return found

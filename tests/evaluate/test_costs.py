@@ -4,9 +4,11 @@ had, is told."""
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from moe_safety.arms import ARMS, own_arm, seeded_arms
+from moe_safety.batches.files import prompts_digest
 from moe_safety.config import load_config
 from moe_safety.evaluate.comparison import arm_object, page
 from moe_safety.evaluate.costs import NOTHING, Costs
@@ -48,7 +50,7 @@ def captured(config, layout):
         run.write_table("routing/part.parquet", table)
         return Outcome(("routing/part.parquet",), {"files": ["routing/part.parquet"]})
 
-    run_work(run, Work("capture", {}), {}, body)
+    run_work(run, Work("capture", {}, others={"prompts": prompts_digest(run)}), {}, body)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,12 @@ def test_rows_that_are_not_learned_have_no_part_in_a_dose(tmp_path):
     captured(config, layout)
     told = Costs(run)
     assert told._routed
+    assert told.reads == ("batches.parquet", "routing/part.parquet")
     masks = np.zeros((2, *layout.shape), bool)
     masks[:, :, 1] = True
     assert told._routed.shares(masks, ["safe", "unsafe", "benign"]) == {0: 0.75, 1: 0.75}
     assert told._routed.shares(masks, []) == {0: 0.0, 1: 0.0}
+    batches = run.read_table("batches.parquet")
+    at, renamed = batches.schema.get_field_index("prompt_id"), [f"x{n}" for n in range(len(batches))]
+    run.write_table("batches.parquet", batches.set_column(at, "prompt_id", pa.array(renamed)))
+    assert Costs(run)._routed is None, "counts of other prompts"
