@@ -123,8 +123,9 @@ def strongest(controls: Sequence[ComparedArm]) -> ComparedArm | None:
 
 
 def does_as_well(control: ComparedArm, best: ComparedArm) -> bool:
-    """Whether chance may set the two apart."""
-    return bool(control.measures["asr"]["low"] <= best.measures["asr"]["with_unparsed"]["high"])
+    """Whether chance may set the two apart; what was not measured is no better."""
+    high = best.measures["asr"]["with_unparsed"]["high"]
+    return high is None or bool(control.measures["asr"]["low"] <= high)
 
 
 def worst_wrapper(arm: ComparedArm) -> str | None:
