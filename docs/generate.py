@@ -301,8 +301,8 @@ def _told(name: str, command: ArgumentParser, common: dict[str, str]) -> str:
     own = {flag: what for flag, what in _flags(command).items() if flag not in common or "CONFIG" not in given}
     lines = ["", f"## {name}", "", f"{command.description}" + f" Takes `{given}`." * bool(given)]
     lines += ["", *(f"- {flag}: {what}" for flag, what in own.items())] if own and own != common else []
-    example = (command.epilog or "").partition("example:\n")[2].replace("\n  ", "\n$ ").replace("$     --", "      --")
-    return "\n".join([*lines, "", f"```console\n$ {example.strip()}\n```"])
+    example = (command.epilog or "").partition("example:\n")[2].replace("\n  ", "\n")
+    return "\n".join([*lines, "", f"```text\n{example.strip()}\n```"])
 
 
 PAGES: dict[str, Callable[[], str]] = {

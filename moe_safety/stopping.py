@@ -56,7 +56,7 @@ def gently(ask: Callable[[], object]) -> Iterator[None]:
         asked.append(number)
         restore()
         # Not by `print`, in the midst of which this may be called.
-        os.write(2, _ASKED)
+        os.write(2, b"\n" * os.isatty(2) + _ASKED)
         threading.Thread(target=ask, daemon=True).start()
 
     before = {number: signal.getsignal(number) for number in _SIGNALS} if _in_main_thread() else {}

@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from moe_safety.cli.commands import Commands
 
@@ -266,6 +264,9 @@ def _hub() -> Finding:
 
 def _hub_answers() -> bool:
     """Whether it, or the proxy before it, is to be reached."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
     from huggingface_hub import constants
 
     asked = urlsplit(getproxies().get("https") or constants.ENDPOINT)

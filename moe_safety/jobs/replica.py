@@ -139,8 +139,9 @@ def _tell(pool: Any, place: tuple[str, int], doing: Callable[[], str | None]) ->
     """Says each change of what a replica is at, soon after it."""
     told = None
     while True:
-        # Between items it rests, and is at nothing new.
-        phase = phase_of(kind) if (kind := doing()) else told
+        kind = doing()
+        # Before anything else it imports; what is of no kind later on is work, or rest between items.
+        phase = phase_of(kind) if kind or told else None
         if phase not in (None, told):
             pool.is_at.remote(place, phase)
             told = phase

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,16 @@ def test_help_fits_a_terminal_has_an_example_and_tells_every_flag(path, monkeypa
     assert max(map(len, text.splitlines())) <= 100
     assert ("example:\n  " if path else "exit codes:\n") in text
     assert all(action.help for action in parser._actions if action.option_strings)
+
+
+@pytest.mark.parametrize("path", [path for path in EVERY if path], ids=" ".join)
+def test_every_example_is_a_command(path):
+    text = EVERY[path].epilog.partition("example:\n")[2].replace("\\\n", " ")
+    lines = [line.partition("  #")[0].partition(" > ")[0] for line in text.strip().splitlines()]
+    for line in lines:
+        words = shlex.split(line.strip().removeprefix('eval "$(').removesuffix(')"'))
+        assert words[0] == "moe-safety"
+        assert make_parser().parse_args(words[1:]).run is not None
 
 
 def test_help_tells_every_command_once_by_groups():
