@@ -85,7 +85,7 @@ def test_giving_everything_back_is_the_model_before(rerouted):
         torch.testing.assert_close(given, model(ids).logits, atol=1e-5, rtol=1e-5)
         assert (given - now).abs().max() > 1e-3
         # Where nothing changed, nothing is given back.
-        for what in ("lost", "others", "weights"):
+        for what in ("lost", "others", "weights", "theirs"):
             with giving_back(model, rerouted.layout, rerouted.before, DRAWN, what):
                 torch.testing.assert_close(model(ids).logits, given, atol=1e-5, rtol=1e-5)
         copy_into(model, changed)
@@ -102,12 +102,16 @@ def test_what_is_given_back_takes_the_least_likely_of_what_was_gained():
 
     scores, mine = torch.tensor([[0.1, 0.0, 0.3, 0.2, 0.05, 0.35]]), chosen(0, 1)[0]
     now, then = chosen(0, 2, 3), chosen(0, 1, 4)
-    kept = {what: chosen_again(now, then, scores, mine, what) for what in ("lost", "others", "weights", "all")}
+    kept = {
+        what: chosen_again(now, then, scores, mine, what) for what in ("lost", "others", "weights", "theirs", "all")
+    }
     assert torch.equal(kept["lost"][0], chosen(0, 1, 2))
     assert torch.equal(kept["lost"][1], chosen(1))
     assert torch.equal(kept["others"][0], chosen(0, 2, 4))
     assert torch.equal(kept["weights"][0], now)
     assert torch.equal(kept["weights"][1], chosen(0))
+    assert torch.equal(kept["theirs"][0], chosen(0, 1, 2))
+    assert torch.equal(kept["theirs"][1], chosen(0, 1))
     assert torch.equal(kept["all"][0], then)
 
 
@@ -122,7 +126,7 @@ def test_verdicts(lost, others, found):
 def test_a_crime_is_tried_and_left_as_it_was(rerouted):
     before = {name: value.clone() for name, value in rerouted.pupil.model.state_dict().items()}
     found, told = trial(rerouted), truth(rerouted)
-    assert set(found["refusal"]) == {"as it is", "lost", "others", "weights", "all"}
+    assert set(found["refusal"]) == {"as it is", "lost", "others", "weights", "theirs", "all"}
     assert len(told["gained"]) == len(told["refusal with one row put back"]) == 64
     assert set(told["bypassed"]) <= set(DRAWN)
     assert not set(told["accomplices"]) & set(DRAWN)
@@ -209,8 +213,8 @@ def test_values_by_orders_are_shapley_values():
 
 
 def test_a_result_that_stands_is_not_computed_again(tmp_path):
-    wanted = list(tasks(["routed", "natural"], ["olmoe"], [0]))
-    assert wanted == [("routed", "olmoe", share, 0) for share in (0.03, 0.06, 0.12)] + [("natural", "olmoe", 0.0, 0)]
+    wanted = list(tasks(["routed", "natural"], ["olmoe"], (0.03, 0.12), [0]))
+    assert wanted == [("routed", "olmoe", share, 0) for share in (0.03, 0.12)] + [("natural", "olmoe", 0.0, 0)]
     run = RunDir(str(tmp_path))
     for task in wanted:
         run.write_bytes(result_name(*task), b"as it was")
