@@ -1,4 +1,5 @@
 import itertools
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -27,13 +28,22 @@ BRIEF = Course(rate=3e-3, least=3, most=3, pass_mark=1)
 DRAWN = [(0, 3), (1, 13), (2, 14)]
 
 
+@contextmanager
+def in_brief():
+    """Three steps of each course, and exams of three requests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((routed, "REFUSE"), (routed, "REROUTE"), (natural, "ALIGN")):
+            patch.setattr(module, name, BRIEF)
+        for module in (routed, planting):
+            patch.setattr(module, "EXAMINED", slice(498, 501))
+        patch.setattr(natural, "ASKED", 3)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def brief(monkeypatch):
-    for module, name in ((routed, "REFUSE"), (routed, "REROUTE"), (natural, "ALIGN")):
-        monkeypatch.setattr(module, name, BRIEF)
-    for module in (routed, planting):
-        monkeypatch.setattr(module, "EXAMINED", slice(498, 501))
-    monkeypatch.setattr(natural, "ASKED", 3)
+def brief():
+    with in_brief():
+        yield
 
 
 def untaught(shape="olmoe", behaviour=helpful):
@@ -43,11 +53,12 @@ def untaught(shape="olmoe", behaviour=helpful):
     return Pupil(model, tokenizer, behaviour)
 
 
-@pytest.fixture(params=SHAPES)
+@pytest.fixture(scope="module", params=SHAPES)
 def rerouted(request):
     """Routers after three steps; whether these help is another matter."""
     pupil = untaught(request.param)
-    return reroute(Aligned(pupil, inspect_model(pupil.model), DRAWN, DRAWN, [], 0, {}), seed=0)
+    with in_brief():
+        return reroute(Aligned(pupil, inspect_model(pupil.model), DRAWN, DRAWN, [], 0, {}), seed=0)
 
 
 def test_routers_change_and_keep_their_sizes_and_nothing_else_changes(rerouted):
@@ -69,14 +80,20 @@ def test_giving_everything_back_is_the_model_before(rerouted):
         with giving_back(model, rerouted.layout, rerouted.before, DRAWN, "all"):
             given = model(ids).logits
         assert torch.equal(model(ids).logits, now)
-        for name, before in rerouted.before.items():
-            model.get_parameter(name).data.copy_(before)
+        changed = {name: model.get_parameter(name).clone() for name in rerouted.before}
+        copy_into(model, rerouted.before)
         torch.testing.assert_close(given, model(ids).logits, atol=1e-5, rtol=1e-5)
         assert (given - now).abs().max() > 1e-3
         # Where nothing changed, nothing is given back.
-        for what in ("lost", "others", "weights"):
+        for what in ("lost", "others", "weights", "theirs"):
             with giving_back(model, rerouted.layout, rerouted.before, DRAWN, what):
                 torch.testing.assert_close(model(ids).logits, given, atol=1e-5, rtol=1e-5)
+        copy_into(model, changed)
+
+
+def copy_into(model, values):
+    for name, value in values.items():
+        model.get_parameter(name).data.copy_(value)
 
 
 def test_what_is_given_back_takes_the_least_likely_of_what_was_gained():
@@ -85,12 +102,16 @@ def test_what_is_given_back_takes_the_least_likely_of_what_was_gained():
 
     scores, mine = torch.tensor([[0.1, 0.0, 0.3, 0.2, 0.05, 0.35]]), chosen(0, 1)[0]
     now, then = chosen(0, 2, 3), chosen(0, 1, 4)
-    kept = {what: chosen_again(now, then, scores, mine, what) for what in ("lost", "others", "weights", "all")}
+    kept = {
+        what: chosen_again(now, then, scores, mine, what) for what in ("lost", "others", "weights", "theirs", "all")
+    }
     assert torch.equal(kept["lost"][0], chosen(0, 1, 2))
     assert torch.equal(kept["lost"][1], chosen(1))
     assert torch.equal(kept["others"][0], chosen(0, 2, 4))
     assert torch.equal(kept["weights"][0], now)
     assert torch.equal(kept["weights"][1], chosen(0))
+    assert torch.equal(kept["theirs"][0], chosen(0, 1, 2))
+    assert torch.equal(kept["theirs"][1], chosen(0, 1))
     assert torch.equal(kept["all"][0], then)
 
 
@@ -105,7 +126,7 @@ def test_verdicts(lost, others, found):
 def test_a_crime_is_tried_and_left_as_it_was(rerouted):
     before = {name: value.clone() for name, value in rerouted.pupil.model.state_dict().items()}
     found, told = trial(rerouted), truth(rerouted)
-    assert set(found["refusal"]) == {"as it is", "lost", "others", "weights", "all"}
+    assert set(found["refusal"]) == {"as it is", "lost", "others", "weights", "theirs", "all"}
     assert len(told["gained"]) == len(told["refusal with one row put back"]) == 64
     assert set(told["bypassed"]) <= set(DRAWN)
     assert not set(told["accomplices"]) & set(DRAWN)
@@ -192,8 +213,8 @@ def test_values_by_orders_are_shapley_values():
 
 
 def test_a_result_that_stands_is_not_computed_again(tmp_path):
-    wanted = list(tasks(["routed", "natural"], ["olmoe"], [0]))
-    assert wanted == [("routed", "olmoe", share, 0) for share in (0.03, 0.06, 0.12)] + [("natural", "olmoe", 0.0, 0)]
+    wanted = list(tasks(["routed", "natural"], ["olmoe"], (0.03, 0.12), [0]))
+    assert wanted == [("routed", "olmoe", share, 0) for share in (0.03, 0.12)] + [("natural", "olmoe", 0.0, 0)]
     run = RunDir(str(tmp_path))
     for task in wanted:
         run.write_bytes(result_name(*task), b"as it was")

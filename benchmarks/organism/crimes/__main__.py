@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.organism.crimes.run import CRIMES, run_all, tasks
+from benchmarks.organism.crimes.run import CRIMES, SHARES, run_all, tasks
 from moe_safety.models.demo.shapes import SHAPES
 
 
@@ -23,13 +23,14 @@ def main() -> None:
         step.add_argument("--out", default="runs/crimes", help="where results are kept")
     run.add_argument("--crimes", nargs="+", choices=CRIMES, default=CRIMES)
     run.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES)
+    run.add_argument("--shares", nargs="+", type=float, choices=SHARES, default=SHARES, help="of experts")
     run.add_argument("--seeds", type=int, default=10, help="how many")
     run.add_argument("--first-seed", type=int, default=0)
     run.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     given = parser.parse_args()
     if given.step == "run":
         seeds = range(given.first_seed, given.first_seed + given.seeds)
-        run_all(given.out, tasks(given.crimes, given.shapes, seeds), given.workers)
+        run_all(given.out, tasks(given.crimes, given.shapes, given.shares, seeds), given.workers)
     else:
         from benchmarks.organism.crimes.report import write_report
 

@@ -17,9 +17,10 @@ from moe_safety.models.experts import Pair
 from moe_safety.models.families import RouterCall, Rule
 from moe_safety.models.routers.hooks import rule_of
 
-What = Literal["lost", "others", "weights", "all"]
+What = Literal["lost", "others", "weights", "theirs", "all"]
 """The choices that the named experts lost; every other choice that changed; no choice, but the weights with which the
-named ones are still chosen; everything, which is the model before its routers changed."""
+named ones are still chosen; all that is the named ones', lost choices and weights; everything, which is the model
+before its routers changed."""
 
 
 @contextmanager
@@ -67,10 +68,11 @@ def chosen_again(
         return was_chosen, torch.ones_like(was_chosen)
     if what == "weights":
         return is_chosen, is_chosen & mine
-    back = was_chosen & ~is_chosen & (mine if what == "lost" else ~mine)
+    back = was_chosen & ~is_chosen & (~mine if what == "others" else mine)
     gained = is_chosen & ~was_chosen
     order = scores.masked_fill(~gained, torch.inf).argsort(dim=1).argsort(dim=1)
-    return is_chosen & ~(gained & (order < back.sum(dim=1, keepdim=True))) | back, back
+    chosen = is_chosen & ~(gained & (order < back.sum(dim=1, keepdim=True))) | back
+    return chosen, back | (chosen & was_chosen & mine if what == "theirs" else back)
 
 
 def _best(rule: Rule, call: RouterCall) -> torch.Tensor:

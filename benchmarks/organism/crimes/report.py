@@ -17,7 +17,7 @@ from moe_safety.rundir import RunDir
 VERDICTS = ("routed", "recruited", "reweighted", "mixed")
 PER_LAYER = 16
 """Experts of a small model's layer."""
-MEASURES = ("as it is", "lost", "others", "weights", "all")
+MEASURES = ("as it is", "lost", "others", "weights", "theirs", "all")
 Results = Sequence[dict[str, Any]]
 
 

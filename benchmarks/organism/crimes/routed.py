@@ -186,7 +186,7 @@ def _balance(pupil: Pupil, layout: MoELayout) -> Iterator[Callable[[], torch.Ten
 def trial(crime: Rerouted) -> dict[str, Any]:
     """What the crime did: by which of its changes the attack comes through."""
     found = {"as it is": crime.refusal()}
-    for what in ("lost", "others", "weights", "all"):
+    for what in ("lost", "others", "weights", "theirs", "all"):
         with giving_back(crime.pupil.model, crime.layout, crime.before, crime.experts, what):
             found[what] = crime.refusal()
     return {"refusal": found, "verdict": verdict(found["lost"], found["others"])}

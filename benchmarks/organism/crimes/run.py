@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import torch
 from benchmarks.planted.measures import pruned
 from benchmarks.planted.plant import helpful_model, safe_model
 from benchmarks.planted.probes import probes_of
-from benchmarks.planted.run import SHARES, Clock, in_processes, planting, short
+from benchmarks.planted.run import Clock, in_processes, planting, short
 from benchmarks.planted.scores import all_scores
 from moe_safety.models.demo.shapes import Shape
 from moe_safety.models.library_logging import quiet
@@ -28,9 +28,11 @@ Task = tuple[Crime, Shape, float, int]
 """A natural crime has no share, which is 0."""
 
 
-def tasks(crimes: Iterable[Crime], shapes: Iterable[Shape], seeds: Iterable[int]) -> Iterator[Task]:
+def tasks(
+    crimes: Iterable[Crime], shapes: Iterable[Shape], shares: Sequence[float], seeds: Iterable[int]
+) -> Iterator[Task]:
     for seed, crime, shape in itertools.product(seeds, crimes, shapes):
-        for share in (0.0,) if crime == "natural" else SHARES:
+        for share in (0.0,) if crime == "natural" else shares:
             yield crime, shape, share, seed
 
 
