@@ -82,8 +82,9 @@ EXPERTS = sorted(random.Random(0).sample(LAYOUT.experts(), round(SHARE * len(LAY
 MASKS = dict.fromkeys(range(STEPS), EXPERTS)
 
 if __name__ == "__main__":
+    worker._stays = lambda task: False
     worker._loaded = lambda task, world: MODEL
-    worker._save = lambda *given: None
+    worker._save = lambda *given: False
     began, groups = time.perf_counter(), dict[tuple[object, ...], list[Arm]]()
     named = [ARMS.get(name) for name in sys.argv[1:]] or list(ARMS)
     for one in named:
