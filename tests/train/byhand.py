@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from moe_safety.batches.encoded import Encoder
+from moe_safety.batches.encoded import ENCODED, Encoder
 from moe_safety.batches.files import write_batches
 from moe_safety.config import Config, ModelConfig, load_config
 from moe_safety.identify import Selection
@@ -37,7 +37,10 @@ def configured(folder, experts, *flags) -> Config:
         for batch in range(2)
         for place, label in enumerate(LABELS)
     ]
-    write_batches(run, pa.Table.from_pylist([row | encoder(row) for row in rows]), encoder)
+    encoded, table = list(map(encoder, rows)), pa.Table.from_pylist(rows)
+    for field in ENCODED:
+        table = table.append_column(field, pa.array([row[field.name] for row in encoded], field.type))
+    write_batches(run, table, encoder)
     prompts = [{"prompt_id": row["prompt_id"], "category": f"kind {row['batch_idx']}"} for row in rows]
     run.write_table(PROMPTS, pa.Table.from_pylist([row | {"goal_id": row["prompt_id"]} for row in prompts]))
     masks = {batch: sorted({experts[batch % len(experts)], experts[-1]}) for batch in range(2)}
