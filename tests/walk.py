@@ -12,6 +12,7 @@ from pathlib import Path
 from moe_safety.models.demo.build import demo_folder
 from tests.demo import REPLICAS
 from tests.documents import PAGES, ROOT, blocks
+from tests.test_documented_names import COMMANDS
 
 MODEL = "allenai/OLMoE-1B-7B-0125-Instruct"
 SETTINGS = {
@@ -71,13 +72,13 @@ def lines_of(page: str) -> list[str]:
 
 def arguments(line: str, small: bool = False) -> list[str]:
     """What the documented command is given here; where a real run is made `small`, with the settings of one."""
-    words = [PLACES.get(word, word) for word in shlex.split(line)]
+    words = [PLACES.get(word, word) for word in shlex.split(line.partition(" > ")[0])]
     # A submitted job is what it says after `--`.
     words = words[words.index("python") + 1 :] if "submit" in words else words[1:]
     words[0] = {"ray_jobs/pipeline.py": "run"}.get(words[0], words[0])
     given = [f"{key}={value}" for key, value in SETTINGS.items()]
     given += [f"model.name={demo_folder()}"]
     words = [word.replace(MODEL, str(demo_folder())) for word in words]
-    if any(word.endswith(".yaml") for word in words):
+    if "--dry-run" in COMMANDS[(words[0],)]:
         words += [part for one in (given if small else given[-1:]) for part in ("--set", one)]
     return words
