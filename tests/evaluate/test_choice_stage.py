@@ -28,9 +28,11 @@ def test_rates_and_the_headlines_arm_are_chosen_on_validation_goals(configured):
     assert selective["learning_rate"] == 1e-2, "so small a rate moves nothing"
     trial = run.read_json("eval/validation/selective-routing.seed-42-rate-1.json")
     assert trial["overall"]["asr"]["value"] == 1.0
-    prompts = {row["prompt_id"]: row["split"] for row in run.read_table("prompts.parquet").to_pylist()}
-    asked = run.read_table("eval/validation/selective-routing/responses.parquet")["prompt_id"].to_pylist()
-    assert {prompts[prompt] for prompt in asked} == {"validation"}
+    splits = {row["goal_id"]: row["split"] for row in run.read_table("prompts.parquet").to_pylist()}
+    asked = run.read_table("eval/validation/selective-routing/responses.parquet").to_pylist()
+    assert {splits[row["goal_id"]] for row in asked} == {"validation"}
+    assert {row["reattack"] for row in asked} == {False, True}, "wrappers that training never saw weigh as well"
+    assert list(selective["validation"]["reattack"]) == ["role_play"]
     assert selective["validation"]["asr"] == run.read_json("eval/validation/selective-routing.json")["overall"]["asr"]
     assert [arm["arm"] for arm in found if "chosen" in arm] == ["selective-routing"]
     assert "was chosen on" in run.read_bytes("comparison.md").decode()
