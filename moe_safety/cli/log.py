@@ -31,7 +31,8 @@ def logged(run_dir: str, *, quiet: bool = False, verbose: bool = False) -> Itera
     log, before, said = _Log(RunDir(run_dir)), (sys.stdout, sys.stderr), Progress.quiet
     Progress.quiet = quiet
     sys.stdout, sys.stderr = _Tee(None if quiet else sys.stdout, log), _Tee(sys.stderr, log)
-    log.line(f"$ {' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])} (in {os.getcwd()}, process {os.getpid()})")
+    program = Path(sys.argv[0]).name.replace("__main__.py", "moe-safety")
+    log.line(f"$ {' '.join([program, *sys.argv[1:]])} (in {os.getcwd()}, process {os.getpid()})")
     try:
         with _listening(log, before[1], logging.INFO if verbose else logging.WARNING):
             yield
