@@ -138,6 +138,7 @@ def train_all(tasks):
         work(one, Account())
 
 
+@pytest.mark.soak
 def test_two_zero_2_workers_learn_what_one_process_does(tmp_path):
     """Both make a step of two batches."""
     many = ["train.launch=ray", "train.num_workers=2", "train.deepspeed=2"]
