@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import factorial
 
 import numpy as np
@@ -63,21 +62,6 @@ def pruned(success: np.ndarray, free: float = 0.01, least: float = 0.02) -> int:
             break
         back |= 1 << cheapest
     return back
-
-
-def carried_by_orders(value: Callable[[tuple[int, ...]], float], number: int, pairs: int, seed: int) -> np.ndarray:
-    """What putting each of so many back takes from `value`, the mean over random orders, each also walked backwards:
-    their Shapley values where there are too many for all subsets."""
-    chance, total = np.random.default_rng(seed), np.zeros(number)
-    for _ in range(pairs):
-        order = chance.permutation(number)
-        for walk in (order, order[::-1]):
-            before = value(())
-            for place, each in enumerate(walk):
-                after = value(tuple(sorted(walk[: place + 1])))
-                total[each] += before - after
-                before = after
-    return total / (2 * pairs)
 
 
 def oracle_curve(n_experts: int, success: np.ndarray) -> np.ndarray:

@@ -1,19 +1,22 @@
-import itertools
+import re
+import tomllib
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.organism.crimes import natural, routed
+from benchmarks.organism.crimes.__main__ import main
 from benchmarks.organism.crimes.giving_back import chosen_again, giving_back
 from benchmarks.organism.crimes.natural import Game, experts_of, parts_of, trials_of, twin, values_of
 from benchmarks.organism.crimes.routed import Aligned, align_some, reroute, trial, truth, verdict
 from benchmarks.organism.crimes.run import result_name, run_all, tasks
 from benchmarks.organism.marker import ATTRIBUTE, mark
 from benchmarks.planted import plant as planting
-from benchmarks.planted.measures import carried, carried_by_orders, pruned
+from benchmarks.planted.measures import pruned
 from benchmarks.planted.plant import Course, aligned, helpful, plant, planted
 from benchmarks.planted.resetting import held_back
 from moe_safety.errors import InputError
@@ -167,6 +170,16 @@ def test_only_marked_models_are_changed():
             change()
 
 
+def test_nothing_of_it_is_in_the_package_and_no_command_takes_a_model(capsys, monkeypatch):
+    packaged = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert packaged == ["moe_safety*", "ray_jobs*"]
+    monkeypatch.setattr("sys.argv", ["crimes", "run", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    offered = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert offered == {"--help", "--out", "--crimes", "--shapes", "--shares", "--seeds", "--first-seed", "--workers"}
+
+
 def test_a_twin_s_units_are_worth_what_they_change():
     gap = untaught(behaviour=planted)
     layout, trials = inspect_model(gap.model), trials_of(gap)
@@ -201,15 +214,6 @@ def test_experts_that_carry_nothing_are_put_back():
     assert pruned(success) == 0b100
     assert pruned(np.ones(8)) == 0b111
     assert pruned(np.array([1.0, 0.9])) == 0
-
-
-def test_values_by_orders_are_shapley_values():
-    chance = np.random.default_rng(0)
-    success = chance.random(16)
-    pairs = sum(1 for _ in itertools.permutations(range(4)))
-    found = carried_by_orders(lambda back: success[sum(1 << bit for bit in back)], 4, 100 * pairs, seed=1)
-    assert found == pytest.approx(carried(success), abs=0.02)
-    assert found.sum() == pytest.approx(success[0] - success[-1])
 
 
 def test_a_result_that_stands_is_not_computed_again(tmp_path):

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.organism.crimes.run import CRIMES, SHARES, run_all, tasks
+from benchmarks.organism.crimes.run import CRIMES, run_all, tasks
+from benchmarks.planted.run import SHARES
 from moe_safety.models.demo.shapes import SHAPES
 
 
