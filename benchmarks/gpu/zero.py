@@ -1,6 +1,7 @@
 """On several GPUs of one host: ZeRO-2, which leaves frozen weights whole on each, against ZeRO-3, which spreads them.
 
-    python benchmarks/gpu/zero.py [--shape qwen3|olmoe|tiny] [--chosen 100] [--rows 16] [--tokens 256] [--save FOLDER]
+    python -m benchmarks.gpu.zero [--shape qwen3|olmoe|tiny] [--chosen 100] [--rows 16] [--tokens 256]
+        [--save FOLDER --tokenizer FOLDER]
 
 Random weights of the real shape, the same for both, bfloat16, and the same tokens: each worker has its own rows, half
 of every row an answer. Before, two workers alone, side by side, measure a step of the plain engine: all experts' share
@@ -24,8 +25,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from transformers import AutoModelForCausalLM, OlmoeConfig, PreTrainedModel, Qwen3MoeConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from benchmarks.job.inputs import ends_of, shape_of
 from moe_safety.models import inspect_model
 from moe_safety.models.experts import checkpointed, selective_experts, use_our_experts
 from moe_safety.models.experts.selective import Gather
@@ -40,35 +42,17 @@ from moe_safety.train.engines.spread import gathered
 from moe_safety.train.optimizer import LazyAdamW
 from moe_safety.train.world import World
 
-QWEN3 = {
-    "hidden_size": 2048,
-    "num_hidden_layers": 48,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 4,
-    "head_dim": 128,
-    "moe_intermediate_size": 768,
-    "num_experts": 128,
-    "num_experts_per_tok": 8,
-    "norm_topk_prob": True,
-    "decoder_sparse_step": 1,
-    "mlp_only_layers": [],
-    "vocab_size": 151936,
-}
-SMALL = {"hidden_size": 64, "num_hidden_layers": 3, "head_dim": 16, "moe_intermediate_size": 32, "num_experts": 16}
-SHAPES = {
-    "olmoe": lambda: OlmoeConfig(intermediate_size=1024),
-    "qwen3": lambda: Qwen3MoeConfig(**QWEN3),
-    "tiny": lambda: Qwen3MoeConfig(**QWEN3 | SMALL | {"num_attention_heads": 4, "vocab_size": 49152}),
-}
+SHAPES = ("qwen3", "olmoe", "tiny")
 STEPS = 8
 ON_CARD = torch.cuda.is_available()
 
 
-def build(shape: str, device: torch.device) -> PreTrainedModel:
+def build(given: argparse.Namespace, device: torch.device) -> PreTrainedModel:
     """The same weights in every process."""
     torch.manual_seed(0)
+    ends = ends_of(AutoTokenizer.from_pretrained(given.tokenizer)) if given.tokenizer else {}
     with device:
-        model = AutoModelForCausalLM.from_config(SHAPES[shape](), dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_config(shape_of(given.shape, **ends), dtype=torch.bfloat16)
     return fuse(use_our_experts(model.eval().requires_grad_(False)))
 
 
@@ -161,7 +145,7 @@ def one(rank: int, size: int, port: int, given: argparse.Namespace) -> None:
         os.environ["DS_ACCELERATOR"] = "cpu"
         torch.set_num_threads(1)
     dist.init_process_group("nccl" if ON_CARD else "gloo", rank=rank, world_size=size)
-    model = build(given.shape, device)
+    model = build(given, device)
     experts = len(inspect_model(model).experts())
     if rank == 0:
         say(f"{size} workers, {sum(each.nbytes for each in model.parameters()) / 1e9:.1f} GB each, {experts} experts")
@@ -178,6 +162,8 @@ def one(rank: int, size: int, port: int, given: argparse.Namespace) -> None:
                 began = time.perf_counter()
                 given.save.mkdir(parents=True, exist_ok=True)
                 save_model(model, given.save)
+                if given.tokenizer:
+                    AutoTokenizer.from_pretrained(given.tokenizer).save_pretrained(given.save)
                 say(f"the model was written in {time.perf_counter() - began:.1f} s")
         if not given.skip_plain:
             with told("plain, few, checkpointing"):
@@ -191,7 +177,7 @@ def one(rank: int, size: int, port: int, given: argparse.Namespace) -> None:
         # Again as it was: the steps before have moved it.
         del model
         _forget()
-        model = build(given.shape, device)
+        model = build(given, device)
         config = deepspeed_config(3, 1.0, torch.bfloat16)
         deepspeed.zero.Init(module=model, config_dict_or_path=config)
         _forget()
@@ -217,6 +203,7 @@ def main() -> None:
     options.add_argument("--checkpointing", action="store_true")
     options.add_argument("--skip-plain", action="store_true")
     options.add_argument("--save", type=Path)
+    options.add_argument("--tokenizer")
     given = options.parse_args()
     size = torch.cuda.device_count() if ON_CARD else 2
     os.environ.setdefault("BEGAN", str(time.time()))
