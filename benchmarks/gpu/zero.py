@@ -91,6 +91,7 @@ def steps_of(
 ) -> None:
     """Prints the losses, the time and the peak of some steps."""
     device, rank = World().device, 0 if plain else World().rank
+    begun = torch.cuda.memory_allocated(device) / 1e9 if ON_CARD else 0.0
     options = {"gather": gather} if gather else {}
     with ExitStack() as stack:
         if given.checkpointing:
@@ -131,7 +132,7 @@ def steps_of(
                 f"{kind}, {count} experts ({numbers / 1e9:.2f} B), {given.rows} x {given.tokens} tokens a worker, "
                 f"{'packed' if packed else 'padded'}{', checkpointing' if given.checkpointing else ''}: "
                 f"{1e3 * statistics.median(times[3:]):.0f} ms ({1e3 * min(times[3:]):.0f}-{1e3 * max(times[3:]):.0f}), "
-                f"{gigabytes(device)}; losses {' '.join(f'{loss:.4f}' for loss in losses)}"
+                f"{gigabytes(device)} (begun with {begun:.1f}); losses {' '.join(f'{loss:.4f}' for loss in losses)}"
             )
 
 
