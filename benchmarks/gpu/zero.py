@@ -28,7 +28,7 @@ import torch.multiprocessing as mp
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from benchmarks.job.inputs import ends_of, shape_of
-from moe_safety.models import inspect_model
+from moe_safety.models import MoELayout, inspect_model
 from moe_safety.models.experts import checkpointed, selective_experts, use_our_experts
 from moe_safety.models.experts.selective import Gather
 from moe_safety.models.io.save import save_model
@@ -56,8 +56,8 @@ def build(given: argparse.Namespace, device: torch.device) -> PreTrainedModel:
     return fuse(use_our_experts(model.eval().requires_grad_(False)))
 
 
-def chosen(model: PreTrainedModel, count: int) -> list[tuple[int, int]]:
-    everyone = inspect_model(model).experts()
+def chosen(layout: MoELayout, count: int) -> list[tuple[int, int]]:
+    everyone = layout.experts()
     return sorted(random.Random(0).sample(everyone, min(count, len(everyone))))
 
 
@@ -83,6 +83,7 @@ def told(name: str) -> Iterator[None]:
 
 def steps_of(
     model: PreTrainedModel,
+    layout: MoELayout,
     given: argparse.Namespace,
     count: int,
     config: dict[str, Any] | None,
@@ -92,7 +93,6 @@ def steps_of(
     """Prints the losses, the time and the peak of some steps."""
     device, rank = World().device, 0 if plain else World().rank
     begun = torch.cuda.memory_allocated(device) / 1e9 if ON_CARD else 0.0
-    options = {"gather": gather} if gather else {}
     with ExitStack() as stack:
         if given.checkpointing:
             stack.enter_context(checkpointed(model))
@@ -101,7 +101,7 @@ def steps_of(
         ids = torch.randint(0, 49000, (given.rows, given.tokens), generator=chance).tolist()
         half = given.tokens // 2
         rows = make_rows([row[:half] for row in ids], [row[half:] for row in ids], device, packed=packed)
-        selective = stack.enter_context(selective_experts(model, chosen(model, count), **options))
+        selective = stack.enter_context(selective_experts(model, chosen(layout, count), layout=layout, gather=gather))
         trained = dict(selective.named_parameters())
         optimizer = LazyAdamW(trained.values(), lr=1e-4)
         engine: Engine
@@ -147,16 +147,18 @@ def one(rank: int, size: int, port: int, given: argparse.Namespace) -> None:
         torch.set_num_threads(1)
     dist.init_process_group("nccl" if ON_CARD else "gloo", rank=rank, world_size=size)
     model = build(given, device)
-    experts = len(inspect_model(model).experts())
+    # Under ZeRO-3 shapes say nothing any more.
+    layout = inspect_model(model)
+    experts = len(layout.experts())
     if rank == 0:
         say(f"{size} workers, {sum(each.nbytes for each in model.parameters()) / 1e9:.1f} GB each, {experts} experts")
     with told("ZeRO-2"):
-        steps_of(model, given, given.chosen, deepspeed_config(2, 1.0, torch.bfloat16), None, False)
+        steps_of(model, layout, given, given.chosen, deepspeed_config(2, 1.0, torch.bfloat16), None, False)
     dist.barrier()
     _forget()
     if not given.skip_plain and rank == 0:
         with told("plain, 5 %"):
-            steps_of(model, given, round(0.05 * experts), None, None, True)
+            steps_of(model, layout, given, round(0.05 * experts), None, None, True)
     if rank == size - 1:
         if given.save:
             with told("saving"):
@@ -169,7 +171,7 @@ def one(rank: int, size: int, port: int, given: argparse.Namespace) -> None:
         if not given.skip_plain:
             with told("plain, few, checkpointing"):
                 own = argparse.Namespace(**vars(given) | {"checkpointing": True})
-                steps_of(model, own, given.chosen, None, None, True)
+                steps_of(model, layout, own, given.chosen, None, None, True)
     _forget()
     dist.barrier()
     with told("ZeRO-3"):
@@ -182,7 +184,7 @@ def one(rank: int, size: int, port: int, given: argparse.Namespace) -> None:
         config = deepspeed_config(3, 1.0, torch.bfloat16)
         deepspeed.zero.Init(module=model, config_dict_or_path=config)
         _forget()
-        steps_of(model, given, given.chosen, config, gathered, False)
+        steps_of(model, layout, given, given.chosen, config, gathered, False)
     dist.barrier()
     dist.destroy_process_group()
 
