@@ -4,9 +4,9 @@
         [--save FOLDER --tokenizer FOLDER]
 
 Random weights of the real shape, the same for both, bfloat16, and the same tokens: each worker has its own rows, half
-of every row an answer. Before, two workers alone, side by side, measure a step of the plain engine: all experts' share
-of 5 % without checkpointing, and `--chosen` with it, the peak of memory by its parts. `--save` writes the model there,
-by the last worker while the first measures. Without a GPU, `tiny` runs on two processes of the host.
+of every row an answer. Then two workers alone, side by side, measure a step of the plain engine: 5 % of the experts
+without checkpointing, and `--chosen` with it. `--save` has the last worker write the model there. Without a GPU, `tiny`
+runs on two processes of the host.
 """
 
 from __future__ import annotations
@@ -94,14 +94,15 @@ def steps_of(
     device, rank = World().device, 0 if plain else World().rank
     begun = torch.cuda.memory_allocated(device) / 1e9 if ON_CARD else 0.0
     with ExitStack() as stack:
-        if given.checkpointing:
-            stack.enter_context(checkpointed(model))
         packed = stack.enter_context(packing(model))
         chance = torch.Generator().manual_seed(1 + rank)
         ids = torch.randint(0, 49000, (given.rows, given.tokens), generator=chance).tolist()
         half = given.tokens // 2
         rows = make_rows([row[:half] for row in ids], [row[half:] for row in ids], device, packed=packed)
         selective = stack.enter_context(selective_experts(model, chosen(layout, count), layout=layout, gather=gather))
+        if given.checkpointing:
+            # Within, since what trains experts puts the model into eval mode.
+            stack.enter_context(checkpointed(model))
         trained = dict(selective.named_parameters())
         optimizer = LazyAdamW(trained.values(), lr=1e-4)
         engine: Engine
@@ -156,23 +157,14 @@ def one(rank: int, size: int, port: int, given: argparse.Namespace) -> None:
         steps_of(model, layout, given, given.chosen, deepspeed_config(2, 1.0, torch.bfloat16), None, False)
     dist.barrier()
     _forget()
-    if not given.skip_plain and rank == 0:
-        with told("plain, 5 %"):
-            steps_of(model, layout, given, round(0.05 * experts), None, None, True)
-    if rank == size - 1:
-        if given.save:
-            with told("saving"):
-                began = time.perf_counter()
-                given.save.mkdir(parents=True, exist_ok=True)
-                save_model(model, given.save)
-                if given.tokenizer:
-                    AutoTokenizer.from_pretrained(given.tokenizer).save_pretrained(given.save)
-                say(f"the model was written in {time.perf_counter() - began:.1f} s")
-        if not given.skip_plain:
-            with told("plain, few, checkpointing"):
-                own = argparse.Namespace(**vars(given) | {"checkpointing": True})
-                steps_of(model, layout, own, given.chosen, None, None, True)
-    _forget()
+    if rank == size - 1 and given.save:
+        with told("saving"):
+            began = time.perf_counter()
+            given.save.mkdir(parents=True, exist_ok=True)
+            save_model(model, given.save)
+            if given.tokenizer:
+                AutoTokenizer.from_pretrained(given.tokenizer).save_pretrained(given.save)
+            say(f"the model was written in {time.perf_counter() - began:.1f} s")
     dist.barrier()
     with told("ZeRO-3"):
         import deepspeed
@@ -185,6 +177,17 @@ def one(rank: int, size: int, port: int, given: argparse.Namespace) -> None:
         deepspeed.zero.Init(module=model, config_dict_or_path=config)
         _forget()
         steps_of(model, layout, given, given.chosen, config, gathered, False)
+    # Last: after a recording that failed the card draws no random numbers for another model.
+    if not given.skip_plain:
+        del model
+        _forget()
+        model = build(given, device)
+        with told("plain"):
+            if rank == 0:
+                steps_of(model, layout, given, round(0.05 * experts), None, None, True)
+            elif rank == size - 1:
+                few = argparse.Namespace(**vars(given) | {"checkpointing": True})
+                steps_of(model, layout, few, given.chosen, None, None, True)
     dist.barrier()
     dist.destroy_process_group()
 
