@@ -8,24 +8,64 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, OlmoeConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    OlmoeConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    Qwen3MoeConfig,
+)
+
+from moe_safety.models.io.save import save_model
 
 ARMS = ["base", "selective-causal", "random", "random-layer-matched"]
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "er", "il")]
 
 
-def build(folder: Path, tokenizer: str, layers: int) -> PreTrainedTokenizerBase:
-    """Writes the model, and returns its tokenizer."""
+QWEN3: dict[str, Any] = {
+    "hidden_size": 2048,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "norm_topk_prob": True,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "vocab_size": 151936,
+}
+TINY = {"hidden_size": 64, "num_attention_heads": 4, "head_dim": 16, "moe_intermediate_size": 32, "num_experts": 16}
+
+
+def shape_of(name: str, **others: Any) -> PretrainedConfig:
+    """`olmoe` is OLMoE-1B-7B, `qwen3` Qwen3-30B-A3B, and `tiny` the latter made so small that any machine runs it."""
+    if name == "olmoe":
+        return OlmoeConfig(**{"intermediate_size": 1024} | others)
+    layers = {"num_hidden_layers": 48} if name == "qwen3" else {"num_hidden_layers": 3, "vocab_size": 49152}
+    return Qwen3MoeConfig(**QWEN3 | (TINY if name == "tiny" else {}) | layers | others)
+
+
+def ends_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What a model's configuration says of its tokenizer."""
+    return {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+
+
+def build(folder: Path, tokenizer: str, layers: int | None = None, shape: str = "olmoe") -> PreTrainedTokenizerBase:
+    """Writes a model of random weights in bfloat16, unless it is there, and returns its tokenizer."""
     known = AutoTokenizer.from_pretrained(tokenizer)
+    if (folder / "config.json").exists():
+        return known
     known.save_pretrained(folder)
-    ends = {"pad_token_id": known.pad_token_id, "eos_token_id": known.eos_token_id, "bos_token_id": None}
     torch.manual_seed(0)
-    with torch.device("cuda"):
-        shape = OlmoeConfig(intermediate_size=1024, num_hidden_layers=layers, **ends)
-        model = AutoModelForCausalLM.from_config(shape, dtype=torch.bfloat16)
-    model.save_pretrained(folder)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        wanted = shape_of(shape, **ends_of(known), **({"num_hidden_layers": layers} if layers else {}))
+        model = AutoModelForCausalLM.from_config(wanted, dtype=torch.bfloat16)
+    save_model(model, folder)
     del model
-    torch.cuda.empty_cache()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     return known
 
 
@@ -53,6 +93,9 @@ class Texts:
 
 
 def write_inputs(folder: Path, texts: Texts, attacks: int) -> None:
+    """The files of a run and its configuration, unless they are there."""
+    if (folder / "run.yaml").exists():
+        return
     (folder / "attacks.json").write_text(json.dumps([texts.attack(number) for number in range(attacks)]))
     rows = [json.dumps(texts.request()) for _ in range(attacks * 2 // 3)]
     (folder / "benign.jsonl").write_text("\n".join(rows))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +29,13 @@ from moe_safety.identify.statistics import (
 from moe_safety.intervals import interval
 from moe_safety.pipeline import RISK
 from moe_safety.rundir import RunDir
-from moe_safety.scores import BENIGN, CONTROL, RISK_DIFF, SAFE, UNSAFE, RoutingScore, Score, Sums, difference
+from moe_safety.scores import BENIGN, CONTROL, RISK_DIFF, SAFE, UNSAFE, Moments, RoutingScore, Score, Sums, difference
 
 BATCH_RISK = "batch_risk_diff.parquet"
 CATEGORY_RISK = "category_risk_diff.parquet"
 _ROWS_AT_ONCE = 1 << 18
+PANELS = 16
+"""At most so many small maps are drawn, and as many batches kept for them."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class Groups:
 
     def __getitem__(self, which: slice) -> Groups:
         return Groups(self.told, self.score, self.counts[which], self.summed[which])
+
+    def copy(self) -> Groups:
+        """One that holds none of the others."""
+        return Groups(self.told, self.score, Sums(self.counts.values.copy()), Sums(self.summed.values.copy()))
 
     def columns(self) -> dict[str, np.ndarray]:
         """The columns of the groups' risk table, [groups, experts] each."""
@@ -74,7 +81,13 @@ class Risk:
     """One row per expert: `risk_diff.parquet`."""
     score: RoutingScore
     """What it is ranked by."""
-    batches: Groups
+    pooled: Sums
+    """The counts of all batches together."""
+    first_batches: Groups
+    """The first `PANELS`."""
+    undefined_batches: int
+    own: list[np.ndarray]
+    """The columns that each batch chooses."""
     categories: Groups
     per_category: dict[str, list[Pair]]
     split_half: float | None
@@ -111,16 +124,17 @@ def analyse(
     settings: IdentifyConfig,
     seed: int,
     inputs: Inputs,
-    counts: Reduction | None = None,
-    weights: Reduction | None = None,
+    sums: Iterable[tuple[Reduction, Reduction]] | None = None,
+    write: Callable[[Groups], None] = lambda groups: None,
 ) -> Analysis:
-    """Everything that follows from the sums. `weights` are needed where the score is of them."""
+    """Everything that follows from the sums of each stretch of batches: of the counts, and of what is ranked by.
+    `write` takes the batches as they come by."""
     experts, batch_rows, scored = inputs.experts, inputs.batch_rows, inputs.scored
-    risk = _risk(settings, inputs, counts, weights or counts) if counts else None
+    risk = _risk(settings, inputs, sums, write) if sums is not None else None
     routed = _of_routing(settings, batch_rows, risk) if risk and settings.needs_routing else None
     selected, per_batch = select(settings, experts, batch_rows.batch_ids, scored or routed, seed)
     if risk:
-        risk.table["selected_share"] = experts.members(list(per_batch.values())).mean(axis=0)
+        risk.table["selected_share"] = experts.holders(per_batch.values()) / len(per_batch)
     return Analysis(experts, batch_rows, selected, per_batch, inputs.score, scored, risk)
 
 
@@ -128,43 +142,104 @@ def _of_routing(settings: IdentifyConfig, batch_rows: BatchRows, risk: Risk) -> 
     if settings.mask_of == "global":
         return Scored(risk.scores())
     if settings.mask_of == "category":
-        return Scored(risk.scores(), risk.categories.scores()[batch_rows.category_of_batches()])
-    return Scored(risk.scores(), risk.batches.scores())
+        return Scored.of_groups(settings, risk.scores(), risk.categories.scores(), batch_rows.category_of_batches())
+    return Scored(risk.scores(), risk.own)
 
 
-def _risk(settings: IdentifyConfig, inputs: Inputs, counts: Reduction, summed: Reduction) -> Risk:
+class _Totals:
+    """What adds up over the stretches."""
+
+    def __init__(self, averaged: Iterable[RoutingScore]) -> None:
+        self.averages = {score.name: (score, Moments()) for score in averaged}
+        self._sums: list[Sums] = []
+
+    def add(self, some: Reduction) -> None:
+        """Takes a stretch in."""
+        for score, moments in self.averages.values():
+            moments.add(score.formula(some.batches))
+        new = [some.batches.pooled(), some.categories, some.resamples]
+        before = self._sums or [Sums(np.zeros_like(more.values)) for more in new]
+        self._sums = [Sums(one.values + more.values) for one, more in zip(before, new, strict=True)]
+
+    @property
+    def pooled(self) -> Sums:
+        """All batches as one."""
+        return self._sums[0]
+
+    @property
+    def categories(self) -> Sums:
+        """Harmless prompts are of no category, so each category is adjusted by all of them."""
+        values = self._sums[1].values.copy()
+        values[:, BENIGN:] = self.pooled.values[:, BENIGN:]
+        return Sums(values)
+
+    @property
+    def resamples(self) -> Sums:
+        """The resamplings."""
+        return self._sums[2]
+
+    def of(self, score: RoutingScore) -> np.ndarray:
+        """The aggregated score, [1, experts]."""
+        return self.averages[score.name][1].mean if score.averaged else score.formula(self.pooled)
+
+
+def _risk(
+    settings: IdentifyConfig,
+    inputs: Inputs,
+    sums: Iterable[tuple[Reduction, Reduction]],
+    write: Callable[[Groups], None],
+) -> Risk:
     batch_rows, experts, score = inputs.batch_rows, inputs.experts, inputs.routing_scores[-1]
     told = [one for one in inputs.routing_scores if one.sums == "counts" and all(map(batch_rows.has, one.labels))]
-    by_category = [_with_harmless(sums.categories, sums.batches) for sums in (counts, summed)]
-    categories = Groups(told, score, *by_category)
-    chosen = Rule(settings.threshold, settings.top_k, settings.top_p).choose(categories.scores())
-    halves = counts.resamples[settings.bootstrap_rounds :]
+    counts, summed = (_Totals(one for one in (*inputs.routing_scores, RISK_DIFF) if one.averaged) for _ in range(2))
+    by_batch, rule = Moments(), Rule(settings.threshold, settings.top_k, settings.top_p)
+    own: list[np.ndarray] = []
+    first: Groups | None = None
+    undefined = 0
+    for one, other in sums:
+        counts.add(one)
+        summed.add(other)
+        by_batch.add(difference(one.batches))
+        batches = Groups(told, score, one.batches, other.batches)
+        first = first or batches[:PANELS].copy()
+        scores = batches.scores()
+        undefined += int(np.isnan(scores).any(axis=1).sum())
+        own += [columns.astype(np.int32) for columns in rule.choose(scores)]
+        write(batches)
+    assert first is not None
+    categories = Groups(told, score, counts.categories, summed.categories)
+    chosen = rule.choose(categories.scores())
     return Risk(
-        table=frame(experts, _aggregated(settings.bootstrap_rounds, inputs, counts, summed)),
+        table=frame(experts, _aggregated(settings.bootstrap_rounds, inputs, counts, summed, by_batch)),
         score=score,
-        batches=Groups(told, score, counts.batches, summed.batches),
+        pooled=counts.pooled,
+        first_batches=first,
+        undefined_batches=undefined,
+        own=own,
         categories=categories,
         per_category={name: experts.pairs(best) for name, best in zip(batch_rows.categories, chosen, strict=True)},
-        split_half=split_half_correlation(counts.batches.pooled(), halves),
+        split_half=split_half_correlation(counts.pooled, counts.resamples[settings.bootstrap_rounds :]),
         adjusted=batch_rows.has(BENIGN) and batch_rows.has(CONTROL),
     )
 
 
-def _aggregated(rounds: int, inputs: Inputs, counts: Reduction, summed: Reduction) -> dict[str, np.ndarray]:
+def _aggregated(
+    rounds: int, inputs: Inputs, counts: _Totals, summed: _Totals, by_batch: Moments
+) -> dict[str, np.ndarray]:
     """The columns of the aggregated table; `selected_share` has its place, and waits for the selection."""
     batch_rows, (*others, score) = inputs.batch_rows, inputs.routing_scores
-    columns = pooled_columns(counts.batches) | _columns_of(RISK_DIFF, counts, rounds, batch_rows)
+    columns = pooled_columns(counts.pooled, by_batch) | _columns_of(RISK_DIFF, counts, rounds, batch_rows)
     by_round, goals = difference(counts.resamples[:rounds]), batch_rows.fewest_goals(SAFE, UNSAFE)
-    columns["q_value"] = q_values(counts.batches.pooled(), by_round, goals)
+    columns["q_value"] = q_values(counts.pooled, by_round, goals)
     columns["selected_share"] = np.full(len(columns["q_value"]), np.nan)
     for other in others:
         columns |= _columns_of(other, counts, rounds, batch_rows)
     return columns | _columns_of(score, summed, rounds, batch_rows)
 
 
-def _columns_of(score: RoutingScore, sums: Reduction, rounds: int, batch_rows: BatchRows) -> dict[str, np.ndarray]:
+def _columns_of(score: RoutingScore, sums: _Totals, rounds: int, batch_rows: BatchRows) -> dict[str, np.ndarray]:
     """The score and its interval."""
-    found = score.aggregated(sums.batches)
+    found = sums.of(score)
     if score.interval is None:
         return {score.column: found}
     goals = batch_rows.fewest_goals(*score.labels)
@@ -172,34 +247,42 @@ def _columns_of(score: RoutingScore, sums: Reduction, rounds: int, batch_rows: B
     return {score.column: found} | dict(zip(score.interval, ends, strict=True))
 
 
-def _with_harmless(categories: Sums, batches: Sums) -> Sums:
-    """Harmless prompts are of no category, so each category is adjusted by all of them."""
-    values = categories.values.copy()
-    values[:, BENIGN:] = batches.pooled().values[:, BENIGN:]
-    return Sums(values)
-
-
 def write_risk(run: RunDir, experts: Experts, batch_rows: BatchRows, risk: Risk) -> list[str]:
-    """Writes the risk tables, and returns their names. An undefined rate or difference is null."""
+    """Writes the risk tables but for that of the batches, and returns the names of all. An undefined rate or difference
+    is null."""
     run.write_table(RISK, pa.Table.from_pandas(risk.table, preserve_index=False).replace_schema_metadata(None))
-    _write_groups(run, BATCH_RISK, experts, "batch_idx", pa.array(batch_rows.batch_ids, pa.int32()), risk.batches)
-    categories = pa.array(batch_rows.categories, pa.string())
-    _write_groups(run, CATEGORY_RISK, experts, "category", categories, risk.categories)
+    with writing_groups(run, CATEGORY_RISK, experts, "category", pa.array(batch_rows.categories, pa.string())) as write:
+        write(risk.categories)
     return [RISK, BATCH_RISK, CATEGORY_RISK]
 
 
-def _write_groups(run: RunDir, name: str, experts: Experts, key: str, keys: pa.Array, groups: Groups) -> None:
+@contextmanager
+def writing_batches(run: RunDir, inputs: Inputs) -> Iterator[Callable[[Groups], None]]:
+    """Takes the batches of each stretch, in order, and writes their table."""
+    keys = pa.array(inputs.batch_rows.batch_ids, pa.int32())
+    with writing_groups(run, BATCH_RISK, inputs.experts, "batch_idx", keys) as write:
+        yield write
+
+
+@contextmanager
+def writing_groups(
+    run: RunDir, name: str, experts: Experts, key: str, keys: pa.Array
+) -> Iterator[Callable[[Groups], None]]:
     """A row for each group and expert, a few groups at a time: tens of millions of rows are nothing unusual."""
-    at_once = max(1, _ROWS_AT_ONCE // len(experts))
-    with run.writing(name) as path:
-        writer = None
-        for start in range(0, max(1, len(groups)), at_once):
-            some = slice(start, start + at_once)
-            table = _group_table(experts, key, keys[some], groups[some])
-            writer = writer or pq.ParquetWriter(path, table.schema)
-            writer.write_table(table)
-        if writer:
-            writer.close()
+    at_once, done = max(1, _ROWS_AT_ONCE // len(experts)), 0
+    with run.writing(name) as path, ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+
+        def write(groups: Groups) -> None:
+            nonlocal writer, done
+            for start in range(0, max(1, len(groups)), at_once):
+                some = groups[start : start + at_once]
+                table = _group_table(experts, key, keys[done : done + len(some)], some)
+                writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
+                writer.write_table(table)
+                done += len(some)
+
+        yield write
 
 
 def _group_table(experts: Experts, key: str, keys: pa.Array, groups: Groups) -> pa.Table:

@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moe_safety.batches.stretches import stretches
 from moe_safety.errors import InputError
 from moe_safety.inputs.table import group_of
 from moe_safety.pipeline import BATCHES, PROMPTS
 from moe_safety.rundir import RunDir
 from moe_safety.scores import BENIGN, LABELS
+
+
+class PromptIds:
+    """Different ids in some order, found by their bytes: tens of bytes each, where a pandas index takes hundreds."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self.ids = ids
+        self._order = np.argsort(ids, kind="stable")
+        self._sorted = ids[self._order]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, place: int) -> str:
+        return self.ids[place].decode()
+
+    def names(self, places: np.ndarray) -> list[str]:
+        """Those at these places, as texts."""
+        return [one.decode() for one in self.ids[places].tolist()]
+
+    def take(self, places: np.ndarray) -> PromptIds:
+        """Those at these places."""
+        return PromptIds(self.ids[places])
+
+    def find(self, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """Where each stands; -1 where it is not among them."""
+        asked = as_bytes(ids)
+        place = np.minimum(np.searchsorted(self._sorted, asked), len(self) - 1)
+        return np.where(self._sorted[place] == asked, self._order[place], -1)
+
+
+def as_bytes(ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """The ids as an array of bytes, all as long as the longest."""
+    whole = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    width = max(1, pc.max(pc.binary_length(whole)).as_py() or 0)
+    padded = pc.binary_join_element_wise(whole.cast(pa.binary()), b"\0" * width, b"")
+    fixed = pc.binary_slice(padded, 0, width).cast(pa.binary(width))
+    return np.frombuffer(fixed.buffers()[1], f"S{width}")[fixed.offset : fixed.offset + len(fixed)]
 
 
 @dataclass(frozen=True)
@@ -30,7 +69,7 @@ class BatchRows:
     category: np.ndarray
     """Which of `categories` its goal belongs to, or of the values of the column that batches are grouped by; -1 where
     the files name none, and for harmless prompts."""
-    prompt_ids: pd.Index
+    prompt_ids: PromptIds
     batch_ids: np.ndarray
     categories: tuple[str, ...]
 
@@ -49,15 +88,16 @@ class BatchRows:
 
     def category_of_batches(self) -> np.ndarray:
         """Which of `categories` each batch's attacks are of: all of one, or there is no mask that it would share."""
-        found = np.full(len(self.batch_ids), -1)
         attacks = self.label < BENIGN
-        for place, batch in enumerate(self.batch_ids.tolist()):
-            here = np.unique(self.category[attacks & (self.batch == place)])
-            if len(here) != 1 or here[0] < 0:
-                problem = f"batch {batch} has attacks of no category, or of several; fill each from one of them"
-                raise InputError(problem, key="batches.group_by")
-            found[place] = here[0]
-        return found
+        least, most = np.full(len(self.batch_ids), len(self.categories)), np.full(len(self.batch_ids), -1)
+        np.minimum.at(least, self.batch[attacks], self.category[attacks])
+        np.maximum.at(most, self.batch[attacks], self.category[attacks])
+        wrong = (least != most) | (least < 0)
+        if wrong.any():
+            batch = self.batch_ids[int(np.argmax(wrong))]
+            problem = f"batch {batch} has attacks of no category, or of several; fill each from one of them"
+            raise InputError(problem, key="batches.group_by")
+        return most
 
     def fewest_goals(self, *labels: int) -> int:
         """How many goals the label has that has fewest of them."""
@@ -66,6 +106,27 @@ class BatchRows:
     def has(self, label: int) -> bool:
         """Whether a row has this label."""
         return bool((self.label == label).any())
+
+    def stretches(self) -> list[np.ndarray]:
+        """Which rows the stretches of batches have, in order."""
+        number = stretches(self.batch)
+        order = np.argsort(number, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
+
+    def cut(self, rows: np.ndarray) -> BatchRows:
+        """Some of them, whose prompts and batches, all of which are there, count from 0. Goals keep their numbers."""
+        batches, batch = np.unique(self.batch[rows], return_inverse=True)
+        prompts, prompt = np.unique(self.prompt[rows], return_inverse=True)
+        return replace(
+            self,
+            prompt=prompt,
+            label=self.label[rows],
+            batch=batch,
+            goal=self.goal[rows],
+            category=self.category[rows],
+            prompt_ids=self.prompt_ids.take(prompts),
+            batch_ids=self.batch_ids[batches],
+        )
 
 
 def read_batch_rows(run: RunDir, group_by: str | None = None) -> BatchRows:
@@ -81,15 +142,23 @@ def read_batch_rows(run: RunDir, group_by: str | None = None) -> BatchRows:
     prompts = run.read_table(PROMPTS, ["prompt_id", "goal_id", "category", *others])
     rows = _find(run, batches["prompt_id"], prompts["prompt_id"], f"is not in {PROMPTS}")
     label = _find(run, batches["label"], pa.chunked_array([LABELS]), f"is none of {', '.join(LABELS)}")
-    goals, _ = pd.factorize(prompts["goal_id"].to_pandas())
-    values = np.array([group_of(row, group_by) for row in prompts.to_pylist()], object) if others and group_by else None
-    named = _category_of_goals(goals, prompts["category"].to_numpy() if values is None else values)[goals[rows]]
+    goals = _codes(prompts["goal_id"])
+    values = prompts["category"]
+    if others and group_by:
+        values = pa.chunked_array([[group_of(row, group_by) for row in prompts.to_pylist()]], pa.string())
+    named = _category_of_goals(goals, values)[goals[rows]]
     named[label >= BENIGN] = None
     category, categories = pd.factorize(named, sort=True)
     _, goal = np.unique(goals[rows], return_inverse=True)
-    prompt, ids = pd.factorize(batches["prompt_id"].to_pandas())
+    ids = batches["prompt_id"].combine_chunks().dictionary_encode()
     batch_ids, batch = np.unique(batches["batch_idx"].to_numpy(), return_inverse=True)
-    return BatchRows(prompt, label, batch, goal, category, pd.Index(ids), batch_ids, tuple(categories))
+    prompt, found = ids.indices.to_numpy(), PromptIds(as_bytes(ids.dictionary))
+    small = (label.astype(np.int8), batch.astype(np.int32), goal.astype(np.int32), category.astype(np.int32))
+    return BatchRows(prompt, *small, found, batch_ids, tuple(categories))
+
+
+def _codes(values: pa.ChunkedArray) -> np.ndarray:
+    return values.combine_chunks().dictionary_encode().indices.to_numpy()
 
 
 def _find(run: RunDir, values: pa.ChunkedArray, known: pa.ChunkedArray, complaint: str) -> np.ndarray:
@@ -101,11 +170,13 @@ def _find(run: RunDir, values: pa.ChunkedArray, known: pa.ChunkedArray, complain
     return found.to_numpy()
 
 
-def _category_of_goals(goals: np.ndarray, categories: np.ndarray) -> np.ndarray:
+def _category_of_goals(goals: np.ndarray, categories: pa.ChunkedArray) -> np.ndarray:
     """A goal has one category, the first that a prompt of it names: its plain form may come from another file than
     its attack, and that file may name none."""
-    named = np.flatnonzero(pd.notna(categories))
+    encoded = categories.combine_chunks().dictionary_encode()
+    named = np.flatnonzero(encoded.is_valid().to_numpy(zero_copy_only=False))
     owners, first = np.unique(goals[named], return_index=True)
     category = np.full(int(goals.max()) + 1, None, dtype=object)
-    category[owners] = categories[named[first]]
+    names = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    category[owners] = names[encoded.indices.fill_null(len(names) - 1).to_numpy()[named[first]]]
     return category

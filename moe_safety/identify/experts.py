@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -52,11 +54,15 @@ class Experts:
     @cached_property
     def columns(self) -> dict[Pair, int]:
         """The column of each expert."""
-        return {pair: column for column, pair in enumerate(self.pairs(np.arange(len(self))))}
+        return {pair: column for column, pair in enumerate(self._all)}
+
+    @cached_property
+    def _all(self) -> list[Pair]:
+        return list(zip(self.layer.tolist(), self.expert.tolist(), strict=True))
 
     def pairs(self, columns: np.ndarray) -> list[Pair]:
-        """The (layer, expert) pairs in these columns."""
-        return list(zip(self.layer[columns].tolist(), self.expert[columns].tolist(), strict=True))
+        """The (layer, expert) pairs in these columns. An expert is one object in all of them: batches are many."""
+        return [self._all[column] for column in columns.tolist()]
 
     def find(self, pairs: Iterable[Pair]) -> np.ndarray:
         """The columns of these experts."""
@@ -72,6 +78,13 @@ class Experts:
         for row, pairs in zip(members, selections, strict=True):
             row[self.find(pairs)] = True
         return members
+
+    def holders(self, selections: Iterable[Iterable[Pair]]) -> np.ndarray:
+        """How many of the selections hold each expert."""
+        found = Counter(chain.from_iterable(selections))
+        held = np.zeros(len(self), np.int64)
+        held[self.find(found)] = list(found.values())
+        return held
 
     def matrix(self, values: np.ndarray, fill: object) -> np.ndarray:
         """[..., experts] as [..., MoE layers, experts of the largest], with `fill` where no expert is."""

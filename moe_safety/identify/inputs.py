@@ -21,8 +21,8 @@ from moe_safety.config import Config, IdentifyConfig, results_only
 from moe_safety.errors import InputError
 from moe_safety.identify.batch_rows import BatchRows, read_batch_rows
 from moe_safety.identify.experts import Experts
-from moe_safety.identify.reduce import check_coverage
-from moe_safety.identify.select import Scored
+from moe_safety.identify.reduce import Coverage, check_coverage
+from moe_safety.identify.select import Rule, Scored
 from moe_safety.models.io import check_loadable, model_fingerprint
 from moe_safety.pipeline import BATCHES
 from moe_safety.routing.table import layout_of
@@ -49,8 +49,7 @@ class Routing:
     """Their parts, in order."""
     digest: str
     """One hash of all parts."""
-    uncounted: int
-    """Prompts without a counted token."""
+    coverage: Coverage
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,8 @@ def _scored(
         )
     if settings.mask_of == "global":
         return Scored(scores)
-    return Scored(scores, _by_batch(run, score, experts, batch_rows, settings.mask_of))
+    by_batch = _by_batch(run, score, experts, batch_rows, settings.mask_of)
+    return Scored(scores, Rule.of(settings).choose(by_batch))
 
 
 def default_values(config: Config, run: RunDir, experts: Experts) -> dict[str, np.ndarray]:
@@ -228,7 +228,7 @@ def _by_batch(run: RunDir, score: Score, experts: Experts, rows: BatchRows, mask
         here = np.isin(rows.batch, np.flatnonzero(groups == group))
         wanted = {
             "batch_idx": rows.batch_ids[groups == group].tolist(),
-            "prompt_id": rows.prompt_ids[np.unique(rows.prompt[here | (rows.label >= BENIGN)])].tolist(),
+            "prompt_id": rows.prompt_ids.names(np.unique(rows.prompt[here | (rows.label >= BENIGN)])),
         }
         found[group] = part_scores(score, [_part(table, wanted) for table in tables], experts)
         if np.isnan(found[group]).all():

@@ -105,10 +105,9 @@ def serving_table(
     per_category: Mapping[str, list[Pair]],
 ) -> pa.Table:
     """Each expert that is selected anywhere: whether globally, by how many batches, and by which categories."""
-    chosen, batches, categories = (
-        experts.members(list(selections)) for selections in ([selected], per_batch.values(), per_category.values())
-    )
-    columns = np.flatnonzero(chosen[0] | batches.any(axis=0) | categories.any(axis=0))
+    chosen, categories = (experts.members(list(selections)) for selections in ([selected], per_category.values()))
+    batches = experts.holders(per_batch.values())
+    columns = np.flatnonzero(chosen[0] | (batches > 0) | categories.any(axis=0))
     names = np.array(list(per_category), dtype=object)
     return pa.table(
         {
@@ -116,7 +115,7 @@ def serving_table(
             "expert": experts.expert[columns],
             "Layer_Expert": pa.array([experts.names[column] for column in columns], pa.string()),
             "selected": chosen[0, columns],
-            "batches": batches.sum(axis=0)[columns],
+            "batches": batches[columns],
             "categories": pa.array([names[serves].tolist() for serves in categories.T[columns]], _NAMES),
         }
     )

@@ -17,7 +17,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from moe_safety.config import IdentifyConfig
-from moe_safety.identify.analysis import Analysis, Risk
+from moe_safety.identify.analysis import PANELS, Analysis, Risk
 from moe_safety.identify.experts import Experts, Pair
 from moe_safety.rundir import RunDir
 
@@ -28,8 +28,6 @@ RANKING = "risk_rank.png"
 SCORE_MAP = "score.png"
 AGREEMENT_MAP = "agreement.png"
 
-PANELS = 16
-"""At most so many small maps."""
 NAMED = 40
 """At most so many experts are named in the ranking."""
 _COLOURS, _NOTHING, _DARK = "RdBu_r", "#d9d9d9", "#111111"
@@ -52,7 +50,7 @@ def _draw_risk(run: RunDir, analysis: Analysis, risk: Risk, settings: IdentifyCo
     experts, title = analysis.experts, risk.score.title
     _save(run, HEATMAP, heatmap(experts, risk.scores(), analysis.selected, title))
     by_category = len(analysis.batch_rows.categories) > 1
-    groups = risk.categories if by_category else risk.batches
+    groups = risk.categories if by_category else risk.first_batches
     chosen = risk.per_category if by_category else analysis.per_batch
     names = [key if isinstance(key, str) else f"batch {key}" for key in chosen]
     few = f" (first {PANELS} of {len(names)})" if len(names) > PANELS else ""

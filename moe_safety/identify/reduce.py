@@ -1,10 +1,18 @@
-"""From counts per prompt to sums per batch, category and resampling, in one pass over the parts."""
+"""From counts per prompt to sums per batch, category and resampling, a stretch of batches at a time.
+
+A stretch reads the parts that hold its prompts. `capture` groups prompts by stretches, so that these are its own and
+those of prompts that stand in several. Batches that were formed anew since then are of other stretches: the sums are
+the same, and parts are read more than once.
+"""
 
 from __future__ import annotations
 
+import tempfile
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,156 +20,179 @@ import pyarrow as pa
 from moe_safety.errors import InputError
 from moe_safety.identify.batch_rows import BatchRows
 from moe_safety.identify.experts import Experts
+from moe_safety.identify.resampling import Resampling
 from moe_safety.routing.table import matrix
 from moe_safety.rundir import RunDir
 from moe_safety.scores import LABELS, Sums
 
-DISTRIBUTE_ABOVE = 1_000_000
-"""From how many prompts on Ray sums the parts."""
+DISTRIBUTE_ABOVE = 250_000
+"""From how many prompts on Ray sums the stretches."""
 
 Column = Literal["counts", "weights"]
 """What of the routing is summed."""
-Partial = tuple[np.ndarray, np.ndarray]
-"""Cells, each at most once, and what to add to them."""
 
 
 @dataclass(frozen=True)
-class Reducer:
-    """Sums one part. A cell is a (group, label); the groups are the batches, then the categories, then the resamplings.
+class Coverage:
+    """Where the prompts of the batches are counted, each once."""
 
-    Sums of counts are exact integers, whatever the parts. Sums of weights follow the order of the parts, which the
-    plan of `capture` fixes.
-    """
-
-    batch_rows: BatchRows
-    experts: Experts
-    times: np.ndarray
-    """How often each goal counts in each resampling: [goals, resamplings]."""
-    column: Column = "counts"
-
-    @property
-    def groups(self) -> tuple[int, int, int]:
-        """The numbers of batches, of categories and of rounds of resampling."""
-        return len(self.batch_rows.batch_ids), len(self.batch_rows.categories), self.times.shape[1]
-
-    @property
-    def reads(self) -> list[str]:
-        """The columns of a part that it needs."""
-        return ["prompt_id", "tokens", self.column]
-
-    @property
-    def dtype(self) -> type[np.generic]:
-        """The type of the sums: whole numbers for counts."""
-        return np.int64 if self.column == "counts" else np.float64
-
-    def zeros(self) -> np.ndarray:
-        """All cells, before any part."""
-        return np.zeros((sum(self.groups) * len(LABELS), 1 + len(self.experts)), self.dtype)
-
-    def __call__(self, part: pa.Table) -> Partial:
-        batch_rows = self.batch_rows
-        values = np.column_stack([part["tokens"].to_numpy(), matrix(part, self.column)[:, self.experts.flat]])
-        row_of = np.full(len(batch_rows.prompt_ids), -1)
-        known = batch_rows.prompt_ids.get_indexer(part["prompt_id"].to_pandas())
-        row_of[known[known >= 0]] = np.flatnonzero(known >= 0)
-        here = np.flatnonzero(row_of[batch_rows.prompt] >= 0)
-        rows, label = row_of[batch_rows.prompt[here]], batch_rows.label[here]
-        n_batches, n_categories, _ = self.groups
-        category = batch_rows.category[here]
-        partials = [
-            self._sum(values, rows, label, batch_rows.batch[here]),
-            self._sum(values, rows[category >= 0], label[category >= 0], n_batches + category[category >= 0]),
-            *self._resample(values, rows, label, batch_rows.goal[here], n_batches + n_categories),
-        ]
-        cells, sums = zip(*partials, strict=True)
-        return np.concatenate(cells), np.concatenate(sums)
-
-    def _sum(self, values: np.ndarray, rows: np.ndarray, label: np.ndarray, group: np.ndarray) -> Partial:
-        cell = group * len(LABELS) + label
-        order = np.argsort(cell, kind="stable")
-        cells, starts = np.unique(cell[order], return_index=True)
-        if not len(cells):
-            return cells, np.zeros((0, values.shape[1]), self.dtype)
-        return cells, np.add.reduceat(values[rows[order]], starts, axis=0, dtype=self.dtype)
-
-    def _resample(
-        self, values: np.ndarray, rows: np.ndarray, label: np.ndarray, goal: np.ndarray, first: int
-    ) -> list[Partial]:
-        """A product with the resamplings, in pieces so small that float32 holds its integers exactly."""
-        step = max(1, 2**24 // max(1, int(values[:, 0].max(initial=0)) * int(self.times.max())))
-        partials = []
-        for code in np.unique(label):
-            mine = np.flatnonzero(label == code)
-            sums = np.zeros((self.times.shape[1], values.shape[1]), self.dtype)
-            for start in range(0, len(mine), step):
-                piece = mine[start : start + step]
-                times = self.times[goal[piece]].astype(np.float32)
-                sums += (times.T @ values[rows[piece]].astype(np.float32)).astype(self.dtype)
-            partials.append(((first + np.arange(len(sums))) * len(LABELS) + code, sums))
-        return partials
+    part: np.ndarray
+    """In which of the files each prompt is."""
+    uncounted: int
+    """Prompts without a counted token."""
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """The sums that everything else is computed from."""
+    """The sums that everything else is computed from. Those of a stretch have its batches; the sums of categories and
+    resamplings add up over the stretches."""
 
     batches: Sums
     categories: Sums
     resamples: Sums
 
 
-def reduce_parts(
-    run: RunDir, files: Sequence[str], reducer: Reducer, distribute_above: int = DISTRIBUTE_ABOVE
-) -> Reduction:
-    """Sums all parts, one at a time here or many at once on Ray: the same integers."""
-    total = reducer.zeros()
-    distribute = len(reducer.batch_rows.prompt_ids) > distribute_above
-    for cells, sums in (_on_ray if distribute else _here)(run, files, reducer):
-        total[cells] += sums
-    groups = Sums(total.reshape(-1, len(LABELS), total.shape[1]))
-    n_batches, n_categories, _ = reducer.groups
-    middle = n_batches + n_categories
-    return Reduction(groups[:n_batches], groups[n_batches:middle], groups[middle:])
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive batches that are summed at once: what a worker gets."""
+
+    rows: BatchRows
+    goal: np.ndarray
+    """Of each row, its column of `times`."""
+    times: np.ndarray
+    """How often each goal counts in each resampling: [resamplings, goals]."""
+    files: list[str]
+    experts: Experts
+    column: Column
+
+    def reduce(self, run: RunDir) -> Reduction:
+        """Sums of counts are exact integers, whatever the parts. Sums of weights follow the order of the parts, which
+        the plan of `capture` fixes."""
+        numbers = len(self.rows.batch_ids), len(self.rows.categories), len(self.times)
+        kind = np.int64 if self.column == "counts" else np.float64
+        sums = [np.zeros((groups * len(LABELS), 1 + len(self.experts)), kind) for groups in numbers]
+        for name in self.files:
+            self._add(sums, run.read_table(name, ["prompt_id", "tokens", self.column]))
+        return Reduction(*(Sums(each.reshape(-1, len(LABELS), each.shape[1])) for each in sums))
+
+    def _add(self, sums: list[np.ndarray], part: pa.Table) -> None:
+        rows = self.rows
+        found = rows.prompt_ids.find(part["prompt_id"])
+        mine = np.flatnonzero(found >= 0)
+        row_of = np.full(len(rows.prompt_ids), -1)
+        row_of[found[mine]] = np.arange(len(mine))
+        here = np.flatnonzero(row_of[rows.prompt] >= 0)
+        if not len(here):
+            return
+        counts = matrix(part, self.column)
+        exact = np.float32 if self.column == "counts" else np.float64
+        values = np.empty((len(mine), 1 + len(self.experts)), exact)
+        values[:, 0] = part["tokens"].to_numpy()[mine]
+        values[:, 1:] = counts[np.ix_(mine, self.experts.flat)]
+        label, row = rows.label[here], row_of[rows.prompt[here]]
+        category = rows.category[here]
+        named = category >= 0
+        _sum(sums[0], values, row, label, rows.batch[here])
+        _sum(sums[1], values, row[named], label[named], category[named])
+        if len(self.times):
+            self._resample(sums[2], values, row, label, self.goal[here])
+
+    def _resample(
+        self, sums: np.ndarray, values: np.ndarray, row: np.ndarray, label: np.ndarray, goal: np.ndarray
+    ) -> None:
+        """A product with the resamplings, in pieces so small that float32 holds its integers exactly."""
+        step = max(1, 2**24 // max(1, int(values[:, 0].max()) * int(self.times.max())))
+        for code in np.unique(label):
+            mine = np.flatnonzero(label == code)
+            for start in range(0, len(mine), step):
+                piece = mine[start : start + step]
+                times = self.times[:, goal[piece]].astype(np.float32)
+                sums[code :: len(LABELS)] += (times @ values[row[piece]].astype(np.float32)).astype(sums.dtype)
 
 
-def _here(run: RunDir, files: Sequence[str], reducer: Reducer) -> Iterator[Partial]:
-    for name in files:
-        yield reducer(run.read_table(name, reducer.reads))
+def _sum(sums: np.ndarray, values: np.ndarray, row: np.ndarray, label: np.ndarray, group: np.ndarray) -> None:
+    """Adds rows to their cells, (group, label)."""
+    cell = group.astype(np.int64) * len(LABELS) + label
+    order = np.argsort(cell, kind="stable")
+    cells, starts = np.unique(cell[order], return_index=True)
+    if len(cells):
+        sums[cells] += np.add.reduceat(values[row[order]], starts, axis=0, dtype=np.float64).astype(sums.dtype)
 
 
-def _on_ray(run: RunDir, files: Sequence[str], reducer: Reducer) -> Iterator[Partial]:
+@dataclass(frozen=True)
+class Reducer:
+    """Sums the parts of `capture`, stretch after stretch."""
+
+    run: RunDir
+    files: Sequence[str]
+    """The parts, in order."""
+    coverage: Coverage
+    batch_rows: BatchRows
+    experts: Experts
+    rounds: int = 0
+    """Of the bootstrap; none draws nothing."""
+    seed: int = 0
+
+    def sums(self, column: Column, distribute_above: int = DISTRIBUTE_ABOVE) -> Iterator[Reduction]:
+        """The sums of each stretch, in order; of few prompts here, of many on Ray: the same integers."""
+        stretches = self.batch_rows.stretches()
+        with tempfile.TemporaryDirectory() as folder:
+            drawn = Resampling(Path(folder), self.batch_rows, stretches, self.rounds, self.seed)
+            asked = (self._stretch(drawn, number, rows, column) for number, rows in enumerate(stretches))
+            if len(self.batch_rows.prompt_ids) > distribute_above:
+                yield from _on_ray(self.run, asked)
+            else:
+                yield from (stretch.reduce(self.run) for stretch in asked)
+
+    def both(self, ranked: Column) -> Iterator[tuple[Reduction, Reduction]]:
+        """Of each stretch the sums of counts, and those of what is ranked by."""
+        if ranked == "counts":
+            yield from ((sums, sums) for sums in self.sums("counts"))
+        else:
+            yield from zip(self.sums("counts"), self.sums(ranked), strict=True)
+
+    def _stretch(self, drawn: Resampling, number: int, rows: np.ndarray, column: Column) -> Stretch:
+        goals, times = drawn.of(number)
+        order = np.argsort(goals)
+        goal = order[np.searchsorted(goals, self.batch_rows.goal[rows], sorter=order)]
+        files = [self.files[part] for part in np.unique(self.coverage.part[self.batch_rows.prompt[rows]])]
+        return Stretch(self.batch_rows.cut(rows), goal, times, files, self.experts, column)
+
+
+def _on_ray(run: RunDir, stretches: Iterator[Stretch]) -> Iterator[Reduction]:
+    """No more of them at once than there are processors, since the sums of those that are done wait in memory."""
     import ray
 
-    from moe_safety.jobs.cluster import connect
+    from moe_safety.jobs.cluster import connect, most
     from moe_safety.jobs.pool import release_replicas
 
     connect()
     # Tables are added up on processors, which replicas may hold.
     release_replicas()
-
-    def sum_part(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        cells, sums = reducer(run.read_table(str(batch["file"][0]), reducer.reads))
-        return {"cell": cells, "sums": sums}
-
-    items = ray.data.from_items([{"file": name} for name in files], override_num_blocks=len(files))
-    # The order matters to sums of weights alone, which are not integers.
-    items.context.execution_options.preserve_order = True
-    partials = items.map_batches(sum_part, batch_size=1)
-    for block in partials.iter_batches(batch_size=None, batch_format="numpy"):
-        yield block["cell"], block["sums"]
+    reduce: Any = ray.remote(num_cpus=1)(Stretch.reduce)
+    asked: deque[Any] = deque()
+    for stretch in stretches:
+        if len(asked) >= most("CPU"):
+            yield ray.get(asked.popleft())
+        asked.append(reduce.remote(stretch, run))
+        del stretch
+    while asked:
+        yield ray.get(asked.popleft())
 
 
-def check_coverage(run: RunDir, files: Sequence[str], batch_rows: BatchRows) -> int:
-    """Every prompt of the batches is counted once. Returns how many of them have no counted token."""
-    times = np.zeros(len(batch_rows.prompt_ids), np.int64)
+def check_coverage(run: RunDir, files: Sequence[str], batch_rows: BatchRows) -> Coverage:
+    """Every prompt of the batches is counted once."""
+    times = np.zeros(len(batch_rows.prompt_ids), np.uint8)
+    part_of = np.zeros(len(times), np.int32)
     uncounted = 0
-    for name in files:
+    for number, name in enumerate(files):
         part = run.read_table(name, ["prompt_id", "tokens"])
-        found = batch_rows.prompt_ids.get_indexer(part["prompt_id"].to_pandas())
+        found = batch_rows.prompt_ids.find(part["prompt_id"])
         np.add.at(times, found[found >= 0], 1)
+        part_of[found[found >= 0]] = number
         uncounted += int((part["tokens"].to_numpy()[found >= 0] == 0).sum())
     for wrong, complaint in ((times == 0, "do not hold"), (times > 1, "hold more than once")):
         if wrong.any():
             prompt = batch_rows.prompt_ids[int(np.argmax(wrong))]
             raise InputError(f"the counts {complaint} prompt {prompt} of the batches", file=run.path("routing"))
-    return uncounted
+    return Coverage(part_of, uncounted)

@@ -27,6 +27,11 @@ class Rule:
     top_k: int
     top_p: float | None = None
 
+    @classmethod
+    def of(cls, settings: IdentifyConfig) -> Rule:
+        """The configured one."""
+        return cls(settings.lowest, settings.top_k, settings.top_p)
+
     def choose(self, scores: np.ndarray) -> list[np.ndarray]:
         """The chosen columns of each row of `scores` [groups, experts], best first. NaN is never chosen."""
         chosen: list[np.ndarray] = []
@@ -54,8 +59,14 @@ class Scored:
     """What experts are ranked by, in the order of columns."""
 
     scores: np.ndarray
-    by_batch: np.ndarray | None = None
-    """[batches, experts], where each batch has its own."""
+    own: Sequence[np.ndarray] | None = None
+    """The columns that each batch chooses, where it has scores of its own."""
+
+    @classmethod
+    def of_groups(cls, settings: IdentifyConfig, scores: np.ndarray, groups: np.ndarray, of: np.ndarray) -> Scored:
+        """With the scores of some groups, and which of them each batch is of."""
+        chosen = Rule.of(settings).choose(groups)
+        return cls(scores, [chosen[group] for group in of])
 
 
 def select(
@@ -97,11 +108,10 @@ def permuted(per_batch: Mapping[int, list[Pair]], seed: int) -> dict[int, list[P
 
 def _best(settings: IdentifyConfig, experts: Experts, batch_ids: Iterable[int], scored: Scored) -> Choice:
     """The best by score, the same for each batch unless batches have scores of their own."""
-    rule = Rule(settings.lowest, settings.top_k, settings.top_p)
-    chosen = experts.pairs(rule.choose(scored.scores[None])[0])
-    if scored.by_batch is None:
+    chosen = experts.pairs(Rule.of(settings).choose(scored.scores[None])[0])
+    if scored.own is None:
         return _everywhere(chosen, batch_ids)
-    per_batch = zip(batch_ids, rule.choose(scored.by_batch), strict=True)
+    per_batch = zip(batch_ids, scored.own, strict=True)
     return chosen, {int(batch): experts.pairs(columns) for batch, columns in per_batch}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from moe_safety.errors import InputError
 from moe_safety.identify.experts import Experts, Pair
 from moe_safety.pipeline import BATCH_MASKS, MASK, SELECTION
-from moe_safety.rundir import Missing, RunDir
+from moe_safety.rundir import Missing, RunDir, spent
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,19 @@ class Selection:
         return sorted(set().union(*self.per_batch.values()))
 
     def to_json(self) -> dict[str, Any]:
-        """The text of `selection.json`."""
-        plain = asdict(self)
+        """What `selection.json` holds."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
         large = {"global": plain.pop("experts"), "per_batch": plain.pop("per_batch")}
         return plain | large
+
+    def text(self) -> Iterator[str]:
+        """`selection.json` in pieces, a batch a line: batches are many."""
+        rest = self.to_json()
+        del rest["per_batch"]
+        yield json.dumps(rest, indent=1, ensure_ascii=False).removesuffix("\n}") + ',\n "per_batch": {'
+        for number, (batch, pairs) in enumerate(self.per_batch.items()):
+            yield f'{"," if number else ""}\n  "{batch}": {json.dumps(pairs)}'
+        yield "\n }\n}\n"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], file: object) -> Selection:
@@ -69,16 +80,27 @@ def read_selection(run: RunDir, name: str = SELECTION) -> Selection:
 
 def write_selection(run: RunDir, experts: Experts, selection: Selection, folder: str = "") -> list[str]:
     """Writes the selection with its masks, and returns the names."""
-    run.write_json(f"{folder}{SELECTION}", selection.to_json())
-    _write_mask(run, f"{folder}{MASK}", experts.matrix(experts.members([selection.experts])[0], False))
-    by_batch = experts.matrix(experts.members(list(selection.per_batch.values())), False)
-    _write_mask(run, f"{folder}{BATCH_MASKS}", by_batch)
+    with spent("writing"), run.writing(f"{folder}{SELECTION}") as path, open(path, "w", encoding="utf-8") as file:
+        file.writelines(selection.text())
+    with _writing_mask(run, f"{folder}{MASK}", experts.shape) as write:
+        write(_mask(experts, selection.experts))
+    with _writing_mask(run, f"{folder}{BATCH_MASKS}", (len(selection.per_batch), *experts.shape)) as write:
+        for pairs in selection.per_batch.values():
+            write(_mask(experts, pairs))
     return [f"{folder}{name}" for name in (SELECTION, MASK, BATCH_MASKS)]
 
 
-def _write_mask(run: RunDir, name: str, mask: np.ndarray) -> None:
+def _mask(experts: Experts, pairs: list[Pair]) -> np.ndarray:
+    return experts.matrix(experts.members([pairs])[0], False)
+
+
+@contextmanager
+def _writing_mask(run: RunDir, name: str, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], Any]]:
+    """Takes the mask's rows, and writes them one after the other."""
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(bool)), "fortran_order": False, "shape": shape}
     with run.writing(name) as path, open(path, "wb") as file:
-        np.save(file, mask, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, header)
+        yield lambda rows: file.write(rows.tobytes())
 
 
 def _pairs(pairs: list[list[int]]) -> list[Pair]:

@@ -11,14 +11,13 @@ import numpy as np
 
 from moe_safety.config import Config, IdentifyConfig, results_only
 from moe_safety.errors import InputError
-from moe_safety.identify.analysis import BATCH_RISK, CATEGORY_RISK, Analysis, analyse, write_risk
+from moe_safety.identify.analysis import BATCH_RISK, CATEGORY_RISK, Analysis, analyse, write_risk, writing_batches
 from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.inputs import Inputs, default_values, read_inputs
 from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING, agreement_table, overlap_table, serving_table
-from moe_safety.identify.reduce import Column, Reducer, Reduction, reduce_parts
-from moe_safety.identify.select import Choice, Scored, permuted, select
+from moe_safety.identify.reduce import Reducer
+from moe_safety.identify.select import Choice, Rule, Scored, permuted, select
 from moe_safety.identify.selection import Selection, read_selection, write_selection
-from moe_safety.identify.statistics import resampled_goals
 from moe_safety.identify.summary import summarise, summary_lines
 from moe_safety.pipeline import BATCHES, PROMPTS, RISK, SELECTION
 from moe_safety.pipeline.perform import perform
@@ -54,7 +53,7 @@ def _identify(config: Config, run: RunDir, inputs: Inputs, pictures: bool) -> Ou
         from moe_safety.identify.pictures import draw_pictures
 
         outputs += draw_pictures(run, analysis, config.identify)
-    uncounted = inputs.routing.uncounted if inputs.routing else 0
+    uncounted = inputs.routing.coverage.uncounted if inputs.routing else 0
     measured = run.read_table(inputs.score.reads.table).to_pandas() if inputs.score and inputs.scored else None
     return Outcome(tuple(outputs), summary=summarise(analysis, config.identify, uncounted, measured))
 
@@ -62,15 +61,10 @@ def _identify(config: Config, run: RunDir, inputs: Inputs, pictures: bool) -> Ou
 def _analyse(config: Config, run: RunDir, inputs: Inputs) -> Analysis:
     if inputs.routing is None:
         return analyse(config.identify, config.seed, inputs)
-    counts = _reduce(config, run, inputs, "counts")
-    weights = _reduce(config, run, inputs, "weights") if inputs.routing_scores[-1].sums == "weights" else None
-    return analyse(config.identify, config.seed, inputs, counts, weights)
-
-
-def _reduce(config: Config, run: RunDir, inputs: Inputs, column: Column) -> Reduction:
-    assert inputs.routing
-    times = resampled_goals(inputs.batch_rows, config.identify.bootstrap_rounds, config.seed)
-    return reduce_parts(run, inputs.routing.files, Reducer(inputs.batch_rows, inputs.experts, times, column))
+    routing, rounds = inputs.routing, config.identify.bootstrap_rounds
+    reducer = Reducer(run, routing.files, routing.coverage, inputs.batch_rows, inputs.experts, rounds, config.seed)
+    with writing_batches(run, inputs) as write:
+        return analyse(config.identify, config.seed, inputs, reducer.both(inputs.routing_scores[-1].sums), write)
 
 
 def _write_results(config: Config, run: RunDir, inputs: Inputs, analysis: Analysis) -> list[str]:
@@ -221,7 +215,10 @@ def _chosen(config: Config, run: RunDir, inputs: Inputs) -> Choice:
         scored = Scored(scores)
         if (of := config.identify.mask_of) != "global":
             own = _read(run, _GROUPS[of], score, score.own_column, experts)
-            scored = Scored(scores, own[inputs.batch_rows.category_of_batches()] if of == "category" else own)
+            if of == "category":
+                scored = Scored.of_groups(config.identify, scores, own, inputs.batch_rows.category_of_batches())
+            else:
+                scored = Scored(scores, Rule.of(config.identify).choose(own))
     return select(config.identify, experts, inputs.batch_rows.batch_ids, scored, config.seed)
 
 

@@ -10,14 +10,11 @@ import pandas as pd
 
 from moe_safety import checks
 from moe_safety.errors import InputError
-from moe_safety.identify.batch_rows import BatchRows
 from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.select import Rule
 from moe_safety.models import MoELayout
-from moe_safety.scores import LABELS, SAFE, UNSAFE, Sums, difference, mean_over_batches
+from moe_safety.scores import LABELS, SAFE, UNSAFE, Moments, Sums, difference
 
-HALVES = 20
-"""Random halvings whose correlations are averaged."""
 RISK_COLUMNS = (
     "layer",
     "expert",
@@ -92,7 +89,10 @@ def aggregate_batch_risk_diffs(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         for code in (SAFE, UNSAFE):
             batch[code] = [table[f"n_{LABELS[code]}"].iloc[0], *table[f"a_{LABELS[code]}"]]
     places = np.arange(len(pairs))
-    return frame(Experts(pairs[:, 0], pairs[:, 1], places, (1, len(pairs))), pooled_columns(Sums(values)))
+    return frame(
+        Experts(pairs[:, 0], pairs[:, 1], places, (1, len(pairs))),
+        pooled_columns(Sums(values).pooled(), Moments().add(difference(Sums(values)))),
+    )
 
 
 def identify_unsafe_experts(
@@ -148,13 +148,9 @@ def risk_columns(sums: Sums) -> dict[str, np.ndarray]:
     return columns | {"risk_diff": difference(sums)}
 
 
-def pooled_columns(batches: Sums) -> dict[str, np.ndarray]:
-    """The columns of the aggregated table: pooled over tokens, and the mean and deviation over batches."""
-    by_batch = difference(batches)
-    defined = by_batch[~np.isnan(by_batch).any(axis=1)]
-    nowhere = np.full((1, by_batch.shape[1]), np.nan)
-    std = defined.std(axis=0, ddof=1, keepdims=True) if len(defined) > 1 else nowhere
-    return risk_columns(batches.pooled()) | {"risk_diff_mean": mean_over_batches(batches), "risk_diff_std": std}
+def pooled_columns(pooled: Sums, by_batch: Moments) -> dict[str, np.ndarray]:
+    """The columns of the aggregated table: pooled over tokens, and mean and deviation of the batches' differences."""
+    return risk_columns(pooled) | {"risk_diff_mean": by_batch.mean, "risk_diff_std": by_batch.std}
 
 
 def frame(experts: Experts, columns: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -171,26 +167,6 @@ def _codes(labels: Sequence[str]) -> np.ndarray:
     if unknown is not None:
         raise InputError(f"unknown label {unknown!r}; known are {', '.join(LABELS)}", key="labels")
     return np.array([LABELS.index(label) for label in labels], dtype=np.int64)
-
-
-def resampled_goals(batch_rows: BatchRows, rounds: int, seed: int, halves: int = HALVES) -> np.ndarray:
-    """uint8 [goals, rounds + halves]: the bootstrap rounds, then the first side of each halving.
-
-    All prompts of a goal move together. Goals of attacks and of harmless requests are drawn each among their own, since
-    a batch fixes how many it holds of either.
-    """
-    strata = [
-        goals for goals in (np.flatnonzero(batch_rows.attacked), np.flatnonzero(~batch_rows.attacked)) if len(goals)
-    ]
-    generator = np.random.default_rng([seed, *b"bootstrap"])
-    times = np.zeros((batch_rows.n_goals, rounds + halves), np.uint8)
-    for goals in strata:
-        size = len(goals)
-        for column in range(rounds):
-            times[goals, column] = np.bincount(generator.integers(size, size=size), minlength=size)
-        for column in range(rounds, rounds + halves):
-            times[generator.permutation(goals)[: size // 2], column] = 1
-    return times
 
 
 def standard_error(rounds: np.ndarray, n_goals: int) -> np.ndarray:

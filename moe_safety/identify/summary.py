@@ -74,14 +74,14 @@ def _risk_figures(analysis: Analysis, risk: Risk) -> dict[str, Any]:
     (best,) = Rule(None, TOP).choose(scores[None])
     return {
         "routing_score": risk.score.name,
-        "tokens": dict(zip(LABELS, risk.batches.counts.tokens.sum(axis=0).tolist(), strict=True)),
+        "tokens": dict(zip(LABELS, risk.pooled.tokens[0].tolist(), strict=True)),
         "undefined_experts": int(np.isnan(scores).sum()),
-        "undefined_batches": int(np.isnan(risk.batches.scores()).any(axis=1).sum()),
+        "undefined_batches": risk.undefined_batches,
         "significant": int((risk.table["q_value"] < SIGNIFICANT).sum()),
         "split_half": risk.split_half,
         "adjusted": risk.adjusted,
         "top": [_plain(row) for row in risk.table.iloc[best].to_dict("records")],
-        "batch_top": _group_tops(analysis.experts, risk.batches[:BATCHES_SHOWN], analysis.batch_rows.batch_ids),
+        "batch_top": _group_tops(analysis.experts, risk.first_batches[:BATCHES_SHOWN], analysis.batch_rows.batch_ids),
         "category_top": _group_tops(analysis.experts, risk.categories, analysis.batch_rows.categories),
         "category_selected": {name: len(chosen) for name, chosen in risk.per_category.items()},
     }

@@ -6,9 +6,8 @@ from moe_safety.pipeline import RISK
 from moe_safety.scores.chosen import default_scores, routing_scores, score_in_force, score_tables
 from moe_safety.scores.routing import ROUTING, RoutingScore
 from moe_safety.scores.routing.risk_diff import RISK_DIFF, difference
-from moe_safety.scores.routing.risk_diff_mean import mean_over_batches
 from moe_safety.scores.score import Reads, Score
-from moe_safety.scores.sums import BENIGN, CONTROL, LABELS, SAFE, UNSAFE, Sums
+from moe_safety.scores.sums import BENIGN, CONTROL, LABELS, SAFE, UNSAFE, Moments, Sums
 
 __all__ = [
     "BENIGN",
@@ -20,13 +19,13 @@ __all__ = [
     "SAFE",
     "SCORES",
     "UNSAFE",
+    "Moments",
     "Reads",
     "RoutingScore",
     "Score",
     "Sums",
     "default_scores",
     "difference",
-    "mean_over_batches",
     "routing_scores",
     "score_in_force",
     "score_tables",

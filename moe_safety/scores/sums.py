@@ -40,3 +40,39 @@ class Sums:
 
     def __getitem__(self, groups: slice) -> Sums:
         return Sums(self.values[groups])
+
+
+class Moments:
+    """The mean and spread of rows that come in pieces; rows with NaN in them are left out."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean: np.ndarray = np.zeros(())
+        self._squares: np.ndarray = np.zeros(())
+        self._width = 0
+
+    def add(self, rows: np.ndarray) -> Moments:
+        """Takes these [rows, columns] in."""
+        self._width = rows.shape[1]
+        rows = rows[~np.isnan(rows).any(axis=1)]
+        if len(rows):
+            mean = rows.mean(axis=0)
+            squares = ((rows - mean) ** 2).sum(axis=0)
+            both, apart = self.count + len(rows), mean - self._mean
+            if self.count:
+                squares += self._squares + apart**2 * (self.count * len(rows) / both)
+                mean = self._mean + apart * (len(rows) / both)
+            self.count, self._mean, self._squares = both, mean, squares
+        return self
+
+    @property
+    def mean(self) -> np.ndarray:
+        """[1, columns]; NaN without a row."""
+        return self._mean[None] if self.count else np.full((1, self._width), np.nan)
+
+    @property
+    def std(self) -> np.ndarray:
+        """[1, columns]; NaN with fewer than two rows."""
+        if self.count < 2:
+            return np.full((1, self._width), np.nan)
+        return np.sqrt(self._squares / (self.count - 1))[None]

@@ -17,6 +17,8 @@ from moe_safety.models.kernels.training import lazy_adamw, serves
 
 _BLOCK = 1 << 16
 """Elements handled at once on a CPU: what one step touches of them stays in its cache."""
+MOST_STEPS = torch.iinfo(torch.int16).max
+"""As far as an element's steps are counted: what moments of 0.9 and 0.999 lack of their full weight is nothing then."""
 
 
 class _WithMasters(Optimizer):
@@ -132,7 +134,7 @@ class LazyAdamW(_WithMasters):
 
     def _fresh(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
         fresh = super()._fresh(parameter)
-        return fresh | {"steps": torch.zeros_like(fresh["exp_avg"], dtype=torch.int32)}
+        return fresh | {"steps": torch.zeros_like(fresh["exp_avg"], dtype=torch.int16)}
 
     def _update(
         self, parameter: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], group: dict[str, Any]
@@ -171,7 +173,7 @@ def lazy_update(
     """One update in place, of the elements whose gradient is not zero."""
     moves = grad != 0
     grad = grad.to(master.dtype)
-    steps += moves
+    steps += moves & (steps < MOST_STEPS)
     first = torch.where(moves, exp_avg + (1 - betas[0]) * (grad - exp_avg), exp_avg)
     second = torch.where(moves, exp_avg_sq + (1 - betas[1]) * (grad * grad - exp_avg_sq), exp_avg_sq)
     exp_avg.copy_(first)

@@ -17,6 +17,7 @@ SHAPES = {
     "gradient_rounds": ("olmoe-1b-7b", 80),
     "mixtral": ("mixtral-8x7b", 141),
     "qwen3_30b": ("qwen3-30b-a3b", 141),
+    "qwen3_30b_80gb": ("qwen3-30b-a3b", 80),
 }
 
 

@@ -1,7 +1,9 @@
 """A run directory as `capture` leaves it, with invented counts."""
 
 import json
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow as pa
 from moe_safety.batches.files import prompts_digest
 from moe_safety.batches.mixed import BATCHES_SCHEMA
 from moe_safety.config import Config
+from moe_safety.identify.resampling import Resampling
 from moe_safety.inputs.table import PROMPTS_SCHEMA
 from moe_safety.models import MoELayer, MoELayout
 from moe_safety.models.io import model_fingerprint
@@ -140,3 +143,10 @@ def with_settings(config, **settings):
 
 def replace_section(section, settings):
     return type(section).model_validate(section.model_dump() | settings)
+
+
+def resampled_goals(places, rounds, seed):
+    """[goals, resamplings]: how often each counts."""
+    with tempfile.TemporaryDirectory() as folder:
+        goals, times = Resampling(Path(folder), places, [np.arange(len(places))], rounds, seed).of(0)
+    return times[:, np.argsort(goals)].T

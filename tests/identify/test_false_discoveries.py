@@ -1,12 +1,12 @@
 """What q-values find where there is nothing to find, and where there is something: simulated goals, 1,024 experts."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from moe_safety.identify.batch_rows import BatchRows
-from moe_safety.identify.statistics import q_values, resampled_goals
+from moe_safety.identify.batch_rows import BatchRows, PromptIds
+from moe_safety.identify.statistics import q_values
 from moe_safety.scores import Sums, difference
+from tests.identify.synthetic import resampled_goals
 
 EXPERTS, ROUNDS, FOUND = 1024, 200, 0.05
 GOALS = (16, 24, 32, 64)
@@ -32,7 +32,7 @@ def q_of(world, goals, seed, planted=0.0):
         about = own * chance.gamma(10, 1 / 10, (goals, EXPERTS))
         values[:, label, 0] = tokens
         values[:, label, 1:] = chance.binomial(tokens[:, None], np.minimum(about, 1))
-    times = resampled_goals(places_of(goals), ROUNDS, seed, halves=0).T.astype(np.float32)
+    times = resampled_goals(places_of(goals), ROUNDS, seed)[:, :ROUNDS].T.astype(np.float32)
     rounds = np.tensordot(times, values[:, :2], axes=1)
     rounds = Sums(np.pad(rounds, ((0, 0), (0, 2), (0, 0))))
     return q_values(Sums(values.sum(axis=0, keepdims=True, dtype=float)), difference(rounds), goals)
@@ -42,7 +42,7 @@ def places_of(goals):
     """A safe and an unsafe prompt of each goal."""
     prompt, label, goal = np.arange(2 * goals), np.tile([0, 1], goals), np.repeat(np.arange(goals), 2)
     nothing = np.zeros(2 * goals, int)
-    return BatchRows(prompt, label, nothing, goal, nothing - 1, pd.Index(prompt), np.zeros(1, int), ())
+    return BatchRows(prompt, label, nothing, goal, nothing - 1, PromptIds(prompt.astype("S8")), np.zeros(1, int), ())
 
 
 def share_of_false_alarms(world, goals, simulations):

@@ -1,33 +1,41 @@
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
 from moe_safety.identify import Experts
-from moe_safety.identify.batch_rows import BatchRows
-from moe_safety.identify.reduce import Reducer
-from moe_safety.identify.statistics import HALVES, q_values, resampled_goals, split_half_correlation, standard_error
+from moe_safety.identify.batch_rows import BatchRows, PromptIds
+from moe_safety.identify.reduce import Stretch
+from moe_safety.identify.resampling import HALVES
+from moe_safety.identify.statistics import q_values, split_half_correlation, standard_error
 from moe_safety.intervals import interval
 from moe_safety.routing.table import routing_table
-from moe_safety.scores import Sums, difference
+from moe_safety.scores import difference
 from moe_safety.scores.routing.risk_diff_control import control_adjusted
-from tests.identify.synthetic import make_layout
+from tests.identify.synthetic import make_layout, resampled_goals
 
 
 def sums_of(label, goal, tokens, counts, rounds=200, seed=0):
     """The sums of one batch, of bootstrap rounds and of halves. `counts` is [prompts, experts]."""
     label, goal, n = np.asarray(label), np.asarray(goal), len(label)
-    ids = [str(row) for row in range(n)]
+    ids = PromptIds(np.arange(n).astype("S8"))
     nothing = np.full(n, -1)
-    places = BatchRows(np.arange(n), label, np.zeros(n, int), goal, nothing, pd.Index(ids), np.zeros(1, int), ())
+    places = BatchRows(np.arange(n), label, np.zeros(n, int), goal, nothing, ids, np.zeros(1, int), ())
     counts = np.asarray(counts)[:, None]
     layout = make_layout((counts.shape[2],))
-    reducer = Reducer(places, Experts.of_layout(layout), resampled_goals(places, rounds, seed))
-    cells, values = reducer(routing_table(layout, ids, np.asarray(tokens), counts, counts))
-    total = reducer.zeros()
-    total[cells] = values
-    groups = Sums(total.reshape(-1, 4, total.shape[1]))
-    return groups[:1], groups[1 : 1 + rounds], groups[1 + rounds :]
+    table = routing_table(layout, [id_.decode() for id_ in ids.ids], np.asarray(tokens), counts, counts)
+    times = resampled_goals(places, rounds, seed).T
+    found = Stretch(places, goal, times, ["one"], Experts.of_layout(layout), "counts").reduce(OnePart(table))
+    return found.batches, found.resamples[:rounds], found.resamples[rounds:]
+
+
+class OnePart:
+    """A run directory that holds one table, whatever it is called."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def read_table(self, name, columns):
+        return self.table.select(columns)
 
 
 def interval_of(whole, rounds, goals):
@@ -53,7 +61,9 @@ def test_two_goals_by_hand():
 def test_rounds_draw_as_many_goals_as_there_are_and_halves_half():
     n = 60
     label, goal = np.tile([0, 1, 2, 3], n // 4), np.arange(n) // 2
-    places = BatchRows(np.arange(n), label, np.zeros(n, int), goal, label, pd.Index(range(n)), np.zeros(1, int), ())
+    places = BatchRows(
+        np.arange(n), label, np.zeros(n, int), goal, label, PromptIds(np.arange(n).astype("S8")), np.zeros(1, int), ()
+    )
     times = resampled_goals(places, 40, seed=3)
     for stratum, size in ((places.attacked, 15), (~places.attacked, 15)):
         assert (times[stratum, :40].sum(axis=0) == size).all()

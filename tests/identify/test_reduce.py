@@ -10,22 +10,30 @@ from hypothesis import strategies as st
 from moe_safety.errors import InputError
 from moe_safety.identify import Experts
 from moe_safety.identify.batch_rows import read_batch_rows
-from moe_safety.identify.reduce import Reducer, check_coverage, reduce_parts
-from moe_safety.identify.statistics import resampled_goals
+from moe_safety.identify.reduce import Reducer, Reduction, check_coverage
 from moe_safety.jobs.cluster import connect
 from moe_safety.jobs.pool import pool_of
 from moe_safety.rundir import RunDir, summary_of
-from moe_safety.scores import LABELS
-from tests.identify.synthetic import Invented, invent, make_layout
+from moe_safety.scores import LABELS, Sums
+from tests.identify.synthetic import Invented, invent, make_layout, resampled_goals
+
+ADDED = ("categories", "resamples")
 
 
 def reduced(made, folder, parts=2, column="counts", **options):
+    """The rows, how often each goal counts, and the sums of all stretches put together."""
     config = made.write(Path(folder), parts)
     run = RunDir(config.run_dir)
     places, experts = read_batch_rows(run), Experts.of_layout(made.layout)
-    times = resampled_goals(places, 20, seed=1)
-    reducer = Reducer(places, experts, times, column)
-    return places, times, reduce_parts(run, summary_of(run, "capture")["files"], reducer, **options)
+    files = summary_of(run, "capture")["files"]
+    reducer = Reducer(run, files, check_coverage(run, files, places), places, experts, 20, seed=1)
+    return places, resampled_goals(places, 20, seed=1), together(reducer.sums(column, **options))
+
+
+def together(stretches):
+    found = list(stretches)
+    batches = Sums(np.concatenate([one.batches.values for one in found]))
+    return Reduction(batches, *(Sums(sum(getattr(one, name).values for one in found)) for name in ADDED))
 
 
 def naive(made, places, times):
@@ -82,6 +90,17 @@ def test_the_integers_do_not_depend_on_the_parts(tmp_path):
     assert np.array_equal(one.batches.values, many.batches.values)
 
 
+def test_stretches_of_batches_add_up_to_the_same(tmp_path, monkeypatch):
+    made = invent(goals=48, harmless=2, per_batch=3)
+    made.places += [(15, *made.prompts[0]), (3, *made.prompts[-1])]
+    whole = reduced(made, tmp_path / "whole", 4)[2]
+    monkeypatch.setattr("moe_safety.batches.stretches.ROWS", 30)
+    places, _, several = reduced(made, tmp_path / "several", 4)
+    assert len(places.stretches()) == 6
+    for name in ("batches", *ADDED):
+        assert np.array_equal(getattr(whole, name).values, getattr(several, name).values)
+
+
 def test_counts_beyond_the_integers_of_float32_stay_exact(tmp_path):
     made = Invented(make_layout((2,)))
     large = 2**21 - 1
@@ -123,7 +142,7 @@ def test_a_missing_and_a_doubled_prompt_are_named(tmp_path):
     config = made.write(tmp_path)
     run = RunDir(config.run_dir)
     places, files = read_batch_rows(run), summary_of(run, "capture")["files"]
-    assert check_coverage(run, files, places) == 0
+    assert check_coverage(run, files, places).uncounted == 0
     with pytest.raises(InputError, match="do not hold prompt safe-6 of the batches"):
         check_coverage(run, files[:1], places)
     with pytest.raises(InputError, match="hold more than once prompt safe-0"):
@@ -136,7 +155,7 @@ def test_prompts_without_counted_tokens_are_counted(tmp_path):
     made.counts["safe", 1][:] = 0
     config = made.write(tmp_path)
     run = RunDir(config.run_dir)
-    assert check_coverage(run, summary_of(run, "capture")["files"], read_batch_rows(run)) == 1
+    assert check_coverage(run, summary_of(run, "capture")["files"], read_batch_rows(run)).uncounted == 1
 
 
 def test_a_goal_has_the_category_that_one_of_its_prompts_names(tmp_path):

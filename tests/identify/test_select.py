@@ -18,7 +18,8 @@ BATCH_SCORES = np.stack([SCORES, -SCORES])
 
 def chosen(seed=0, batch_scores=BATCH_SCORES, **settings):
     given = IdentifyConfig(**{"method": "routing", "matches": "routing"} | settings)
-    return select(given, EXPERTS, [0, 5], Scored(SCORES, batch_scores) if given.ranking else None, seed)
+    own = None if batch_scores is None else Rule.of(given).choose(batch_scores)
+    return select(given, EXPERTS, [0, 5], Scored(SCORES, own) if given.ranking else None, seed)
 
 
 @given(
@@ -120,7 +121,7 @@ def test_another_methods_table_is_global_for_each_batch():
 
 def test_batches_with_scores_of_their_own_have_selections_of_their_own():
     experts = Experts.of_shape(1, 3)
-    scored = Scored(np.array([3.0, 2.0, 1.0]), np.array([[0.0, 0.0, 1.0], [5.0, 0.0, 1.0]]))
+    scored = Scored(np.array([3.0, 2.0, 1.0]), Rule(None, 1).choose(np.array([[0.0, 0.0, 1.0], [5.0, 0.0, 1.0]])))
     settings = IdentifyConfig(method="gradient", top_k=1)
     assert select(settings, experts, [7, 9], scored, 0) == ([(0, 0)], {7: [(0, 2)], 9: [(0, 0)]})
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.multiprocessing import ProcessRaisedException
 
-from moe_safety.train.optimizer import LazyAdamW
+from moe_safety.train.optimizer import MOST_STEPS, LazyAdamW, lazy_update
 from tests.train.tiny import Case, illegal_moves, run_case, run_workers
 
 
@@ -185,7 +185,7 @@ def test_an_optimizer_that_is_read_back_goes_on_to_the_same_bits():
         "exp_avg": torch.float32,
         "exp_avg_sq": torch.float32,
         "master": torch.float32,
-        "steps": torch.int32,
+        "steps": torch.int16,
     }
     stepped(second, after, grads[3:])
     assert torch.equal(second, whole)
@@ -233,3 +233,14 @@ def test_a_resting_element_keeps_weight_moments_and_count():
     optimizer.step()
     first.step()
     torch.testing.assert_close(parameter[2:3], late, rtol=1e-6, atol=1e-7)
+
+
+def test_a_count_of_steps_that_is_at_its_most_means_the_same_as_a_larger_one():
+    grad, found = torch.tensor([0.5, -2.0, 0.0]), []
+    for kind, many in ((torch.int16, MOST_STEPS), (torch.int32, 10**6)):
+        weight, first, second = torch.ones(3), torch.full((3,), 0.1), torch.full((3,), 0.2)
+        steps = torch.full((3,), many, dtype=kind)
+        lazy_update(grad, weight, first, second, steps, 0.1, (0.9, 0.999), 1e-8, 0.1)
+        assert steps.tolist() == [many] * 3
+        found.append(weight)
+    assert torch.equal(*found)

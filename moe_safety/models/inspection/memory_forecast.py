@@ -7,17 +7,18 @@ With b bytes per number (2 in bfloat16), P parameters, C parameters in the chose
                   the language-model head is skipped
 * what trains     full: all P, selective: the C of a compact copy of the chosen experts' rows (b·C for the copy itself);
                   for each, a gradient of b bytes, a float32 master (none where the weights are float32), two float32
-                  moments and, selective, a count of steps of 4 bytes
-* activations     per layer from the lowest trained one upwards b·T·(2·linear + routed) + 4·T·norm: what linear layers
-                  put out and one element-wise step after each; the routed experts' products, gate and activation; the
-                  float32 inputs of the norms; in full training, b·T·routed inputs too. With checkpointing one hidden
-                  state per layer and the largest layer's activations
+                  moments and, selective, a count of steps of 2 bytes
+* activations     selective: per layer from the lowest trained one up b·T·(linear + norm + kept): what linear layers
+                  put out, the inputs of the norms, and of the routed experts the first products and the gate's output;
+                  the gate's own steps are taken again. Full: b·T·(2·linear + routed + routed inputs) + 4·T·norm of
+                  every layer, as torch keeps them. With checkpointing one hidden state per layer and the largest
+                  layer's activations
 * logits          T·vocabulary·(b + 12): logits, and in float32 a copy, its log-softmax and the gradient
 * ZeRO            stage 1 divides masters and moments by the number of workers, stage 2 also gradients, stage 3 also
                   weights, but for the largest layer, which is gathered whole while it runs
 
-`linear`, `norm` and `routed` are widths per token (sizes.py). T counts one worker's tokens. What an allocator reserves
-beyond this, a CUDA context and communication buffers come on top.
+`linear`, `norm`, `kept` and `routed` are widths per token (sizes.py). T counts one worker's tokens. What an allocator
+reserves beyond this, a CUDA context and communication buffers come on top.
 """
 
 from __future__ import annotations
@@ -101,17 +102,19 @@ def training_memory(sizes: Sizes, load: Load, task: Literal["selective", "full"]
             "gathered layer": gathered,
             "gradients": b * trained // shared_by["gradients"],
             "float32 masters": (4 * trained if b < 4 else 0) // shared_by["moments"],
-            "moments": (12 if selective else 8) * trained // shared_by["moments"],
-            "activations": sum(_activations(sizes, load, keep_inputs=not selective)),
+            "moments": (10 if selective else 8) * trained // shared_by["moments"],
+            "activations": sum(_activations(sizes, load, selective=selective)),
             "logits": load.tokens * sizes.vocab_size * (b + 12),
         },
     )
 
 
-def _activations(sizes: Sizes, load: Load, *, keep_inputs: bool) -> Iterator[int]:
-    lowest = 0 if keep_inputs else load.lowest_layer
+def _activations(sizes: Sizes, load: Load, *, selective: bool) -> Iterator[int]:
+    lowest = load.lowest_layer if selective else 0
     kept = [
-        _bytes(layer, load, linear=2) + keep_inputs * load.dtype_bytes * load.tokens * layer.routed_input_width
+        load.tokens * load.dtype_bytes * (layer.linear_width + layer.norm_width + layer.routed_kept_width)
+        if selective
+        else _bytes(layer, load, linear=2) + load.dtype_bytes * load.tokens * layer.routed_input_width
         for layer in sizes.layers
         if layer.index >= lowest
     ]

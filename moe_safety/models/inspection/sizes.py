@@ -23,6 +23,8 @@ class LayerSizes:
     """Inputs of all normalisations, which compute in float32."""
     routed_width: int
     """Outputs of the routed experts' own steps, for all experts of a token: products, gate, activation."""
+    routed_kept_width: int
+    """What of these waits for the backward pass: all but the last product and the gate's own steps."""
     routed_input_width: int
     """Inputs of the routed experts, for all experts of a token."""
 
@@ -76,6 +78,7 @@ def _measure_layer(index: int, block: torch.nn.Module, layer: MoELayer | None, h
         linear_width=linear,
         norm_width=norms,
         routed_width=top_k * (steps * inner + hidden),
+        routed_kept_width=top_k * (steps - 1) * inner,
         routed_input_width=top_k * hidden,
     )
 

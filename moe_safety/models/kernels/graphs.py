@@ -161,6 +161,8 @@ class Graphs:
             self.recorded[shape] = self.record(run, self.parameters, self.grads, self.pool)
         except Exception as error:
             self.failed = True
+            # What recorded passes would have needed, gradients of all that trains among it.
+            self.grads, self.lines, self.recorded, self.pool = [], {}, {}, None
             reason = first_line(error)
             logging.getLogger(__name__).warning("steps cannot be recorded, so training is slower: %s", reason)
 

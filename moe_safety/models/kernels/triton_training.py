@@ -81,18 +81,19 @@ def lazy_adamw(
     felt = tl.load(grad + at, mask=inside, other=0).to(tl.float32)
     moves = felt != 0
     if tl.max(moves.to(tl.int32), axis=0) != 0:
-        count = tl.load(steps + at, mask=inside, other=0)
+        count = tl.load(steps + at, mask=inside, other=0).to(tl.int32)
         first = tl.load(exp_avg + at, mask=inside, other=0)
         second = tl.load(exp_avg_sq + at, mask=inside, other=0)
         weight = tl.load(master + at, mask=inside, other=0)
-        count += moves.to(tl.int32)
+        # The counts are of 16 bits, and stay at their most.
+        count = tl.minimum(count + moves.to(tl.int32), 32767)
         first = tl.where(moves, first + gain1 * (felt - first), first)
         second = tl.where(moves, second + gain2 * (felt * felt - second), second)
         made = tl.maximum(count, 1).to(tl.float32)
         share1, share2 = -libdevice.expm1(made * log1), -libdevice.expm1(made * log2)
         moved = weight * (1 - rate * decay) - rate * (first / share1) / (tl.sqrt_rn(second / share2) + eps)
         weight = tl.where(moves, moved, weight)
-        tl.store(steps + at, count, mask=inside)
+        tl.store(steps + at, count.to(steps.dtype.element_ty), mask=inside)
         tl.store(exp_avg + at, first, mask=inside)
         tl.store(exp_avg_sq + at, second, mask=inside)
         tl.store(master + at, weight, mask=inside)

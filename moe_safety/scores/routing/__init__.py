@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from moe_safety.pipeline import RISK
 from moe_safety.scores.score import Reads, Score
-from moe_safety.scores.sums import SAFE, UNSAFE, Sums
+from moe_safety.scores.sums import SAFE, UNSAFE, Moments, Sums
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +37,8 @@ class RoutingScore(Score):
     """What is summed: tokens, or the weights that routers gave."""
     labels: tuple[int, ...] = (SAFE, UNSAFE)
     """Of the prompts that it compares."""
-    over_batches: Callable[[Sums], np.ndarray] | None = None
-    """From the sums of all batches to the aggregated score, where that is not the formula of the pooled sums."""
+    averaged: bool = False
+    """Whether the aggregated score is the mean of the batches' own, and not the formula of the pooled sums."""
     batch_column: str = ""
     """The same of a batch's own, where that is another."""
     method: str = "routing"
@@ -57,4 +56,4 @@ class RoutingScore(Score):
 
     def aggregated(self, batches: Sums) -> np.ndarray:
         """[1, experts], of all batches together."""
-        return self.over_batches(batches) if self.over_batches else self.formula(batches.pooled())
+        return Moments().add(self.formula(batches)).mean if self.averaged else self.formula(batches.pooled())

@@ -3,7 +3,7 @@ active each expert is on training and on held-out prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from moe_safety.errors import InputError
 from moe_safety.identify import Experts, Scored, jaccard, select
 from moe_safety.identify.batch_rows import BatchRows
 from moe_safety.identify.inputs import Inputs, part_scores, read_inputs
-from moe_safety.identify.reduce import Reducer, reduce_parts
+from moe_safety.identify.reduce import Column, Reducer, Reduction
 from moe_safety.pipeline import BATCHES
 from moe_safety.routing.table import matrix
 from moe_safety.rundir import RunDir, is_finished, summary_of
@@ -95,12 +95,12 @@ def half_of(batch_rows: BatchRows) -> np.ndarray:
 def routing_views(run: RunDir, inputs: Inputs, scores: Sequence[RoutingScore]) -> Scores:
     """Each half has its own part of every batch."""
     assert inputs.routing is not None
-    batch_rows, experts, files = inputs.batch_rows, inputs.experts, inputs.routing.files
+    batch_rows, routing = inputs.batch_rows, inputs.routing
     parts = np.arange(2 * len(batch_rows.batch_ids))
     halved = replace(batch_rows, batch=2 * batch_rows.batch + half_of(batch_rows)[batch_rows.goal], batch_ids=parts)
-    nothing_drawn = np.zeros((batch_rows.n_goals, 1), np.uint8)
-    reducers = {column: Reducer(halved, experts, nothing_drawn, column) for column in ("counts", "weights")}
-    views = {column: _views(reduce_parts(run, files, reducer).batches) for column, reducer in reducers.items()}
+    reducer = Reducer(run, routing.files, routing.coverage, halved, inputs.experts)
+    columns: tuple[Column, ...] = ("counts", "weights")
+    views = {column: _views(reducer.sums(column)) for column in columns}
     return {
         score.name: np.concatenate([score.aggregated(view) for view in views[score.sums]])
         for score in scores
@@ -108,8 +108,9 @@ def routing_views(run: RunDir, inputs: Inputs, scores: Sequence[RoutingScore]) -
     }
 
 
-def _views(parts: Sums) -> list[Sums]:
-    one, other = parts.values[0::2], parts.values[1::2]
+def _views(stretches: Iterable[Reduction]) -> list[Sums]:
+    parts = np.concatenate([sums.batches.values for sums in stretches])
+    one, other = parts[0::2], parts[1::2]
     return [Sums(one + other), Sums(one), Sums(other)]
 
 
@@ -135,7 +136,7 @@ def _of_half(table: pa.Table, batch_rows: BatchRows, side: int) -> pa.Table:
         return table.filter(pc.is_in(table["batch_idx"], mine))
     half_of_prompt = np.zeros(len(batch_rows.prompt_ids), int)
     half_of_prompt[batch_rows.prompt] = half[batch_rows.goal]
-    asked = batch_rows.prompt_ids.get_indexer(table["prompt_id"].to_pandas())
+    asked = batch_rows.prompt_ids.find(table["prompt_id"])
     return table.filter(pa.array(half_of_prompt[asked] == side))
 
 
