@@ -10,7 +10,7 @@ from moe_safety.evaluate.budgets import ENOUGH_DRAWS
 from moe_safety.evaluate.comparison import told_choice
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import ComparedArm, worst_of
-from moe_safety.report.verdict import HARMLESS, listed, rate_text
+from moe_safety.report.verdict import HARMLESS, listed, rate_text, worst_text
 
 
 def caveats(context: Context) -> list[str]:
@@ -28,7 +28,7 @@ def by_topic(context: Context) -> dict[str, list[str]]:
         "harmless": _unasked(best),
         "seeds": _with_other_seeds(best),
         "controls": [
-            *_beside_controls(best, controls_of("experts", context.arms)),
+            *beside_controls(best, controls_of("experts", context.arms)),
             *_beside_others_masks(best, context.arms),
         ],
         "wrappers": _elsewhere(base, best),
@@ -79,7 +79,7 @@ def _with_other_seeds(best: ComparedArm) -> list[str]:
     return [f"That is with the run's own seed: over {seeds} seeds {success} is {pooled}, with the worst {worst}."]
 
 
-def _beside_controls(best: ComparedArm, controls: Sequence[ComparedArm]) -> list[str]:
+def beside_controls(best: ComparedArm, controls: Sequence[ComparedArm]) -> list[str]:
     """Whether experts of a control do as well as the selected ones."""
     arm = strongest(controls)
     if arm is None or not best.repairs:
@@ -142,4 +142,6 @@ def _elsewhere(base: ComparedArm, best: ComparedArm) -> list[str]:
     before = base.reattack[name]["value"] if name in base.reattack else None
     known = "" if before is None else f" (base {before:.3f})"
     do = "succeed" if "answered" in best.measures else "are answered"
-    return [f"Of the attacks by {name}, none of which stands in a batch, {rate_text(best.reattack[name])} {do}{known}."]
+    return [
+        f"Of the attacks by {name}, none of which stands in a batch, {worst_text(best.reattack[name])} {do}{known}."
+    ]

@@ -11,7 +11,7 @@ from moe_safety.batches import foreign_answers
 from moe_safety.evaluate.budgets import ENOUGH_DRAWS, matters
 from moe_safety.evaluate.statistics import LEVEL, sign_flips
 from moe_safety.report import asking, describe
-from moe_safety.report.caveats import by_topic, controls_of, does_as_well, strongest, worst_wrapper
+from moe_safety.report.caveats import beside_controls, by_topic, controls_of, does_as_well, strongest, worst_wrapper
 from moe_safety.report.context import Context
 from moe_safety.report.verdict import listed
 
@@ -146,17 +146,20 @@ def _harmless(context: Context, topics: dict[str, list[str]]) -> Iterator[Check]
 
 
 def _controls(context: Context, topics: dict[str, list[str]]) -> Iterator[Check]:
-    best = context.best
-    if best is None:
+    """Of the arm that trains chosen experts alone, where there is one: controls speak of their choice."""
+    arm, controls = context.repair or context.best, controls_of("experts", context.arms)
+    if arm is None:
         return
-    control = strongest(controls_of("experts", context.arms))
+    control = strongest(controls)
     if control is None:
         told = "No control was compared (random, random-layer-matched): other experts might do as well."
         yield Check("Controls", "missing", told)
         return
-    told = " ".join(topics.get("controls", [])) or f"{control.name} was compared beside it."
+    said = topics.get("controls", []) if arm is context.best else beside_controls(arm, controls)
+    of = "" if arm is context.best else f"Beside {arm.name}: "
     drawn = control.choice is not None and control.choice.is_drawn
-    yield Check("Controls", "weak" if drawn or does_as_well(control, best) else "holds", told)
+    told = of + (" ".join(said) or f"{control.name} was compared.")
+    yield Check("Controls", "weak" if drawn or does_as_well(control, arm) else "holds", told)
 
 
 def _draws(context: Context, topics: dict[str, list[str]]) -> Iterator[Check]:

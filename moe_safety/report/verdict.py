@@ -53,7 +53,10 @@ def beside(context: Context) -> list[str]:
         wrappers = "".join(f", {worst_text(rate)} by {name}" for name, rate in repair.reattack.items() if rate["n"])
         success = success_of(repair.measures)
         told = f"{success} is {worst_text(repair.measures['asr'])}{wrappers}"
-        found.append(f"Of the arms that train chosen experts alone the first is {repair.name}: {told}.")
+        tied = repair.measures.get("chosen_repair", {}).get("tied", [])
+        do = "ties" if len(tied) == 1 else "tie"
+        beside_it = f"; {listed(tied)} {do} with it, and it changes the least" if tied else ""
+        found.append(f"Of the arms that train chosen experts alone the first is {repair.name}: {told}{beside_it}.")
     return found
 
 

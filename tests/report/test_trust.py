@@ -106,6 +106,19 @@ def test_where_another_arm_does_better_the_repair_is_told_of_too(context):
     assert sentence.startswith("Of the arms that train chosen experts alone the first is selective-gradient: attack su")
     assert f"] by {WRAPPER}." in sentence
     assert found.named[0] == "routing selects", "neither of them was trained here"
+    assert told(found, "Controls").startswith(
+        "Beside selective-gradient: Experts chosen at random (random) leave it at"
+    )
+
+    def chosen(objects):
+        broad(objects)
+        by_name = {one["arm"]: one for one in objects}
+        how = {"within_margins": True, "wrappers": [WRAPPER], "n": 6, "n_goals": 6}
+        by_name["baseline"]["chosen"] = how | {"tied": []}
+        by_name["selective-gradient"]["chosen_repair"] = how | {"tied": ["selective-routing"]}
+
+    (sentence,) = beside(context(chosen))
+    assert sentence.endswith("; selective-routing ties with it, and it changes the least.")
 
 
 def test_of_arms_that_tie_the_cheapest_is_named_and_the_tie_is_told(context):
