@@ -51,7 +51,12 @@ class EvaluateConfig(ModelJob):
     reidentify: bool = False
     """Run `capture` and `identify` on the hardened model, and say what they find there."""
     lm_eval_tasks: list[str] = Field(default_factory=list)
-    """Tasks of lm-evaluation-harness, by name or as a YAML file; they need `pip install moe-safety[eval]`."""
+    """Tasks of lm-evaluation-harness, by name or as a YAML file; they need `pip install moe-safety[eval]`. Their
+    questions are put by the model's chat template."""
+    lm_eval_fewshot: int | None = Field(None, ge=0)
+    """Examples before each question, as turns; unless given, as many as each task says."""
+    lm_eval_limit: int | None = Field(None, ge=1)
+    """At most this many questions of each task, the first ones; all unless given."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> EvaluateConfig:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.evaluate.plan import LOSSES, TASKS
+from moe_safety.evaluate.plan import LOSSES
 from moe_safety.evaluate.statistics import rate
 from moe_safety.generation import Engine
 from moe_safety.generation.items import given_answers, tables_of
@@ -46,12 +45,3 @@ def benign_exact(responses: pa.Table) -> dict[str, Any]:
     rows = [row for row in responses.to_pylist() if row["label"] == "benign" and row["reference"] is not None]
     exact = [row["answer"].split() == row["reference"].split() for row in rows]
     return rate([row["goal_id"] for row in rows], exact).to_dict()
-
-
-def solved_tasks(parts: Parts) -> dict[str, Any]:
-    """The metrics of each task of lm-evaluation-harness."""
-    found: dict[str, Any] = {}
-    for table in tables_of(parts, TASKS):
-        (row,) = table.to_pylist()
-        found |= json.loads(row["metrics"])
-    return found

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
 from moe_safety.config import Config, Question, results_only
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
-from moe_safety.evaluate.harness import check_harness
-from moe_safety.evaluate.plan import PREFILLS, sample_id, samples_of, write_exam
+from moe_safety.evaluate.harness import Harness, Solved, check_harness
+from moe_safety.evaluate.plan import PREFILLS, TASKS, sample_id, samples_of, write_exam
 from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
@@ -77,6 +77,11 @@ class Session:
     def exam(self) -> pa.Table:
         """The prompts that are asked."""
         return read_exam(self.config, self.run)
+
+    @cached_property
+    def harness(self) -> Harness:
+        """The tasks of lm-evaluation-harness."""
+        return Harness(self.config.evaluate, self.config.data.system)
 
     @cached_property
     def judges(self) -> dict[Question, Judge]:
@@ -232,7 +237,7 @@ class Session:
     @cached_property
     def _answering(self) -> dict[str, str]:
         """Of these, what decides a subject's parts: all but the judge's."""
-        return check_harness(self.config.evaluate) | ENGINES.identity(self.config.evaluate.engine)
+        return check_harness(self.config) | ENGINES.identity(self.config.evaluate.engine)
 
     @cached_property
     def _reattacks(self) -> dict[str, str]:
@@ -261,6 +266,7 @@ class Session:
                 settings,
                 seed=self.config.seed,
                 routing=settings.routing_prompts > 0 and can_read(skeleton_of(subject.model)),
+                tasks=self._requests(load_chat(subject.model)),
                 identity=identity,
             )
         return Job(parts.plan, parts, partial(examiner, opening, subject.avoided, settings), settings)
@@ -282,6 +288,30 @@ class Session:
             rows.append(row | encoded | fits)
         self._exams[digest] = rows
         return rows
+
+    def _requests(self, chat: Chat) -> list[dict[str, Any]]:
+        """What tasks of lm-evaluation-harness ask. Arms share their base's tokenizer, so that is done once."""
+        digest = tokenizer_digest(chat)
+        if digest not in self._tasks:
+            self._tasks[digest] = self.harness.requests(chat)
+        return self._tasks[digest]
+
+    def solved(self, subject: Subject) -> Solved:
+        """How it solved the tasks."""
+        if subject.name not in self._solved:
+            tables = tables_of(self.parts(subject), TASKS)
+            self._solved[subject.name] = self.harness.solved(load_chat(subject.model), tables)
+        return self._solved[subject.name]
+
+    @cached_property
+    def _tasks(self) -> dict[str, list[dict[str, Any]]]:
+        """By tokenizer."""
+        return {}
+
+    @cached_property
+    def _solved(self) -> dict[str, Solved]:
+        """By the subject's name."""
+        return {}
 
     @cached_property
     def _exams(self) -> dict[str, list[dict[str, Any]]]:

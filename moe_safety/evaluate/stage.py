@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.config import Config
-from moe_safety.evaluate.ability import benign_exact, benign_loss, solved_tasks
+from moe_safety.evaluate.ability import benign_exact, benign_loss
 from moe_safety.evaluate.evaluated_models import Subject, base_subject, configured_subject
 from moe_safety.evaluate.measures import compared, compared_by_group, corrected, measures, success_at
 from moe_safety.evaluate.printing import print_subject
@@ -179,7 +179,7 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
         "routing_shift": None,
         "reattack": _reattack(responses),
         "suites": suite_results(suites, responses, session.performances, left_out),
-        "tasks": solved_tasks(parts),
+        "tasks": session.solved(subject).metrics,
     }
     if subject != base:
         found |= _beside_base(session, subject, base, own)
