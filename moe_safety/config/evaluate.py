@@ -47,7 +47,8 @@ class EvaluateConfig(ModelJob):
     suites: list[SuiteConfig] = Field(default_factory=list)
     """Sets of prompts with names, each with figures of its own; goals that stand in another split are left out."""
     routing_prompts: int = Field(32, ge=0)
-    """Prompts of each kind on which routing is compared with the base's, token by token; 0 leaves that out."""
+    """Prompts of each kind on which routing, and of harmless ones the words that may follow, are compared with the
+    base's, token by token; 0 leaves that out."""
     reidentify: bool = False
     """Run `capture` and `identify` on the hardened model, and say what they find there."""
     lm_eval_tasks: list[str] = Field(default_factory=list)

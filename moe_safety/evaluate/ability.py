@@ -29,15 +29,21 @@ def weigh(engine: Engine, rows: pa.Table) -> pa.Table:
     return pa.table(columns, schema=LOSSES_SCHEMA)
 
 
+def benign_losses(parts: Parts) -> dict[str, tuple[float, int]]:
+    """By benign prompt, the sum of the losses of its reference answer's tokens, and how many these are; in the order of
+    ids, so that sums do not hang on how prompts were packed."""
+    rows = [row for table in tables_of(parts, LOSSES) for row in table.to_pylist()]
+    return {row["prompt_id"]: (row["loss"], row["answer_tokens"]) for row in sorted(rows, key=_by_id)}
+
+
+def _by_id(row: dict[str, Any]) -> str:
+    return str(row["prompt_id"])
+
+
 def benign_loss(parts: Parts) -> float | None:
     """Nats per token of the reference answers; nothing where no benign prompt has one."""
-    tables = list(tables_of(parts, LOSSES))
-    if not tables:
-        return None
-    weighed = pa.concat_tables(tables).to_pydict()
-    # In the order of ids, so that the sum does not hang on how prompts were packed.
-    losses = [loss for _, loss in sorted(zip(weighed["prompt_id"], weighed["loss"], strict=True))]
-    return float(sum(losses) / sum(weighed["answer_tokens"]))
+    known = benign_losses(parts).values()
+    return float(sum(loss for loss, _ in known) / sum(tokens for _, tokens in known)) if known else None
 
 
 def benign_exact(responses: pa.Table) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from moe_safety.evaluate.budgets import CURVE, budget_curve, curve_page
 from moe_safety.evaluate.choice import choose, choose_rate, figures_of, on_validation
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
+from moe_safety.evaluate.margins import against, margins_page
 from moe_safety.evaluate.printing import headline, success
 from moe_safety.evaluate.required_prompts import check_asked, has_prompts
 from moe_safety.evaluate.seeds import with_repeats
@@ -169,6 +170,9 @@ def _put_together(
             objects[arm.name]["control_of"] = arm.control_of
         if arm.arm.phases and config.compare.learning_rates:
             objects[arm.name]["learning_rate"] = arm.config.train.learning_rate
+    for name in objects:
+        if differences := run.read_json(reports[name]).get("differences"):
+            objects[name]["margins"] = against(differences, config.compare.margins)
     for name, report in _validation_reports(config, run, reports).items():
         objects[name]["validation"] = figures_of(run.read_json(report))
     found = [objects[BASE]]
@@ -182,7 +186,7 @@ def _put_together(
     name = comparison_of(config)
     beside = name.replace(COMPARISON, COMPARISON_PAGE)
     run.write_json(name, found)
-    written, text = [name, beside], page(found, config.evaluate.split)
+    written, text = [name, beside], page(found, config.evaluate.split) + margins_page(found)
     if budgets:
         answers = {arm.name: run.read_table(_answers(curve, arm)) for arm in budgets}
         losses = {arm.name: run.read_json(curve[arm.name])["benign_loss"] for arm in budgets}

@@ -1,4 +1,4 @@
-"""What a replica of `evaluate` does with items: answers, weighs given answers, reads routing, solves tasks."""
+"""What a replica of `evaluate` does with items: answers, weighs and reads given answers, reads routing, responds."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from functools import partial
 
 from moe_safety.config import EvaluateConfig
 from moe_safety.evaluate.ability import weigh
+from moe_safety.evaluate.answer_shift import read_answers
 from moe_safety.evaluate.harness import solve_item
-from moe_safety.evaluate.plan import LOSSES, PREFILLS, ROUTING, TASKS
+from moe_safety.evaluate.plan import ANSWER_SHIFT, LOSSES, PREFILLS, ROUTING, TASKS
 from moe_safety.evaluate.prefills import go_on
 from moe_safety.evaluate.routing_drift import read_item
 from moe_safety.generation import Ability, Opening
@@ -20,6 +21,7 @@ def examiner(opening: Opening, avoided: tuple[Pair, ...], settings: EvaluateConf
     kinds = {
         PREFILLS: Kind(go_on),
         LOSSES: Kind(weigh, Ability.GIVES_LOSSES),
+        ANSWER_SHIFT: Kind(read_answers, Ability.LENDS_MODEL),
         ROUTING: Kind(read_item, Ability.LENDS_MODEL),
         TASKS: Kind(partial(solve_item, settings), Ability.LENDS_MODEL),
     }

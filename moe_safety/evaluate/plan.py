@@ -14,7 +14,7 @@ from moe_safety.generation.answers import prompt_seed
 from moe_safety.generation.items import ANSWERS, PLAN_SCHEMA, items_to_answer, make_item
 from moe_safety.jobs import Plan, pack, spread
 
-PREFILLS, LOSSES, ROUTING, TASKS = "prefills", "losses", "routing", "tasks"
+PREFILLS, LOSSES, ROUTING, TASKS, ANSWER_SHIFT = "prefills", "losses", "routing", "tasks", "answer-shift"
 """The kinds of item beside answers. Answers of `prefills` go on from what stands in `answer`; in `tasks` the prompt's
 id is a request of lm-evaluation-harness."""
 
@@ -60,6 +60,8 @@ def _items(
     if routing:
         # What is kept of a token here is a number for each expert of each layer, so fewer tokens go together.
         yield from _packed(ROUTING, _seen(whole, settings.routing_prompts), budget // 4)
+    harmless = [row for row in whole if row["label"] in ("benign", "control") and row["answer"]]
+    yield from _packed(ANSWER_SHIFT, _seen(harmless, settings.routing_prompts), budget // 4)
     for groups in spread(pack([one["size"] for one in tasks], tokens_at_once(settings))):
         yield make_item(TASKS, [tasks[place] for group in groups for place in group.tolist()])
 

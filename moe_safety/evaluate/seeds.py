@@ -25,7 +25,7 @@ def with_repeats(arms: Mapping[int, ArmObject], responses: pa.Table) -> dict[str
     first, *others = found = list(arms.values())
     if not others:
         return dict(first)
-    told = (*FIGURES, "reattack", "suites", "verify")
+    told = (*FIGURES, "reattack", "suites", "margins", "verify")
     repeats = {
         "seeds": list(arms),
         **{name: _spread([number_of(one[name]) for one in found]) for name in SPREAD if name in first},
