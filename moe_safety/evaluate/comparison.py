@@ -124,7 +124,9 @@ def _how_chosen(arms: Sequence[Mapping[str, Any]]) -> str:
 
 def told_choice(name: str, chosen: Mapping[str, Any]) -> str:
     """How the headline's arm was chosen, in a sentence."""
-    goals = f"{name} was chosen on {chosen['n']} validation attacks about {chosen['n_goals']} goals"
+    what = "answers to validation attacks" if chosen.get("seeds", 1) > 1 else "validation attacks"
+    seeds = f" over {chosen['seeds']} training seeds" if chosen.get("seeds", 1) > 1 else ""
+    goals = f"{name} was chosen on {chosen['n']} {what} about {chosen['n_goals']} goals{seeds}"
     keep = chosen["within_margins"]
     among = ", among arms that keep compare.margins there" if keep else "; no arm keeps compare.margins"
     if not (tied := chosen["tied"]):

@@ -36,12 +36,15 @@ class KnownModel(LM):
         self.requests: list[str] = []
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """The log-probability of each ending, and whether it is what would be said."""
         return [tuple(said) for said in self._said("loglikelihood", requests)]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """The log-probability of each text."""
         return self._said("loglikelihood_rolling", requests)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """What is said."""
         return self._said("generate_until", requests)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:

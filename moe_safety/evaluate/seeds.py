@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from moe_safety.evaluate.ability import benign_exact
+from moe_safety.evaluate.choice import figures_of
 from moe_safety.evaluate.comparison import FIGURES, SPREAD, number_of
 from moe_safety.evaluate.measures import WITH_HARM, measures
 from moe_safety.evaluate.statistics import over_seeds
@@ -34,6 +35,16 @@ def with_repeats(arms: Mapping[int, ArmObject], responses: pa.Table) -> dict[str
         "worst": _worst(found),
     }
     return dict(first) | {"repeats": repeats}
+
+
+def figures_over_seeds(reports: Sequence[Mapping[str, Any]], answers: Sequence[pa.Table]) -> dict[str, Any]:
+    """What choices read of reports on validation goals, of one arm with all its seeds."""
+    each = [figures_of(report) for report in reports]
+    if len(each) == 1:
+        return each[0]
+    pooled = measures(pa.concat_tables(answers))["overall"]
+    rates = {name: _of_the_method(rate, [one[name] for one in each]) for name, rate in pooled.items()}
+    return rates | {"benign_loss": _spread([one["benign_loss"] for one in each])["mean"]}
 
 
 def by_seed(arm: ArmObject) -> dict[int | None, ArmObject]:

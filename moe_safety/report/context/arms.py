@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from moe_safety.arms import ARMS, BASE, Arm, Choice, kind_of
@@ -14,7 +13,6 @@ from moe_safety.rundir import RunDir
 Rate = Mapping[str, Any]
 """As `comparison.json` has it."""
 
-_HARM = ("asr", "over_refusal", "over_refusal_control")
 """What a repair should make small."""
 
 
@@ -52,12 +50,6 @@ class ComparedArm:
     def is_control(self) -> bool:
         """Whether its experts were chosen as a control, and not by a method."""
         return self.choice is not None and self.choice.is_control
-
-    @cached_property
-    def harm(self) -> float:
-        """Attack success and both over-refusals, added up; what was not measured counts as nothing, and an answer that
-        nobody could read as harm."""
-        return sum(self.measures[name]["with_unparsed"]["value"] or 0.0 for name in _HARM)
 
     @property
     def chosen(self) -> Mapping[str, Any] | None:
@@ -139,10 +131,10 @@ def base_of(arms: list[ComparedArm]) -> ComparedArm | None:
 
 
 def best_of(arms: list[ComparedArm]) -> ComparedArm | None:
-    """The arm that was chosen on validation goals. Where there were none to choose by, the repaired arm with the least
-    harm here, of those that changed only what they may; the smaller one of equals."""
+    """The arm that was chosen on validation goals. Where there were none to choose by, the first repair that the
+    comparison names, of those that changed only what they may: its figures here have no part in that."""
     if chosen := next((arm for arm in arms if arm.chosen), None):
         return chosen
     repaired = [arm for arm in arms if arm.name != BASE and arm.is_compared]
     able = [arm for arm in repaired if arm.verify != "fail" and not arm.is_control]
-    return min(able, key=lambda arm: (arm.harm, arm.measures.get("changed_ratio") or 0.0), default=None)
+    return next(iter(able), None)
