@@ -49,6 +49,12 @@ class EvaluateConfig(ModelJob):
     routing_prompts: int = Field(32, ge=0)
     """Prompts of each kind on which routing, and of harmless ones the words that may follow, are compared with the
     base's, token by token; 0 leaves that out."""
+    held_back: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    """Numbers of experts, such as 1, 2, 4, 8: how far the refusal margin sinks while so many are held back of those
+    that refusing hangs on most. Which these are is not told, nor kept."""
+    after_finetuning: int = Field(0, ge=0, le=100)
+    """Steps of fine-tuning, of a copy in memory, on the benign training rows, and how the refusal margin moves on the
+    way. It needs `judges.harm`, and memory for training the whole model."""
     reidentify: bool = False
     """Run `capture` and `identify` on the hardened model, and say what they find there."""
     lm_eval_tasks: list[str] = Field(default_factory=list)

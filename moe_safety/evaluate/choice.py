@@ -24,6 +24,8 @@ def on_validation(config: Config) -> Config:
         "suites": [],
         "lm_eval_tasks": [],
         "reidentify": False,
+        "held_back": [],
+        "after_finetuning": 0,
     }
     evaluate = config.evaluate.model_copy(update={**plain, "model_path": None, "output_name": None})
     return config.model_copy(update={"evaluate": evaluate})

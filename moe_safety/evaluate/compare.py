@@ -18,6 +18,7 @@ from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
 from moe_safety.evaluate.margins import against, margins_page
 from moe_safety.evaluate.printing import headline, success
 from moe_safety.evaluate.required_prompts import check_asked, has_prompts
+from moe_safety.evaluate.robustness import robustness_page
 from moe_safety.evaluate.seeds import figures_over_seeds, with_repeats
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.stage import check_examinable, evaluate_all
@@ -200,7 +201,7 @@ def _put_together(
     name = comparison_of(config)
     beside = name.replace(COMPARISON, COMPARISON_PAGE)
     run.write_json(name, found)
-    written, text = [name, beside], page(found, config.evaluate.split) + margins_page(found)
+    written, text = [name, beside], page(found, config.evaluate.split) + margins_page(found) + robustness_page(found)
     if budgets:
         answers = {arm.name: run.read_table(_answers(curve, arm)) for arm in budgets}
         losses = {arm.name: run.read_json(curve[arm.name])["benign_loss"] for arm in budgets}

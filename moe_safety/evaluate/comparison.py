@@ -36,6 +36,7 @@ def arm_object(
         "benign_exact",
         "routing_shift",
         "answer_shift",
+        "robustness",
         "reattack",
         "suites",
         "tasks",

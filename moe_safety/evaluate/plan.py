@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -28,12 +29,14 @@ def write_exam(
     seed: int,
     routing: bool,
     tasks: Sequence[dict[str, Any]],
+    further: Iterable[pa.Table] = (),
     identity: str,
 ) -> None:
     """Prompts of like length stand together. `exam` is encoded: it says of each row whether its prompt fits, and
     whether it does with its reference. `routing` says whether the model's routing can be read; `tasks` are the
-    harness's requests."""
-    plan.write(_items(exam, opening, settings, seed, routing, tasks), PLAN_SCHEMA, identity)
+    harness's requests, `further` items that stand already."""
+    items = chain(_items(exam, opening, settings, seed, routing, tasks), further)
+    plan.write(items, PLAN_SCHEMA, identity)
 
 
 def _items(

@@ -16,6 +16,7 @@ from moe_safety.evaluate.evaluated_models import Subject, base_subject, configur
 from moe_safety.evaluate.measures import compared, compared_by_group, corrected, measures, success_at
 from moe_safety.evaluate.printing import print_subject
 from moe_safety.evaluate.prompts import left_out_of, read_exam
+from moe_safety.evaluate.robustness import robustness
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.suites import is_own, suite_results
 from moe_safety.judges import TOO_LONG
@@ -180,6 +181,7 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
         "routing_shift": None,
         "reattack": _reattack(responses),
         "suites": suite_results(suites, responses, session.performances, left_out),
+        "robustness": robustness(session.config, parts, session.exam),
         "tasks": session.solved(subject).metrics,
     }
     if subject != base:
