@@ -1,5 +1,7 @@
 """What the page knows of a run, read without drawing anything."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.compute as pc
 import pytest
@@ -9,6 +11,7 @@ from moe_safety.identify.stage import identify
 from moe_safety.report.caveats import caveats
 from moe_safety.report.context import read_context
 from moe_safety.report.context.examples import Answered
+from moe_safety.report.context.experts import _score_map, scored_tables
 from moe_safety.report.context.timings import Spent, read_timings
 from moe_safety.report.page import render
 from moe_safety.report.verdict import question, verdict
@@ -30,6 +33,18 @@ def ragged(tmp_path):
 
 def context_of(config, **options):
     return read_context(RunDir(config.run_dir), config.model, **options)
+
+
+def test_experts_of_the_other_sign_are_listed_nowhere(ragged):
+    """What lies below 0 may be what refusing hangs on, and is nobody's business."""
+    (scored,) = scored_tables(RunDir(ragged.run_dir), {"routing_score": "risk_diff"})
+    values = -np.arange(len(scored.values), dtype=float)
+    values[4] = 0.5
+    assert [value for _, value in _score_map(replace(scored, values=values), []).best] == [0.5]
+    rows = context_of(ragged).summaries["identify"]
+    listed = [*rows["top"], *(row for found in rows["batch_top"].values() for row in found)]
+    assert listed
+    assert all(row["risk_diff"] > 0 for row in listed)
 
 
 def test_identification_alone(ragged):
