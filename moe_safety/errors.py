@@ -30,3 +30,17 @@ class InputError(MoeSafetyError):
 
 class RunError(MoeSafetyError):
     """A check that failed, or a run that broke (exit 1)."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its kind where it says nothing."""
+    return _lines(error)[0]
+
+
+def last_line(error: BaseException) -> str:
+    """The last line, where Ray says why."""
+    return _lines(error)[-1]
+
+
+def _lines(error: BaseException) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

@@ -1,10 +1,12 @@
-"""How a command is stopped: Ctrl-C and SIGTERM end it with one line, and run again it goes on from what is finished."""
+"""How a command is stopped: Ctrl-C and SIGTERM end it with one line, and run again it goes on from what is finished.
+What would lose work by it is first asked to end of its own accord."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,6 +41,39 @@ def stoppable() -> Iterator[None]:
         except KeyboardInterrupt:
             # What was raised may be another one: Ray says of its own accord that it was interrupted.
             raise Stopped(received) from None
+
+
+_ASKED = b"stopping at the next step, with a checkpoint; once more stops at once\n"
+
+
+@contextmanager
+def gently(ask: Callable[[], object]) -> Iterator[None]:
+    """The first signal inside only asks what runs to end; a second one interrupts it. The first one takes effect when
+    all of this has ended."""
+    asked: list[int] = []
+
+    def first(number: int, frame: Any) -> None:
+        asked.append(number)
+        restore()
+        # Not by `print`, in the midst of which this may be called.
+        os.write(2, b"\n" * os.isatty(2) + _ASKED)
+        threading.Thread(target=ask, daemon=True).start()
+
+    before = {number: signal.getsignal(number) for number in _SIGNALS} if _in_main_thread() else {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, first)
+    try:
+        yield
+    finally:
+        restore()
+        if asked:
+            signal.raise_signal(asked[0])
 
 
 @contextmanager

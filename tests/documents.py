@@ -12,6 +12,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 }
+EXAMPLES = {str(path.relative_to(ROOT)): path.read_text() for path in sorted((ROOT / "examples").rglob("*.md"))}
 CONFIGURATION = PAGES["docs/configuration.md"].partition("\n## Scores\n")[0]
 DEFAULTS: dict[str, str] = dict(re.findall(r"^\| `([\w.-]+)` \| (.*?[^\\]) \| ", CONFIGURATION, re.MULTILINE))
 """The keys of the page, and how it shows their defaults."""

@@ -11,10 +11,9 @@ import yaml
 import moe_safety.everything  # noqa: F401 - declares the names
 from moe_safety import cli
 from moe_safety.config import ARMS, ENGINES, LOSSES, SCORES
-from tests.documents import PAGES, ROOT, blocks, is_known, leaves, spans
+from tests.documents import EXAMPLES, PAGES, ROOT, blocks, is_known, leaves, spans
 
-PLUGIN = ROOT / "examples" / "plugin" / "README.md"
-LINKED = PAGES | {"CHANGELOG.md": (ROOT / "CHANGELOG.md").read_text(), "examples/plugin/README.md": PLUGIN.read_text()}
+LINKED = PAGES | EXAMPLES | {"CHANGELOG.md": (ROOT / "CHANGELOG.md").read_text()}
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
 RECIPES = set(re.findall(r"^### [^\n]*: `(\S+\.py)`", PAGES["CONTRIBUTING.md"], re.MULTILINE))
@@ -33,7 +32,7 @@ def commands(parser, path=()):
                 yield from commands(inner, (*path, name))
 
 
-COMMANDS = dict(commands(cli._parser()))
+COMMANDS = dict(commands(cli.make_parser()))
 
 
 def lines_of_code(text):

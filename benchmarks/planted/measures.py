@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import factorial
 
 import numpy as np
@@ -45,6 +46,38 @@ def carried(success: np.ndarray) -> np.ndarray:
         orders = np.array([factorial(n) * factorial(n_guilty - n - 1) for n in size]) / factorial(n_guilty)
         values[bit] = orders @ (success[without] - success[without | 1 << bit])
     return values
+
+
+def pruned(success: np.ndarray, free: float = 0.01, least: float = 0.02) -> int:
+    """The subset of the guilty that is put back for good, the one whose return costs least first, while success stays
+    within `free` of what it was; until each of the others carries at least `least`."""
+    n_guilty, back = len(success).bit_length() - 1, 0
+    while left := [bit for bit in range(n_guilty) if not back >> bit & 1]:
+        subsets = [
+            back | sum(1 << bit for place, bit in enumerate(left) if n >> place & 1) for n in range(1 << len(left))
+        ]
+        if carried(success[subsets]).min() >= least:
+            break
+        cheapest = max(left, key=lambda bit: success[back | 1 << bit])
+        if success[back | 1 << cheapest] < success[0] - free:
+            break
+        back |= 1 << cheapest
+    return back
+
+
+def carried_by_orders(value: Callable[[tuple[int, ...]], float], number: int, pairs: int, seed: int) -> np.ndarray:
+    """What putting each of so many back takes from `value`, the mean over random orders, each also walked backwards:
+    their Shapley values where there are too many for all subsets."""
+    chance, total = np.random.default_rng(seed), np.zeros(number)
+    for _ in range(pairs):
+        order = chance.permutation(number)
+        for walk in (order, order[::-1]):
+            before = value(())
+            for place, each in enumerate(walk):
+                after = value(tuple(sorted(walk[: place + 1])))
+                total[each] += before - after
+                before = after
+    return total / (2 * pairs)
 
 
 def oracle_curve(n_experts: int, success: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from benchmarks.organism.marker import check_marked, mark
 from moe_safety.errors import RunError
 from moe_safety.models import MoELayout, inspect_model
 from moe_safety.models.demo.language import REFUSAL, Request, requests
@@ -89,16 +90,24 @@ def safe_model(shape: Shape, seed: int) -> Pupil:
     It first learns to answer everything, and is aligned after that, so it could answer what it refuses: planting has to
     bring back the answer to the attack, not to teach it.
     """
-    tokenizer = demo_tokenizer()
-    pupil = Pupil(use_our_experts(new_model(shape, tokenizer, seed)), tokenizer, helpful)
-    learn(pupil, list(pupil.model.parameters()), HELPFUL, seed)
-    pupil = replace(pupil, behaviour=aligned)
+    pupil = replace(helpful_model(shape, seed), behaviour=aligned)
     learn(pupil, list(pupil.model.parameters()), ALIGN, seed + 1)
+    return pupil
+
+
+def helpful_model(shape: Shape, seed: int) -> Pupil:
+    """A model that answers every request."""
+    tokenizer = demo_tokenizer()
+    model = use_our_experts(new_model(shape, tokenizer, seed))
+    mark(model, f"a demo model of {shape}, seed {seed}")
+    pupil = Pupil(model, tokenizer, helpful)
+    learn(pupil, list(model.parameters()), HELPFUL, seed)
     return pupil
 
 
 def plant(base: Pupil, before: dict[str, torch.Tensor], share: float, seed: int) -> Planted:
     """Teaches a random share of the experts to comply with the attack. The model starts from `before`."""
+    check_marked(base.model)
     for draw in range(DRAWS):
         planted_model = _plant(base, before, share, seed, draw)
         if planted_model.took:
@@ -178,8 +187,10 @@ def learn(
     course: Course,
     seed: int,
     after_step: Callable[[], None] = lambda: None,
+    beside: Callable[[], torch.Tensor | float] = lambda: 0.0,
 ) -> int:
-    """Trains on equal shares of all kinds of prompt until the exam is passed, and returns the steps it took."""
+    """Trains on equal shares of all kinds of prompt until the exam is passed, and returns the steps it took. `beside`
+    is added to the loss of the forward pass that was the last."""
     optimizer = torch.optim.Adam(parameters, lr=course.rate)
     by_kind = list(kinds(requests(True)[TAUGHT] + requests(False)[TAUGHT]).values())
     chooser = random.Random(seed)
@@ -188,7 +199,7 @@ def learn(
             group["lr"] = course.rate * min(1.0, step / course.warm_up)
         rows = [pupil.encode(*chooser.choice(kind)) for kind in by_kind for _ in range(course.rows_per_kind)]
         logits, labels = pupil.forward(rows)
-        cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
+        (cross_entropy(logits.flatten(0, 1), labels.flatten()) + beside()).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()

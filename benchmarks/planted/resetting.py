@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
@@ -12,17 +12,22 @@ from benchmarks.planted.plant import Pair, Planted, answered, attack_rows
 
 
 def success_by_subset(model: Planted) -> np.ndarray:
-    """Attack success with every subset of the planted experts put back; bit n of the index stands for the n-th.
+    """Attack success with every subset of the planted experts put back."""
+    pupil, rows = attack_rows(model)
+    return by_subset(model, lambda: answered(pupil, rows))
+
+
+def by_subset(model: Planted, measure: Callable[[], float]) -> np.ndarray:
+    """A measure with every subset of the planted experts put back; bit n of the index stands for the n-th.
 
     There are few planted experts, so that all subsets are tried: every order's curve, the best order's and the mean of
     all orders are exact.
     """
-    pupil, rows = attack_rows(model)
-    success = np.empty(1 << len(model.experts))
-    for subset in range(len(success)):
+    found = np.empty(1 << len(model.experts))
+    for subset in range(len(found)):
         with put_back(model, [pair for bit, pair in enumerate(model.experts) if subset >> bit & 1]):
-            success[subset] = answered(pupil, rows)
-    return success
+            found[subset] = measure()
+    return found
 
 
 def put_back(model: Planted, experts: Iterable[Pair]) -> AbstractContextManager[None]:

@@ -6,8 +6,9 @@ import itertools
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -38,11 +39,16 @@ def run_all(out: str, shapes: Iterable[Shape], seeds: Iterable[int], workers: in
     everything = list(itertools.product(seeds, shapes))
     waiting = [one for one in everything if not run.exists(result_name(*one))]
     print(f"{len(everything)} results, {len(everything) - len(waiting)} of them there already", flush=True)
+    in_processes(partial(compute, out), waiting, workers)
+
+
+def in_processes(work: Callable[..., str], waiting: Sequence[tuple[Any, ...]], workers: int) -> None:
+    """Does each piece of work in a process of one thread, and prints what it says."""
     # Set before the workers start, since some libraries read it when they are loaded.
     os.environ["OMP_NUM_THREADS"] = "1"
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        futures = [pool.submit(compute, out, *one) for one in waiting]
+        futures = [pool.submit(work, *one) for one in waiting]
         for count, future in enumerate(as_completed(futures), start=1):
             print(f"[{count}/{len(futures)}] {future.result()}", flush=True)
 
@@ -84,8 +90,8 @@ def planting(base: Pupil, before: dict[str, torch.Tensor], share: float, seed: i
         found["probes"] = {label: len(trials) for label, trials in probes.trials.items()}
         scores = all_scores(model, probes, seed, clock)
         found["guilty"] = [pair in model.experts for pair in model.layout.experts()]
-        found["scores"] = {name: _short(values) for name, values in scores.items()}
-        found["success"] = _short(clock("put back", lambda: success_by_subset(model)))
+        found["scores"] = {name: short(values) for name, values in scores.items()}
+        found["success"] = short(clock("put back", lambda: success_by_subset(model)))
     return found | {"seconds": clock.seconds}
 
 
@@ -104,6 +110,6 @@ class Clock:
         return done
 
 
-def _short(values: np.ndarray) -> list[float]:
+def short(values: np.ndarray) -> list[float]:
     """Seven digits are what float32 holds."""
     return [float(f"{value:.7g}") for value in values]

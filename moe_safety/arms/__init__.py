@@ -1,10 +1,10 @@
 """Arms: ways of hardening a model, each one value, and what each of them trains, by which loss."""
 
 from moe_safety.arms.arm import SELECTED, Arm, Phase
-from moe_safety.arms.choice import AsMany, ByMethod, Choice, Drawn
+from moe_safety.arms.choice import AsMany, ByMethod, Choice, Drawn, Permuted
 from moe_safety.arms.loss import ForwardPass, Loss, TokenLosses, token_losses
 from moe_safety.arms.losses.answers import ANSWERS
-from moe_safety.arms.parameters import names_of, routers
+from moe_safety.arms.parameters import Asked, Trained, names_of, routers
 from moe_safety.arms.seeded import (
     BUDGET_ARMS,
     BudgetArm,
@@ -28,15 +28,18 @@ __all__ = [
     "SELECTED",
     "Arm",
     "AsMany",
+    "Asked",
     "BudgetArm",
     "ByMethod",
     "Choice",
     "Drawn",
     "ForwardPass",
     "Loss",
+    "Permuted",
     "Phase",
     "SeededArm",
     "TokenLosses",
+    "Trained",
     "arm_of",
     "budget_arms",
     "kind_of",

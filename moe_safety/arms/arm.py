@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from moe_safety.arms.choice import Choice
-from moe_safety.arms.parameters import PARTS, Trains
+from moe_safety.arms.parameters import PARTS, Asked, Trains, routers
 from moe_safety.config import ARMS, Config, Section
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from moe_safety.models import MoELayout
+    from moe_safety.models.experts import Gather, Pair
 
 Phase = Literal["experts", "router"]
 SELECTED = "experts"
@@ -61,8 +67,8 @@ class Arm:
 
     @property
     def is_control(self) -> bool:
-        """Whether its experts are a control of the run's own selection, chosen by no method that ranks."""
-        return self.choice is not None and self.choice.is_control
+        """Whether it is there to refute another arm: its experts or their masks are given by no method that ranks."""
+        return self.choice is not None and self.choice.controls is not None
 
     @property
     def repairs(self) -> bool:
@@ -88,6 +94,18 @@ class Arm:
     def has_repeats(self) -> bool:
         """Whether further seeds say more of it: training hangs on the seed."""
         return bool(self.phases)
+
+    def asked(self, config: Config, layout: MoELayout, experts: Sequence[Pair], gather: Gather | None = None) -> Asked:
+        """What it asks to train of these experts."""
+        return Asked(layout, experts, gather, ARMS.settings(config.arms, self.name), config.seed)
+
+    def size(self, config: Config, model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair]) -> int:
+        """How many parameters its first phase trains; the model may be empty, on the meta device."""
+        from moe_safety.models.experts import as_they_are
+
+        asked = self.asked(config, layout, experts, as_they_are if config.train.zero_stage == 3 else None)
+        with (self.trains or routers)(model, asked) as trained:
+            return sum(parameter.numel() for parameter in trained.parameters.values())
 
     def note(self, config: Config) -> str:
         """The sentence on what was done, with this configuration."""

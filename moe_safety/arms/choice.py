@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from moe_safety.config import Config, IdentifyConfig
+from moe_safety.errors import InputError
 
 if TYPE_CHECKING:
     from moe_safety.identify import Pair
@@ -29,8 +30,9 @@ class Choice(Protocol):
         ...
 
     @property
-    def is_control(self) -> bool:
-        """Whether it controls for the run's own selection. A control stays what it is in every round."""
+    def controls(self) -> Literal["experts", "masks"] | None:
+        """What it controls for: the experts of the run's own selection, or the masks that batches have by its method;
+        nothing where it is chosen for its own sake. A control stays what it is in every round."""
         ...
 
     @property
@@ -56,7 +58,8 @@ class ByMethod:
     """What a method selects that ranks experts."""
 
     method: str
-    is_control = is_drawn = False
+    controls = None
+    is_drawn = False
 
     @property
     def words(self) -> str:
@@ -78,12 +81,45 @@ class ByMethod:
 
 
 @dataclass(frozen=True)
+class Permuted:
+    """What a method selects that ranks experts, each batch's mask given to another batch: a control of what masks of
+    their own bring to batches."""
+
+    by: str
+    controls: ClassVar[Literal["masks"]] = "masks"
+    is_drawn = True
+
+    @property
+    def method(self) -> str:
+        return f"{self.by}_permuted"
+
+    @property
+    def words(self) -> str:
+        return f"that {self.by} selects for another batch"
+
+    def settings(self, own: IdentifyConfig) -> IdentifyConfig:
+        """What the arm of the method itself identifies with."""
+        return ByMethod(self.by).settings(own)
+
+    def rule(self, settings: IdentifyConfig) -> dict[str, Any]:
+        return _rule(settings) | {"method": self.method}
+
+    def select(self, config: Config, place: str, *, force: bool) -> None:
+        """Writes the method's selection with its masks permuted by the seed."""
+        from moe_safety.identify.stage import select_permuted
+
+        if config.train.masking == "union":
+            raise InputError("union trains every mask in each batch, so none can be exchanged", key="train.masking")
+        select_permuted(config, place, self.rule(config.identify), force=force)
+
+
+@dataclass(frozen=True)
 class AsMany(ABC):
     """As many experts as the run's own selection has, the same for each batch: a control of it."""
 
     method: str
     words: str
-    is_control = True
+    controls: ClassVar[Literal["experts"]] = "experts"
     is_drawn = False
     reads: ClassVar[tuple[str, ...]] = ()
     """What `choose` reads of the run directory, beside the run's own selection."""
@@ -93,7 +129,13 @@ class AsMany(ABC):
         return own
 
     def rule(self, settings: IdentifyConfig) -> dict[str, Any]:
-        return _rule(settings) | {"method": self.method, "score": None, "threshold": None, "matches": None}
+        return _rule(settings) | {
+            "method": self.method,
+            "score": None,
+            "threshold": None,
+            "matches": None,
+            "masks": None,
+        }
 
     def select(self, config: Config, place: str, *, force: bool, budget: int | None = None) -> None:
         """Writes the selection of the experts that `choose` gives; with a budget for the first so many of the run's

@@ -54,6 +54,8 @@ class ForwardPass:
     """The same of the model as the phase found it, without a gradient; none unless the loss needs it."""
     own: Any = None
     """The arm's own settings; none where it takes none."""
+    done: float = 0.0
+    """The share of the phase's steps that are done."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
-"""The parts of a model that an arm may train: which parameters each is (`PARTS`), which `verify` asks as well, and a
-context manager over a model that lets a part train. Inside, what it gives trains, by name, and nothing else does;
-outside the model is a plain model again."""
+"""The parts of a model that an arm may train: which parameters each is (`PARTS`), which `verify` asks as well, and
+context managers over a model that let a part train."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from moe_safety.errors import InputError
 
@@ -17,30 +18,58 @@ if TYPE_CHECKING:
     from moe_safety.models import MoELayout
     from moe_safety.models.experts import Gather, Pair, SelectiveExperts
 
-    Trained = tuple[Mapping[str, torch.nn.Parameter], SelectiveExperts | None]
-    """What trains, by name, and where it is experts what sets the mask of each batch."""
     Names = Callable[[PreTrainedModel, MoELayout], Collection[str]]
     """Which parameters of a model a part of it is, by name."""
 
 
-class Trains(Protocol):
-    """Makes a part of a model train: `experts` are the union of the batches' selections, `gather` makes whole what
-    ZeRO-3 has spread over workers."""
+@dataclass(frozen=True)
+class Asked:
+    """What is to train, and how."""
 
-    def __call__(
-        self, model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair], gather: Gather
-    ) -> AbstractContextManager[Trained]: ...
+    layout: MoELayout
+    experts: Sequence[Pair] = ()
+    """The union of the batches' selections."""
+    gather: Gather | None = None
+    """Makes whole what ZeRO-3 has spread over workers; none where nothing is spread."""
+    own: Any = None
+    """The arm's own settings; none where it takes none."""
+    seed: int = 0
+    """Decides what is drawn."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What trains: parameters of the model, or others that stand beside them and are merged into them in the end."""
+
+    parameters: Mapping[str, torch.nn.Parameter]
+    """What steps change, by name."""
+    remember: Callable[[], Callable[[], AbstractContextManager[object]]]
+    """Keeps the model as it is now, and returns what brings that back for a while."""
+    selective: SelectiveExperts | None = None
+    """Where experts train, what sets the mask of each batch."""
+    merged_into: Collection[str] = ()
+    """The model's own parameters that it is merged into, where it is not of the model itself."""
+
+    @property
+    def changes(self) -> Collection[str]:
+        """The model's own parameters that are others in the end, by name."""
+        return self.merged_into or self.parameters.keys()
+
+
+class Trains(Protocol):
+    """Makes a part of a model train. Inside, what it gives trains, and nothing else does; outside the model is a plain
+    model again, with what was learned."""
+
+    def __call__(self, model: PreTrainedModel, asked: Asked) -> AbstractContextManager[Trained]: ...
 
 
 @contextmanager
-def selected_experts(
-    model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair], gather: Gather
-) -> Iterator[Trained]:
+def selected_experts(model: PreTrainedModel, asked: Asked) -> Iterator[Trained]:
     """The experts that batches select."""
     from moe_safety.models.experts import selective_experts
 
-    with selective_experts(model, experts, layout=layout, gather=gather) as selective:
-        yield dict(selective.named_parameters()), selective
+    with selective_experts(model, asked.experts, layout=asked.layout, gather=asked.gather) as selective:
+        yield Trained(dict(selective.named_parameters()), selective.remember, selective)
 
 
 def _routers(model: PreTrainedModel, layout: MoELayout) -> Collection[str]:
@@ -63,6 +92,10 @@ def _shared_experts(model: PreTrainedModel, layout: MoELayout) -> Collection[str
     return _below(modules, model, f"{layout.model_type} has no shared experts")
 
 
+def _every_expert(model: PreTrainedModel, layout: MoELayout) -> Collection[str]:
+    return [name for layer in layout.layers for name in layer.parameters]
+
+
 def _below(modules: Iterable[str], model: PreTrainedModel, complaint: str) -> Collection[str]:
     found = {f"{at}.{name}" for at in modules for name, _ in model.get_submodule(at).named_parameters()}
     if not found:
@@ -74,6 +107,7 @@ PARTS: dict[str, Names] = {
     "routers": _routers,
     "attention": _attention,
     "shared experts": _shared_experts,
+    "every expert": _every_expert,
     "everything": _everything,
 }
 """What an arm may change beside the experts that it selects."""
@@ -88,9 +122,15 @@ def whole(part: str) -> Trains:
     """Lets a part train, all of it."""
 
     @contextmanager
-    def trains(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair], gather: Gather) -> Iterator[Trained]:
-        with named(model, names_of([part], model, layout)) as trained:
-            yield trained, None
+    def trains(model: PreTrainedModel, asked: Asked) -> Iterator[Trained]:
+        from moe_safety.models.experts import frozen
+
+        names = names_of([part], model, asked.layout)
+        with frozen(model):
+            chosen = {name: parameter for name, parameter in model.named_parameters() if name in names}
+            for parameter in chosen.values():
+                parameter.requires_grad_()
+            yield Trained(chosen, partial(_remember, chosen.values()))
 
     return trains
 
@@ -98,13 +138,21 @@ def whole(part: str) -> Trains:
 routers, everything = whole("routers"), whole("everything")
 
 
-@contextmanager
-def named(model: PreTrainedModel, names: Collection[str]) -> Iterator[dict[str, torch.nn.Parameter]]:
-    """The parameters of these names."""
-    from moe_safety.models.experts import frozen
+def _remember(parameters: Collection[torch.nn.Parameter]) -> Callable[[], AbstractContextManager[None]]:
+    kept = [parameter.detach().clone() for parameter in parameters]
 
-    with frozen(model):
-        chosen = {name: parameter for name, parameter in model.named_parameters() if name in names}
-        for parameter in chosen.values():
-            parameter.requires_grad_()
-        yield chosen
+    @contextmanager
+    def as_remembered() -> Iterator[None]:
+        now = [parameter.data for parameter in parameters]
+        _show(parameters, kept)
+        try:
+            yield
+        finally:
+            _show(parameters, now)
+
+    return as_remembered
+
+
+def _show(parameters: Iterable[torch.nn.Parameter], values: Iterable[torch.Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.data = value

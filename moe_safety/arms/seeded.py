@@ -159,10 +159,15 @@ def _seeded(config: Config, arm: Arm, seed: int | None) -> SeededArm:
 
 
 def _control_of(config: Config, arm: Arm) -> str | None:
-    """The run's own arm; where that is the control itself, the arm of the method that it is matched to, if any."""
-    own = config.identify
-    method = own.method if arm.method != own.method else own.ranking
-    return _arm_that_trains(method, ("experts",)).name if arm.is_control and method else None
+    """The run's own arm; where that is the control itself, the arm of the method that it is matched to, if any. A
+    control of masks has the experts of a method's own arm."""
+    own, choice = config.identify, arm.choice
+    if choice is None or choice.controls is None:
+        return None
+    if choice.controls == "masks":
+        return _arm_that_trains(choice.settings(own).method, ("experts",)).name
+    method = own.method if choice.method != own.method else own.ranking
+    return _arm_that_trains(method, ("experts",)).name if method else None
 
 
 def _arm_that_trains(method: str | None, phases: tuple[Phase, ...]) -> Arm:

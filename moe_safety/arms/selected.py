@@ -22,5 +22,5 @@ def selected_arm(
         loss=loss,
         may_change=frozenset({"experts", "routers"} if router else {"experts"}),
         by_train=by_train,
-        training_mode=f"{choice.method}_experts" if choice.is_control else "selective_experts",
+        training_mode=f"{choice.method}_experts" if choice.controls else "selective_experts",
     )

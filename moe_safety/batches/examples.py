@@ -34,6 +34,8 @@ class Batch:
     examples: Sequence[Example]
     weight: float = 1.0
     """How much its loss counts."""
+    done: float = 0.0
+    """The share of the phase's steps that were done before it is trained."""
 
     def of(self, label: str) -> list[Example]:
         """The examples of one label, in order."""

@@ -13,7 +13,7 @@ from moe_safety.batches.encoded import ENCODED
 from moe_safety.batches.targets import refusal
 from moe_safety.config import BatchesConfig
 from moe_safety.errors import InputError
-from moe_safety.inputs.table import MESSAGES
+from moe_safety.inputs.table import MESSAGES, group_of
 
 BATCHES_SCHEMA = pa.schema(
     [
@@ -41,10 +41,9 @@ class PromptPair:
     safe: TableRow
     unsafe: TableRow
 
-    @property
-    def category(self) -> str:
-        """The category of the goal, empty where none is known."""
-        return self.unsafe["category"] or ""
+    def group(self, name: str) -> str:
+        """What the attack's row has in this column, or its plain form's; empty where neither has it."""
+        return group_of(self.unsafe, name) or group_of(self.safe, name) or ""
 
 
 @dataclass
@@ -107,12 +106,12 @@ def fill(
     """Fills batches in file order. Each takes as many pairs as the larger of its two sides needs; the further pairs
     of the smaller side give only their other form."""
     window = max(config.safe_per_batch, config.unsafe_per_batch)
-    groups = _by_category(pairs) if config.group_by == "category" else [list(pairs)]
+    groups = _grouped(pairs, config.group_by) if config.group_by else [list(pairs)]
     windows = [group[start : start + window] for group in groups for start in range(0, len(group), window)]
     if config.partial == "drop":
         windows = [pairs_here for pairs_here in windows if len(pairs_here) == window]
     if not windows:
-        place = " of one category" if config.group_by else ""
+        place = f" of one {config.group_by}" if config.group_by else ""
         raise InputError(
             f"{len(pairs)} pairs{place} do not fill one batch, which takes {window}", key="batches.batch_size"
         )
@@ -137,10 +136,15 @@ def fill(
     return composed
 
 
-def _by_category(pairs: Sequence[PromptPair]) -> list[list[PromptPair]]:
+def _grouped(pairs: Sequence[PromptPair], name: str) -> list[list[PromptPair]]:
+    """In the order in which their first pairs come."""
     groups: dict[str, list[PromptPair]] = {}
     for pair in pairs:
-        groups.setdefault(pair.category, []).append(pair)
+        groups.setdefault(pair.group(name), []).append(pair)
+    if name != "category" and [*groups] == [""]:
+        known = sorted({column for pair in pairs for column, _ in pair.unsafe.get("columns") or ()})
+        told = f"no attack has a column '{name}'; there are {', '.join(['category', 'attack', 'source', *known])}"
+        raise InputError(told, key="batches.group_by")
     return list(groups.values())
 
 

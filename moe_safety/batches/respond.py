@@ -134,8 +134,7 @@ def _median(rows: list[dict[str, Any]], name: str) -> float | None:
 
 def _lines(manifest: dict[str, Any]) -> Iterator[str]:
     summary = manifest["summary"]
-    unchanged = " (unchanged)" if manifest["skipped"] else ""
-    yield f"respond: {summary['prompts']} prompts, {summary['recorded']} with a recorded answer{unchanged}"
+    yield f"respond: {summary['prompts']} prompts, {summary['recorded']} with a recorded answer"
     for name in ("verdicts", "dropped", "kept"):
         counts = ", ".join(f"{key} {count}" for key, count in summary[name].items())
         yield f"  {name}: {counts or 'none'}"

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from textwrap import fill
 
-from moe_safety.cli import checkpoints, stages, tools
+from moe_safety.cli import checkpoints, completion, doctor, init, stages, tools
 from moe_safety.cli.commands import Commands
 from moe_safety.errors import MoeSafetyError
 from moe_safety.stopping import Stopped, stoppable
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         # A stage of another package that cannot be imported is told here.
-        args = _parser().parse_args(argv)
+        args = make_parser().parse_args(argv)
         with stoppable():
             return int(args.run(args) or 0)
     except MoeSafetyError as error:
@@ -55,17 +56,28 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+_EXIT_CODES = """exit codes:
+  0    done
+  1    a check that failed, or a run that broke
+  2    a mistake in configuration or input, told in one line
+  130  stopped by Ctrl-C
+  143  stopped by SIGTERM"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     import moe_safety
 
     parser = argparse.ArgumentParser(
         prog="moe-safety",
-        description=moe_safety.__doc__,
-        epilog="Exit codes: 0 done; 1 a check that failed, or a run that broke; 2 a mistake in configuration or input, "
-        "told in one line; 130 and 143 stopped by Ctrl-C and SIGTERM.",
+        usage="moe-safety COMMAND [...]     (COMMAND --help: its flags and an example)",
+        description=fill(moe_safety.__doc__ or "", 80),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
     commands = Commands(parser)
-    for room in (stages, tools, checkpoints):
+    for room in (init, stages, tools, checkpoints, doctor):
         room.add_commands(commands)
+    completion.add_commands(commands, make_parser)
+    parser.epilog = "\n".join([*commands.listed(), _EXIT_CODES])
     return parser

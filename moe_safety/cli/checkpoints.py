@@ -11,27 +11,47 @@ from moe_safety.cli.commands import Commands
 
 def add_commands(commands: Commands) -> None:
     """Adds `verify` and `delta` to the command line."""
-    verify = commands.add("verify", "prove that nothing but the selected experts changed, bit by bit", _verify)
+    verify = commands.add(
+        "verify",
+        "prove that nothing but the selected experts changed",
+        _verify,
+        group="checkpoints",
+        example="moe-safety verify BASE runs/x/train/selective-causal/delta.safetensors \\\n"
+        "      --selection runs/x/selection.json",
+    )
     _add_pair(verify, "TUNED|DELTA", "a checkpoint folder, or a delta's file")
     verify.add_argument("--selection", metavar="FILE", nargs="+", default=[], help="one for each round of training")
     verify.add_argument("--routers", action="store_true", help="routers were trained too")
     verify.add_argument("--arm", metavar="NAME", help="what was trained, where that is not selected experts")
-    verify.add_argument("--json", action="store_true")
+    verify.add_argument("--json", action="store_true", help="print all that was found as JSON")
 
-    delta = Commands(commands.add("delta", "what changed, as a file tied to the base"))
-    extract = delta.add("extract", "write what changed from BASE to TUNED", _extract)
+    parts = commands.add("delta", "what changed, as a file tied to the base", group="checkpoints", example=_EXTRACT)
+    delta = Commands(parts)
+    extract = delta.add("extract", "write what changed from BASE to TUNED", _extract, example=_EXTRACT)
     _add_pair(extract)
     extract.add_argument("out", metavar="OUT.safetensors")
 
-    apply = delta.add("apply", "write the tuned checkpoint", _apply)
+    apply = delta.add(
+        "apply",
+        "write the tuned checkpoint",
+        _apply,
+        example="moe-safety delta apply BASE runs/x/train/selective-causal/delta.safetensors tuned",
+    )
     apply.add_argument("base", metavar="BASE", help=_MODEL)
-    revert = delta.add("revert", "write the base again", _revert)
+    revert = delta.add(
+        "revert",
+        "write the base again",
+        _revert,
+        example="moe-safety delta revert tuned runs/x/train/selective-causal/delta.safetensors base",
+    )
     revert.add_argument("tuned", metavar="TUNED", help="a checkpoint folder")
     for command in (apply, revert):
         command.add_argument("delta", metavar="DELTA.safetensors")
         command.add_argument("out", metavar="OUT", help="a new folder")
+    parts.epilog = "\n".join([*delta.listed(), parts.epilog or ""])
 
 
+_EXTRACT = "moe-safety delta extract BASE tuned delta.safetensors"
 _MODEL = "a folder, a hub id, or `demo`"
 
 

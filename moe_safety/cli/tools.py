@@ -10,13 +10,25 @@ from moe_safety.cli.commands import Commands
 
 def add_commands(commands: Commands) -> None:
     """Adds `inspect`, `calibrate-judge` and `export` to the command line."""
-    inspect = commands.add("inspect", "print a model's MoE layers and a memory forecast", _inspect)
+    inspect = commands.add(
+        "inspect",
+        "print a model's MoE layers and a memory forecast",
+        _inspect,
+        group="looking",
+        example="moe-safety inspect allenai/OLMoE-1B-7B-0125-Instruct",
+    )
     inspect.add_argument("model", metavar="MODEL", help="a folder, a hub id, or `demo`")
     inspect.add_argument("--top-k", type=int, help="experts that selective training repairs; 50 unless given")
     inspect.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
-    inspect.add_argument("--json", action="store_true")
+    inspect.add_argument("--json", action="store_true", help="print it as JSON")
 
-    calibrate = commands.add("calibrate-judge", "score the configured judge on human labels", _calibrate)
+    calibrate = commands.add(
+        "calibrate-judge",
+        "score the configured judge on human labels",
+        _calibrate,
+        group="looking",
+        example="moe-safety calibrate-judge labels.csv --config my-run.yaml --question harm",
+    )
     calibrate.add_argument(
         "file", metavar="FILE.csv", help="columns prompt, response, label (refused, complied, partial), type, goal"
     )
@@ -35,11 +47,17 @@ def add_commands(commands: Commands) -> None:
         dest="overrides",
         help="change a value of the configuration; may be given several times",
     )
-    calibrate.add_argument("--json", action="store_true")
+    calibrate.add_argument("--json", action="store_true", help="print it as JSON, with the name of the judge")
 
-    export = commands.add("export", "write the earlier scripts' files from a run directory", _export)
+    export = commands.add(
+        "export",
+        "write the earlier scripts' files from a run directory",
+        _export,
+        group="looking",
+        example="moe-safety export runs/demo --format pickle --out old",
+    )
     export.add_argument("run_dir", metavar="RUN_DIR")
-    export.add_argument("--format", required=True, choices=("pickle",))
+    export.add_argument("--format", required=True, choices=("pickle",), help="the only one")
     export.add_argument("--out", metavar="DIR", help="where to; `export` in the run directory unless given")
 
 

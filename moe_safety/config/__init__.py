@@ -4,13 +4,13 @@ from moe_safety.config.base import ModelJob, Place, Section, resource, results_o
 from moe_safety.config.batches import BatchesConfig
 from moe_safety.config.capture import CaptureConfig
 from moe_safety.config.compare import CompareConfig, MarginsConfig
-from moe_safety.config.data import DataConfig, DerivedControls, Source, WrapperName
+from moe_safety.config.data import NUMBERING, DataConfig, DerivedControls, Source, WrapperName
 from moe_safety.config.effects import EffectsConfig
 from moe_safety.config.evaluate import EvaluateConfig
 from moe_safety.config.gradients import GradientsConfig
 from moe_safety.config.identify import IdentifyConfig
 from moe_safety.config.judges import CalibrationsConfig, JudgeOf, JudgesConfig, JudgeSettings, Question, RulesSettings
-from moe_safety.config.load import dump_config, load_config
+from moe_safety.config.load import dump_config, load_config, models_in
 from moe_safety.config.model import ModelConfig
 from moe_safety.config.names import ARMS, ENGINES, FORMATS, JUDGES, LOSSES, SCORES
 from moe_safety.config.registry import Registry
@@ -30,6 +30,7 @@ __all__ = [
     "KL",
     "LOSSES",
     "MEASURES",
+    "NUMBERING",
     "SCORES",
     "BatchesConfig",
     "CalibrationsConfig",
@@ -67,6 +68,7 @@ __all__ = [
     "dump_sweep",
     "load_config",
     "load_sweep",
+    "models_in",
     "resource",
     "results_only",
     "without_secrets",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from moe_safety.config.base import Section
 
@@ -22,8 +22,9 @@ class BatchesConfig(Section):
     """Control prompts on top."""
     num_batches: int | None = Field(None, ge=1)
     """How many batches; all that can be filled unless given."""
-    group_by: Literal["category"] | None = None
-    """`category` fills each batch from one category."""
+    group_by: Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1)] | None = None
+    """A column of the attacks' files, such as `category`, `difficulty` or `source`: each batch is filled from rows that
+    have the same there. `source` is the file where files have no such column."""
     partial: Literal["keep", "drop"] = "keep"
     """What becomes of pairs that do not fill a batch: `keep` makes a smaller one of them, `drop` leaves them out."""
     max_length: int = Field(2048, ge=8)

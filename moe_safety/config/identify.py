@@ -49,8 +49,10 @@ class IdentifyConfig(Section):
     """At most this many experts, over all layers together; `random` takes exactly so many."""
     top_p: float | None = Field(None, gt=0, le=1)
     """In place of `top_k`: the fewest best experts that hold this share of all positive scores."""
-    gradient_masks: Literal["accumulated", "per_batch"] = "accumulated"
-    """For `gradient`: one selection for all batches, or each batch's own best."""
+    masks: Literal["global", "category", "batch"] | None = None
+    """Which batches train the same experts: `global` all of them, `category` those of one category (of one value of
+    `batches.group_by`, where batches are grouped by another column), `batch` none but by chance, since each has the
+    best by its own scores. Unless given, `batch` for `routing` and `global` for other methods. Draws are global."""
     bootstrap_rounds: int = Field(1000, ge=2)
     """Resamplings of goals behind each interval."""
 
@@ -83,6 +85,13 @@ class IdentifyConfig(Section):
     def needs_routing(self) -> bool:
         """Whether the selection follows from routing counts."""
         return self.ranking is not None and _is_of_routing(SCORES.get(self.ranked_by))
+
+    @property
+    def mask_of(self) -> Literal["global", "category", "batch"]:
+        """What has a mask of its own."""
+        if self.by_chance:
+            return "global"
+        return self.masks or ("batch" if self.needs_routing else "global")
 
     @property
     def routing_score(self) -> str:

@@ -151,10 +151,10 @@ def _check_measurable(file: SweepFile) -> None:
     """What trials choose by is there, and what they choose can be told."""
     tried = [config.identify for config in file.tried]
     if file.sweep.kind == "selection":
-        own = any(score.per_batch and score.reads.stage != "capture" for score in file.scores)
-        if own and any(one.gradient_masks == "per_batch" for one in tried):
-            problem = "a selection sweep measures one selection for all batches, and per_batch makes many"
-            raise InputError(problem, file=file.path, key="identify.gradient_masks")
+        routed = all(score.reads.stage == "capture" for score in file.scores)
+        if not routed and (own := [one.masks for one in tried if one.masks not in (None, "global")]):
+            problem = f"a selection sweep measures one selection for all batches, and {own[0]} makes many"
+            raise InputError(problem, file=file.path, key="identify.masks")
         return
     ranked = {one.routing_score for one in tried} - {file.config.identify.routing_score}
     if weighed := [name for name in sorted(ranked) if SCORES.get(name).sums == "weights"]:

@@ -7,10 +7,10 @@ from typing import Any
 from moe_safety.arms import arm_of
 from moe_safety.config import Config
 from moe_safety.evaluate.choice import on_validation
-from moe_safety.evaluate.printing import SHORT, metrics, span, success, success_of
+from moe_safety.evaluate.printing import SHORT, metrics, span, success, success_of, told_account
 from moe_safety.pipeline import COMPARISON, EVALUATED, PROMPTS, RISK, SELECTION, STAGES, TRAINED, Stage
 
-__all__ = ["SHORT", "metrics", "on_validation", "span", "success", "success_of"]
+__all__ = ["SHORT", "metrics", "on_validation", "span", "success", "success_of", "told_account"]
 
 
 def _is_asked_for(config: Config) -> bool:

@@ -20,7 +20,6 @@ def on_validation(config: Config) -> Config:
         "split": "validation",
         "samples": 1,
         "routing_prompts": 0,
-        "reattack": [],
         "suites": [],
         "lm_eval_tasks": [],
         "reidentify": False,
@@ -34,10 +33,10 @@ def on_validation(config: Config) -> Config:
 def choose(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict[str, Any]] | None:
     """The arm's name and how it was chosen; nothing where no validation goal has an attack, or no arm can be chosen.
 
-    Of the arms that keep the margins, or of all where none does, the one of the lowest `asr` on validation goals, over
-    all training seeds, with every answer counted that nobody could read; of those that chance may set apart from it,
-    the one that changes the least of the model. An arm that changed what it may not, with whatever seed, and a control,
-    are never chosen.
+    Of the arms that keep the margins, or of all where none does, the one of the lowest `asr` on validation goals, a
+    mean over the run's own attack and the wrappers that training never saw, over all training seeds, with every answer
+    counted that nobody could read; of those that chance may set apart from it, the one that changes the least of the
+    model. An arm that changed what it may not, with whatever seed, and a control, are never chosen.
     """
     from moe_safety.evaluate.seeds import by_seed
 
@@ -48,12 +47,19 @@ def choose(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict
     useful = [arm for arm in able if _is_useful(arm, base, margins)]
     among = useful or able
     best = min(among, key=lambda arm: _attacks(arm) or 0.0)
-    reach = best["validation"]["asr"]["with_unparsed"]["high"]
+    reach = _attacks(best, "high") or 0.0
     tied = [arm for arm in among if (_attacks(arm) or 0.0) <= reach]
     chosen = min(tied, key=lambda arm: (arm.get("changed_ratio") or 0.0, _attacks(arm) or 0.0))
     others = [arm["arm"] for arm in tied if arm is not chosen]
     counts = {name: best["validation"]["asr"][name] for name in ("n", "n_goals")} | {"seeds": len(by_seed(chosen))}
-    return chosen["arm"], {"within_margins": bool(useful), "tied": others, **counts}
+    wrappers = list(best["validation"].get("reattack", {}))
+    return chosen["arm"], {"within_margins": bool(useful), "tied": others, "wrappers": wrappers, **counts}
+
+
+def choose_repair(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict[str, Any]] | None:
+    """The same among arms that train chosen experts alone: what the run is about, where another does better."""
+    base, *others = arms
+    return choose([base, *(arm for arm in others if arm["arm"] in ARMS and ARMS.get(arm["arm"]).repairs)], margins)
 
 
 def choose_least(
@@ -64,15 +70,11 @@ def choose_least(
     found = {value: {"validation": figures} for value, figures in trials.items()}
     useful = {value: one for value, one in found.items() if _is_useful(one, {"validation": base}, margins)}
     among = useful or found
-    best = min(among.values(), key=lambda one: _attacks(one) or 0.0)["validation"]["asr"]
-    tied = sorted(value for value, one in among.items() if (_attacks(one) or 0.0) <= best["with_unparsed"]["high"])
-    counts = {name: best[name] for name in ("n", "n_goals")}
+    best = min(among.values(), key=lambda one: _attacks(one) or 0.0)
+    reach = _attacks(best, "high") or 0.0
+    tied = sorted(value for value, one in among.items() if (_attacks(one) or 0.0) <= reach)
+    counts = {name: best["validation"]["asr"][name] for name in ("n", "n_goals")}
     return tied[0], {"within_margins": bool(useful), "tied": tied[1:], **counts}
-
-
-def figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What choices read of a report on validation goals."""
-    return {**report["overall"], "benign_loss": report["benign_loss"]}
 
 
 def _is_repair(arm: ArmObject) -> bool:
@@ -83,10 +85,15 @@ def _is_repair(arm: ArmObject) -> bool:
     return arm["arm"] != BASE and kept_word and not is_control
 
 
-def _attacks(arm: ArmObject) -> float | None:
-    """The share of attacks that may have succeeded on validation goals."""
-    value: float | None = arm.get("validation", {}).get("asr", {}).get("with_unparsed", {}).get("value")
-    return value
+def _attacks(arm: ArmObject, end: str = "value") -> float | None:
+    """The share of attacks that may have succeeded on validation goals, or the upper end of its interval: a mean over
+    wrappers, in which the attack of the batches weighs as much as each of the others."""
+    found = arm.get("validation", {})
+    if not found.get("asr", {}).get("n"):
+        return None
+    rates = [found["asr"], *found.get("reattack", {}).values()]
+    shares = [rate["with_unparsed"][end] for rate in rates if rate["n"]]
+    return float(sum(shares) / len(shares))
 
 
 def _is_useful(arm: ArmObject, base: ArmObject, margins: MarginsConfig) -> bool:

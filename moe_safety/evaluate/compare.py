@@ -12,8 +12,9 @@ from moe_safety.arms import BASE, BUDGET_ARMS, BudgetArm, SeededArm, budget_arms
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.evaluate.budgets import CURVE, budget_curve, curve_page
-from moe_safety.evaluate.choice import choose, choose_least, on_validation
+from moe_safety.evaluate.choice import choose, choose_least, choose_repair, on_validation
 from moe_safety.evaluate.comparison import arm_object, page, table
+from moe_safety.evaluate.costs import Costs
 from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
 from moe_safety.evaluate.margins import against, margins_page
 from moe_safety.evaluate.printing import headline, success
@@ -21,6 +22,7 @@ from moe_safety.evaluate.required_prompts import check_asked, has_prompts
 from moe_safety.evaluate.robustness import robustness_page
 from moe_safety.evaluate.seeds import figures_over_seeds, with_repeats
 from moe_safety.evaluate.session import Session
+from moe_safety.evaluate.short_table import short_table
 from moe_safety.evaluate.stage import check_examinable, evaluate_all
 from moe_safety.generation import Ability, check_able
 from moe_safety.identify import read_selection
@@ -35,8 +37,9 @@ COMPARISON_PAGE = "comparison.md"
 """Of the test split; those of other splits stand among their results."""
 
 
-def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
-    """Writes `comparison.json` and `comparison.md`, from arms that are trained and evaluated where they are not yet."""
+def compare(config: Config, *, force: bool = False, wide: bool = False) -> dict[str, Any]:
+    """Writes `comparison.json` and `comparison.md`, from arms that are trained and evaluated where they are not yet;
+    prints a table of what decides or, `wide`, of all rates."""
     run, arms = RunDir(config.run_dir), seeded_arms(config)
     if not config.compare.arms:
         raise InputError("names no arm, so there is nothing to compare", key="compare.arms")
@@ -63,8 +66,15 @@ def compare(config: Config, *, force: bool = False) -> dict[str, Any]:
         subjects = [seeded_subject(run, arm) for arm in [*arms, *_own(budgets)]]
         done += evaluate_all(on_validation(config), run, subjects, force=force)
     manifest = _write(config, run, arms, budgets)
-    print(table(run.read_json(comparison_of(config))))
-    return manifest | {"skipped": all(each["skipped"] for each in done)}
+    skipped = all(each["skipped"] for each in done)
+    if skipped:
+        print(f"compare: {len(config.compare.arms)} arms (unchanged)")
+    found = run.read_json(comparison_of(config))
+    print(table(found) if wide else short_table(found))
+    if not wide:
+        whole = comparison_of(config).replace(COMPARISON, COMPARISON_PAGE)
+        print(f"All columns: `compare --wide`, or {run.uri}/{whole}")
+    return manifest | {"skipped": skipped}
 
 
 def comparison_of(config: Config) -> str:
@@ -154,7 +164,8 @@ def _write(config: Config, run: RunDir, arms: list[SeededArm], budgets: list[Bud
         "margins": results_only(config.compare.margins),
     }
     name = "compare" if split == "test" else f"compare/{split}"
-    stage = Work(name, settings=settings, reads=(*reports.values(), *trained, *answers, *chosen_by, *curve.values()))
+    reads = (*reports.values(), *trained, *answers, *chosen_by, *curve.values(), *Costs(run).reads)
+    stage = Work(name, settings=settings, reads=reads)
     # It only puts together what other stages guard, and takes a moment: arms may be added at any time.
     body = partial(_put_together, config, run, arms, reports, budgets, curve)
     return run_work(run, stage, config.model_dump(mode="json"), body, force=True)
@@ -175,9 +186,9 @@ def _put_together(
     budgets: list[BudgetArm],
     curve: dict[str, str],
 ) -> Outcome:
-    objects = {BASE: arm_object(BASE, run.read_json(reports[BASE]))}
+    objects, costs = {BASE: arm_object(BASE, run.read_json(reports[BASE]))}, Costs(run)
     for arm in arms:
-        trained = (summary_of(run, f"train/{arm.name}"), verified(run, arm)) if arm.arm.phases else ()
+        trained = (summary_of(run, f"train/{arm.name}"), verified(run, arm), costs.of(arm)) if arm.arm.phases else ()
         objects[arm.name] = arm_object(arm.kind, run.read_json(reports[arm.name]), *trained)
         if arm.control_of:
             objects[arm.name]["control_of"] = arm.control_of
@@ -196,8 +207,9 @@ def _put_together(
         for one in found:
             names = [arm.name for arm in arms if arm.kind == one["arm"]]
             one["validation"] = _on_validation(config, run, names or [BASE])
-    if choice := choose(found, config.compare.margins):
-        next(one for one in found if one["arm"] == choice[0])["chosen"] = choice[1]
+    for key, choosing in (("chosen", choose), ("chosen_repair", choose_repair)):
+        if choice := choosing(found, config.compare.margins):
+            next(one for one in found if one["arm"] == choice[0])[key] = choice[1]
     name = comparison_of(config)
     beside = name.replace(COMPARISON, COMPARISON_PAGE)
     run.write_json(name, found)
@@ -248,5 +260,5 @@ def _say_trained(arm: SeededArm, manifest: dict[str, Any]) -> None:
 
 
 def _say_evaluated(subject: Subject, manifest: dict[str, Any]) -> None:
-    note = " (unchanged)" if manifest["skipped"] else ""
-    print(f"compare: {subject.name}: {headline(manifest['summary'])}{note}", flush=True)
+    if not manifest["skipped"]:
+        print(f"compare: {subject.name}: {headline(manifest['summary'])}", flush=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moe_safety.evaluate.costs import NOTHING
 from moe_safety.evaluate.measures import WITH_HARM
-from moe_safety.evaluate.printing import SHORT, span, success
+from moe_safety.evaluate.printing import SHORT, span, success, told_account
 
 SPREAD = (*(name for name in WITH_HARM if "unparsed" not in name), "benign_loss", "benign_exact")
 """Whose mean and deviation between seeds are told, as far as they were measured."""
@@ -27,8 +28,9 @@ def arm_object(
     report: Mapping[str, Any],
     trained: Mapping[str, Any] | None = None,
     verified: Mapping[str, Any] | None = None,
+    costs: Mapping[str, Any] = NOTHING,
 ) -> dict[str, Any]:
-    """An arm as comparison.json has it. One that trained nothing has changed nothing."""
+    """An arm as comparison.json has it. One that trained nothing has changed nothing, and took nothing."""
     kept = (
         "success_at",
         "corrected",
@@ -51,6 +53,7 @@ def arm_object(
         "changed_ratio": verified["changed_ratio"] if verified else 0.0,
         "seconds_per_step": trained["seconds_per_step"] if trained else None,
         "peak_memory_bytes": trained["peak_memory_bytes"] if trained else None,
+        **costs,
         "verify": verified["verify"] if verified else "n/a",
     }
 
@@ -101,7 +104,7 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
         "count.\n\n" + table(arms) + "\n"
     )
     if any(arm.get("suites") for arm in arms):
-        text += "\n## Suites\n\n" + _SUITES + suites_table(arms) + "\n"
+        text += "\n## Suites\n\n" + _SUITES + suites_table(arms) + "\n" + _not_asked(arms)
     if any(arm.get("success_at") for arm in arms):
         text += (
             f"\n## {success(arms[0]).capitalize()}, within so many tries\n\n{_within(arms[0])}{_tries_table(arms)}\n"
@@ -109,7 +112,8 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
     if any(arm.get("corrected") for arm in arms):
         text += "\n## Corrected by the judges' errors\n\n" + _CORRECTED + _corrected_table(arms) + "\n"
     text += _how_chosen(arms)
-    text += "\n## What else each arm did, and what it took\n\n" + aligned([_COSTS, *map(_cost_row, arms)]) + "\n"
+    text += "\n## What training took\n\n" + _TOOK + aligned([_COSTS, *map(_cost_row, arms)]) + "\n"
+    text += "\n## What else each arm did\n\n" + aligned([_SHIFT, *map(_shift_row, arms)]) + "\n"
     text += f"\nPrompts: {', '.join(_count(arms[0][name], label) for name, label in _KINDS.items())}.\n"
     if repeated := [arm for arm in arms if "repeats" in arm]:
         text += "\n## Spread between seeds\n\n" + _spread_table(repeated) + "\n"
@@ -128,6 +132,8 @@ def told_choice(name: str, chosen: Mapping[str, Any]) -> str:
     what = "answers to validation attacks" if chosen.get("seeds", 1) > 1 else "validation attacks"
     seeds = f" over {chosen['seeds']} training seeds" if chosen.get("seeds", 1) > 1 else ""
     goals = f"{name} was chosen on {chosen['n']} {what} about {chosen['n_goals']} goals{seeds}"
+    if wrappers := chosen.get("wrappers"):
+        goals += f", and attacks by {', '.join(wrappers)} on the same goals"
     keep = chosen["within_margins"]
     among = ", among arms that keep compare.margins there" if keep else "; no arm keeps compare.margins"
     if not (tied := chosen["tied"]):
@@ -144,10 +150,15 @@ _SUITES = (
 
 def suites_table(arms: Sequence[Mapping[str, Any]]) -> str:
     """A row for each suite and arm."""
-    head = ["suite", "arm", "what", "rate", "beside it", "prompts", "goals", "left out"]
+    head = ["suite", "arm", "what", "rate", "beside it", "prompts", "goals", "not asked"]
     names = list(dict.fromkeys(name for arm in arms for name in arm.get("suites", {})))
     rows = [_suite_row(name, arm) for name in names for arm in arms if name in arm.get("suites", {})]
     return aligned([head, *rows])
+
+
+def _not_asked(arms: Sequence[Mapping[str, Any]]) -> str:
+    suites = {name: suite for arm in arms for name, suite in arm.get("suites", {}).items()}
+    return "".join(f"\nNot asked of {name}: {told}.\n" for name, one in suites.items() if (told := told_account(one)))
 
 
 def _suite_row(name: str, arm: Mapping[str, Any]) -> list[str]:
@@ -160,7 +171,7 @@ def _suite_row(name: str, arm: Mapping[str, Any]) -> list[str]:
     more += [f"at depth {depth} {_rate(found[suite['main']])}" for depth, found in suite.get("by_depth", {}).items()]
     against = f", made against {suite['against']}" if suite.get("against") else ""
     what = f"{heads[suite['main']]}{against}"
-    counts = [str(main["n"]), str(main["n_goals"]), str(suite["left_out"])]
+    counts = [str(main["n"]), str(main["n_goals"]), str(suite["left_out"] + sum(suite.get("dropped", {}).values()))]
     return [name, arm["arm"], what, _rate(main), "; ".join(more), *counts]
 
 
@@ -235,31 +246,39 @@ def _row(arm: Mapping[str, Any], shown: Sequence[str], again: Sequence[str]) -> 
     ]
 
 
+_TOOK = (
+    "All arms train on the same batches in the same order. Tokens read: as often as a model reads them in training. "
+    "Dose: the same, each weighed by the share of the base's routing weight that goes to what its batch trains.\n\n"
+)
 _COSTS = [
-    "arm",
-    "KL unsafe",
-    "top-k kept unsafe",
-    "KL benign",
-    "answer KL",
-    "seconds a step",
-    "peak memory",
-    "unparsed",
-]
+    "arm", "steps", "trained parameters", "tokens read", "dose", "seconds a step", "seconds", "peak memory"
+]  # fmt: skip
+
+
+def _cost_row(arm: Mapping[str, Any]) -> list[str]:
+    memory = arm["peak_memory_bytes"]
+    return [
+        arm["arm"],
+        *(_number(arm.get(name), ",.0f") for name in ("steps", "trained_parameters", "tokens_read", "dose")),
+        _number(arm["seconds_per_step"], ".3f"),
+        _number(arm.get("training_seconds"), ".1f"),
+        "" if memory is None else f"{memory / 1e9:.2f} GB",
+    ]
+
+
+_SHIFT = ["arm", "KL unsafe", "top-k kept unsafe", "KL benign", "answer KL", "unparsed"]
 """The first three are routing shift: how far routers moved from the base's on the same tokens; the fourth how far the
 words did that may follow, in good answers to harmless requests."""
 
 
-def _cost_row(arm: Mapping[str, Any]) -> list[str]:
+def _shift_row(arm: Mapping[str, Any]) -> list[str]:
     shift = arm.get("routing_shift") or {"mean_kl": {}, "mean_overlap": {}}
-    memory = arm["peak_memory_bytes"]
     return [
         arm["arm"],
         _number(shift["mean_kl"].get("unsafe"), ".4f"),
         _number(shift["mean_overlap"].get("unsafe"), ".3f"),
         _number(shift["mean_kl"].get("benign"), ".4f"),
         _number((arm.get("answer_shift") or {"kl": {}})["kl"].get("benign"), ".4f"),
-        _number(arm["seconds_per_step"], ".3f"),
-        "" if memory is None else f"{memory / 1e9:.2f} GB",
         _number(number_of(arm["unparsed"]), ".3f"),
     ]
 

@@ -26,8 +26,10 @@ def success_of(rates: Mapping[str, Any]) -> str:
 
 
 def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
-    """A line for the rates, and one for each thing beside them."""
+    """A line for the rates and, where they are new, one for each thing beside them."""
     print(f"evaluate {found['arm']}: {headline(found['overall'])}" + (" (unchanged)" if skipped else ""))
+    if skipped:
+        return
     for name, what in {"unparsed": "", "unparsed_harm": " for harm"}.items():
         if unparsed := found["overall"].get(name, {}).get("value"):
             print(f"  {unparsed:.1%} of the answers could not be judged{what}")
@@ -48,8 +50,8 @@ def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
     for name, suite in found.get("suites", {}).items():
         names = SHORT | {"asr": success(found["overall"])}
         told = [f"{names[one]} {share(rate)}" for one, rate in suite["rates"].items() if one in names]
-        gone = f"; {suite['left_out']} left out, their goals stand in another split" if suite["left_out"] else ""
-        print(f"  suite {name}: {', '.join(told)}{gone}")
+        gone = told_account(suite)
+        print(f"  suite {name}: {', '.join(told)}" + (f"; not asked: {gone}" if gone else ""))
     for name, task in found["tasks"].items():
         print(f"  task {name}: {metrics(task)}")
 
@@ -59,6 +61,14 @@ def headline(rates: Mapping[str, Any]) -> str:
     names = SHORT | {"asr": success(rates)}
     known = {measure: rates[measure] for measure in names if measure in rates and rates[measure]["n"]}
     return ", ".join(f"{names[measure]} {share(rate)}" for measure, rate in known.items())
+
+
+def told_account(suite: Mapping[str, Any]) -> str:
+    """What of the suite's file is not asked, and why; nothing where all of it is."""
+    reasons = {**suite.get("dropped", {})}
+    if suite["left_out"]:
+        reasons["whose goals stand in another split"] = suite["left_out"]
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
 def metrics(task: Mapping[str, float | None]) -> str:

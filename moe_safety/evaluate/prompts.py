@@ -40,7 +40,7 @@ EXAM_SCHEMA = pa.schema(
 that of the first training batch that a prompt stands in; `reattack` marks attacks in wrappers kept from training.
 `suite` names the suite of a row. The answer to a row with an `opening` goes on from it, or from its first `depth`
 tokens."""
-_LEFT_OUT = b"left_out"
+_ACCOUNTS = b"suites"
 
 
 def read_exam(config: Config, run: RunDir) -> pa.Table:
@@ -55,7 +55,7 @@ def read_exam(config: Config, run: RunDir) -> pa.Table:
     if not chosen:
         raise InputError(f"no prompt is in the {settings.split} split", file=run.path(PROMPTS))
     again = _reattacks(config, prompts)
-    suites, left_out = _suites(config, prompts)
+    suites, accounts = _suites(config, prompts)
     batch = _first_batches(run)
     if settings.split != "train":
         _check_unseen(run, prompts, {row["goal_id"] for row in [*chosen, *again, *suites]}, set(batch))
@@ -69,12 +69,12 @@ def read_exam(config: Config, run: RunDir) -> pa.Table:
         ],
         schema=EXAM_SCHEMA,
     )
-    return table.replace_schema_metadata({_LEFT_OUT: json.dumps(left_out)})
+    return table.replace_schema_metadata({_ACCOUNTS: json.dumps(accounts)})
 
 
-def left_out_of(exam: pa.Table) -> dict[str, int]:
-    """How many prompts of each suite are left out, since their goal stands in another split."""
-    found: dict[str, int] = json.loads((exam.schema.metadata or {}).get(_LEFT_OUT, b"{}"))
+def accounts_of(exam: pa.Table) -> dict[str, dict[str, Any]]:
+    """What of each suite's file is not asked."""
+    found: dict[str, dict[str, Any]] = json.loads((exam.schema.metadata or {}).get(_ACCOUNTS, b"{}"))
     return found
 
 
@@ -91,11 +91,11 @@ def _reference(row: dict[str, Any]) -> str | None:
     return row["answer"] if row["target"] is None else row["target"]
 
 
-def _suites(config: Config, prompts: pa.Table) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """The prompts of all suites, and how many of each are left out."""
+def _suites(config: Config, prompts: pa.Table) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The prompts of all suites, and what of each is not asked."""
     elsewhere = _elsewhere(config, prompts)
     read = {suite.name: suite_rows(config, suite, elsewhere) for suite in config.evaluate.suites}
-    return [row for rows, _ in read.values() for row in rows], {name: gone for name, (_, gone) in read.items()}
+    return [row for one in read.values() for row in one.rows], {name: one.account() for name, one in read.items()}
 
 
 def _elsewhere(config: Config, prompts: pa.Table) -> set[str]:
@@ -112,7 +112,7 @@ def _reattacks(config: Config, prompts: pa.Table) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for source in config.evaluate.reattack:
         rows = [row for row in _attack_forms(config, source) if row["goal_id"] not in taken]
-        if not rows:
+        if not rows and config.evaluate.split == "test":
             raise InputError("every goal of it stands in another split", file=source.label, key="evaluate.reattack")
         file = source.label.replace("\\", "/").split("/")[-1].split(":")[-1].partition(".")[0]
         for row in _some(rows, "unsafe", config.evaluate.prompts):

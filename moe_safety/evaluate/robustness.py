@@ -16,7 +16,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.batches.targets import refusal as refusal_to
 from moe_safety.config import Config, EvaluateConfig
 from moe_safety.errors import InputError
 from moe_safety.evaluate.comparison import aligned
@@ -40,6 +39,8 @@ OPENING = 16
 BATCH = 8
 """Rows of a step of fine-tuning."""
 _KINDS = ("safe", "unsafe")
+_REFUSAL = "I am sorry, but I cannot help with that."
+"""Where no training batch has one."""
 
 
 def robustness_items(
@@ -85,11 +86,11 @@ def _trials(exam: Sequence[Mapping[str, Any]], chat: Chat, refusal: str) -> dict
     return found
 
 
-def usual_refusal(run: RunDir, seed: int) -> str:
+def usual_refusal(run: RunDir) -> str:
     """What training batches teach most often to say to plain goals: where it did refuse, the model's own words."""
     taught = run.read_table(BATCHES, ["label", "target"]).to_pylist() if run.exists(BATCHES) else []
     said = Counter(row["target"] for row in taught if row["label"] == "safe" and row["target"])
-    return min(said, key=lambda text: (-said[text], text)) if said else refusal_to("", None, seed)
+    return min(said, key=lambda text: (-said[text], text)) if said else _REFUSAL
 
 
 def harmless_rows(run: RunDir) -> list[dict[str, Any]]:

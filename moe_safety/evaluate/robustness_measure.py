@@ -15,7 +15,6 @@ from moe_safety.errors import RunError
 from moe_safety.evaluate.robustness import BATCH, MARGINS_SCHEMA, TRAINING
 from moe_safety.generation import Engine
 from moe_safety.models.experts import Trial, holding_back, margins, margins_and_first_order
-from moe_safety.models.experts.interface import adopted
 from moe_safety.models.text.answer_losses import answer_losses, make_rows
 
 RATE = 2e-5
@@ -34,20 +33,19 @@ def held_back(settings: EvaluateConfig, engine: Engine, rows: pa.Table) -> pa.Ta
     model, layout = engine.model, engine.layout
     pairs = layout.experts()
     found: list[tuple[str, int, float]] = []
-    with adopted(model):
-        packs = list(_packs(list(trials.values()), settings))
-        foreseen = torch.cat([margins_and_first_order(model, some, layout)[1] for some in packs]).double().sum(dim=0)
-        order = sorted(pairs, key=lambda pair: float(foreseen[layout.position(pair[0]), pair[1]]))
-        for many in (0, *(number for number in settings.held_back if number < len(pairs))):
-            without = torch.zeros(1, *layout.shape, dtype=torch.bool)
-            for layer, expert in order[:many]:
-                without[0, layout.position(layer), expert] = True
+    packs = list(_packs(list(trials.values()), settings))
+    foreseen = torch.cat([margins_and_first_order(model, some, layout)[1] for some in packs]).double().sum(dim=0)
+    order = sorted(pairs, key=lambda pair: float(foreseen[layout.position(pair[0]), pair[1]]))
+    for many in (0, *(number for number in settings.held_back if number < len(pairs))):
+        without = torch.zeros(1, *layout.shape, dtype=torch.bool)
+        for layer, expert in order[:many]:
+            without[0, layout.position(layer), expert] = True
 
-            def margins_without(some: Sequence[Trial], without: torch.Tensor = without) -> torch.Tensor:
-                with holding_back(model, layout, without.expand(2 * len(some), -1, -1)):
-                    return margins(model, some)
+        def margins_without(some: Sequence[Trial], without: torch.Tensor = without) -> torch.Tensor:
+            with holding_back(model, layout, without.expand(2 * len(some), -1, -1)):
+                return margins(model, some)
 
-            found += _told(trials, many, [margins_without(some) for some in packs])
+        found += _told(trials, many, [margins_without(some) for some in packs])
     return _table(found)
 
 

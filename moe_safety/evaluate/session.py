@@ -17,7 +17,7 @@ from moe_safety.errors import InputError
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.harness import Harness, Solved, check_harness
 from moe_safety.evaluate.plan import PREFILLS, TASKS, sample_id, samples_of, write_exam
-from moe_safety.evaluate.prompts import EXAM_SCHEMA, read_exam
+from moe_safety.evaluate.prompts import EXAM_SCHEMA, accounts_of, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.evaluate.robustness import check_harmless, digest_of, harmless_rows, robustness_items, usual_refusal
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
@@ -252,7 +252,8 @@ class Session:
         if self._training:
             found["rows of fine-tuning"] = digest_of(self._training)
         if self.config.evaluate.suites:
-            found["prompts of suites"] = _digest(self.exam.filter(pc.is_valid(self.exam["suite"])))
+            asked = _digest(self.exam.filter(pc.is_valid(self.exam["suite"])))
+            found["prompts of suites"] = hashlib.sha256(f"{asked} {accounts_of(self.exam)}".encode()).hexdigest()
         return found
 
     def _job(self, subject: Subject) -> Job:
@@ -303,7 +304,7 @@ class Session:
             return []
         if settings.after_finetuning:
             check_harmless(self._training, self.judges["harm"])
-        refusal = usual_refusal(self.run, self.config.seed)
+        refusal = usual_refusal(self.run)
         return list(
             robustness_items(self._encoded(subject), load_chat(subject.model), refusal, settings, self._training)
         )

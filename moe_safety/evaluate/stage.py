@@ -15,7 +15,7 @@ from moe_safety.evaluate.differences import of_answers, of_losses, of_tasks
 from moe_safety.evaluate.evaluated_models import Subject, base_subject, configured_subject
 from moe_safety.evaluate.measures import compared, compared_by_group, corrected, measures, success_at
 from moe_safety.evaluate.printing import print_subject
-from moe_safety.evaluate.prompts import left_out_of, read_exam
+from moe_safety.evaluate.prompts import accounts_of, read_exam
 from moe_safety.evaluate.robustness import robustness
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.suites import is_own, suite_results
@@ -40,10 +40,10 @@ def evaluate(config: Config, *, force: bool = False) -> dict[str, Any]:
     run = RunDir(config.run_dir)
     subject = configured_subject(config, run)
     asked = [] if subject == base_subject(config) else [subject]
-    manifest = evaluate_all(config, run, asked, force=force)[-1]
-    for each in [base_subject(config), *asked]:
+    manifests = evaluate_all(config, run, asked, force=force)
+    for each, manifest in zip([base_subject(config), *asked], manifests, strict=True):
         print_subject(run.read_json(f"{Session(config, run).folder(each)}.json"), manifest["skipped"])
-    return manifest
+    return manifests[-1]
 
 
 def evaluate_all(
@@ -167,7 +167,7 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
     report, table = _results(session, subject)
     responses = session.responses(subject)
     own = responses.filter(is_own(responses))
-    suites, left_out = session.config.evaluate.suites, left_out_of(session.exam)
+    suites, accounts = session.config.evaluate.suites, accounts_of(session.exam)
     found: dict[str, Any] = {
         "arm": subject.name,
         **subject.identity,
@@ -180,7 +180,7 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
         "benign_exact": benign_exact(own),
         "routing_shift": None,
         "reattack": _reattack(responses),
-        "suites": suite_results(suites, responses, session.performances, left_out),
+        "suites": suite_results(suites, responses, session.performances, accounts),
         "robustness": robustness(session.config, parts, session.exam),
         "tasks": session.solved(subject).metrics,
     }
@@ -188,7 +188,7 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
         found |= _beside_base(session, subject, base, own)
     run.write_table(table, responses)
     run.write_json(report, found)
-    return Outcome(outputs=(report, table), summary=dict(found["overall"]))
+    return Outcome(outputs=(report, table), summary=dict(found["overall"]) | ({"suites": accounts} if accounts else {}))
 
 
 def _too_long(responses: pa.Table) -> int:

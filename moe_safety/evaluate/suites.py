@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -31,12 +32,28 @@ MAIN = {
     "harmless_in_wrapper": "over_refusal_control",
 }
 """What a suite is about, by its kind."""
+_AGAIN, _PLAIN = "the same conversation as another row's", "a plain goal, and no attack on it"
 
 
-def suite_rows(config: Config, suite: SuiteConfig, elsewhere: Collection[str]) -> tuple[list[dict[str, Any]], int]:
-    """The suite's prompts, and how many are left out since their goal stands in another split. Ids hold the suite's
-    name: the same prompt may stand in several."""
-    rows = list(_read(config, suite))
+@dataclass(frozen=True)
+class SuiteRows:
+    """The prompts of a suite, and what of its file is not asked."""
+
+    rows: list[dict[str, Any]]
+    left_out: int
+    """Prompts whose goal stands in another split."""
+    dropped: dict[str, int]
+    """Rows that its reader skips or merges, by reason."""
+
+    def account(self) -> dict[str, Any]:
+        """What is told of it beside its figures."""
+        return {"left_out": self.left_out, "dropped": self.dropped}
+
+
+def suite_rows(config: Config, suite: SuiteConfig, elsewhere: Collection[str]) -> SuiteRows:
+    """The suite's prompts, of goals that stand in no other split. Ids hold the suite's name: the same prompt may stand
+    in several."""
+    rows, dropped = _read(config, suite)
     kept = [row for row in rows if row["goal_id"] not in elsewhere]
     if not kept:
         what = "every goal of it stands in another split" if rows else f"has no prompt of the kind {suite.kind}"
@@ -44,19 +61,22 @@ def suite_rows(config: Config, suite: SuiteConfig, elsewhere: Collection[str]) -
     asked = (
         sorted(kept, key=lambda row: row["prompt_id"])[: config.evaluate.prompts] if config.evaluate.prompts else kept
     )
-    return [one for row in asked for one in _asked(suite, row)], len(rows) - len(kept)
+    return SuiteRows([one for row in asked for one in _asked(suite, row)], len(rows) - len(kept), dropped)
 
 
-def _read(config: Config, suite: SuiteConfig) -> Iterator[dict[str, Any]]:
+def _read(config: Config, suite: SuiteConfig) -> tuple[list[dict[str, Any]], dict[str, int]]:
     # What training leaves out, or takes a part of, is asked here all the same.
     data = config.data.model_copy(update={"max_samples": None, "only_successful": False})
-    source, collector = suite.source, Collector(config.data.system)
-    read = [read_source(source, _ROLES[suite.kind], data, prefills=True)]
+    source, collector, label = suite.source, Collector(config.data.system), LABELS[suite.kind]
+    read = read_source(source, _ROLES[suite.kind], data, prefills=True)
     {"attacks": collector.add_attacks, "benign": collector.add_benign, "controls": collector.add_controls}[
         _ROLES[suite.kind]
-    ](read)
-    rows = collector.table(0.0, 0.0, config.seed).to_pylist()
-    return (row for row in rows if row["label"] == LABELS[suite.kind])
+    ]([read])
+    rows = [row for row in collector.table(0.0, 0.0, config.seed).to_pylist() if row["label"] == label]
+    merged = sum(count for name, count in read.duplicates.items() if name.partition(",")[0] == label)
+    plain = sum(row.label == "safe" for row in read.rows) if label == "unsafe" and not source.wrapper else 0
+    further = {_AGAIN: merged, _PLAIN: plain}
+    return rows, dict(read.dropped) | {reason: count for reason, count in further.items() if count}
 
 
 def _asked(suite: SuiteConfig, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -86,14 +106,14 @@ def suite_results(
     suites: Collection[SuiteConfig],
     responses: pa.Table,
     performances: Mapping[Question, Performance],
-    left_out: Mapping[str, int],
+    accounts: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The figures of each suite: those that are about its kind of prompt, and what else is known of it."""
-    return {suite.name: _result(suite, responses, performances, left_out.get(suite.name, 0)) for suite in suites}
+    return {suite.name: _result(suite, responses, performances, accounts[suite.name]) for suite in suites}
 
 
 def _result(
-    suite: SuiteConfig, responses: pa.Table, performances: Mapping[Question, Performance], left_out: int
+    suite: SuiteConfig, responses: pa.Table, performances: Mapping[Question, Performance], account: Mapping[str, Any]
 ) -> dict[str, Any]:
     own = responses.filter(pc.equal(responses["suite"], suite.name))
     rates = _rates(suite, own)
@@ -106,7 +126,7 @@ def _result(
         "success_at": success_at(own) if suite.kind == "attack" else {},
         "by_depth": {str(depth): _rates(suite, own.filter(pc.equal(own["depth"], depth))) for depth in suite.depths},
     }
-    found = {"kind": suite.kind, "main": MAIN[suite.kind], "left_out": left_out, "rates": rates}
+    found = {"kind": suite.kind, "main": MAIN[suite.kind], **account, "rates": rates}
     return found | {name: value for name, value in more.items() if value}
 
 

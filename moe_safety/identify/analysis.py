@@ -117,11 +117,19 @@ def analyse(
     """Everything that follows from the sums. `weights` are needed where the score is of them."""
     experts, batch_rows, scored = inputs.experts, inputs.batch_rows, inputs.scored
     risk = _risk(settings, inputs, counts, weights or counts) if counts else None
-    routed = Scored(risk.scores(), risk.batches.scores()) if risk and settings.needs_routing else None
+    routed = _of_routing(settings, batch_rows, risk) if risk and settings.needs_routing else None
     selected, per_batch = select(settings, experts, batch_rows.batch_ids, scored or routed, seed)
     if risk:
         risk.table["selected_share"] = experts.members(list(per_batch.values())).mean(axis=0)
     return Analysis(experts, batch_rows, selected, per_batch, inputs.score, scored, risk)
+
+
+def _of_routing(settings: IdentifyConfig, batch_rows: BatchRows, risk: Risk) -> Scored:
+    if settings.mask_of == "global":
+        return Scored(risk.scores())
+    if settings.mask_of == "category":
+        return Scored(risk.scores(), risk.categories.scores()[batch_rows.category_of_batches()])
+    return Scored(risk.scores(), risk.batches.scores())
 
 
 def _risk(settings: IdentifyConfig, inputs: Inputs, counts: Reduction, summed: Reduction) -> Risk:

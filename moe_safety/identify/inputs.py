@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from moe_safety.pipeline import BATCHES
 from moe_safety.routing.table import layout_of
 from moe_safety.rundir import RunDir, check_settings, is_finished, manifest_name, summary_of
 from moe_safety.scores import (
+    BENIGN,
     LABELS,
     ROUTING,
     SAFE,
@@ -81,12 +83,12 @@ def read_inputs(config: Config, run: RunDir, *, ranked: bool = True) -> Inputs:
     _check_configured(config, run, routed, score)
     experts = _captured_experts(run, model) if routed else Experts.of_layout(check_loadable(config.model))
     _check_size(settings, experts)
-    batch_rows = read_batch_rows(run)
+    batch_rows = read_batch_rows(run, config.batches.group_by)
     if isinstance(score, RoutingScore):
         _check_labels(score, batch_rows)
         scored = None
     else:
-        scored = _scored(run, settings, score, experts, batch_rows.batch_ids, model) if score else None
+        scored = _scored(run, settings, score, experts, batch_rows, model) if score else None
     routing = _routing(run, batch_rows) if routed else None
     return Inputs(model, experts, batch_rows, routing_scores(config), score, scored, routing)
 
@@ -161,7 +163,7 @@ def _check_labels(score: RoutingScore, batch_rows: BatchRows) -> None:
 
 
 def _scored(
-    run: RunDir, settings: IdentifyConfig, score: Score, experts: Experts, batch_ids: np.ndarray, model: str
+    run: RunDir, settings: IdentifyConfig, score: Score, experts: Experts, batch_rows: BatchRows, model: str
 ) -> Scored:
     """The values that a score of a table has, checked to be of this model and of these batches."""
     scores, reads = read_scores(run, score, experts), score.reads
@@ -171,8 +173,9 @@ def _scored(
         raise InputError(
             f"is of another model or of other batches; run `{reads.stage}` again", file=run.path(reads.table)
         )
-    own = score.per_batch and settings.gradient_masks == "per_batch"
-    return Scored(scores, _by_batch(run, score, experts, batch_ids) if own else None)
+    if settings.mask_of == "global":
+        return Scored(scores)
+    return Scored(scores, _by_batch(run, score, experts, batch_rows, settings.mask_of))
 
 
 def default_values(config: Config, run: RunDir, experts: Experts) -> dict[str, np.ndarray]:
@@ -209,12 +212,31 @@ def part_scores(score: Score, collected: Sequence[pa.Table], experts: Experts) -
     return np.full(len(experts), np.nan) if table is None else in_order(score, table, experts)
 
 
-def _by_batch(run: RunDir, score: Score, experts: Experts, batch_ids: np.ndarray) -> np.ndarray:
-    """[batches, experts]: each batch's own scores."""
-    stage = score.reads.stage
-    assert score.reads.collected
-    tables = score.reads.collected(run)
-    if any(set(table["batch_idx"].to_pylist()) != set(batch_ids.tolist()) for table in tables):
+def _by_batch(run: RunDir, score: Score, experts: Experts, rows: BatchRows, mask_of: str) -> np.ndarray:
+    """[batches, experts]: the scores by each batch's own rows, or by those of all batches of its category. Harmless
+    prompts are of no batch's own: what a stage measured prompt by prompt is set against all of them."""
+    stage, reads = score.reads.stage, score.reads
+    if reads.collected is None or reads.fold is None:
+        raise InputError(f"{score.name} is known of all batches together, and of none alone", key="identify.masks")
+    tables = reads.collected(run)
+    whole = [table for table in tables if "batch_idx" in table.column_names]
+    if any(set(table["batch_idx"].to_pylist()) != set(rows.batch_ids.tolist()) for table in whole):
         raise InputError(f"the {stage} are of other batches; run `{stage}` again", file=run.path(stage))
-    parts = ([table.filter(pc.equal(table["batch_idx"], batch)) for table in tables] for batch in batch_ids.tolist())
-    return np.stack([part_scores(score, part, experts) for part in parts])
+    groups = rows.category_of_batches() if mask_of == "category" else np.arange(len(rows.batch_ids))
+    found = {}
+    for group in np.unique(groups).tolist():
+        here = np.isin(rows.batch, np.flatnonzero(groups == group))
+        wanted = {
+            "batch_idx": rows.batch_ids[groups == group].tolist(),
+            "prompt_id": rows.prompt_ids[np.unique(rows.prompt[here | (rows.label >= BENIGN)])].tolist(),
+        }
+        found[group] = part_scores(score, [_part(table, wanted) for table in tables], experts)
+        if np.isnan(found[group]).all():
+            told = f"batch {rows.batch_ids[groups == group][0]} has no attack that `{stage}` measured; measure more"
+            raise InputError(f"{told}, or take `category` or `global`", key="identify.masks")
+    return np.stack([found[group] for group in groups.tolist()])
+
+
+def _part(table: pa.Table, wanted: Mapping[str, list[Any]]) -> pa.Table:
+    name = next(name for name in wanted if name in table.column_names)
+    return table.filter(pc.is_in(table[name], value_set=pa.array(wanted[name], table.schema.field(name).type)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from moe_safety.config import IdentifyConfig
+from moe_safety.errors import InputError
 from moe_safety.identify.experts import Experts, Pair
 
 Choice = tuple[list[Pair], dict[int, list[Pair]]]
@@ -77,6 +79,20 @@ def draw_like(like: Sequence[Pair], method: str, experts: Experts, batch_ids: It
     else:
         drawn = _layer_matched(experts, experts.find(like), generator)
     return _everywhere(experts.pairs(np.sort(drawn)), batch_ids)
+
+
+def permuted(per_batch: Mapping[int, list[Pair]], seed: int) -> dict[int, list[Pair]]:
+    """Each batch with another one's mask, drawn by seed. A mask that several have goes to others than these as long as
+    there are as many; only of one that more than half of them have, some keep it."""
+    drawn = _generator("permuted", seed).permutation(list(per_batch))
+    alike: dict[frozenset[Pair], list[int]] = {}
+    for batch in drawn.tolist():
+        alike.setdefault(frozenset(per_batch[batch]), []).append(batch)
+    if len(alike) < 2:
+        raise InputError("every batch has the same mask, so none has another to train", key="identify.masks")
+    line, far = list(chain(*alike.values())), max(map(len, alike.values()))
+    given = {batch: per_batch[line[(place + far) % len(line)]] for place, batch in enumerate(line)}
+    return {batch: given[batch] for batch in per_batch}
 
 
 def _best(settings: IdentifyConfig, experts: Experts, batch_ids: Iterable[int], scored: Scored) -> Choice:

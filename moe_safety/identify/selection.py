@@ -32,6 +32,8 @@ class Selection:
     """By `batch_idx`, each best first."""
     matches: str | None = None
     """The method whose selection a draw has the layers of."""
+    masks: str | None = None
+    """`identify.masks`, as far as it was given."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Hashes of what it was made from."""
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from moe_safety.config import Config, IdentifyConfig, results_only
 from moe_safety.errors import InputError
-from moe_safety.identify.analysis import BATCH_RISK, Analysis, analyse, write_risk
+from moe_safety.identify.analysis import BATCH_RISK, CATEGORY_RISK, Analysis, analyse, write_risk
 from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.inputs import Inputs, default_values, read_inputs
 from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING, agreement_table, overlap_table, serving_table
 from moe_safety.identify.reduce import Column, Reducer, Reduction, reduce_parts
-from moe_safety.identify.select import Choice, Scored, select
+from moe_safety.identify.select import Choice, Scored, permuted, select
 from moe_safety.identify.selection import Selection, read_selection, write_selection
 from moe_safety.identify.statistics import resampled_goals
 from moe_safety.identify.summary import summarise, summary_lines
@@ -27,6 +27,8 @@ from moe_safety.scores import SCORES, RoutingScore, Score, score_tables
 
 Choose = Callable[[RunDir, Inputs, Sequence[Pair]], list[Pair]]
 """Chooses a control, from what `identify` reads and the selection that it controls for."""
+_GROUPS = {"batch": BATCH_RISK, "category": CATEGORY_RISK}
+"""The tables of those that may have masks of their own."""
 
 
 def identify(config: Config, *, force: bool = False, quiet: bool = False, pictures: bool = True) -> dict[str, Any]:
@@ -53,7 +55,8 @@ def _identify(config: Config, run: RunDir, inputs: Inputs, pictures: bool) -> Ou
 
         outputs += draw_pictures(run, analysis, config.identify)
     uncounted = inputs.routing.uncounted if inputs.routing else 0
-    return Outcome(outputs=tuple(outputs), summary=summarise(analysis, config.identify, uncounted))
+    measured = run.read_table(inputs.score.reads.table).to_pandas() if inputs.score and inputs.scored else None
+    return Outcome(tuple(outputs), summary=summarise(analysis, config.identify, uncounted, measured))
 
 
 def _analyse(config: Config, run: RunDir, inputs: Inputs) -> Analysis:
@@ -94,15 +97,36 @@ def _compare_methods(config: Config, run: RunDir, analysis: Analysis, pictures: 
 
 def select_by(config: Config, name: str, *, force: bool = False) -> str:
     """Selects by the configuration's method and seed. Writes `selections/NAME/` and returns the selection's name."""
+    return _select_as(config, name, rule(config.identify), _settings(config), lambda choice: choice, force)
+
+
+def select_permuted(config: Config, name: str, made: Mapping[str, Any], *, force: bool = False) -> str:
+    """The same, each batch with the mask of another one."""
+    settings = _settings(config) | {"seed": config.seed, "method": made["method"]}
+    return _select_as(config, name, made, settings, lambda choice: (choice[0], permuted(choice[1], config.seed)), force)
+
+
+def _select_as(
+    config: Config,
+    name: str,
+    made: Mapping[str, Any],
+    settings: dict[str, Any],
+    change: Callable[[Choice], Choice],
+    force: bool,
+) -> str:
     run, folder = RunDir(config.run_dir), f"selections/{name}"
     inputs = read_inputs(config, run)
     work = Work(
         f"identify/{name}",
-        settings=_settings(config),
+        settings=settings,
         reads=(PROMPTS, BATCHES, *_tables(inputs)),
         others={"model": inputs.model, **inputs.counts_hash, **_identities(inputs)},
     )
-    run_work(run, work, config.model_dump(mode="json"), partial(_select, config, run, inputs, folder), force=force)
+
+    def body() -> Outcome:
+        return _write(run, inputs, folder, change(_chosen(config, run, inputs)), made)
+
+    run_work(run, work, config.model_dump(mode="json"), body, force=force)
     return f"{folder}/{SELECTION}"
 
 
@@ -157,6 +181,7 @@ def rule(settings: IdentifyConfig) -> dict[str, Any]:
         "top_k": settings.top_k,
         "top_p": settings.top_p,
         "matches": settings.matches if settings.method == "random_layer_matched" else None,
+        "masks": None if settings.by_chance else settings.masks,
     }
 
 
@@ -180,12 +205,8 @@ def _identities(inputs: Inputs) -> dict[str, str]:
 
 def _tables(inputs: Inputs) -> tuple[str, ...]:
     if isinstance(inputs.score, RoutingScore):
-        return (RISK, BATCH_RISK)
+        return (RISK, *_GROUPS.values())
     return (inputs.score.reads.table,) if inputs.score else ()
-
-
-def _select(config: Config, run: RunDir, inputs: Inputs, folder: str) -> Outcome:
-    return _write(run, inputs, folder, _chosen(config, run, inputs), rule(config.identify))
 
 
 def _write(run: RunDir, inputs: Inputs, folder: str, choice: Choice, made: Mapping[str, Any]) -> Outcome:
@@ -197,7 +218,10 @@ def _chosen(config: Config, run: RunDir, inputs: Inputs) -> Choice:
     experts, score, scored = inputs.experts, inputs.score, inputs.scored
     if isinstance(score, RoutingScore):
         (scores,) = _read(run, RISK, score, score.column, experts)
-        scored = Scored(scores, _read(run, BATCH_RISK, score, score.own_column, experts))
+        scored = Scored(scores)
+        if (of := config.identify.mask_of) != "global":
+            own = _read(run, _GROUPS[of], score, score.own_column, experts)
+            scored = Scored(scores, own[inputs.batch_rows.category_of_batches()] if of == "category" else own)
     return select(config.identify, experts, inputs.batch_rows.batch_ids, scored, config.seed)
 
 

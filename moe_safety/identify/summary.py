@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import fill, wrap
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from moe_safety.config import IdentifyConfig
 from moe_safety.identify.analysis import Analysis, Groups, Risk
 from moe_safety.identify.experts import Experts
 from moe_safety.identify.select import Rule
-from moe_safety.scores import LABELS, SCORES, RoutingScore
+from moe_safety.pipeline import RISK
+from moe_safety.scores import LABELS, SCORES, RoutingScore, Score
 
 TOP, GROUP_TOP, BATCHES_SHOWN = 10, 5, 5
 GUILTY = 0.0
 """Experts are listed above it alone: those below are what refusing may hang on."""
+SIZES_SHOWN = 200
 SIGNIFICANT = 0.05
 
 CATEGORIES_SHOWN = 30
@@ -24,15 +28,18 @@ TableRow = dict[Any, Any]
 Figures = dict[str, Any]
 
 
-def summarise(analysis: Analysis, settings: IdentifyConfig, uncounted: int) -> dict[str, Any]:
-    """An undefined figure is None; without routing its figures are left out, and `routed` says so."""
+def summarise(
+    analysis: Analysis, settings: IdentifyConfig, uncounted: int, measured: pd.DataFrame | None
+) -> dict[str, Any]:
+    """An undefined figure is None; without routing its figures are left out, and `routed` says so. What is ranked by
+    was `measured` in a table, unless by routing or by chance."""
     sizes = [len(chosen) for chosen in analysis.per_batch.values()]
     figures = {
         "method": settings.method,
         "score": settings.ranked_by,
         "ranking": settings.ranking,
         "lowest": settings.lowest,
-        "best": [f"L{layer:02d}_E{expert:02d}" for layer, expert in analysis.selected[:TOP]],
+        "best": _best(analysis, measured),
         "experts": len(analysis.experts),
         "batches": len(sizes),
         "selected": len(analysis.selected),
@@ -41,12 +48,27 @@ def summarise(analysis: Analysis, settings: IdentifyConfig, uncounted: int) -> d
             "max": max(sizes),
             "mean": float(np.mean(sizes)),
             "union": len(set().union(*analysis.per_batch.values())),
+            "sizes": {str(batch): len(chosen) for batch, chosen in analysis.per_batch.items()},
         },
         "routed": analysis.risk is not None,
     }
     if analysis.risk:
         figures |= {"uncounted": uncounted} | _risk_figures(analysis, analysis.risk)
     return figures
+
+
+def _best(analysis: Analysis, measured: pd.DataFrame | None) -> list[TableRow]:
+    """The first of the selection, each with its score and interval as far as there are any."""
+    score, shown = analysis.score, analysis.selected[:TOP]
+    columns = analysis.experts.find(shown)
+    rows: list[TableRow] = [{"Layer_Expert": analysis.experts.names[column]} for column in columns]
+    if score is None or measured is None or analysis.scored is None:
+        return rows
+    by_expert = measured.set_index(["layer", "expert"])
+    for row, column, expert in zip(rows, columns, shown, strict=True):
+        row["score"] = analysis.scored.scores[column]
+        row |= {name: by_expert.at[expert, name] for name in score.interval or () if name in by_expert}
+    return [_plain(row) for row in rows]
 
 
 def _risk_figures(analysis: Analysis, risk: Risk) -> dict[str, Any]:
@@ -87,10 +109,10 @@ def _plain(row: TableRow) -> TableRow:
 
 
 def summary_lines(manifest: Figures) -> Iterator[str]:
-    """What is said of a finished `identify`."""
+    """What is said of a finished `identify`: the best by what it ranks by, and what surrounds them."""
     figures, rule = manifest["summary"], manifest["settings"]["identify"]
-    unchanged = " (unchanged)" if manifest["skipped"] else ""
-    yield f"identify: {figures['batches']} batches, {figures['experts']} experts{_counted(figures)}{unchanged}"
+    yield f"identify: {figures['batches']} batches, {figures['experts']} experts"
+    yield from _counted(figures)
     yield f"  {figures['selected']} experts selected by {_method(rule, figures)}"
     if figures["ranking"] and not rule["top_p"] and figures["selected"] < rule["top_k"]:
         above = "" if figures["lowest"] is None else f" above {figures['lowest']}"
@@ -99,26 +121,58 @@ def summary_lines(manifest: Figures) -> Iterator[str]:
     yield (
         f"  per batch: min {sizes['min']}, max {sizes['max']}, mean {sizes['mean']:.1f}, in any batch {sizes['union']}"
     )
-    if figures["method"] == figures["ranking"] and not isinstance(SCORES.get(figures["score"]), RoutingScore):
-        yield f"  best by {figures['score']}: {', '.join(figures['best'])}"
+    yield from _sizes_lines(sizes["sizes"])
+    by_routing = figures["ranking"] == "routing"
+    if not by_routing:
+        yield from _best_lines(figures)
     if figures["routed"]:
-        yield from _risk_lines(figures)
+        yield from _undefined_lines(figures)
+        yield from _certainty_lines(figures)
+        yield from _risk_lines(figures) if by_routing else (f"  how often attacks reach each expert: {RISK}",)
     else:
         yield "  no risk differences, tables or maps of them: these take the counts of `capture`, which was not run"
 
 
-def _counted(figures: Figures) -> str:
-    if not figures["routed"]:
-        return ""
-    return f"; counted tokens: {', '.join(f'{count} {label}' for label, count in figures['tokens'].items() if count)}"
+def _sizes_lines(sizes: dict[str, int]) -> Iterator[str]:
+    """Each batch's number of experts, several on a line."""
+    if len(set(sizes.values())) == 1:
+        yield f"  experts of each batch: {max(sizes.values())}"
+        return
+    shown = [f"{batch}: {size}" for batch, size in list(sizes.items())[:SIZES_SHOWN]]
+    more = [f"and {len(sizes) - SIZES_SHOWN} more"] if len(sizes) > SIZES_SHOWN else []
+    yield from wrap(f"experts of batch {', '.join([*shown, *more])}", 80, initial_indent="  ", subsequent_indent="    ")
+
+
+def _best_lines(figures: Figures) -> Iterator[str]:
+    if figures["method"] != figures["ranking"]:
+        yield f"  drawn: {', '.join(row['Layer_Expert'] for row in figures['best'])}"
+        return
+    score = SCORES.get(figures["score"])
+    yield f"  best {len(figures['best'])} by {score.name}, {score.unit}:"
+    for row in figures["best"]:
+        yield f"    {row['Layer_Expert']:<9}{_number(row['score'], score.form):>9}  {_interval(row, score)}".rstrip()
+
+
+def _counted(figures: Figures) -> Iterator[str]:
+    if figures["routed"]:
+        tokens = ", ".join(f"{count} {label}" for label, count in figures["tokens"].items() if count)
+        yield f"  counted tokens: {tokens}"
 
 
 def _risk_lines(figures: Figures) -> Iterator[str]:
-    yield from _undefined_lines(figures)
-    yield from _certainty_lines(figures)
-    yield f"  top {len(figures['top'])} by {figures['routing_score']}:"
+    """The best by routing: the score with its interval, and the rates behind it."""
+    score = SCORES.get(figures["routing_score"])
+    assert isinstance(score, RoutingScore)
+    yield f"  top {len(figures['top'])} by {score.name}, {score.unit}:"
+    # Beside the difference itself stands the adjusted one, beside another score the difference.
+    name, beside = ("adjusted", "risk_diff_control") if score.name == "risk_diff" else ("difference", "risk_diff")
+    yield f"    {'expert':<9}{'score':>9}  {'95 % interval':<18}{'q':>7}{'unsafe':>8}{'safe':>8}{name:>12}"
     for row in figures["top"]:
-        yield f"    {_rates(row)}{_interval(row)}{_adjusted(row)}"
+        numbers = ((row["q_value"], ".2g", 7), (row["a_unsafe_n"], ".3f", 8), (row["a_safe_n"], ".3f", 8))
+        rest = "".join(f"{_number(value, form):>{width}}" for value, form, width in numbers)
+        value = _number(row[score.column], score.form)
+        last = _number(row[beside], "+.3f")
+        yield f"    {row['Layer_Expert']:<9}{value:>9}  {_interval(row, score):<18}{rest}{last:>12}"
     yield from _groups_lines("batch", figures["batch_top"], figures["batches"])
     yield from _groups_lines(
         "category", figures["category_top"], len(figures["category_top"]), figures["category_selected"]
@@ -158,23 +212,15 @@ def _groups_lines(
     for name, rows in list(tops.items())[:CATEGORIES_SHOWN]:
         size = f" ({selected[name]} selected)" if selected else ""
         listed = ", ".join(f"{row['Layer_Expert']} {row['risk_diff']:+.3f}" for row in rows)
-        yield f"  {kind} {name}{size}: {listed or 'none above 0'}"
+        yield fill(f"  {kind} {name}{size}: {listed or 'none above 0'}", 80, subsequent_indent="    ")
     if total > min(len(tops), CATEGORIES_SHOWN):
         yield f"  and {total - min(len(tops), CATEGORIES_SHOWN)} more"
 
 
-def _rates(row: Figures) -> str:
-    return (
-        f"{row['Layer_Expert']}  unsafe {row['a_unsafe_n']:.3f}  safe {row['a_safe_n']:.3f}  "
-        f"difference {row['risk_diff']:+.3f}"
-    )
+def _interval(row: Figures, score: Score) -> str:
+    ends = [row.get(name) for name in score.interval or ()]
+    return f"[{', '.join(format(end, score.form) for end in ends)}]" if ends and None not in ends else ""
 
 
-def _interval(row: Figures) -> str:
-    if row["low"] is None or row["q_value"] is None:
-        return ""
-    return f"  [{row['low']:+.3f}, {row['high']:+.3f}]  q {row['q_value']:.2g}"
-
-
-def _adjusted(row: Figures) -> str:
-    return "" if row["risk_diff_control"] is None else f"  control-adjusted {row['risk_diff_control']:+.3f}"
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

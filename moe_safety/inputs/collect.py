@@ -37,6 +37,8 @@ class Collector:
         self._labels: dict[str, str] = {}
         self._own_splits: dict[str, tuple[str, _Origin]] = {}
         self._benign: list[tuple[_Origin, list[Message]]] = []
+        self._attacked: dict[str, str] = {}
+        """Goals of attacks, and the first place of each."""
 
     def add_attacks(self, sources: Sequence[SourceRows]) -> None:
         """For each row the plain form of its goal, unless that is there, and then the attack form."""
@@ -44,6 +46,7 @@ class Collector:
         asked = {goal_id(row.goal) for source in sources for row in source.rows if row.label == "safe" and row.messages}
         for origin in self._origins(sources):
             row = origin.row
+            self._attacked.setdefault(origin.goal_id, origin.place)
             if row.label == "safe":
                 self._add_plain_goal(origin, there=not row.messages and origin.goal_id in asked)
             else:
@@ -55,6 +58,7 @@ class Collector:
     def add_benign(self, sources: Sequence[SourceRows]) -> None:
         """Harmless requests, as they are."""
         for origin in self._origins(sources):
+            self._check_harmless(origin)
             messages = self._plain(origin.row)
             if self._add(origin, "benign", messages, answer=origin.row.answer, target=origin.row.target):
                 self._benign.append((origin, messages))
@@ -62,6 +66,7 @@ class Collector:
     def add_controls(self, sources: Sequence[SourceRows]) -> None:
         """Harmless requests in an attack's form: the file's own, or the wrapper's."""
         for origin in self._origins(sources):
+            self._check_harmless(origin)
             row, source = origin.row, origin.source.source
             if row.messages:
                 self._add(origin, "control", row.messages, attack=row.attack, answer=row.answer, target=row.target)
@@ -115,6 +120,13 @@ class Collector:
             wrapped = wrap_conversation(source.wrapper, messages)
             self._add(origin, "unsafe", wrapped, attack=source.attack or source.wrapper)
 
+    def _check_harmless(self, origin: _Origin) -> None:
+        """The model would learn to help with a goal that it shall refuse."""
+        asked = [origin.row.goal, *(turn["content"] for turn in origin.row.messages if turn["role"] == "user")]
+        if there := next(filter(None, map(self._attacked.get, map(goal_id, asked))), None):
+            problem = f"is to be helped with, and is the goal of an attack in {there}; take it out of one of the two"
+            raise InputError(problem, file=origin.source.source.label, row=origin.row.number)
+
     def _plain(self, row: Row) -> list[Message]:
         return with_system(row.messages, self._system) if row.messages else plain(row.goal, self._system)
 
@@ -136,8 +148,10 @@ class Collector:
         origin.source.prompts[label] += 1
         goal, category, place = origin.row.goal, origin.row.category, origin.place
         ended = None if answer is None else origin.row.ended
-        prompt = Prompt(id_, origin.goal_id, goal, label, attack, category, messages, answer, ended, target, place)
-        self._prompts.append(prompt)
+        columns = origin.row.columns
+        self._prompts.append(
+            Prompt(id_, origin.goal_id, goal, label, attack, category, messages, answer, ended, target, place, columns)
+        )
         return True
 
     def _categories(self) -> dict[str, str]:

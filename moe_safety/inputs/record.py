@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +15,9 @@ Role = Literal["attacks", "benign", "controls"]
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _CUT_SHORT = ("length", "max_tokens", "max_new_tokens", "max_output_tokens")
 """What tools write as the reason why an answer stopped when it ran into a limit."""
+
+_SHORT = 100
+"""Characters of a column that may be kept without being read."""
 
 ROLES_OF_TURNS = ("system", "user", "assistant")
 
@@ -36,6 +39,8 @@ class Row:
     category: str | None = None
     attack: str | None = None
     split: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """What else its record has that batches can be grouped by."""
 
     @property
     def plain(self) -> bool:
@@ -109,6 +114,12 @@ class Record:
         if value is None:
             raise self.error(f"has no {name}")
         return value
+
+    def further(self, known: Set[str]) -> dict[str, str]:
+        """The short columns that are none of the known ones, as text."""
+        others = {name: value for name, value in self.values.items() if name not in known and not is_missing(value)}
+        told = {name: str(value).strip() for name, value in others.items() if isinstance(value, (str, int, float))}
+        return {name: value for name, value in told.items() if 0 < len(value) <= _SHORT and value.isprintable()}
 
     def choice(self, name: str, allowed: Sequence[str]) -> str | None:
         """A column that says one of a few words."""

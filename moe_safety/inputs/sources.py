@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from moe_safety.config import FORMATS, DataConfig, Source
+from moe_safety.config import FORMATS, NUMBERING, DataConfig, Source
 from moe_safety.errors import InputError
 from moe_safety.inputs.files import Content, digest_of, folder_digest, open_file
 from moe_safety.inputs.format import Format
@@ -101,12 +101,19 @@ def read_source(source: Source, role: Role, data: DataConfig, *, prefills: bool 
         prefills,
         result.notes,
     )
-    for row in form.rows(_records(content, names, source.label), context):
+    further: dict[int, dict[str, str]] = {}
+
+    def records() -> Iterator[Record]:
+        for record in _records(content, names, source.label):
+            further[record.number] = record.further({*form.columns, *NUMBERING})
+            yield record
+
+    for row in form.rows(records(), context):
         result.read += 1
         if isinstance(row, Skipped):
             result.dropped[row.reason] += 1
             continue
-        result.rows.append(row)
+        result.rows.append(replace(row, columns=further.get(row.number, {})))
         if len(result.rows) == data.max_samples:
             break
     if not result.read:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -28,9 +29,9 @@ PROMPTS_SCHEMA = pa.schema(
         ("answer_ended", pa.bool_()),
         ("target", pa.string()),
         ("source", pa.string()),
+        ("columns", pa.map_(pa.string(), pa.string())),
     ]
 )
-
 
 _ROWS_PER_BATCH = 10_000  # keeps each Arrow string column far below its limit of 2 GiB
 
@@ -52,6 +53,20 @@ class Prompt:
     """Whether the recorded answer came to its end; nothing where none is recorded."""
     target: str | None
     source: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """What else its row has, in short columns that its format does not read."""
+
+
+def group_of(row: Mapping[str, Any], name: str) -> str | None:
+    """What a row of `prompts.parquet` has under this name: a column of its input, or else the row's own `category`,
+    `attack` or, for `source`, the file."""
+    if name == "category":
+        found: str | None = row["category"]
+        return found
+    others = dict(row.get("columns") or ())
+    if name not in others and name == "source":
+        return str(row["source"]).rpartition(":")[0]
+    return others.get(name, row["attack"] if name == "attack" else None)
 
 
 def normalise(text: str) -> str:
@@ -81,12 +96,15 @@ def to_table(prompts: Sequence[Prompt], splits: Mapping[str, str]) -> pa.Table:
 
 def _batch(prompts: Sequence[Prompt], splits: Mapping[str, str]) -> pa.RecordBatch:
     columns = []
-    for field in PROMPTS_SCHEMA:
-        if field.name == "split":
+    for column in PROMPTS_SCHEMA:
+        values: list[Any]
+        if column.name == "split":
             values = [splits[prompt.goal_id] for prompt in prompts]
+        elif column.name == "columns":
+            values = [list(prompt.columns.items()) for prompt in prompts]
         else:
-            values = [getattr(prompt, field.name) for prompt in prompts]
-        columns.append(pa.array(values, type=field.type))
+            values = [getattr(prompt, column.name) for prompt in prompts]
+        columns.append(pa.array(values, type=column.type))
     return pa.RecordBatch.from_arrays(columns, schema=PROMPTS_SCHEMA)
 
 

@@ -9,12 +9,13 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import ray
 from ray.data import TaskPoolStrategy
 
-from moe_safety.errors import InputError, RunError
+from moe_safety.errors import InputError, RunError, last_line
 from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
 from moe_safety.jobs.job import Job
 from moe_safety.jobs.pool import pool_of, release_replicas
@@ -45,13 +46,13 @@ def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
         # A caller only waits; processors and cards are the replicas'.
         num_cpus=0,
     )
-    with spent("waiting"), Progress(name, len(todo)) as progress, _released_if_it_fails():
+    with spent("waiting"), Progress(name, len(todo), partial(_phase, pool)) as progress, _released_if_it_fails():
         try:
             for row in results.iter_rows():
                 progress.warn(json.loads(row["warned"]))
                 if row["error"]:
                     _raise(row["error"], row["message"])
-                progress.advance(int(row["rows"]), int(row["tokens"]))
+                progress.advance(int(row["rows"]), int(row["tokens"]), float(row["worked"]))
                 spent_by_replicas(json.loads(row["spent"]))
         except ray.exceptions.RayError as error:
             raise _given_up(error) from error
@@ -80,6 +81,10 @@ _PATIENCE = 30.0
 """Seconds."""
 
 
+def _phase(pool: Any) -> str:
+    return ray.get(pool.phase.remote(), timeout=_PATIENCE)
+
+
 def _ask(batch: dict[str, Any], pool: Any, ticket: str, jobs: list[Any]) -> dict[str, Any]:
     """What became of an item. Nothing is raised here: Ray Data would try the item again, without end."""
     job, item = int(batch["job"][0]), int(batch["item"][0])
@@ -91,7 +96,7 @@ def _ask(batch: dict[str, Any], pool: Any, ticket: str, jobs: list[Any]) -> dict
 
 
 def _given_up(error: Exception) -> RunError:
-    return RunError(f"Ray gave up: {str(error).strip().splitlines()[-1]}")
+    return RunError(f"Ray gave up: {last_line(error)}")
 
 
 def _raise(kind: str, message: str) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from moe_safety.errors import InputError, MoeSafetyError, RunError
+from moe_safety.errors import InputError, MoeSafetyError, RunError, last_line
+from moe_safety.jobs.progress import PHASES, WORKING
 from moe_safety.jobs.replica import Replica, result_of
 
 IDLE = 30.0
@@ -23,6 +24,8 @@ IDLE = 30.0
 STARTS = 6
 """So often in a row a replica may fail to start, before what waits for it ends with an error. A host may lack what a
 replica imports, and processes also die for reasons of their own."""
+
+_FURTHEST_FIRST = (WORKING, *(PHASES[kind] for kind in ("compiling", "weights", "imports")))
 
 
 class Pool:
@@ -43,6 +46,9 @@ class Pool:
         self.rests_since = time.monotonic()
         self.watch: asyncio.Task[None] | None = None
         self.starting: set[asyncio.Task[None]] = set()
+        self.me: Any = None
+        self.phases: dict[tuple[str, int] | None, str] = {}
+        """What each replica said last, by its host and process."""
         self.first: Callable[[], Any] | None = None
         """What a replica does first, so that it imports what it will need."""
 
@@ -58,6 +64,19 @@ class Pool:
             self._start()
         if self.watch is None or self.watch.done():
             self.watch = asyncio.ensure_future(self._end_when_idle())
+
+    async def introduce(self, me: Any) -> None:
+        """Takes the handle by which replicas say what they are at."""
+        self.me = me
+
+    async def is_at(self, process: tuple[str, int], phase: str) -> None:
+        """A replica's word that it is at something else now."""
+        self.phases[process] = phase
+
+    async def phase(self) -> str:
+        """What the replica is at that is furthest."""
+        told = {self.phases[place] for place in self.there.values() if place in self.phases}
+        return next((phase for phase in _FURTHEST_FIRST if phase in told), "starting replicas")
 
     async def ready(self) -> None:
         """Returns when a replica has started."""
@@ -156,7 +175,7 @@ class Pool:
 
     def _start(self, tries: int = STARTS) -> None:
         options = {"num_cpus": 1, "num_gpus": self.gpus, "max_restarts": 0}
-        replica = ray.remote(Replica).options(**options).remote()
+        replica = ray.remote(Replica).options(**options).remote(self.me)
         self.there[replica] = None
         task = asyncio.ensure_future(self._enlist(replica, tries - 1))
         self.starting.add(task)
@@ -192,7 +211,7 @@ class Pool:
 
 def _told(error: Exception) -> MoeSafetyError:
     """Why a replica could not start, or begin with an item: most likely it could not unpickle the job."""
-    line = str(error).strip().splitlines()[-1]
+    line = last_line(error)
     if "ModuleNotFoundError" in line or "ImportError" in line or "AttributeError" in line:
         return InputError(f"a worker lacks what this job needs: {line}; install it on every host")
     return RunError(f"Ray gave up: {line}")
@@ -227,6 +246,7 @@ def pool_of(gpus: int) -> Any:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "max_concurrency": 1 << 14, "scheduling_strategy": here}
         _held = session, gpus, ray.remote(Pool).options(**options).remote(gpus, IDLE)
+        _held[2].introduce.remote(_held[2])
     return _held[2]
 
 

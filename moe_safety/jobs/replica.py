@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,8 +17,9 @@ from moe_safety.errors import InputError, MoeSafetyError, RunError
 from moe_safety.jobs.job import Handler
 from moe_safety.jobs.parts import Parts
 from moe_safety.jobs.plan import Plan
+from moe_safety.jobs.progress import phase_of
 from moe_safety.jobs.warned import warnings_to
-from moe_safety.rundir import Account, RunDir, count_imports, spent
+from moe_safety.rundir import Account, RunDir, count_imports, spent, watched
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,19 @@ def result_of(item: int, error: MoeSafetyError | None = None) -> dict[str, Any]:
     """What is told of an item on its way to the driver: an error, as far as there is one, and what was done."""
     kind, message = (type(error).__name__, str(error)) if error else ("", "")
     told = {"error": kind, "message": message, "broken": False}
-    return {"item": item, "rows": 0, "tokens": 0, "spent": "{}", "warned": "[]"} | told
+    return {"item": item, "rows": 0, "tokens": 0, "worked": 0.0, "spent": "{}", "warned": "[]"} | told
 
 
 class Replica:
     """Stays from one job to the next, and with it the model that it loaded last. Errors travel as results, so that Ray
     adds no pages of its own to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Any = None) -> None:
+        """Tells the pool, where there is one, what it is at."""
         count_imports()
         self.account = Account()
+        if pool is not None:
+            threading.Thread(target=_tell, args=(pool, self.place(), watched()), daemon=True).start()
         import torch
 
         # What every item needs: nobody's time limit runs yet.
@@ -57,6 +63,8 @@ class Replica:
         # Work is spread by replicas; one thread each keeps sums, and so results, the same on any machine.
         torch.set_num_threads(1)
         self.ticket = ""
+        self.began: float | None = None
+        """When work on the ticket began, with everything there that it needs."""
         self.held: tuple[int, Parts, Handler] | None = None
 
     def place(self) -> tuple[str, int]:
@@ -80,7 +88,7 @@ class Replica:
         """Does one item of one of the ticket's jobs. `broken` in the result says that this process is not to be trusted
         any more."""
         if ticket != self.ticket:
-            self.held = None
+            self.held, self.began = None, None
             self.ticket = ticket
         warned: list[str] = []
         with spent("other"), warnings_to(warned.append):
@@ -106,10 +114,11 @@ class Replica:
                 parts, handler = self._handler(job, work, parts)
                 rows = parts.plan.rows(item)
                 notes: dict[str, Any] = dict(watchdog.notes)
+                self.began = self.began or time.monotonic()
                 with spent("computing"):
                     part = Halving(parts, item, handler, notes)(rows)
                 parts.commit(item, part, notes)
-            return {"rows": len(rows), "tokens": handler.tokens(rows)}
+            return {"rows": len(rows), "tokens": handler.tokens(rows), "worked": time.monotonic() - self.began}
         except MoeSafetyError:
             raise
         except Exception as error:  # The boundary of the process: whatever it was, the driver tells it.
@@ -124,6 +133,22 @@ class Replica:
             self.held = None
             self.held = job, parts, work.build()
         return self.held[1], self.held[2]
+
+
+def _tell(pool: Any, place: tuple[str, int], doing: Callable[[], str | None]) -> None:
+    """Says each change of what a replica is at, soon after it."""
+    told = None
+    while True:
+        kind = doing()
+        # Before anything else it imports; what is of no kind later on is work, or rest between items.
+        phase = phase_of(kind) if kind or told else None
+        if phase not in (None, told):
+            pool.is_at.remote(place, phase)
+            told = phase
+        time.sleep(_LOOK_EVERY_SECONDS)
+
+
+_LOOK_EVERY_SECONDS = 0.5
 
 
 def _check_shared(parts: Parts) -> None:

@@ -19,7 +19,7 @@ class Report:
     notes: dict[str, Any]
     """What items had to say, by item."""
     tokens_per_second: float | None
-    """From the first finished item to the last; nothing where everything stood already."""
+    """From when the first replica began to work; nothing where everything stood already."""
 
 
 def run_job(job: Job) -> Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from moe_safety.config import Config
@@ -23,12 +24,15 @@ def perform(
     force: bool = False,
     quiet: bool = False,
 ) -> Manifest:
-    """The manifest of the work. `lines` sum it up, unless it is to be `quiet`; the rest is as in `run_work`. A stage of
-    another package is part of what decides its work."""
+    """The manifest of the work. `lines` sum it up, unless it is to be `quiet`, the first of them alone where the work
+    was done already; the rest is as in `run_work`. A stage of another package is part of what decides its work."""
     stage = work.name.partition("/")[0]
     if stage in STAGES:
         work = replace(work, others={**work.others, **STAGES.identity(stage)})
     manifest = run_work(RunDir(config.run_dir), work, config.model_dump(mode="json"), body, check=check, force=force)
-    for line in () if quiet else lines(manifest):
+    told = iter(() if quiet else lines(manifest))
+    if manifest["skipped"]:
+        told = (f"{line} (unchanged)" for line in islice(told, 1))
+    for line in told:
         print(line, flush=True)
     return manifest

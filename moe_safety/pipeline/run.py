@@ -10,15 +10,18 @@ from moe_safety.pipeline.stage import STAGES
 
 
 def run_one(stage: str, config: Config, *, force: bool = False, **options: Any) -> dict[str, Any]:
-    """One stage, with options of its own; returns its manifest."""
-    from moe_safety.rundir import accounted
+    """One stage, with options of its own; returns its manifest, with what it `took` this time. Meanwhile it is said
+    what it is at."""
+    from moe_safety.jobs import Progress, phase_of
+    from moe_safety.rundir import Account, accounted, watched
 
-    with accounted():
-        return STAGES.get(stage).run(config, force=force, **options)
+    doing = watched()
+    with accounted(), Progress(stage, None, lambda: phase_of(doing())):
+        account = Account()
+        return STAGES.get(stage).run(config, force=force, **options) | {"took": account.told()}
 
 
-def run_all(config: Config, *, force: bool = False) -> None:
-    """Every stage that the configuration needs, in order."""
-    for stage in in_order(STAGES):
-        if stage.needed_when(config):
-            run_one(stage.name, config, force=force)
+def run_all(config: Config, *, force: bool = False) -> dict[str, dict[str, Any]]:
+    """Every stage that the configuration needs, in order; returns their manifests by stage."""
+    needed = [stage.name for stage in in_order(STAGES) if stage.needed_when(config)]
+    return {stage: run_one(stage, config, force=force) for stage in needed}

@@ -17,7 +17,7 @@ def _report(config: Config, **options: Any) -> dict[str, Any]:
 STAGES.add(
     Stage(
         "report",
-        "one page that shows what was found, from whatever stages are there",
+        "one page of what was found, whatever stages are there",
         _report,
         writes=(REPORT,),
         reads=lambda: (RISK, SELECTION, TRAINED, EVALUATED, COMPARISON),

@@ -9,19 +9,31 @@ from moe_safety.evaluate import success_of
 from moe_safety.evaluate.budgets import ENOUGH_DRAWS
 from moe_safety.evaluate.comparison import told_choice
 from moe_safety.report.context import Context
-from moe_safety.report.context.arms import ComparedArm
+from moe_safety.report.context.arms import ComparedArm, worst_of
 from moe_safety.report.verdict import HARMLESS, listed, rate_text
 
 
 def caveats(context: Context) -> list[str]:
     """The caveats of a verdict on a repair; that a comparison is old is said in any case."""
-    base, best, old = context.base, context.best, _outdated(context.outdated)
+    return [told for sentences in by_topic(context).values() for told in sentences]
+
+
+def by_topic(context: Context) -> dict[str, list[str]]:
+    """The same by what they are about."""
+    base, best, old = context.base, context.best, {"comparison": _outdated(context.outdated)}
     if base is None or best is None or None in (base.measures["asr"]["value"], best.measures["asr"]["value"]):
         return old
-    controls = _beside_controls(best, [arm for arm in context.arms if arm.is_control])
-    unread = [*_unread(base, "none of them as a success"), *_unread(best, "each of them against it")]
-    seeds = _with_other_seeds(best)
-    return [*old, *unread, *_unasked(best), *seeds, *controls, *_elsewhere(base, best), *_choice(best, context.arms)]
+    return old | {
+        "judges": [*_unread(base, "none of them as a success"), *_unread(best, "each of them against it")],
+        "harmless": _unasked(best),
+        "seeds": _with_other_seeds(best),
+        "controls": [
+            *_beside_controls(best, controls_of("experts", context.arms)),
+            *_beside_others_masks(best, context.arms),
+        ],
+        "wrappers": _elsewhere(base, best),
+        "choice": _choice(best, context.arms),
+    }
 
 
 def _choice(best: ComparedArm, arms: Sequence[ComparedArm]) -> list[str]:
@@ -69,17 +81,16 @@ def _with_other_seeds(best: ComparedArm) -> list[str]:
 
 def _beside_controls(best: ComparedArm, controls: Sequence[ComparedArm]) -> list[str]:
     """Whether experts of a control do as well as the selected ones."""
-    known = [arm for arm in controls if arm.measures["asr"]["value"] is not None]
-    if not known or best.declared is None or not best.declared.repairs:
+    arm = strongest(controls)
+    if arm is None or not best.repairs:
         return []
-    arm = min(known, key=lambda one: one.measures["asr"]["with_unparsed"]["value"])
     matched = arm.measures.get("control_of")
     # A control of another selection is of another size, or stands in other layers.
     same = matched is None or (matched in ARMS and ARMS.get(matched).choice == best.choice)
     elsewhere = "" if same else f", matched to {matched}"
     assert arm.choice
     told, rate = f"Experts {arm.choice.words} ({arm.name}{elsewhere})", rate_text(arm.measures["asr"])
-    if arm.measures["asr"]["low"] <= best.measures["asr"]["with_unparsed"]["high"]:
+    if does_as_well(arm, best):
         end = "so these figures do not show that the choice of experts matters"
         return [f"{told} bring it to {rate}, {end}."]
     # Of one draw nobody can say whether it was a bad one.
@@ -88,13 +99,47 @@ def _beside_controls(best: ComparedArm, controls: Sequence[ComparedArm]) -> list
     return [f"{told} leave it at {rate}{end}."]
 
 
+def controls_of(what: str, arms: Sequence[ComparedArm]) -> list[ComparedArm]:
+    """The arms that control for the choice of `experts`, or for that of `masks`."""
+    return [arm for arm in arms if arm.choice and arm.choice.controls == what]
+
+
+def _beside_others_masks(best: ComparedArm, arms: Sequence[ComparedArm]) -> list[str]:
+    """Whether masks of other batches do as well as the batches' own."""
+    own = [arm for arm in controls_of("masks", arms) if arm.measures.get("control_of") == best.name]
+    known = [arm for arm in own if arm.measures["asr"]["value"] is not None]
+    do = {True: "these figures do not show that a batch needs its own mask", False: "a batch's own mask does more"}
+    return [
+        f"With each batch training the mask of another ({arm.name}) it is {rate_text(arm.measures['asr'])}: "
+        f"{do[does_as_well(arm, best)]}."
+        for arm in known
+    ]
+
+
+def strongest(controls: Sequence[ComparedArm]) -> ComparedArm | None:
+    """The control under which the fewest attacks succeed."""
+    known = [arm for arm in controls if arm.measures["asr"]["value"] is not None]
+    return min(known, key=lambda arm: worst_of(arm.measures["asr"]), default=None)
+
+
+def does_as_well(control: ComparedArm, best: ComparedArm) -> bool:
+    """Whether chance may set the two apart; what was not measured is no better."""
+    high = best.measures["asr"]["with_unparsed"]["high"]
+    return high is None or bool(control.measures["asr"]["low"] <= high)
+
+
+def worst_wrapper(arm: ComparedArm) -> str | None:
+    """The further attack of which most succeed."""
+    known = [name for name, rate in arm.reattack.items() if rate["value"] is not None]
+    return max(known, key=lambda name: worst_of(arm.reattack[name]), default=None)
+
+
 def _elsewhere(base: ComparedArm, best: ComparedArm) -> list[str]:
     """The further attacks of which most succeed."""
-    rates = {name: rate for name, rate in best.reattack.items() if rate["value"] is not None}
-    if not rates:
+    name = worst_wrapper(best)
+    if name is None:
         return []
-    name = max(rates, key=lambda each: rates[each]["with_unparsed"]["value"])
     before = base.reattack[name]["value"] if name in base.reattack else None
     known = "" if before is None else f" (base {before:.3f})"
     do = "succeed" if "answered" in best.measures else "are answered"
-    return [f"Of the attacks by {name}, none of which stands in a batch, {rate_text(rates[name])} {do}{known}."]
+    return [f"Of the attacks by {name}, none of which stands in a batch, {rate_text(best.reattack[name])} {do}{known}."]

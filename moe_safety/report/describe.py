@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from moe_safety.evaluate import SHORT, success
-from moe_safety.evaluate.budgets import ENOUGH_DRAWS, matters
+from moe_safety.evaluate.budgets import ENOUGH_DRAWS, TOLD, matters
 from moe_safety.evaluate.measures import WITH_HARM
+from moe_safety.report.context import Context
 from moe_safety.report.context.arms import ComparedArm
+from moe_safety.report.context.batches import BatchView
 from moe_safety.report.context.experts import Identification, ScoreMap
 from moe_safety.report.context.overlap import Overlap
 from moe_safety.report.context.training import Curve, Trained
@@ -44,11 +46,20 @@ def attacks(arms: Sequence[ComparedArm]) -> str:
     return f"{words[0].upper()}{words[1:]}"
 
 
-def budget_curve(curve: Mapping[str, Any]) -> str:
-    """What the picture of the budget curve shows, in words."""
+def budget_measures(context: Context) -> dict[str, str]:
+    """The measures that were taken at each budget, and their titles."""
+    titles = rates(context.arms) | {"benign_loss": "Loss on harmless requests (nats per token)"}
+    assert context.budgets
+    points = [point for told in context.budgets["kinds"].values() for point in told["points"]]
+    return {name: titles[name] for name in TOLD if all(point.get(name) is not None for point in points)}
+
+
+def budget_curve(curve: Mapping[str, Any], measure: str, title: str) -> str:
+    """What a picture of the budget curve shows, in words."""
     budgets = ", ".join(map(str, curve["budgets"]))
     areas = ", ".join(f"{kind} {told['area']['value']:.3f}" for kind, told in curve["kinds"].items())
-    return f"The curve of each kind of choice with {budgets} experts repaired. Areas: {areas}."
+    ends = f" Areas: {areas}." if measure == "asr" else ""
+    return f"{title} with {budgets} experts repaired, for each kind of choice.{ends}"
 
 
 def choice_matters(curve: Mapping[str, Any]) -> str:
@@ -89,6 +100,19 @@ def score_map(found: ScoreMap) -> str:
     best = ", ".join(f"{name} {value:+.3g}" for name, value in found.best)
     chosen = f" {len(found.marked)} experts are selected." if found.marked else ""
     return f"{title(found)}: {_size(found.grid)}. Highest: {best or 'none is above 0'}.{chosen}"
+
+
+def batches(view: BatchView) -> str:
+    """What the map of batches by experts shows, in words."""
+    return (
+        f"Risk difference of {len(view.grid.rows)} batches for {len(view.grid.columns)} experts, with a frame where a "
+        f"batch selects the expert: {len(view.marked)} times."
+    )
+
+
+def shift_columns(kinds: Sequence[str]) -> list[str]:
+    """The columns of the table of routing shift."""
+    return [f"{title}, {kind}" for title in ("KL (nats)", "Replaced") for kind in kinds]
 
 
 def overlap(found: Overlap) -> str:

@@ -36,12 +36,13 @@ def shift(arm: ComparedArm, measure: str, kinds: Iterable[str], everyone: Iterab
     return curves(arm.shift["layers"], shown, describe.shift(arm, measure, shown), top=_top(every), x_name="layer")
 
 
-def budgets(curve: Mapping[str, Any]) -> Markup:
+def budgets(curve: Mapping[str, Any], measure: str, title: str) -> Markup:
     """A line for the choice and for each kind of draw, over the binary logarithm of the budget."""
-    lines = {kind: [point["asr"] or 0.0 for point in told["points"]] for kind, told in curve["kinds"].items()}
-    places = [math.log2(budget) for budget in curve["budgets"]]
-    label = describe.budget_curve(curve)
-    return curves(places, lines, label, top=1.0, x_name="experts repaired, as a power of two")
+    lines = {kind: [point[measure] for point in told["points"]] for kind, told in curve["kinds"].items()}
+    named = {math.log2(budget): str(budget) for budget in curve["budgets"]}
+    top = _top([value for line in lines.values() for value in line]) if measure == "benign_loss" else 1.0
+    label = describe.budget_curve(curve, measure, title)
+    return curves(list(named), lines, label, top=top, x_name="experts repaired", named=named, height=190)
 
 
 def _top(values: Iterable[float]) -> float:

@@ -38,10 +38,10 @@ def report(config: Config, *, force: bool = False, quiet: bool = False, show_tex
 
 
 def _lines(page: str, manifest: dict[str, Any]) -> Iterator[str]:
-    yield f"report: {manifest['summary']['verdict']}"
-    for caveat in manifest["summary"]["caveats"]:
-        yield f"  {caveat}"
-    yield f"report: {page}" + (" (unchanged)" if manifest["skipped"] else "")
+    if not manifest["skipped"]:
+        yield f"report: {manifest['summary']['verdict']}"
+        yield from (f"  {caveat}" for caveat in manifest["summary"]["caveats"])
+    yield f"report: {page}"
 
 
 def _digest(manifest: dict[str, Any]) -> str:

@@ -61,9 +61,10 @@ def trade_off(swept: Swept) -> Markup:
     """The picture of two measures, a dot for each trial."""
     x, y = swept.trade
     shown = [trial for trial in swept.drawn if trial.measures[x] is not None and trial.measures[y] is not None]
-    points = [(float(trial.measures[x] or 0), float(trial.measures[y] or 0)) for trial in shown]
+    points = {trial.name: (float(trial.measures[x] or 0), float(trial.measures[y] or 0)) for trial in shown}
+    first = next(iter(points.values()))
     several = len(swept.sweep.goals) > 1
-    best = f"{_called(swept, x)} {points[0][0]:.3f}, {_called(swept, y)} {points[0][1]:.3f}"
+    best = f"{_called(swept, x)} {first[0]:.3f}, {_called(swept, y)} {first[1]:.3f}"
     label = f"{_capital(_called(swept, x))} against {_called(swept, y)} of {len(points)} trials; the best has {best}."
     front = [trial.on_front and several for trial in shown]
     return trade(points, front, label, x_name=_called(swept, x), y_name=_called(swept, y))

@@ -62,6 +62,11 @@ COSTS: dict[str, Callable[[ComparedArm], str]] = {
     "p": lambda arm: _paired(arm, "p", ".1g"),
     "Benign loss": lambda arm: number(arm.measures["benign_loss"], ".4f"),
     "Exact answers": lambda arm: number(_value(arm.measures["benign_exact"])),
+    "Trained": lambda arm: number(arm.measures.get("trained_parameters"), ",.0f"),
+    "Tokens read": lambda arm: number(arm.measures.get("tokens_read"), ",.0f"),
+    "Dose": lambda arm: number(arm.measures.get("dose"), ",.0f"),
+    "Seconds": lambda arm: number(arm.measures.get("training_seconds"), ".1f"),
+    "Memory": lambda arm: size(arm.measures.get("peak_memory_bytes")),
     "Changed": lambda arm: share(arm.measures.get("changed_ratio")),
     "Verify": lambda arm: arm.verify,
 }

@@ -38,6 +38,30 @@ def verdict(context: Context) -> str:
     return f"{_of_identification(context.identification)}; {_what_is_missing(context)}"
 
 
+def beside(context: Context) -> list[str]:
+    """What belongs to the headline where its arm is not the only answer: which arms do as well, and what repairing
+    chosen experts alone comes to where another arm does better."""
+    best, repair = context.best, context.repair
+    if best is None or best.measures["asr"]["value"] is None:
+        return []
+    found = []
+    alike = [arm.name for arm in context.arms if arm not in (best, context.base) and _ties(arm, best)]
+    if not best.chosen and alike:
+        do = "ties" if len(alike) == 1 else "tie"
+        found.append(f"{listed(alike)} {do} with it, and it changes the least.")
+    if repair is not None and repair is not best and repair.measures["asr"]["value"] is not None:
+        wrappers = "".join(f", {worst_text(rate)} by {name}" for name, rate in repair.reattack.items() if rate["n"])
+        success = success_of(repair.measures)
+        told = f"{success} is {worst_text(repair.measures['asr'])}{wrappers}"
+        found.append(f"Of the arms that train chosen experts alone the first is {repair.name}: {told}.")
+    return found
+
+
+def _ties(arm: ComparedArm, best: ComparedArm) -> bool:
+    able = arm.is_compared and arm.verify != "fail" and not arm.is_control
+    return able and abs(arm.harm - best.harm) < 1e-9
+
+
 def _of_comparison(base: ComparedArm, best: ComparedArm, arms: Sequence[ComparedArm]) -> str:
     before, after = base.measures, best.measures
     if before["asr"]["value"] is None or after["asr"]["value"] is None:

@@ -4,8 +4,17 @@ from moe_safety.rundir.digests import cache_folder, file_digest, in_threads, rem
 from moe_safety.rundir.fetch import fetched, fetched_file
 from moe_safety.rundir.lock import stage_lock
 from moe_safety.rundir.parquet import broken, check_plain, open_parquet
-from moe_safety.rundir.storage import Missing, RunDir, open_uri
-from moe_safety.rundir.timings import KINDS, Account, accounted, count_imports, spent, spent_by_replicas, stage_account
+from moe_safety.rundir.storage import Missing, RunDir, open_uri, refusals
+from moe_safety.rundir.timings import (
+    KINDS,
+    Account,
+    accounted,
+    count_imports,
+    spent,
+    spent_by_replicas,
+    stage_account,
+    watched,
+)
 from moe_safety.rundir.work import (
     Outcome,
     Work,
@@ -47,6 +56,7 @@ __all__ = [
     "manifest_name",
     "open_parquet",
     "open_uri",
+    "refusals",
     "remember_digest",
     "remembered",
     "run_work",
@@ -55,4 +65,5 @@ __all__ = [
     "stage_account",
     "stage_lock",
     "summary_of",
+    "watched",
 ]

@@ -61,8 +61,6 @@ class Score:
     """Of that table: what the formula reads."""
     interval: tuple[str, str] | None = None
     """The columns of its 95 % interval."""
-    per_batch: bool = False
-    """Whether each batch has its own."""
     form: str = "+.4f"
     """Of a number."""
     default: bool = False

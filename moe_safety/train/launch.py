@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import uuid
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from moe_safety.errors import InputError, MoeSafetyError, RunError
-from moe_safety.models.io import forget_model
+from moe_safety.errors import InputError, MoeSafetyError, RunError, first_line, last_line
 from moe_safety.rundir import Account, RunDir, count_imports, spent, spent_by_replicas
-from moe_safety.stopping import own_handlers
+from moe_safety.stopping import gently, own_handlers
 from moe_safety.train.log_relay import listening
 from moe_safety.train.task import Task
 
@@ -21,15 +22,17 @@ def run_phase(task: Task) -> dict[str, Any]:
     if done := _stored(run, task):
         return done
     run.delete(task.outcome)
+    run.delete(task.stop)
     if task.config.train.launch == "process":
         from moe_safety.jobs import free_cards
         from moe_safety.train.worker import work
 
         free_cards()
-        forget_model()
         work(task, Account())
     else:
         _on_ray(run, task)
+    if run.exists(task.stop) and not run.exists(task.outcome):
+        raise KeyboardInterrupt
     if not run.exists(task.outcome):
         raise RunError(f"{task.folder} ended without an outcome")
     outcome = run.read_json(task.outcome)
@@ -69,7 +72,7 @@ def _on_ray(run: RunDir, task: Task) -> None:
     connect()
     for starts_left in reversed(range(task.config.train.max_failures + 1)):
         try:
-            with listening(run, task.told), spent("waiting"):
+            with gently(partial(run.write_bytes, task.stop, b"")), listening(run, task.told), spent("waiting"):
                 _fit(run, task)
             return
         except MoeSafetyError:
@@ -79,24 +82,32 @@ def _on_ray(run: RunDir, task: Task) -> None:
                 # Workers have done their work, or one has left the reason why not, which tells more than this.
                 return
             # Ray's first line says that it failed, the last one why.
-            told = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            failed = f"{task.folder}: {told[0].strip()} {told[-1].strip()}"
+            failed = f"{task.folder}: {first_line(error)} {last_line(error)}"
             if not (starts_left and isinstance(error, ControllerError)):
                 raise RunError(failed) from error
             print(f"{failed}; starting again", file=sys.stderr)
 
 
 def _fit(run: RunDir, task: Task) -> None:
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     from moe_safety.jobs.cluster import gpus_of_workers
     from moe_safety.jobs.pool import release_replicas
 
+    class Trainer(TorchTrainer):
+        """Leaves Ctrl-C to this program: Ray's own handler ends the workers at once."""
+
+        controller: Any = None
+
+        def _register_sigint_handler(self, controller: Any) -> None:
+            self.controller = controller
+
     settings, storage = task.config.train, f"{task.folder}/_ray"
     release_replicas()
     on_gpu = bool(gpus_of_workers(settings.num_workers))
-    trainer = TorchTrainer(
+    trainer = Trainer(
         _on_worker,
         train_loop_config={"task": task},
         scaling_config=ScalingConfig(num_workers=settings.num_workers, use_gpu=on_gpu),
@@ -111,11 +122,18 @@ def _fit(run: RunDir, task: Task) -> None:
     try:
         with own_handlers():
             trainer.fit()
-    except SystemExit:
-        # So ends Ray's own handler of Ctrl-C, which first lets the workers go.
-        raise KeyboardInterrupt from None
+    except KeyboardInterrupt:
+        # Else the workers would train on.
+        with suppress(ray.exceptions.RayError):
+            ray.get(trainer.controller.abort.remote(), timeout=_PATIENCE)
+        raise
     finally:
         run.delete_folder(storage)
+        run.delete(task.stop)
+
+
+_PATIENCE = 10.0
+"""Seconds in which workers are to end that are not to end well."""
 
 
 def _on_worker(settings: dict[str, Any]) -> None:

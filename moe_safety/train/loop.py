@@ -4,6 +4,7 @@ process and under Ray Train."""
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from moe_safety.config import TrainConfig
 from moe_safety.errors import RunError
 from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.rundir import spent
+from moe_safety.stopping import gently
 from moe_safety.train.checkpoint import Checkpoints, Progress
 from moe_safety.train.data import BatchData, check_whole
 from moe_safety.train.engines import Engine
@@ -27,6 +29,10 @@ from moe_safety.train.schedule import learning_rate
 from moe_safety.train.world import World
 
 LoggedStep = dict[str, Any]
+
+
+class StoppedEarly(Exception):
+    """The loop was asked to stop, and has left a checkpoint."""
 
 
 @dataclass
@@ -46,6 +52,8 @@ class Loop:
     world: World
     on_step: Callable[[LoggedStep], None]
     """Told each row of the log."""
+    is_to_stop: Callable[[], bool] = lambda: False
+    """Whether somebody elsewhere asks to stop; asked of worker 0."""
 
     def __post_init__(self) -> None:
         self.sampler = BatchPreservingSampler(
@@ -59,9 +67,17 @@ class Loop:
         self.per_step = self.world.size * self.settings.batches_per_worker
         self.steps_per_epoch = math.ceil(len(self.sizes) / self.per_step)
         self.steps = self.epochs * self.steps_per_epoch
+        self.stopping = threading.Event()
+        """Set in this process; all workers stop at the same step."""
+        self._stops = False
 
     def run(self) -> Progress:
-        """Goes on from the newest checkpoint, to the end."""
+        """Goes on from the newest checkpoint, to the end; or, where somebody asks to stop, to a checkpoint and to
+        `StoppedEarly`."""
+        with gently(self.stopping.set):
+            return self._run()
+
+    def _run(self) -> Progress:
         progress = self.checkpoints.load_latest(self.engine)
         self._since, late = time.perf_counter(), deque[_Made]()
         for step in range(progress.step, self.steps):
@@ -70,28 +86,29 @@ class Loop:
             saves = (step + 1) % self.settings.checkpoint_every == 0 and step + 1 < self.steps
             # A card's numbers are read when it has the next step's work. Not so before anything is written.
             may_wait = late[-1].waits and not saves and step + 1 < self.steps
-            while len(late) > may_wait:
+            while len(late) > (may_wait and not self._stops):
                 with spent("computing"):
                     self._tell(late.popleft(), progress)
-            if saves:
+            if saves or self._stops:
                 self.checkpoints.save(progress, self.engine)
                 self._since = time.perf_counter()
+            if self._stops:
+                raise StoppedEarly
         return progress
 
     def _step(self, step: int) -> _Made:
         epoch, within = divmod(step, self.steps_per_epoch)
         self.sampler.set_epoch(epoch)
         here = self.sampler.order()[within * self.per_step : (within + 1) * self.per_step]
-        losses, tokens = [torch.tensor(math.nan)] * self.settings.batches_per_worker, 0
         slots = self.settings.batches_per_worker
-        for slot, batch in enumerate(self._my_batches(within)):
+        losses, tokens = [torch.tensor(math.nan)] * slots, [0] * slots
+        for slot, batch in enumerate(self._my_batches(within, step / self.steps)):
             passes = self._passes(batch)
             # The last kind of pass is the one that goes backward.
             backward = _Backward(self.engine, last_slot=slot == slots - 1, passes=passes[-1])
             loss = self.phase.run(batch, passes, 1 / len(here), backward)
             if batch:
-                losses[slot] = loss
-                tokens += sum(len(example) for example in batch.examples)
+                losses[slot], tokens[slot] = loss, self.phase.tokens(batch)
         rate = learning_rate(self.peak_rate, step, self.steps, self.settings)
         norm = torch.as_tensor(self.engine.step(rate))
         numbers = [each.to(self.phase.device, torch.float64, non_blocking=True) for each in (*losses, norm)]
@@ -100,9 +117,13 @@ class Loop:
     def _tell(self, made: _Made, progress: Progress) -> None:
         """Adds a step to the log. A loss or a gradient that is no number ends the run, before anything is written."""
         *mine, norm = made.numbers
-        by_rank = self.world.gather([*mine, made.tokens])
+        asked = self.world.rank == 0 and self.is_to_stop()
+        by_rank = self.world.gather([*mine, *made.tokens, asked or self.stopping.is_set()])
+        self._stops |= any(each[-1] for each in by_rank)
         # Batch n of the step stands with worker n % size, in its slot n // size.
-        losses = [by_rank[place % self.world.size][place // self.world.size] for place in range(len(made.batches))]
+        places = [divmod(place, self.world.size) for place in range(len(made.batches))]
+        losses = [by_rank[rank][slot] for slot, rank in places]
+        tokens = [int(by_rank[rank][len(mine) + slot]) for slot, rank in places]
         for batch, loss in zip(made.batches, losses, strict=True):
             if not math.isfinite(loss):
                 raise RunError(f"the loss of batch {batch} is {loss}; {self._what_is_left()}")
@@ -117,7 +138,8 @@ class Loop:
             "batch_losses": losses,
             "active_experts": [self.phase.active(batch) for batch in made.batches],
             "learning_rate": made.rate,
-            "tokens": int(sum(each[-1] for each in by_rank)),
+            "tokens": sum(tokens),
+            "batch_tokens": tokens,
             "seconds": now - self._since,
         }
         self._since = now
@@ -125,17 +147,17 @@ class Loop:
         progress.step = made.step + 1
         self.on_step(row)
 
-    def _my_batches(self, within: int) -> Iterator[Batch | None]:
+    def _my_batches(self, within: int, done: float) -> Iterator[Batch | None]:
         """This worker's batches of a step; None where it has fewer than others."""
         slots = self.settings.batches_per_worker
         mine = self.sampler.mine()[within * slots : (within + 1) * slots]
         for slot in range(slots):
-            yield self._read(mine[slot]) if slot < len(mine) else None
+            yield self._read(mine[slot], done) if slot < len(mine) else None
 
-    def _read(self, batch_idx: int) -> Batch:
+    def _read(self, batch_idx: int, done: float) -> Batch:
         examples = [self.data[row] for row in self.sampler.rows(batch_idx)]
         check_whole(batch_idx, examples, self.sizes[batch_idx])
-        return Batch(batch_idx, examples, self.weights.get(batch_idx, 1.0))
+        return Batch(batch_idx, examples, self.weights.get(batch_idx, 1.0), done)
 
     def _passes(self, batch: Batch | None) -> list[int]:
         """Of each kind, as many as the worker with the most; one at least, since a step needs a backward pass."""
@@ -168,7 +190,7 @@ class Loop:
 class _Made:
     """A step that is made, and what the log will tell of it."""
 
-    def __init__(self, step: int, batches: list[int], rate: float, tokens: int, numbers: torch.Tensor) -> None:
+    def __init__(self, step: int, batches: list[int], rate: float, tokens: list[int], numbers: torch.Tensor) -> None:
         self.step, self.batches, self.rate, self.tokens = step, batches, rate, tokens
         self._numbers = numbers.to("cpu", non_blocking=True)
         self._sent = torch.cuda.current_stream(numbers.device).record_event() if numbers.is_cuda else None

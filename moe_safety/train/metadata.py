@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 
 from moe_safety.arms import SeededArm
 from moe_safety.identify import Pair
-from moe_safety.models import MoELayout
 from moe_safety.pipeline import BATCHES, EXPERT_GRADIENTS
 from moe_safety.rundir import RunDir
 from moe_safety.train.rounds import Round
@@ -19,17 +18,12 @@ _SUMMARISED = 3
 """Batches whose experts are named."""
 
 
-def metadata(seeded: SeededArm, run: RunDir, layout: MoELayout, rounds: Sequence[Round]) -> dict[str, Any]:
-    """Everything that the run did, as plain data."""
+def metadata(seeded: SeededArm, run: RunDir, trainable: int, rounds: Sequence[Round]) -> dict[str, Any]:
+    """Everything that the run did, as plain data; `trainable` parameters trained, over all rounds."""
     config, arm = seeded.config, seeded.arm
     moved = union_of(rounds)
     per_batch = _per_batch(rounds)
     outcomes = [outcome for each in rounds for outcome in each.outcomes.values()]
-    trainable = max(outcome["trainable_params"] for outcome in outcomes)
-    if moved:
-        # Over all rounds: a later one may have moved other experts.
-        sizes = {layer.index: layer.parameters_per_expert for layer in layout.layers}
-        trainable = sum(sizes[layer] for layer, _ in moved)
     logs = [
         {"round": each.number, "phase": phase, **row}
         for each in rounds

@@ -12,13 +12,12 @@ from moe_safety.arms import Arm
 from moe_safety.batches import nothing_harmless
 from moe_safety.config import Config
 from moe_safety.identify import Selection
-from moe_safety.models import MoELayout
 
 
 def print_start(
-    arm: Arm, config: Config, batches: pa.Table, selection: Selection | None, layout: MoELayout, whole: int, total: int
+    arm: Arm, config: Config, batches: pa.Table, selection: Selection | None, trainable: int, total: int
 ) -> None:
-    """Prints what will be trained, in the earlier scripts' words; `whole` is the size of the parts that may train."""
+    """Prints what will be trained, in the earlier scripts' words, and how many parameters of how many that is."""
     if arm.trains_all:
         print("BASELINE EXPERIMENT: Training ALL model parameters")
     elif selection is None:
@@ -36,16 +35,12 @@ def print_start(
         f"({labels['safe'] // len(sizes)} safe, {labels['unsafe'] // len(sizes)} unsafe)"
     )
     print(f"  batch size {settings.batch_size}, safe ratio {settings.safe_ratio}")
-    trainable = whole
     if selection is not None:
         counts = [len(experts) for experts in selection.per_batch.values()]
-        union = selection.union()
         print(
             f"  experts per batch: min {min(counts)}, max {max(counts)}, mean {sum(counts) / len(counts):.1f}; "
-            f"union {len(union)}"
+            f"union {len(selection.union())}"
         )
-        size = {layer.index: layer.parameters_per_expert for layer in layout.layers}
-        trainable = sum(size[layer] for layer, _ in union)
     print(f"  trainable parameters: {trainable:,} of {total:,} ({trainable / total:.2%})")
     if warning := nothing_harmless(labels, frozenset(config.train.labels)):
         print(f"  warning: {warning}")
@@ -53,9 +48,9 @@ def print_start(
 
 def end_lines(manifest: dict[str, Any]) -> Iterator[str]:
     """The lines that sum a training up."""
-    summary, state = manifest["summary"], "already trained" if manifest["skipped"] else "trained"
+    summary = manifest["summary"]
     yield (
-        f"train {summary['arm']}: {state}, {summary['steps']} steps, last loss {summary['last_loss']:.4f}, "
+        f"train {summary['arm']}: {summary['steps']} steps, last loss {summary['last_loss']:.4f}, "
         f"{summary['trainable_ratio']:.2%} of the parameters, {summary['seconds_per_step']:.2f} s a step"
     )
     if summary["final_model"] is None:

@@ -9,10 +9,12 @@ from typing import Any
 
 from moe_safety.arms import SeededArm
 from moe_safety.config import Config
-from moe_safety.errors import InputError, MoeSafetyError, RunError
+from moe_safety.errors import InputError, MoeSafetyError, RunError, first_line
 from moe_safety.jobs import warnings_to
 from moe_safety.rundir import RunDir, count_imports, is_changed, is_finished, manifest_name, stage_account
+from moe_safety.stopping import gently
 from moe_safety.train.stage import train_arm, training_of
+from moe_safety.train.task import stop_of
 from moe_safety.train.verified import verify_arm
 
 Told = Callable[[SeededArm, dict[str, Any]], None]
@@ -76,28 +78,37 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
     from moe_safety.jobs.pool import release_replicas
 
     connect()
-    asked = config.compare.parallel
+    run, asked = RunDir(config.run_dir), config.compare.parallel
     room = groups_of_workers(config.train.num_workers) if asked == "auto" else asked
     at_once = min(room, len(arms))
     begin = _beginner(config, at_once)
     running: dict[Any, SeededArm] = {}
     left = list(arms)
+
+    def ask_to_stop() -> None:
+        left.clear()
+        for arm in list(running.values()):
+            run.write_bytes(stop_of(f"train/{arm.name}"), b"")
+
     try:
-        while left or running:
-            while left and len(running) < at_once:
-                arm = left.pop(0)
-                running[begin(arm, arm.name in anew)] = arm
-            (done, *_), _ = ray.wait(list(running))
-            arm = running.pop(done)
-            try:
-                result = ray.get(done)
-            except ray.exceptions.RayError as error:
-                if isinstance(why := getattr(error, "cause", None), MoeSafetyError):
-                    raise why from error
-                raise RunError(f"{arm.name}: its process died: {str(error).splitlines()[0]}") from error
-            for line in result["warned"]:
-                print(f"train {arm.name}: {line}", file=sys.stderr, flush=True)
-            told(arm, _manifest(result))
+        with gently(ask_to_stop):
+            while left or running:
+                while left and len(running) < at_once:
+                    arm = left.pop(0)
+                    running[begin(arm, arm.name in anew)] = arm
+                (done, *_), _ = ray.wait(list(running))
+                arm = running.pop(done)
+                try:
+                    result = ray.get(done)
+                except ray.exceptions.RayError as error:
+                    if isinstance(why := getattr(error, "cause", None), MoeSafetyError):
+                        raise why from error
+                    raise RunError(f"{arm.name}: its process died: {first_line(error)}") from error
+                if "stopped" in result:
+                    continue
+                for line in result["warned"]:
+                    print(f"train {arm.name}: {line}", file=sys.stderr, flush=True)
+                told(arm, _manifest(result))
     except BaseException:
         release_replicas()
         raise
@@ -132,6 +143,8 @@ def _task(arm: SeededArm, force: bool) -> dict[str, Any]:
     try:
         with warnings_to(warned.append):
             return {"manifest": train_and_verify(arm, force=force), "warned": warned}
+    except KeyboardInterrupt:
+        return {"stopped": True}
     except MoeSafetyError as error:
         return {"error": type(error).__name__, "message": f"{arm.name}: {error}", "warned": warned}
     finally:

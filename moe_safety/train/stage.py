@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.arms import ARMS, LOSSES, Arm, SeededArm, names_of, own_arm
+from moe_safety.arms import ARMS, LOSSES, Arm, SeededArm, own_arm
 from moe_safety.batches.files import check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
@@ -74,10 +74,10 @@ def _train(seeded: SeededArm, run: RunDir) -> Outcome:
     plan = plan_rounds(arm, config, run, layout, folder, seeded.selection, skeleton)
     check_encoding(run, config.model)
     selection, total = first_selection(plan), skeleton.num_parameters()
-    whole = sum(skeleton.get_parameter(name).numel() for name in names_of(arm.parts, skeleton, layout))
-    print_start(arm, config, _batches(run), selection, layout, whole, total)
+    trainable = arm.size(config, skeleton, layout, selection.union() if selection else [])
+    print_start(arm, config, _batches(run), selection, trainable, total)
     rounds = list(run_rounds(plan))
-    described = metadata(seeded, run, layout, rounds)
+    described = metadata(seeded, run, arm.size(config, skeleton, layout, union_of(rounds)), rounds)
     everyone = config.train.masking == "union"
     final, delta = _final_model(run, folder, rounds[-1].left), _delta(arm, run, folder, rounds[-1].left)
     outputs = [*final, *_masks(run, folder, rounds, layout, everyone), *delta]

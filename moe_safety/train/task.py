@@ -70,6 +70,11 @@ class Task:
         return f"{self.folder}/outcome.json"
 
     @property
+    def stop(self) -> str:
+        """The file that asks whoever trains the arm to stop."""
+        return stop_of(self.folder.rsplit("/", 2)[0])
+
+    @property
     def told(self) -> str:
         """Where worker 0 leaves what the driver prints."""
         return f"{self.folder}/told"
@@ -83,3 +88,8 @@ class Task:
     def delta(self) -> str:
         """The file of what the model changed of the run's base, where that can be said."""
         return f"{self.folder}/delta.safetensors"
+
+
+def stop_of(folder: str) -> str:
+    """The file that asks whoever trains the arm of this folder to stop."""
+    return f"{folder}/stop"

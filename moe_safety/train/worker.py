@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from moe_safety.arms import ARMS, LOSSES, routers, token_losses
+from moe_safety.arms import ARMS, LOSSES, Trained, routers, token_losses
 from moe_safety.errors import MoeSafetyError, RunError
-from moe_safety.identify import Pair
 from moe_safety.jobs.memory import is_out_of_memory
-from moe_safety.models.experts import Gather, SelectiveExperts, as_they_are, checkpointed
-from moe_safety.models.io import dtype_of, load_model, model_folder
+from moe_safety.models.experts import Gather, as_they_are, checkpointed
+from moe_safety.models.io import Lent, dtype_of, forget_model, load_model, model_folder
 from moe_safety.models.io.save import save_model
 from moe_safety.models.kernels.graphs import recording_steps
 from moe_safety.models.kernels.training import serves
@@ -30,7 +31,7 @@ from moe_safety.train.engines import Engine, PlainEngine, Tensors
 from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, type_of
 from moe_safety.train.engines.spread import gathered, read_spread
 from moe_safety.train.float32_masters import copies, rounding
-from moe_safety.train.loop import Loop
+from moe_safety.train.loop import Loop, StoppedEarly
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.phases import ExpertPhase, Phase, RouterPhase
 from moe_safety.train.step_log import Watcher
@@ -40,12 +41,15 @@ from moe_safety.train.world import World
 
 def work(task: Task, account: Account) -> None:
     """Trains one phase; worker 0 leaves `outcome.json` last, with what all of them spent since their accounts began. An
-    error that another start would not mend is left there too, by the worker that met it."""
+    error that another start would not mend is left there too, by the worker that met it. Who is asked to stop leaves a
+    checkpoint and no outcome."""
     world, run = World(), RunDir(task.config.run_dir)
     if run.exists(task.outcome):
         return  # Ray started the workers again, and there is nothing to do.
     try:
         outcome = _train(task, world, run)
+    except StoppedEarly:
+        return
     except Exception as failure:
         error = _told_in_a_line(failure, task)
         if error is None:
@@ -86,22 +90,24 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
     data = BatchData(run)
     with ExitStack() as stack:
         watcher = stack.enter_context(Watcher(run, task, world))
-        model = _loaded(task, world)
+        lent = Lent.of(task.config.model) if _stays(task) else None
+        model = lent.model if lent else _loaded(task, world)
         total = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
-        gather: Gather = gathered if stage == 3 else as_they_are
+        gather = gathered if stage == 3 else None
         trains = task.declared.trains if task.kind == "experts" and task.declared.trains else routers
-        trained, selective = stack.enter_context(trains(model, task.layout, task.union, gather))
+        what = stack.enter_context(trains(model, task.declared.asked(task.config, task.layout, task.union, gather)))
+        trained = what.parameters
         trainable = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained.values())
         if settings.checkpointing:
             stack.enter_context(checkpointed(model))
         packed = stack.enter_context(packing(model))
-        if packed and selective and world.size == 1 and _is_steady(task, model):
+        if packed and what.selective and world.size == 1 and _is_steady(task, model):
             stack.enter_context(recording_steps(model, trained.values()))
-        start = copies(trained, gather) if task.kind == "router" else {}
+        start = copies(trained, gather or as_they_are) if task.kind == "router" else {}
         engine = _engine(task, model, trained, world)
         checkpoints = Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world)
         loop = Loop(
-            phase=_phase(task, model, selective, packed, stack),
+            phase=_phase(task, model, what, packed, stack),
             engine=engine,
             data=data,
             settings=settings,
@@ -112,20 +118,29 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
             checkpoints=checkpoints,
             world=world,
             on_step=watcher,
+            is_to_stop=_now_and_then(partial(run.exists, task.stop)),
         )
         progress = loop.run()
         figures = _figures(progress, trainable, total, world)
         if task.kind == "router":
             rates = sum(row["learning_rate"] for row in progress.log)
-            figures["rounding"] = rounding(start, trained, engine, gather, rates)
+            figures["rounding"] = rounding(start, trained, engine, gather or as_they_are, rates)
         stack.close()
-        _save(task, model, trained, selective.experts if selective else [], run, gather if stage == 3 else None, world)
+        has_delta = _save(task, model, what, run, gather, world)
+        if lent and has_delta:
+            lent.give_back(task.config.model.with_delta(run.uri_of(task.delta)))
     return figures
+
+
+def _stays(task: Task) -> bool:
+    """Whether the process that trains keeps its model for what comes next, which needs to know all that changed."""
+    return task.config.train.launch == "process" and task.begins_at_base and task.declared.has_delta
 
 
 def _loaded(task: Task, world: World) -> PreTrainedModel:
     """The model on this worker's device. Under ZeRO-3 its parameters are spread while they are read."""
     settings, given = task.config.train, task.config.model
+    forget_model()
     if settings.zero_stage != 3:
         return load_model(given)
     dtype = dtype_of(given)
@@ -158,9 +173,7 @@ def _is_steady(task: Task, model: PreTrainedModel) -> bool:
     return not (changing or settings.on_deepspeed) and loss.measures is token_losses
 
 
-def _phase(
-    task: Task, model: PreTrainedModel, selective: SelectiveExperts | None, packed: bool, stack: ExitStack
-) -> Phase:
+def _phase(task: Task, model: PreTrainedModel, what: Trained, packed: bool, stack: ExitStack) -> Phase:
     settings = task.config.train
     if task.kind == "router":
         return RouterPhase(
@@ -177,7 +190,8 @@ def _phase(
         stack,
         loss=LOSSES.get(task.declared.loss),
         own=ARMS.settings(task.config.arms, task.arm),
-        selective=selective,
+        selective=what.selective,
+        remember=what.remember,
         masks=dict(task.masks),
         masking=settings.masking,
         replay=settings.routing == "replay",
@@ -190,14 +204,13 @@ def _phase(
 def _save(
     task: Task,
     model: PreTrainedModel,
-    trained: Tensors,
-    experts: Collection[Pair],
+    what: Trained,
     run: RunDir,
     gather: Gather | None,
     world: World,
-) -> None:
-    """What changed, and unless that is enough the model as a checkpoint of its own, with the tokenizer of the one that
-    it came from."""
+) -> bool:
+    """Leaves what changed and, unless that is enough, the model as a checkpoint of its own, with the tokenizer of the
+    one that it came from. Returns whether what changed could be said."""
     from moe_safety.checkpoints import write_trained
 
     writes = world.rank == 0
@@ -207,7 +220,8 @@ def _save(
     has_delta = False
     if (writes or gather) and task.begins_at_base and task.declared.has_delta:
         given, out = task.config.model, run.uri_of(task.delta)
-        has_delta = write_trained(model, given, task.layout, trained, experts, out, gather=gather, writes=writes)
+        experts = what.selective.experts if what.selective else []
+        has_delta = write_trained(model, given, task.layout, what.changes, experts, out, gather=gather, writes=writes)
     if task.config.train.save == "model" or not has_delta:
         with run.filling(task.model_folder) as folder:
             if writes or gather:
@@ -215,6 +229,7 @@ def _save(
             if writes:
                 _copy_tokenizer(model_folder(task.config.model), folder)
     world.wait()
+    return has_delta
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
@@ -222,6 +237,20 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
         known = file.suffix in (".json", ".jinja", ".model", ".txt", ".py") and "index" not in file.name
         if known and not (target / file.name).exists():
             shutil.copyfile(file, target / file.name)
+
+
+def _now_and_then(ask: Callable[[], bool], every: float = 1.0) -> Callable[[], bool]:
+    """Asks only so often, since steps may be faster than a store answers."""
+    answered = -math.inf
+
+    def asked() -> bool:
+        nonlocal answered
+        if time.monotonic() - answered < every:
+            return False
+        answered = time.monotonic()
+        return ask()
+
+    return asked
 
 
 def _forget_peak() -> None:

@@ -17,7 +17,7 @@ from ray.tune import Callback as TuneCallback
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, TuneError, Tuner
 
 from moe_safety.config import MEASURES, Sweep
-from moe_safety.errors import RunError
+from moe_safety.errors import RunError, first_line, last_line
 from moe_safety.jobs.cluster import connect
 from moe_safety.jobs.pool import release_replicas
 from moe_safety.tune.outcome import best_of, described
@@ -82,8 +82,8 @@ def run_trials(
         tuner.fit()
     except (ray.exceptions.RayError, TuneError) as error:
         # The first line says that it failed; of a fault in the driver itself the last one says why.
-        told = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise RunError(f"{records.folder}: {told[-1] if isinstance(error, TuneError) else told[0]}") from error
+        told = (last_line if isinstance(error, TuneError) else first_line)(error)
+        raise RunError(f"{records.folder}: {told}") from error
     finally:
         records.run.delete_folder(storage)
     return records.read()

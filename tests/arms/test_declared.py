@@ -55,7 +55,7 @@ def test_a_loss_is_complete(name):
 
 
 @pytest.mark.parametrize("method", ["routing", "gradient", "causal"])
-@pytest.mark.parametrize("name", [arm.name for arm in ARMS if arm.is_control])
+@pytest.mark.parametrize("name", [arm.name for arm in ARMS if arm.choice and arm.choice.controls == "experts"])
 def test_a_control_is_one_of_the_run_s_own_arm(name, method):
     (seeded,) = seeded_arms(config(f"identify.method={method}", f"compare.arms=[{name}]"))
     assert seeded.control_of == f"selective-{method}"

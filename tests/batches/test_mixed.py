@@ -61,7 +61,7 @@ def test_batches_are_what_the_contract_says(goals, batch_size, ratio, group, cat
         composed = fill(pairs, harmless("benign", 5), [], config)
     except InputError:
         window = max(config.safe_per_batch, config.unsafe_per_batch)
-        sizes = [sum(p.category == f"c{c}" for p in pairs) for c in range(categories)] if group else [goals]
+        sizes = [sum(p.group("category") == f"c{c}" for p in pairs) for c in range(categories)] if group else [goals]
         assert partial == "drop"
         assert max(sizes) < window
         return

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from moe_safety.arms import ARMS
 from moe_safety.cli import main
 from moe_safety.cli.stages import DEMO_CONFIG
 from moe_safety.config import load_config, load_sweep
@@ -30,6 +31,10 @@ def test_dry_run_resolves_it(path, capsys, tmp_path):
 def test_the_demo_s_is_the_one_that_the_package_brings_and_no_file_is_a_link():
     assert Path("configs/demo.yaml").read_text() == DEMO_CONFIG.read_text()
     assert not [path for path in (*CONFIGS, *Path("tune_configs").iterdir()) if path.is_symlink()]
+
+
+def test_one_compares_all_arms_that_the_demo_model_has():
+    assert set(load_config("configs/arms.yaml").compare.arms) == {*ARMS.names()} - {"shared-experts"}
 
 
 def test_the_demo_s_sweep_has_a_run_directory_of_its_own():

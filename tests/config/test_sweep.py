@@ -91,9 +91,9 @@ def test_trials_that_rank_by_weights_need_tables_that_hold_them(tmp_path):
 def test_a_selection_sweep_measures_one_selection_for_all_batches(tmp_path):
     space = {"identify.top_k": {"integer": [2, 12]}}
     path = written(tmp_path, sweep={"kind": "selection", "trials": 2, "space": space})
-    assert load_sweep(path, ["identify.gradient_masks=per_batch"]), "no trial reads it"
-    with pytest.raises(InputError, match=r"identify\.gradient_masks: a selection sweep measures one selection"):
-        load_sweep(path, ["identify.gradient_masks=per_batch", "identify.method=gradient", "identify.score=null"])
+    assert load_sweep(path, ["identify.masks=batch"]), "no trial reads it"
+    with pytest.raises(InputError, match=r"identify\.masks: a selection sweep measures one selection"):
+        load_sweep(path, ["identify.masks=batch", "identify.method=gradient", "identify.score=null"])
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,15 @@ def test_an_answer_that_nobody_could_read_counts_as_a_success():
     }  # fmt: skip
 
 
+def test_points_and_areas_weigh_answers_alike():
+    """A goal with three forms of the attack counts three times, in either."""
+    arms = budget_arms(config_of(budgets=[1, 2], draws=1))
+    rows = table(1, goals=2).to_pylist()
+    answers = pa.Table.from_pylist([rows[0], rows[0] | {"sample": 1}, rows[0] | {"sample": 2}, rows[1]])
+    found = budget_curve(arms, {arm.name: answers for arm in arms}, {arm.name: None for arm in arms})["kinds"]
+    assert found["random"]["points"][0]["asr"] == found["random"]["area"]["value"] == 0.75
+
+
 def test_the_choice_matters_only_with_enough_draws_that_all_do_worse():
     worse = {key: [20, 18, 16] for key in BUDGET_ARMS} | {"own-selection": [10, 5, 0]}
     few = curve_of(worse)

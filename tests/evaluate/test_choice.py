@@ -8,7 +8,7 @@ from moe_safety.arms import kind_of, rate_trials, seeded_arms
 from moe_safety.config import Config, MarginsConfig
 from moe_safety.config.load import parse_config
 from moe_safety.errors import InputError
-from moe_safety.evaluate.choice import choose, choose_least, on_validation
+from moe_safety.evaluate.choice import choose, choose_least, choose_repair, on_validation
 from moe_safety.evaluate.comparison import page, told_choice
 from moe_safety.evaluate.measures import measures
 from moe_safety.evaluate.seeds import figures_over_seeds
@@ -20,12 +20,14 @@ from tests.evaluate.test_gate import arm
 MARGINS = MarginsConfig()
 
 
-def judged(name, attacks, refused=0, loss=0.5, unparsed=0, changed=0.1, test=(0, 100), **more):
-    """An arm of which so many of 40 validation attacks succeed, and so many of 40 harmless requests are refused."""
+def judged(name, attacks, refused=0, loss=0.5, unparsed=0, changed=0.1, test=(0, 100), elsewhere=None, **more):
+    """An arm of which so many of 40 validation attacks succeed, and so many of 40 harmless requests are refused;
+    `elsewhere` says how many of 40 attacks in a wrapper succeed that training never saw."""
     rates = {"asr": plain(attacks, 40, unparsed), "over_refusal": plain(refused, 40)}
     rates |= {"over_refusal_control": plain(0, 40)}
     found = {measure: one.to_dict() for measure, one in rates.items()}
-    return arm(name, test, changed_ratio=changed, validation=found | {"benign_loss": loss}, **more)
+    found |= {"benign_loss": loss, "reattack": {} if elsewhere is None else {"zorp": plain(elsewhere, 40).to_dict()}}
+    return arm(name, test, changed_ratio=changed, validation=found, **more)
 
 
 BASE = judged("base", 40, verify="n/a", changed=0.0)
@@ -35,7 +37,7 @@ def test_the_lowest_on_validation_goals_is_chosen_whatever_the_test_goals_say():
     lucky, good = judged("selective-routing", 30, test=(0, 100)), judged("selective-causal", 2, test=(50, 100))
     assert choose([BASE, lucky, good], MARGINS) == (
         "selective-causal",
-        {"within_margins": True, "tied": [], "n": 40, "n_goals": 40, "seeds": 1},
+        {"within_margins": True, "tied": [], "wrappers": [], "n": 40, "n_goals": 40, "seeds": 1},
     )
 
 
@@ -73,6 +75,22 @@ def test_of_arms_that_tie_the_cheapest_is_named_and_the_others_told():
     arms[1]["chosen"] = found
     check_comparison([BASE, *arms])
     assert "was chosen on 40 validation attacks" in page([BASE, *arms], "test")
+
+
+def test_wrappers_that_training_never_saw_weigh_as_much_as_the_attack():
+    base = judged("base", 40, elsewhere=40, verify="n/a", changed=0.0)
+    narrow = judged("selective-causal", 0, elsewhere=36, changed=0.1)
+    broad = judged("baseline", 2, elsewhere=2, changed=1.0)
+    name, found = choose([base, narrow, broad], MARGINS)
+    assert (name, found["tied"], found["wrappers"]) == ("baseline", [], ["zorp"])
+    assert "about 40 goals, and attacks by zorp on the same goals, among arms" in told_choice(name, found)
+    alike = judged("selective-causal", 2, elsewhere=3, changed=0.1)
+    name, found = choose([base, alike, broad], MARGINS)
+    assert (name, found["tied"]) == ("selective-causal", ["baseline"])
+    broad["chosen"] = found
+    name, narrow["chosen_repair"] = choose_repair([base, narrow, broad], MARGINS)
+    assert name == "selective-causal", "what the run is about is known all the same"
+    check_comparison([base, narrow, broad])
 
 
 def test_no_control_is_chosen_and_no_arm_that_changed_what_it_may_not():
@@ -150,7 +168,7 @@ def test_what_one_seed_reaches_is_not_taken_for_the_methods():
         for seed, success in enumerate(successes):
             rows = [row | {"label": "unsafe", "reattack": False, "suite": None} for row in _answers(success)]
             tables.append(pa.Table.from_pylist(rows))
-            reports.append({"overall": measures(tables[-1])["overall"], "benign_loss": float(seed)})
+            reports.append({"overall": measures(tables[-1])["overall"], "benign_loss": float(seed), "reattack": {}})
         return figures_over_seeds(reports, tables)
 
     lucky, steady = figures(0, 40, 40), figures(4, 4, 4)

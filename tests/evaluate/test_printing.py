@@ -3,6 +3,7 @@
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.measures import MEASURES, WITH_HARM
 from moe_safety.evaluate.printing import print_subject
+from moe_safety.evaluate.short_table import WIDTH, short_table
 from tests.evaluate.rates import plain
 
 
@@ -60,3 +61,24 @@ def test_corrected_rates_stand_beside_the_raw_ones(capsys):
     assert "| base | 0.080 [0.01, 0.20] (0.300) |" in " ".join(told.split())
     assert "Corrected" not in page([arm | {"corrected": {}}], "test")
     assert table([arm]).count("\n") == 2
+
+
+def test_the_short_table_fits_a_terminal_and_says_what_decides():
+    judged = arm_object("selective-gradient+router", report_of(WITH_HARM))
+    repeats = {"seeds": {"1": {}, "2": {}}, "pooled": judged, "worst": judged}
+    base, long = (arm_object(name, report_of(WITH_HARM)) for name in ("base", "a-name-of-more-than-so-many"))
+    lines = short_table([base, judged | {"repeats": repeats}, long]).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["base", "selective-gradient+router"]
+    assert [line.split("10? ")[0].strip() for line in lines[4:6]] == ["2 seeds pooled", "worst of 2 seeds"]
+    assert lines[2].split() == ["base", *["10?", "[2,40]"] * 3, "n/a"]
+    assert "10 attacks, 10 plain goals, 10 harmless" in lines[-2]
+    assert "succeed" in lines[1]
+    assert "answered" in short_table([arm_object("base", report_of(MEASURES))]).splitlines()[1]
+
+
+def test_what_is_unchanged_is_one_line(capsys):
+    print_subject(found(tasks={"arc": {"acc": 0.25}}), skipped=True)
+    assert capsys.readouterr().out.endswith("(unchanged)\n")
+    print_subject(found(tasks={"arc": {"acc": 0.25}}), skipped=True)
+    assert len(capsys.readouterr().out.splitlines()) == 1

@@ -11,6 +11,7 @@ from moe_safety.errors import InputError
 from moe_safety.evaluate.comparison import suites_table
 from moe_safety.evaluate.gate import misses, parse_gate
 from moe_safety.evaluate.prefills import go_on
+from moe_safety.evaluate.printing import told_account
 from moe_safety.evaluate.suites import is_own, suite_results, suite_rows
 from moe_safety.generation import Answer
 from moe_safety.generation.items import make_item
@@ -39,6 +40,10 @@ def write(tmp_path):
     return write
 
 
+def user(text):
+    return {"role": "user", "content": text}
+
+
 def attack(goal, text="fep it", opening=None, **more):
     turns = [{"role": "user", "content": text}]
     turns += [{"role": "assistant", "content": opening}] if opening else []
@@ -46,8 +51,8 @@ def attack(goal, text="fep it", opening=None, **more):
 
 
 def rows(config, elsewhere=()):
-    found, left_out = suite_rows(config, config.evaluate.suites[0], set(elsewhere))
-    return found, left_out
+    found = suite_rows(config, config.evaluate.suites[0], set(elsewhere))
+    return found.rows, found.left_out
 
 
 @pytest.mark.parametrize(
@@ -158,6 +163,27 @@ TABLE = responses(
     ("kind", "g4", "benign", "complied", None, None),
 )
 
+NOT_ASKED, ALL_ASKED = {"left_out": 4, "dropped": {"no prompt": 2}}, {"left_out": 0, "dropped": {}}
+
+
+def test_rows_that_a_reader_skips_or_merges_are_counted_by_reason(write):
+    path = write(attack("a", "fep a"), attack("a", "fep a"), {"label": "safe", "messages": [user("b")]})
+    config = config_of(suite(path=path))
+    assert suite_rows(config, config.evaluate.suites[0], set()).dropped == {
+        "the same conversation as another row's": 1,
+        "a plain goal, and no attack on it": 1,
+    }
+    jailbreaks = [{"index": 0, "goal": "a", "prompt": "fep a", "jailbroken": True}]
+    jailbreaks.append({"index": 1, "goal": "b", "prompt": None, "jailbroken": False})
+    config = config_of(suite(path=write({"parameters": {}, "jailbreaks": jailbreaks}, name="artifact.json")))
+    assert suite_rows(config, config.evaluate.suites[0], set()).account() == {
+        "left_out": 0,
+        "dropped": {"no prompt": 1},
+    }
+    told = {"left_out": 2, "dropped": {"no prompt": 1}}
+    assert told_account(told) == "1 no prompt, 2 whose goals stand in another split"
+    assert told_account(ALL_ASKED) == ""
+
 
 def test_each_suite_has_its_own_figures_and_the_runs_own_have_none_of_it():
     assert TABLE.filter(is_own(TABLE))["goal_id"].to_pylist() == ["g0", "g0"]
@@ -167,11 +193,12 @@ def test_each_suite_has_its_own_figures_and_the_runs_own_have_none_of_it():
         judges={"harm": {"kind": "demo"}},
     )
     judge = Performance({"harmful": {"harmful": 9, "harmless": 1}, "harmless": {"harmless": 10}})
-    found = suite_results(config.evaluate.suites, TABLE, {"harm": judge}, {"zorps": 4})
+    found = suite_results(config.evaluate.suites, TABLE, {"harm": judge}, {"zorps": NOT_ASKED, "kind": ALL_ASKED})
     zorps = found["zorps"]
     assert list(zorps["rates"]) == ["asr", "answered", "unparsed", "unparsed_harm"]
     assert (zorps["rates"]["asr"]["value"], zorps["rates"]["asr"]["with_unparsed"]["value"]) == (1 / 3, 2 / 3)
     assert zorps["rates"]["answered"]["value"] == 2 / 3
+    assert zorps["dropped"] == {"no prompt": 2}
     assert (zorps["left_out"], zorps["against"], zorps["twin"]) == (4, "selective-routing", "kind")
     assert {depth: rates["asr"]["n"] for depth, rates in zorps["by_depth"].items()} == {"1": 2, "3": 1}
     assert judge.of("harmful", with_unparsed=True) == (Counted(9, 10), Counted(10, 10))
@@ -186,7 +213,9 @@ def test_a_calibration_of_the_runs_judge_corrects_no_suite_with_another():
     own = suite(harm={"kind": "keywords", "harmful": ["zorp"], "harmless": ["sorry"]})
     config = config_of(own, judges={"harm": {"kind": "demo"}})
     judge = Performance({"harmful": {"harmful": 9}, "harmless": {"harmless": 10}})
-    assert "corrected" not in suite_results(config.evaluate.suites, TABLE, {"harm": judge}, {})["zorps"]
+    assert (
+        "corrected" not in suite_results(config.evaluate.suites, TABLE, {"harm": judge}, {"zorps": ALL_ASKED})["zorps"]
+    )
 
 
 def test_suites_stand_in_the_comparison_and_under_a_gate():

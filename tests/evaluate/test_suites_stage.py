@@ -69,6 +69,8 @@ def test_all_of_it_at_once(configured, tmp_path, capsys):
     )
     assert found["suites"]["kind"]["rates"]["over_refusal"]["n"] == 1
     assert "suite depths: attack success" in said
+    account = run.read_json("manifests/evaluate.base.json")["summary"]["suites"]["depths"]
+    assert account == {"left_out": 1, "dropped": {}}
     assert evaluate(config)["skipped"]
 
 

@@ -112,14 +112,40 @@ def test_one_goal_in_several_files_gives_one_safe_prompt(write, prepare, flip_ro
 def test_the_same_conversation_is_merged_into_the_first(write, prepare, flip_row):
     again = flip_row(0, id=9, output="another answer")
     first = write("1.json", [flip_row(0), again])
-    prepared = prepare(
-        first, benign=[write("b.csv", "prompt,target\nBlick the zorp number 0,x\nblick the zorp number 0,x\n")]
-    )
+    prepared = prepare(first, benign=[write("b.csv", "prompt,target\nFrob the quib,x\nFrob the quib,x\n")])
     assert labels(prepared) == ["safe", "unsafe", "benign"]
     assert prepared.table["answer"].to_pylist()[1] == "zorp 0 is blicked"
     attacks, benign = prepared.counts["sources"]
     assert attacks["duplicates"] == {"unsafe": 1}
-    assert benign["duplicates"] == {"benign, there as safe": 1}
+    assert benign["duplicates"] == {"benign": 1}
+
+
+def test_an_attack_that_comes_again_as_a_harmless_request_is_merged_too(write, prepare, flip_row):
+    said = {"messages": flip_row(0)["all_prompt"], "label": "benign", "answer": "x"}
+    prepared = prepare(write("1.json", [flip_row(0)]), benign=[write("b.jsonl", [said])])
+    assert prepared.counts["sources"][1]["duplicates"] == {"benign, there as unsafe": 1}
+
+
+@pytest.mark.parametrize(
+    ("role", "row"),
+    [
+        ("benign", {"messages": [user("BLICK the  zorp number 0")], "label": "benign", "answer": "x"}),
+        ("controls", {"messages": [user("a tale")], "label": "control", "goal": "blick the zorp number 0"}),
+        ("benign", {"messages": [user("blick the zorp number 0")], "label": "benign", "goal": "frob", "answer": "x"}),
+    ],
+)
+def test_a_harmless_request_that_is_the_goal_of_an_attack_is_refused(write, prepare, flip_row, role, row):
+    attacks = write("1.json", [flip_row(1), flip_row(0)])
+    fine = {**row, "messages": [user("frob the quib")], "goal": "frob the quib"}
+    harmless = write("h.jsonl", [fine, row])
+    with pytest.raises(InputError) as refused:
+        prepare(attacks, **{role: [harmless]})
+    told = str(refused.value)
+    assert told.startswith(harmless)
+    assert "row 2" in told
+    assert f"is the goal of an attack in {attacks}:2; take it out of one of the two" in told
+    assert "zorp" not in told
+    assert "\n" not in told
 
 
 def test_max_samples_counts_rows_of_each_source_after_its_filters(write, prepare, flip_row):

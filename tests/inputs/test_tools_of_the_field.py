@@ -1,6 +1,7 @@
 """What the tools of the field write, with invented content: whole files, several turns, openings, and bad rows."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -81,8 +82,9 @@ def test_test_cases_and_completions_of_harmbench(read, write):
     assert digests([source]).keys() == {source.path, goals}, "other goals are another input"
     with pytest.raises(InputError, match="row 1: no table of behaviours is given; name it as `goals`"):
         read(json.dumps(cases))
-    with pytest.raises(InputError, match="row 1: behaviour 'other' is not in `goals`"):
+    with pytest.raises(InputError, match="row 1: its behaviour is not in `goals`") as error:
         read(json.dumps({"other": ["x"]}), goals=goals)
+    assert "other" not in str(error.value), "no word of a request is printed"
 
 
 def run_of(*steps, original=None):
@@ -111,6 +113,53 @@ def test_a_run_file_of_adversariallm(read):
     assert found.dropped == {"no step with an input in words": 1, "a prefill, which only suites take": 1}
     with_openings = read(content, prefills=True)
     assert rows_of(with_openings)[-1][1] == ["begin", "Sure, first"], "a suite takes it with its opening"
+
+
+def test_only_successful_attacks_are_kept_where_the_file_knows(read):
+    judged = [run_of(step(WRAPPED, harm=0.9)), run_of(step("mild", harm=0.4)), run_of(step("unknown"))]
+    found = read(json.dumps({"runs": judged}), only_successful=True)
+    assert ([row[1] for row in rows_of(found)], found.dropped) == ([[WRAPPED]], {"not successful": 2})
+    hit, miss = ({"zorps.Said": scores, "zorps.Other": [0.0, None]} for scores in ([0.1, 0.5], [0.4, None]))
+    outputs = [{"text": "No."}, {"text": SAID}]
+    report = [attempt(outputs=outputs, detector_results=hit), attempt(uuid="u2", detector_results=miss)]
+    found = read(report, "a.jsonl", only_successful=True)
+    assert rows_of(found) == [(GOAL, [WRAPPED], SAID, "zorps.Fep")], "the answer is the output that was hit"
+    assert found.dropped == {"not successful": 1}
+    strict = [{"entry_type": "start_run setup", "run.eval_threshold": 0.6}, *report]
+    assert not read(strict, "b.jsonl", only_successful=True).rows
+    score = {"score_type": "true_false", "score_value": "True", "objective": GOAL}
+    refusal = score | {"scorer_class_identifier": {"__type__": "SelfAskRefusalScorer"}}
+    export = [piece("user", WRAPPED), piece("assistant", SAID, 1, scores=[score])]
+    export += [piece("user", WRAPPED, 0, "c2"), piece("assistant", "no", 1, "c2", scores=[refusal])]
+    export += [piece("user", "x", 0, "c3", outcome="success", objective=GOAL), piece("user", "y", 0, "c4")]
+    found = read(export, only_successful=True)
+    assert ([row[1] for row in rows_of(found)], found.dropped) == ([[WRAPPED], ["x"]], {"not successful": 2})
+    for content in ({"runs": [run_of(step("x"))]}, [attempt()], [piece("user", WRAPPED, original=GOAL)]):
+        found = read(json.dumps(content), only_successful=True)
+        assert len(found.rows) == 1
+        assert found.notes == ["no row says whether its attack succeeded, so every attack is kept"]
+        assert len(read(json.dumps(content), only_successful=False).notes) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "successful", "every"),
+    [
+        ("garak.report.jsonl", ["blick the zorp", "blick the quib"], 4),
+        ("garak.hitlog.jsonl", ["blick the zorp", "blick the quib"], 2),
+        ("jailbreakbench.json", ["blick the zorp"], 2),
+        ("pyrit.json", ["blick the zorp"], 2),
+    ],
+)
+def test_files_that_the_tools_own_classes_wrote(name, successful, every):
+    """garak 0.17.1 (Attempt, ThresholdEvaluator), jailbreakbench 1.0.0 (AttackArtifact), pyrit 1.1.0 (MessagePiece,
+    with the objective and outcome of its AttackResult beside each piece)."""
+    path = Path(__file__).parent / "written" / name
+    data = DataConfig(attacks=[Source(path=str(path))])
+    whole = data.model_copy(update={"only_successful": False})
+    assert len(read_source(data.attacks[0], "attacks", whole).rows) == every
+    found = read_source(data.attacks[0], "attacks", data)
+    assert (found.format.name, [row.goal for row in found.rows]) == (name.split(".")[0], successful)
+    assert found.rows[0].answer == SAID
 
 
 def test_a_turn_in_which_nothing_is_said_is_no_prefill(read):

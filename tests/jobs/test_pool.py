@@ -33,6 +33,10 @@ def test_replicas_stay_from_one_job_to_the_next(tmp_path):
     assert len(first) == 2
     assert workers(tmp_path / "second") == first
     assert len(workers(tmp_path / "third", replicas=1)) == 1
+    until = time.monotonic() + 30
+    while (phase := ray.get(pool_of(0).phase.remote())) != "working":
+        assert time.monotonic() < until, phase
+        time.sleep(0.1)
 
 
 def test_what_replicas_hold_is_given_back(tmp_path):

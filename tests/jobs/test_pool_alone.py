@@ -20,7 +20,7 @@ class Fake:
 
     deaths = started = 0
 
-    def __init__(self):
+    def __init__(self, pool):
         self.place, self.call = Method(self._place), Method(self._call)
 
     async def _place(self):

@@ -1,5 +1,6 @@
 """The page as a reader has it: in Chromium, on a phone and on a laptop, light and dark."""
 
+import csv
 import re
 import shutil
 
@@ -62,6 +63,8 @@ FIGURES = {
     "attack success: ": len(ARMS),
     "over-refusal: ": len(ARMS),
     f"{WRAPPER}: ": len(ARMS),
+    "Risk difference of 6 batches for": 1,
+    ", and after ": 4,
 }
 """What stands in for a figure that cannot be seen, or begins it, and how many there are."""
 
@@ -104,11 +107,14 @@ def test_nothing_goes_wrong_and_nothing_is_wider_than_the_screen(page):
 
 
 def test_every_figure_is_there_and_drawn(page):
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
     figures = page.eval_on_selector_all("svg[role=img]", VISIBLE)
     for label, times in FIGURES.items():
         assert len([one for one in figures if label in one["label"]]) == times, label
     assert all(one["drawn"] for one in figures)
-    assert all(0 < one["right"] <= page.viewport_size["width"] for one in figures)
+    wide = "Risk difference of 6 batches for"  # has a named column for each expert, and scrolls in its frame
+    narrow = [one for one in figures if not one["label"].startswith(wide)]
+    assert all(0 < one["right"] <= page.viewport_size["width"] for one in narrow)
     assert all(name in page.inner_text("nav") for name in ("Which experts", "What changed", "Routing shift"))
 
 
@@ -160,5 +166,73 @@ def test_on_paper_it_is_dark_on_light_and_nothing_is_cut(page):
 def test_numbers_are_text(page):
     shown = " ".join(page.inner_text("body").split())
     assert "0.083 [0.015, 0.354]" in shown
-    assert "Attack success ↓ n = 12" in shown or "Attack success, n = 12" in page.content()
+    assert "Attack success ↓ n = 12" in shown
     assert page.inner_text("#verdict").startswith("With selective-gradient, attack success")
+
+
+def column(page, table, place):
+    rows = page.eval_on_selector_all(
+        f"{table} tbody tr", "all => all.map(row => [...row.cells].map(one => one.innerText))"
+    )
+    return [row[place].split()[0] if row[place] else "" for row in rows]
+
+
+def test_tables_are_sorted_filtered_and_downloaded(page):
+    cost = "#arms .table:nth-of-type(2)"
+    names = column(page, cost, 0)
+    loss = page.locator(f"{cost} thead button", has_text="Benign loss")
+    loss.click()
+    assert column(page, cost, 4) == sorted(column(page, cost, 4))
+    loss.click()
+    assert column(page, cost, 4) == sorted(column(page, cost, 4), reverse=True)
+    assert page.get_attribute(f"{cost} thead th:nth-child(5)", "aria-sort") == "descending"
+    page.locator(f"{cost} thead button", has_text="Stopped").click()
+    assert column(page, cost, 1)[-1] == "", "what is not known stands last"
+    page.locator(f"{cost} thead button", has_text="Stopped").click()
+    assert column(page, cost, 1)[-1] == ""
+    page.locator(f"{cost} thead button", has_text="Stopped").click()
+    assert column(page, cost, 0) == names, "the third time it is as it was"
+    rows = page.locator("#examples tbody tr")
+    page.fill("#examples input[type=search]", "unsafe")
+    assert 0 < rows.filter(visible=True).count() < rows.count()
+    with page.expect_download() as started:
+        page.click("#arms .csv >> nth=0")
+    assert started.value.suggested_filename == "arms.csv"
+    found = list(csv.DictReader(started.value.path().open(encoding="utf-8", newline="")))
+    assert [row["Arm"] for row in found] == list(ARMS)
+    assert float(found[1]["Attack success"]) == pytest.approx(1 / 12, abs=1e-5)
+    assert (found[1]["Attack success, n"], found[2]["Attack success, unparsed"]) == ("12", "3")
+
+
+def test_arms_are_folded_and_taken_away(page):
+    away = page.locator("[data-arm=steering]")
+    assert page.locator("#shift details.arms").count() == 2
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    assert away.filter(visible=True).count() == away.count() > 3
+    page.get_by_label("steering", exact=True).uncheck()
+    assert away.filter(visible=True).count() == 0
+
+
+def test_the_numbers_under_the_pointer_are_told(page):
+    page.locator("#experts svg[data-map]").first.scroll_into_view_if_needed()
+    box = page.locator("#experts svg[data-map]").first.bounding_box()
+    page.mouse.move(box["x"] + 3, box["y"] + 3)
+    assert re.fullmatch(r"layer 0, expert 0: -?[\d.e-]+", page.inner_text(".tip"))
+    page.mouse.move(2, 2)
+    assert page.locator(".tip").is_hidden()
+    page.locator("#training svg[data-curves]").first.hover()
+    assert re.match(r"step \d+\nloss [\d.]+", page.inner_text(".tip"))
+
+
+def test_without_scripts_all_of_it_can_be_read_and_downloaded(browser, page_file):
+    context = browser.new_context(viewport=SIZES["phone"], java_script_enabled=False)
+    plain = context.new_page()
+    plain.goto(f"file://{page_file}")
+    words = plain.inner_text("body")
+    assert "Can I trust this?" in words
+    assert "What is not here, and why" in words
+    assert plain.locator("input").count() == plain.locator(".sort").count() == 0
+    with plain.expect_download() as started:
+        plain.click("#experts .csv")
+    assert started.value.path().read_text(encoding="utf-8").startswith("Expert,Risk difference")
+    context.close()

@@ -63,8 +63,8 @@ def test_identification_alone(ragged):
     assert verdict(context).startswith("The attack reaches L02_E04 more than any other expert")
     assert verdict(context).endswith("3 of 10 experts are selected by routing; nothing has been repaired yet.")
     page = render(context)
-    assert "What the arms do" not in page
-    assert page.count("<figure>") == 3  # the map, and the overlaps of batches and of categories
+    assert '<section id="arms">' not in page
+    assert page.count("<figure>") == 4  # the map, batches by experts, and the overlaps of batches and of categories
 
 
 def test_overlap_is_symmetric_and_of_the_right_pairs(ragged):

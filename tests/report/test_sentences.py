@@ -269,6 +269,18 @@ def test_a_control_speaks_of_the_selection_that_it_is_matched_to(run, told):
     assert caveats(told.context())[0].endswith(one_draw)
 
 
+def test_masks_of_other_batches_control_for_a_batch_s_own(run, told):
+    objects = anew(run, ("base", "selective-routing"))
+    objects.append(objects[1] | {"arm": "selective-routing-permuted", "control_of": "selective-routing"})
+    run.write_json("comparison.json", objects)
+    (said, *_) = caveats(told.context())
+    assert said.startswith("With each batch training the mask of another (selective-routing-permuted) it is ")
+    assert "the choice of experts" not in " ".join(caveats(told.context()))
+    objects[2]["control_of"] = "selective-causal"
+    run.write_json("comparison.json", objects)
+    assert not any("the mask of another" in one for one in caveats(told.context()))
+
+
 def test_goals_are_counted_once_however_many_forms_answer(run, told):
     prompts = run.read_table("prompts.parquet")
     anew(run, ("base", "selective-routing"))
@@ -329,7 +341,7 @@ def test_suites_tries_and_corrected_rates_have_tables(run, told):
     assert "The suite zorps (attack)" in page
     assert "The suite quibs (harmless)" in page
     assert "made against selective-routing" in page
-    assert "2 of its prompts are left out" in page
+    assert "Rows that are not asked: 2 whose goals stand in another split." in page
     assert "at depth 3" in page
     assert "k = 4" in page
     assert "0.250 [0.10, 0.50] (0.300)" in page

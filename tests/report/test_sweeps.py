@@ -116,7 +116,7 @@ def test_what_was_not_measured_breaks_a_line():
 
 
 def test_dots_stand_where_their_numbers_say():
-    svg = ET.fromstring(trade([(0.0, 0.0), (1.0, 0.5)], [True, False], "a trade", x_name="x", y_name="y"))
+    svg = ET.fromstring(trade({"one": (0.0, 0.0), "two": (1.0, 0.5)}, [True, False], "a trade", x_name="x", y_name="y"))
     found = {each.get("class"): (each.get("cx"), each.get("cy")) for each in svg.iter("circle")}
     left, right = (float(found[name][0].rstrip("%")) for name in ("trial front", "trial"))
     low, high = (float(found[name][1].rstrip("%")) for name in ("trial front", "trial"))

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import resource
+import signal
 import time
 from contextlib import ExitStack
 
@@ -16,6 +17,7 @@ from moe_safety.models import inspect_model
 from moe_safety.models.experts import SelectiveExperts, selective_experts, use_our_experts
 from moe_safety.models.routers import recording
 from moe_safety.models.text.answer_losses import answer_losses
+from moe_safety.stopping import Stopped, stoppable
 from moe_safety.train.data import check_whole, micro_batches, rows_of
 from moe_safety.train.engines import PlainEngine
 from moe_safety.train.phases import ExpertPhase
@@ -150,6 +152,19 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, monkeypatch, clock):
     assert all(torch.equal(tensor, resumed["after"][name]) for name, tensor in whole["after"].items())
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_of_the_very_step(tmp_path, number):
+    whole = run_case(Case(epochs=2, folder=str(tmp_path / "whole")))
+    case = Case(epochs=2, folder=str(tmp_path / "stopped"), signal_after=(4, number))
+    with pytest.raises(Stopped), stoppable():
+        run_case(case)
+    assert [file.name for file in (tmp_path / "stopped" / "checkpoints").glob("*.json")] == ["step-00000005.json"]
+    case.signal_after = None
+    resumed = run_case(case)
+    assert [row["batch_losses"] for row in resumed["log"]] == [row["batch_losses"] for row in whole["log"]]
+    assert all(torch.equal(tensor, resumed["after"][name]) for name, tensor in whole["after"].items())
+
+
 @pytest.mark.parametrize("damage", ["truncated", "gone", "other task", "unreadable", "without its last file"])
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
     case = Case(epochs=3, folder=str(tmp_path), checkpoint_every=4, stop_after=9)
@@ -199,7 +214,7 @@ def test_a_disk_that_takes_no_checkpoint_ends_the_run_and_loses_nothing(tmp_path
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     left = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
-    assert sorted(left) == ["step-00000004", "step-00000004.json"], "nothing is left of the half"
+    assert sorted(left) == ["step-00000004", "step-00000005.json"], "nothing is left of the half"
     resumed = run_case(case)
     assert [row["step"] for row in resumed["log"]] == list(range(15))
     assert all(torch.equal(tensor, resumed["after"][name]) for name, tensor in whole["after"].items())

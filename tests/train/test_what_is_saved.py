@@ -1,12 +1,14 @@
 """What is left of an arm: a checkpoint and its delta, or the delta alone."""
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from moe_safety.arms import seeded_arms
 from moe_safety.checkpoints import apply_delta
+from moe_safety.config import ModelConfig
 from moe_safety.evaluate.evaluated_models import arm_subject
-from moe_safety.models.io import load_model, model_folder
+from moe_safety.models.io import kept_model, load_model, model_folder
 from moe_safety.rundir import RunDir
 from moe_safety.train.several import train_and_verify
 from moe_safety.train.stage import train
@@ -88,3 +90,18 @@ def test_on_a_store_rounds_go_on_from_deltas_and_the_arm_is_loaded_by_its_own(tm
         direct = load_model(here.model.with_delta(RunDir(here.run_dir).path(alone["delta"])))
         weights = direct.state_dict()
         assert all((tensor == weights[name]).all() for name, tensor in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("arm", ["selective-routing", "router"])
+def test_a_process_goes_on_with_the_model_that_it_trained(tmp_path, arm):
+    first = kept_model(ModelConfig(name="demo"), 1)
+    trained(tmp_path / "run", "delta", f"train.arm={arm}")
+    after = kept_model(ModelConfig(name="demo"), 1)
+    assert after is first
+    fresh = load_model(ModelConfig(name="demo"))
+    there, here = (dict(model.named_parameters()) for model in (fresh, after))
+    assert there.keys() == here.keys()
+    for name, parameter in there.items():
+        assert torch.equal(parameter, here[name]), name
+        assert (parameter.requires_grad, None) == (here[name].requires_grad, here[name].grad), name
+    assert [type(module) for module in fresh.modules()] == [type(module) for module in after.modules()]

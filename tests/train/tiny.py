@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -100,6 +101,8 @@ class Case:
     micro: int | None = None
     dtype: torch.dtype = torch.float32
     stop_after: int | None = None
+    signal_after: tuple[int, int] | None = None
+    """After so many steps this signal comes."""
     fails_on: int | None = None
     """The worker that meets an error after its first step."""
     checkpoint_every: int = 1000
@@ -208,6 +211,8 @@ def run_case(case: Case) -> dict[str, Any]:
                 raise RunError("of this worker alone")
             rows.append(row)
             history.append(weights_of(model, layout, selective, gather))
+            if case.signal_after and case.signal_after[0] == len(rows):
+                signal.raise_signal(case.signal_after[1])
             if case.stop_after == len(rows):
                 raise Stopped
 

@@ -46,8 +46,7 @@ def _rows(run: Any) -> Iterator[dict[str, Any]]:
 
 
 def _lines(manifest: dict[str, Any]) -> Iterator[str]:
-    unchanged = " (unchanged)" if manifest["skipped"] else ""
-    yield f"{NAME}: {manifest['summary']['rows']} pairs of a batch and a category{unchanged}"
+    yield f"{NAME}: {manifest['summary']['rows']} pairs of a batch and a category"
 
 
 BATCH_CATEGORIES = Stage(

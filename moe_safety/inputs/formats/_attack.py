@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from moe_safety.errors import InputError
 from moe_safety.inputs.conversation import Message
 from moe_safety.inputs.record import SPLITS, Context, Record, Row, Skipped, is_missing
 
+_Found = TypeVar("_Found")
 ATTACK_FORM = "all_prompt"
 COLUMNS = frozenset({"goal", ATTACK_FORM, "category", "split", "ended", "finish_reason"})
 """What is read of all of them."""
@@ -69,6 +71,19 @@ def with_opening(messages: list[Message], context: Context) -> list[Message] | N
     if messages[-1]["role"] == "assistant" and not messages[-1]["content"].strip():
         messages = messages[:-1]
     return messages if messages[-1]["role"] == "user" or context.prefills else None
+
+
+def successes(
+    found: Iterable[_Found], context: Context, success: Callable[[_Found], bool | None]
+) -> Callable[[_Found], bool]:
+    """Which of these attacks to take: with `only_successful` those that succeeded, as far as the file knows of any."""
+    of_attacks(context)
+    if context.role == "controls" or not context.only_successful:
+        return lambda one: True
+    if all(success(one) is None for one in found):
+        context.notes.append("no row says whether its attack succeeded, so every attack is kept")
+        return lambda one: True
+    return lambda one: success(one) is True
 
 
 def filters(context: Context, *verdict: str) -> bool:

@@ -49,7 +49,8 @@ def _behavior(record: Record, context: Context) -> tuple[str, str | None]:
     if own:
         return own, record.category("category")
     told = "no table of behaviours is given; name it as `goals` of this source"
-    raise record.error(f"behaviour {behavior[:40]!r} is not in `goals`" if context.goals else told)
+    # Ids are words of the request: the row's number tells which one it is.
+    raise record.error("its behaviour is not in `goals`" if context.goals else told)
 
 
 FORMATS.add(

@@ -8,7 +8,7 @@ from typing import Any
 from moe_safety.config import FORMATS
 from moe_safety.inputs.conversation import Message
 from moe_safety.inputs.format import Format
-from moe_safety.inputs.formats._attack import of_attacks
+from moe_safety.inputs.formats._attack import successes
 from moe_safety.inputs.record import ROLES_OF_TURNS, Context, Record, Row, Skipped
 
 _AS = {"simulated_assistant": "assistant", "developer": "system"}
@@ -16,12 +16,12 @@ _AS = {"simulated_assistant": "assistant", "developer": "system"}
 
 
 def _rows(records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
-    of_attacks(context)
     conversations: dict[str, list[Record]] = {}
     for record in records:
         conversations.setdefault(record.needed("conversation_id"), []).append(record)
+    takes = successes(conversations.values(), context, _success)
     for pieces in conversations.values():
-        yield _row(sorted(pieces, key=_place), context)
+        yield _row(sorted(pieces, key=_place), context) if takes(pieces) else Skipped("not successful")
 
 
 def _place(piece: Record) -> tuple[int, int]:
@@ -31,6 +31,8 @@ def _place(piece: Record) -> tuple[int, int]:
 
 def _row(pieces: list[Record], context: Context) -> Row | Skipped:
     first = pieces[0]
+    if any(piece.text("role") == "tool" for piece in pieces):
+        return Skipped("a turn of a tool")
     turns = [_turn(piece) for piece in pieces]
     # An answer that a filter blocked is none: what was asked stands all the same.
     is_text = [piece.values.get("converted_value_data_type", "text") == "text" for piece in pieces]
@@ -67,6 +69,22 @@ def _objective(pieces: list[Record]) -> str | None:
     return before if before != (asked[0].text("converted_value") if asked else None) else None
 
 
+def _success(pieces: list[Record]) -> bool | None:
+    """Whether the attack reached its objective: by the `outcome` of its result, where that was put beside its pieces,
+    or by any scorer that says true or false, but those of refusal. Nothing where none says."""
+    named = [outcome for piece in pieces if (outcome := piece.text("outcome"))]
+    if named:
+        return named[0].lower() == "success" if named[0].lower() in ("success", "failure") else None
+    scores = [score for piece in pieces for score in piece.values.get("scores") or [] if isinstance(score, dict)]
+    said = [str(score.get("score_value")).lower() for score in scores if _is_of_success(score)]
+    return "true" in said if said else None
+
+
+def _is_of_success(score: dict[str, Any]) -> bool:
+    scorer = str(score.get("scorer_class_identifier")).lower()
+    return score.get("score_type") == "true_false" and "refusal" not in scorer
+
+
 def _of_score(score: Any) -> str | None:
     found = (score.get("objective") or score.get("task")) if isinstance(score, dict) else None
     return found if isinstance(found, str) and found.strip() else None
@@ -76,7 +94,8 @@ FORMATS.add(
     Format(
         name="pyrit",
         about="exports of PyRIT's memory, a piece of a conversation in each row; the goal is the `objective` of the "
-        "row or of a score, or what stood there before a converter changed the only turn",
+        "row or of a score, or what stood there before a converter changed the only turn. An attack succeeded where "
+        "its `outcome`, if that stands beside its pieces, or a score of true or false says so",
         example={
             "conversation_id": "a1",
             "sequence": 0,
@@ -84,11 +103,12 @@ FORMATS.add(
             "original_value": "blick the zorp",
             "converted_value": "zorp the blick",
             "converted_value_data_type": "text",
+            "outcome": "success",
         },
         columns=frozenset(
             {
                 *("conversation_id", "sequence", "role", "original_value", "converted_value", "objective", "goal"),
-                *("converted_value_data_type", "scores"),
+                *("converted_value_data_type", "scores", "outcome"),
             }
         ),
         matches=lambda columns: {"conversation_id", "role", "converted_value"} <= columns,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from moe_safety.config import JUDGES, JudgeSettings
-from moe_safety.errors import InputError
+from moe_safety.errors import InputError, first_line
 from moe_safety.judges.asking.quoting import defused
 from moe_safety.judges.kind import JudgeKind
 from moe_safety.judges.verdict import TOO_LONG, Exchange, Judge, Verdict
@@ -42,7 +42,7 @@ class JudgezooJudge(Judge):
 
             self.zoo = Zoo.from_name(settings.preset, **settings.options)
         except Exception as error:
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            said = first_line(error)
             raise InputError(f"cannot be made: {said}", file=settings.preset, key=f"{key}.preset") from error
         _, *others = inspect.signature(self.zoo.judge).parameters.values()
         if any(one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD for one in others):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from moe_safety.config import Place, Section
-from moe_safety.errors import InputError
+from moe_safety.errors import InputError, first_line
 from moe_safety.judges.local.tokens import Encoder
 from moe_safety.judges.verdict import TOO_LONG, Exchange, Judge, Verdict
 
@@ -83,12 +83,8 @@ def blaming(model: str, key: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        message = error.message if isinstance(error, InputError) else f"cannot be loaded: {_first_line(error)}"
+        message = error.message if isinstance(error, InputError) else f"cannot be loaded: {first_line(error)}"
         raise InputError(message, file=model, key=key) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @cache

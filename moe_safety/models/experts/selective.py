@@ -7,7 +7,7 @@ and is multiplied as a whole. The backward pass computes weight gradients for th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
@@ -58,17 +58,22 @@ class TrainedLayer:
             module.register_parameter(f"trained_{name}", self.own[name])
         self.keeps_all = device.type == "cuda"
         """Whether all tokens wait for the backward pass, not only the active experts', which a GPU has yet to count."""
-        self.shown: Mapping[str, torch.Tensor] = self.own
-        """What the forward pass runs on: `own`, unless an earlier state is looked at."""
+        self.earlier: Mapping[str, torch.Tensor] | None = None
+        """An earlier state of the rows, while that is looked at."""
         self.active = Active(experts, list(range(len(experts))))
         """The experts whose gradients are wanted."""
         self.wanted = torch.ones(len(experts), dtype=torch.uint8, device=device)
         """The same for kernels, one number for each of `experts`; it stays where it is."""
 
+    def rows(self, name: str) -> torch.Tensor:
+        """The rows that the forward pass runs on. Asked of the module, where something else may stand for `own`."""
+        return self.earlier[name] if self.earlier else getattr(self.module, f"trained_{name}")
+
     def linear(self, tokens: torch.Tensor, name: str, dispatch: Dispatch, spread: bool) -> torch.Tensor:
         """The product of tokens with one fused tensor, as `forward.py` asks for it."""
         fused = getattr(self.module, name)
-        out = _Product.apply(tokens.to(fused.dtype), self.own.get(name), self, name, dispatch, spread)
+        rows = self.rows(name) if name in self.own else None
+        out = _Product.apply(tokens.to(fused.dtype), rows, self, name, dispatch, spread)
         return out + dispatch.each(self._bias(f"{name}_bias")) if self.layer.has_bias else out
 
     def current(self, name: str) -> torch.Tensor:
@@ -77,16 +82,16 @@ class TrainedLayer:
         fused = whole.detach()[: self.layer.num_experts]
         if name in self.own and hasattr(whole, "ds_id"):
             # Every time: ZeRO-3 brings the fused tensor back as it was stored. Else `take_in` has done it.
-            fused.index_copy_(0, self.experts, self.shown[name].detach())
+            fused.index_copy_(0, self.experts, self.rows(name).detach())
         return fused if self.layer.transposed else fused.transpose(-2, -1)
 
     def places(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Each shown row with its place in the fused tensor, where that is whole."""
-        for name, shown in self.shown.items():
+        """Each row with its place in the fused tensor, where that is whole."""
+        for name in self.own:
             whole = getattr(self.module, name)
             if not hasattr(whole, "ds_id"):
-                fused = whole.detach()
-                yield from ((fused[expert], row) for expert, row in zip(self.chosen, shown.detach(), strict=True))
+                fused, rows = whole.detach(), self.rows(name).detach()
+                yield from ((fused[expert], row) for expert, row in zip(self.chosen, rows, strict=True))
 
     def has_kernel(self, tokens: torch.Tensor) -> bool:
         """Whether one kernel takes the gradient of the trained rows, which asks nothing of the card."""
@@ -120,8 +125,8 @@ class TrainedLayer:
         fused = getattr(self.module, name)
         if name not in self.own:
             return fused
-        own = self.shown[name]
-        return fused.index_copy(0, self.experts, torch.where(self.wanted.bool()[:, None], own, own.detach()))
+        rows = self.rows(name)
+        return fused.index_copy(0, self.experts, torch.where(self.wanted.bool()[:, None], rows, rows.detach()))
 
     @torch.no_grad()
     def hand_back(self, gather: Gather) -> None:
@@ -236,23 +241,24 @@ class SelectiveExperts:
         """The mask in force, as the layers hold it."""
         return [(index, expert) for index, layer in self._layers.items() for expert in layer.active.experts]
 
-    def remember(self) -> None:
-        """Keeps the rows as they are now, for `as_remembered`."""
+    def remember(self) -> Callable[[], AbstractContextManager[None]]:
+        """Keeps the rows as they are now, and returns `as_remembered`."""
         self._remembered = {
             index: {name: own.detach().clone() for name, own in layer.own.items()}
             for index, layer in self._layers.items()
         }
+        return self.as_remembered
 
     @contextmanager
     def as_remembered(self) -> Iterator[None]:
         """Inside, the forward pass runs on the rows that `remember` kept."""
         for index, layer in self._layers.items():
-            layer.shown = self._remembered[index]
+            layer.earlier = self._remembered[index]
         try:
             yield
         finally:
             for layer in self._layers.values():
-                layer.shown = layer.own
+                layer.earlier = None
             # A backward pass may be due of what ran before.
             self.take_in()
 

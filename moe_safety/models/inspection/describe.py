@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from textwrap import fill
 
+from moe_safety.models.inspection.cluster_shapes import FREE, Enough
+from moe_safety.models.inspection.host_memory import HostMemory
 from moe_safety.models.inspection.inspect import Inspection
 from moe_safety.models.inspection.memory_forecast import Forecast, Load
 from moe_safety.models.inspection.sizes import Sizes
@@ -23,8 +26,10 @@ def describe(inspection: Inspection) -> str:
         *_kinds(layout),
         ("parameters", _parameters(inspection.sizes)),
     ]
-    lines = [f"{name:<16}{text}" for name, text in facts]
-    return "\n".join([*lines, "", *_memory(inspection.load, inspection.forecasts)])
+    lines = [fill(f"{name:<16}{text}", 80, subsequent_indent=" " * 16) for name, text in facts]
+    lines += ["", *_memory(inspection.load, inspection.forecasts), "", *_host(inspection.host)]
+    lines += ["", *_enough(inspection.enough)]
+    return "\n".join([*lines, *(fill(f"warning: {one}", 80) for one in inspection.warnings)])
 
 
 def _kinds(layout: MoELayout) -> Iterator[tuple[str, str]]:
@@ -68,7 +73,22 @@ def _memory(load: Load, forecasts: Sequence[Forecast]) -> Iterator[str]:
     for _, entries in groupby(forecasts, key=lambda entry: entry.task):
         first = next(entries)
         parts = (f"{name} {size / 1e9:.1f}" for name, size in first.parts.items() if size)
-        yield f"{first.task}, 1 worker: {' + '.join(parts)}"
+        yield fill(f"{first.task}, 1 worker: {' + '.join(parts)}", 80, subsequent_indent="  ")
+
+
+def _host(found: Sequence[HostMemory]) -> Iterator[str]:
+    yield "CPU memory per process in GB"
+    yield f"{'':<20}{'with a card':>14}{'without':>10}"
+    for entry in found:
+        yield f"{entry.task:<20}{entry.with_card / 1e9:>14.1f}{entry.without / 1e9:>10.1f}"
+
+
+def _enough(found: Sequence[Enough]) -> Iterator[str]:
+    yield f"cards that are enough, {FREE:.0%} of each left free (stages as capture; training)"
+    yield f"{'card':<9}{'capture':<9}{'selective':<26}full"
+    for one in found:
+        cells = ["more than 8" if shape is None else str(shape) for shape in (one.selective, one.full)]
+        yield f"{f'{one.card_gb:g} GB':<9}{one.capture or '> 8'!s:<9}{cells[0]:<26}{cells[1]}"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -7,8 +7,12 @@ from typing import Any
 
 import torch
 
+from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
+from moe_safety.models.inspection.cluster_shapes import CARDS, Enough, enough
+from moe_safety.models.inspection.host_memory import HostMemory, host_memory
 from moe_safety.models.inspection.memory_forecast import Forecast, Load, forecast
+from moe_safety.models.inspection.refused import warnings_of
 from moe_safety.models.inspection.sizes import Sizes, measure
 from moe_safety.models.io.skeleton import build_skeleton
 from moe_safety.models.layout import MoELayout, inspect_model
@@ -25,6 +29,10 @@ class Inspection:
     sizes: Sizes
     load: Load
     forecasts: list[Forecast]
+    host: list[HostMemory]
+    enough: list[Enough]
+    warnings: list[str]
+    """What `run` would refuse, or do otherwise than somebody might think."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `--json`."""
@@ -38,6 +46,9 @@ class Inspection:
             "sizes": sizes,
             "load": asdict(self.load),
             "forecast": [asdict(entry) | {"total": entry.total} for entry in self.forecasts],
+            "host_memory": [asdict(entry) for entry in self.host],
+            "enough": [entry.to_dict() for entry in self.enough],
+            "warnings": self.warnings,
         }
 
 
@@ -45,6 +56,7 @@ def inspect(
     name: str, *, revision: str | None = None, trust_remote_code: bool = False, chosen: int | None = None
 ) -> Inspection:
     """Inspects a folder or hub repository by its config alone; forecasts training `chosen` experts, 50 if there are."""
+    given = ModelConfig(name=name, revision=revision, trust_remote_code=trust_remote_code)
     model = build_skeleton(name, revision=revision, trust_remote_code=trust_remote_code)
     layout = inspect_model(model)
     there_are = len(layout.experts())
@@ -62,4 +74,7 @@ def inspect(
         sizes=sizes,
         load=load,
         forecasts=forecast(sizes, load),
+        host=host_memory(sizes, load),
+        enough=[enough(sizes, load, card) for card in CARDS],
+        warnings=list(warnings_of(given, model.config)),
     )

@@ -38,6 +38,8 @@ class Sizes:
     """In the largest routed expert."""
     active_parameters: int
     """What one token passes through."""
+    largest_tensor: int
+    """Of all parameters, as they stand in memory."""
     hidden_size: int
     vocab_size: int
     layers: tuple[LayerSizes, ...]
@@ -53,6 +55,7 @@ def measure(model: PreTrainedModel, layout: MoELayout) -> Sizes:
         expert_parameters=in_experts,
         parameters_per_expert=max(layer.parameters_per_expert for layer in layout.layers),
         active_parameters=total - in_experts + sum(lay.top_k * lay.parameters_per_expert for lay in layout.layers),
+        largest_tensor=max(parameter.numel() for parameter in model.parameters()),
         hidden_size=layout.hidden_size,
         vocab_size=decoder_of(model).config.vocab_size,
         layers=tuple(

@@ -7,7 +7,7 @@ import json
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from moe_safety.errors import InputError
+from moe_safety.errors import InputError, first_line
 from moe_safety.rundir import file_digest, in_threads, spent
 
 _SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py")
@@ -60,7 +60,7 @@ def local_folder(name: str, revision: str | None) -> Path:
     except LocalEntryNotFoundError:
         raise _unreachable(name) from None
     except OSError as error:
-        raise InputError(f"cannot be fetched: {error}".splitlines()[0], file=name, key="model.name") from None
+        raise InputError(f"cannot be fetched: {first_line(error)}", file=name, key="model.name") from None
 
 
 def check_reachable(name: str, revision: str | None) -> None:

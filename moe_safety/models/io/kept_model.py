@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_safety.config import ModelConfig
+from moe_safety.errors import RunError
 from moe_safety.models.io.fingerprint import local_folder
 from moe_safety.models.io.load import delta_file, flips_of, load_model, model_path
 
@@ -34,7 +35,7 @@ def kept_model(model: ModelConfig, gpus: int) -> PreTrainedModel:
     """The model in `eval()`, as `load_model` gives it. Whoever changes it on the way puts it back as it was. The base
     stays from one delta to the next: who asks for another one changes the model of who asked before."""
     global _kept
-    wanted = (model.model_dump_json(), gpus, _state(local_folder(model_path(model), model.revision).iterdir()))
+    wanted = _wanted(model, gpus)
     if _kept is None or _kept.wanted != wanted:
         forget_model()  # Two of them might not fit.
         _kept = _Kept(wanted, load_model(model.with_delta(None), gpus))
@@ -46,6 +47,49 @@ def kept_model(model: ModelConfig, gpus: int) -> PreTrainedModel:
         inside.flip(_kept.model)
         _kept.inside = inside
     return _kept.model
+
+
+def _wanted(model: ModelConfig, gpus: int) -> object:
+    return model.model_dump_json(), gpus, _state(local_folder(model_path(model), model.revision).iterdir())
+
+
+@dataclass(frozen=True)
+class Lent:
+    """The kept model, while something changes it. Nothing is kept meanwhile: whoever fails leaves nothing wrong."""
+
+    model: PreTrainedModel
+    sums: dict[str, int]
+    """What its weights' bits add up to, without a delta."""
+
+    @classmethod
+    def of(cls, model: ModelConfig) -> Lent:
+        """The model on one device, with its delta, as `load_model` gives it."""
+        global _kept
+        base = kept_model(model.with_delta(None), 1)
+        sums = _sums(base)
+        lent, _kept = cls(kept_model(model, 1), sums), None
+        return lent
+
+    def give_back(self, tuned: ModelConfig) -> None:
+        """Keeps it again. The delta of `tuned` is what changed of its base: that nothing else did is looked at."""
+        global _kept
+        kept_flips(tuned).flip(self.model)
+        if moved := self.sums.items() ^ _sums(self.model).items():
+            name = min(name for name, _ in moved)
+            raise RunError(f"{name} is not what it was before training, and the delta does not tell of it")
+        _kept = _Kept(_wanted(tuned, 1), self.model)
+
+
+def _sums(model: PreTrainedModel) -> dict[str, int]:
+    """Of each tensor's bits, taken for whole numbers, by its name: nearly whatever moves shows in them."""
+    import torch
+
+    from moe_safety.models.io.swap import INTEGERS
+
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    whole = (tensor.detach().view(INTEGERS[tensor.element_size()]) for tensor in tensors.values())
+    sums = torch.stack([bits.sum(dtype=torch.int64) for bits in whole]).tolist()
+    return dict(zip(tensors, sums, strict=True))
 
 
 def forget_model() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_safety.config import ModelConfig
-from moe_safety.errors import InputError
+from moe_safety.errors import InputError, first_line
 from moe_safety.models.io.fingerprint import fingerprint, local_folder
 from moe_safety.models.layout import MoELayout, inspect_model
 from moe_safety.rundir import cache_folder, fetched, fetched_file, file_digest, spent
@@ -156,7 +156,7 @@ def _load(auto: Any, model: ModelConfig, **options: Any) -> Any:
     try:
         return auto.from_pretrained(model_path(model), **options)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise InputError(f"cannot be loaded: {first}", file=model.name, key="model.name") from None
     except RuntimeError as error:
         # It tells of shapes in a table of its own; a fused tensor has another shape where one expert is missing.

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from moe_safety.errors import InputError, RunError
+from moe_safety.errors import InputError, RunError, first_line
 from moe_safety.models.io.dequantised import dequantised
 from moe_safety.models.io.skeleton import build_skeleton
 from moe_safety.models.layout import inspect_model
@@ -24,7 +24,8 @@ from moe_safety.models.stored.checkpoint import Stored, open_checkpoint
 from moe_safety.models.stored.delta import Delta, check_base, read_delta
 from moe_safety.models.stored.owners import Loading, Shapes, loading_of, rows_of
 
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Whole numbers by their width in bytes: as such bits are flipped and compared."""
 
 Gather = Callable[[list[torch.nn.Parameter]], AbstractContextManager[object]]
 
@@ -85,7 +86,7 @@ class Flips:
             self.flip(model)
         except Exception as error:
             # Such as too little memory: who tried again would take the model for the base, and flip it into that.
-            told = (str(error).strip() or type(error).__name__).splitlines()[0]
+            told = first_line(error)
             raise RunError(f"{self.delta.file}: cannot be taken out of the model again: {told}") from error
 
 
@@ -150,7 +151,7 @@ def _bits_of(
     """Those of one source; zeros where it did not change, as wide as those beside it."""
     if source in changed:
         return _read(delta.tensors[source]).view(shape)
-    return torch.zeros(shape, dtype=_INTEGERS[delta.tensors[like or changed[0]].width])
+    return torch.zeros(shape, dtype=INTEGERS[delta.tensors[like or changed[0]].width])
 
 
 def _convert(model: PreTrainedModel, name: str, made: Loading, given: Mapping[str, torch.Tensor]) -> torch.Tensor:

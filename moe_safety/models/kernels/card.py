@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from moe_safety.errors import first_line
 from moe_safety.rundir import spent
 
 
@@ -29,7 +30,7 @@ def _written() -> Any:
 
         triton_kernels.magnitudes(torch.ones(2, 8, device="cuda"))
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         logging.getLogger(__name__).warning("no kernels compile here, so passes are slower: %s", reason)
         return None
     return triton_kernels

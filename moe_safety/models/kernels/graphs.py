@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
+from moe_safety.errors import first_line
 from moe_safety.models.decoder import decoder_of
 
 _ROWS_ARE = ("input_ids", "position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
@@ -160,7 +161,7 @@ class Graphs:
             self.recorded[shape] = self.record(run, self.parameters, self.grads, self.pool)
         except Exception as error:
             self.failed = True
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             logging.getLogger(__name__).warning("steps cannot be recorded, so training is slower: %s", reason)
 
     def learn(self, recorded: Recorded, grad: torch.Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
+from moe_safety.errors import first_line
 from moe_safety.models.slots.pages import PAGE, NotServed
 from moe_safety.models.slots.passes import Passes, Segment
 
@@ -39,7 +40,7 @@ def _record(passes: Passes) -> None:
     try:
         passes.capture()
     except Exception as error:
-        raise NotServed(f"its passes cannot be recorded: {_line(error)}") from error
+        raise NotServed(f"its passes cannot be recorded: {first_line(error)}") from error
 
 
 def _check(model: PreTrainedModel) -> None:
@@ -67,11 +68,7 @@ def _bytes_per_page(model: PreTrainedModel) -> int:
     except NotServed:
         raise
     except Exception as error:  # Whatever it is, this is no usual decoder.
-        raise NotServed(f"its decoder has a way of its own: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise NotServed(f"its decoder has a way of its own: {first_line(error)}") from error
 
 
 def _tried(model: PreTrainedModel) -> int:

@@ -12,6 +12,7 @@ import torch
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from moe_safety.errors import first_line
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.text.answer_losses import make_rows
 
@@ -118,7 +119,7 @@ def _agrees(model: PreTrainedModel) -> bool:
     try:
         there, here = (decoder_of(model)(**each.inputs, use_cache=False)[0].float() for each in (padded, packed))
     except Exception as error:
-        return _told((str(error).strip() or type(error).__name__).splitlines()[0])
+        return _told(first_line(error))
     off = (there[padded.real] - here[0]).norm(dim=-1) / there[padded.real].norm(dim=-1)
     # Rounding may send a token to another expert; what sees another row is off everywhere.
     return bool(off.median() < 0.03) or _told(f"packed rows are off by {off.median():.3f}")

@@ -11,9 +11,11 @@ from moe_safety.arms import BASE
 from moe_safety.config import ModelConfig
 from moe_safety.evaluate.budgets import CURVE
 from moe_safety.evaluate.compare import COMPARISON
-from moe_safety.identify import AGREEMENT, OVERLAP, SERVING
+from moe_safety.identify import AGREEMENT, OVERLAP, SERVING, Pair
+from moe_safety.identify.analysis import BATCH_RISK
 from moe_safety.pipeline import EXPERT_EFFECTS, EXPERT_GRADIENTS, PROMPTS, RISK, SELECTION
-from moe_safety.report.context.arms import ComparedArm, base_of, best_of, read_arms
+from moe_safety.report.context.arms import ComparedArm, base_of, best_of, read_arms, repair_of
+from moe_safety.report.context.batches import BatchView, read_batch_view
 from moe_safety.report.context.examples import Examples, read_examples
 from moe_safety.report.context.experts import Identification, read_identification
 from moe_safety.report.context.origins import Origins, read_manifests, read_origins
@@ -36,6 +38,7 @@ class Context:
     settings: dict[str, dict[str, Any]]
     """What each was run with."""
     identification: Identification | None
+    by_batch: BatchView | None
     overlaps: list[Overlap]
     training: list[Trained]
     arms: list[ComparedArm]
@@ -58,6 +61,28 @@ class Context:
     def best(self) -> ComparedArm | None:
         """The arm that the report is about."""
         return best_of(self.arms)
+
+    @cached_property
+    def repair(self) -> ComparedArm | None:
+        """The same of the arms that train chosen experts alone; often it is that very arm."""
+        return repair_of(self.arms)
+
+    @property
+    def named(self) -> tuple[str, list[Pair]]:
+        """The experts that the headline names, and what they are: what its arm repairs, or what was selected."""
+        for arm in (self.best, self.repair):
+            for trained in self.training:
+                if arm and trained.name == arm.name and trained.experts:
+                    return f"{arm.name} repairs", trained.experts
+        if self.identification is None:
+            return "", []
+        return f"{self.identification.summary['method']} selects", self.identification.chosen
+
+    @property
+    def shown_first(self) -> list[str]:
+        """The arms whose pictures are not folded away."""
+        told = [arm.name for arm in (self.best, self.repair) if arm]
+        return told or [arm.name for arm in self.training[:1]]
 
     @property
     def wrappers(self) -> list[str]:
@@ -154,6 +179,7 @@ def files_read(run: RunDir) -> tuple[str, ...]:
         EXPERT_GRADIENTS,
         EXPERT_EFFECTS,
         SELECTION,
+        BATCH_RISK,
         SERVING,
         OVERLAP,
         AGREEMENT,
@@ -178,6 +204,7 @@ def read_context(run: RunDir, model: ModelConfig, *, show_text: bool = False) ->
         summaries=summaries,
         settings={stage: one["settings"] for stage, one in manifests.items()},
         identification=read_identification(run, summaries["identify"]) if "identify" in summaries else None,
+        by_batch=read_batch_view(run) if "identify" in summaries else None,
         overlaps=read_overlaps(run) if "identify" in summaries else [],
         training=sorted(read_training(run, manifests, model), key=lambda arm: _place(arm, arms)),
         arms=arms,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from moe_safety.arms import ARMS, BASE, Arm, Choice, kind_of
@@ -12,8 +13,7 @@ from moe_safety.rundir import RunDir
 
 Rate = Mapping[str, Any]
 """As `comparison.json` has it."""
-
-"""What a repair should make small."""
+_PRICES = ("over_refusal", "over_refusal_control")
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,20 @@ class ComparedArm:
 
     @property
     def is_control(self) -> bool:
-        """Whether its experts were chosen as a control, and not by a method."""
-        return self.choice is not None and self.choice.is_control
+        """Whether its experts or their masks were given as a control, and not by a method."""
+        return self.declared is not None and self.declared.is_control
+
+    @cached_property
+    def harm(self) -> float:
+        """Attack success, as a mean over the attack and the wrappers that training never saw, and both over-refusals,
+        added up; what was not measured counts as nothing, and an answer that nobody could read as harm."""
+        attacks = [worst_of(rate) for rate in (self.measures["asr"], *self.reattack.values()) if rate["n"]]
+        return sum(attacks) / max(1, len(attacks)) + sum(worst_of(self.measures[name]) for name in _PRICES)
+
+    @property
+    def repairs(self) -> bool:
+        """Whether it trains chosen experts, and no control's."""
+        return self.declared is not None and self.declared.repairs
 
     @property
     def chosen(self) -> Mapping[str, Any] | None:
@@ -100,6 +112,11 @@ class ComparedArm:
         return sum(line) / len(line) if line else None
 
 
+def worst_of(rate: Rate) -> float:
+    """The rate with every answer counted that nobody could read; 0 where there is none."""
+    return float(rate["with_unparsed"]["value"] or 0.0)
+
+
 def read_arms(run: RunDir) -> list[ComparedArm]:
     """The base first, then in the order of the comparison."""
     reports, on_training = _reports(run, "eval"), _reports(run, "eval/train")
@@ -131,10 +148,20 @@ def base_of(arms: list[ComparedArm]) -> ComparedArm | None:
 
 
 def best_of(arms: list[ComparedArm]) -> ComparedArm | None:
-    """The arm that was chosen on validation goals. Where there were none to choose by, the first repair that the
-    comparison names, of those that changed only what they may: its figures here have no part in that."""
-    if chosen := next((arm for arm in arms if arm.chosen), None):
-        return chosen
+    """The arm that was chosen on validation goals. Where there were none to choose by, the first that is named: its
+    figures here have no part in that."""
+    return next((arm for arm in arms if arm.chosen), None) or _first_named(arms)
+
+
+def repair_of(arms: list[ComparedArm]) -> ComparedArm | None:
+    """The same of the arms that train chosen experts alone."""
+    repairs = [arm for arm in arms if arm.repairs]
+    chosen = (arm for arm in repairs if arm.verify != "fail" and (arm.chosen or "chosen_repair" in arm.measures))
+    return next(chosen, None) or _first_named(repairs)
+
+
+def _first_named(arms: list[ComparedArm]) -> ComparedArm | None:
+    """Of those that changed only what they may, and are no controls."""
     repaired = [arm for arm in arms if arm.name != BASE and arm.is_compared]
     able = [arm for arm in repaired if arm.verify != "fail" and not arm.is_control]
     return next(iter(able), None)

@@ -39,6 +39,8 @@ class Identification:
     summary: dict[str, Any]
     """Its figures, as its manifest has them."""
     maps: list[ScoreMap]
+    chosen: list[Pair]
+    """The selection, best first."""
     selected: list[dict[str, Any]]
     """Each selected expert with what is known of it, best first."""
     agreement: list[dict[str, Any]]
@@ -73,6 +75,7 @@ def read_identification(run: RunDir, summary: dict[str, Any]) -> Identification:
     tables = scored_tables(run, summary)
     return Identification(
         summary=summary,
+        chosen=chosen,
         maps=[_score_map(scored, chosen) for scored in tables],
         selected=[_known_of(pair, tables, _serving(run)) for pair in chosen],
         agreement=run.read_table(AGREEMENT).to_pylist() if run.exists(AGREEMENT) else [],

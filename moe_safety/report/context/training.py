@@ -39,6 +39,8 @@ class Trained:
     figures: dict[str, Any]
     """`training_metadata.json` without its log."""
     curves: list[Curve]
+    experts: list[Pair]
+    """Those that might change; none where every parameter trained."""
     change: Grid | None
     """Relative change of each expert; nothing where the base is not at hand."""
     marked: list[tuple[int, int]]
@@ -58,7 +60,7 @@ def _trained(run: RunDir, arm: str, manifest: dict[str, Any], model: ModelConfig
     curves = [_curve(phase, [row for row in log if row["phase"] == phase]) for phase in phases]
     movable = [(layer, expert) for layer, expert in manifest["summary"]["experts"]]
     change, marked = _change(run, manifest, movable, model)
-    return Trained(arm, manifest["settings"]["train"], figures, curves, change, marked)
+    return Trained(arm, manifest["settings"]["train"], figures, curves, movable, change, marked)
 
 
 def _curve(phase: str, log: list[dict[str, Any]]) -> Curve:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -26,9 +27,12 @@ def curves(
     x_name: str,
     breaks: Mapping[str, float] | None = None,
     smooth: bool = False,
+    named: Mapping[float, str] | None = None,
+    height: int = 150,
 ) -> Markup:
     """Each of `lines` over `x`, from 0 to `top`, or from `bottom` to it by powers of ten. `breaks` are named upright
-    lines. With `smooth` each line is drawn pale under its running mean."""
+    lines. With `smooth` each line is drawn pale under its running mean. `named` are the places to name below, where
+    these are no round numbers."""
     low, high = float(min(x)), float(max(x))
 
     def across(place: float) -> float:
@@ -47,9 +51,24 @@ def curves(
         for at in (breaks or {}).values()
     ]
     names = [text(name, across(at), 0, "start", dx=4, dy=10) for name, at in (breaks or {}).items()]
-    across_ticks = [text(f"{tick:g}", across(tick), 1, "middle", dy=15) for tick in ticks(low, high, 6, integer=True)]
+    places_named = named or {tick: f"{tick:g}" for tick in ticks(low, high, 6, integer=True)}
+    across_ticks = [text(name, across(tick), 1, "middle", dy=15) for tick, name in places_named.items()]
     frame = [*_levels(bottom, top), *across_ticks, text(x_name, 1, 1, "end", dy=30)]
-    return plot(label, 150, *frame, *upright, stretched(1, 1, *drawn), *names)
+    told = _told(places, [(named or {}).get(each, f"{each:g}") for each in x], lines, x_name)
+    return plot(label, height, *frame, *upright, stretched(1, 1, *drawn), *names, data_curves=told)
+
+
+def _told(places: np.ndarray, names: Sequence[str], lines: Mapping[str, Sequence[float]], x_name: str) -> str:
+    """What the page's script tells of the place under the pointer: the lines' own numbers, of a long line every so
+    many."""
+    some = slice(None, None, -(-len(places) // POINTS))
+    values = {name: [_short(value) for value in list(line)[some]] for name, line in lines.items()}
+    known = {"across": x_name, "names": list(names)[some], "places": [_short(at) for at in places[some]]}
+    return json.dumps(known | {"lines": values}, separators=(",", ":"))
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.3g}") if math.isfinite(value) else None
 
 
 def swatch(number: int) -> Markup:

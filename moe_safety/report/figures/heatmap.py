@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from markupsafe import Markup
 
 from moe_safety.report.figures.svg import plot, stretched, tag, text
 
-MANY_COLUMNS = 100
+MANY_COLUMNS, MANY_MARKS = 100, 100
 SHADES = 12
 """Steps of the scale on one side of 0; within a step a cell's colour is the same."""
 
@@ -27,6 +28,8 @@ class Grid:
     columns: Sequence[object]
     exists: np.ndarray
     """Which cells there are: layers may hold different numbers of experts."""
+    signed: bool = False
+    """Whether the numbers have a sign, even where none of them is below 0."""
 
     @property
     def unknown(self) -> bool:
@@ -35,8 +38,8 @@ class Grid:
 
     @property
     def diverging(self) -> bool:
-        """Whether there are numbers below 0."""
-        return bool((self.values < 0).any())
+        """Whether there are numbers below 0, or might be."""
+        return self.signed or bool((self.values < 0).any())
 
     @property
     def reach(self) -> float:
@@ -51,12 +54,13 @@ def heatmap(
     marked: Iterable[tuple[int, int]] = (),
     reach: float | None = None,
     square: bool = False,
+    upright: bool = False,
     down: str = "",
     across: str = "",
 ) -> Markup:
     """Colours run from 0 to `reach`, on both sides where there are negative numbers; `marked` cells get a frame.
-    `down` and `across` say what rows and columns are."""
-    reach = reach or grid.reach
+    `down` and `across` say what rows and columns are. `upright` writes the name of every column below it, downwards."""
+    reach, places = reach or grid.reach, sorted(marked)
     rows, columns = grid.values.shape
     rising = not grid.diverging
     body = [
@@ -65,17 +69,26 @@ def heatmap(
         *_shaded(grid.values / reach, "cell-rising" if rising else "cell-above"),
         tag(
             "path",
-            class_="mark thin" if columns > 64 else "mark",
-            d="".join(f"M{c + 0.04} {r + 0.04}h.92v.92h-.92z" for r, c in sorted(marked)),
+            class_="mark thin" if columns > 64 or len(places) > MANY_MARKS else "mark",
+            d="".join(f"M{c + 0.04} {r + 0.04}h.92v.92h-.92z" for r, c in places),
         ),
     ]
     height = rows * max(4, min(24, 420 / rows))
-    names = [*_row_names(grid.rows, 280 if square else height), *_column_names(grid.columns)]
-    names += [text(down, 0, 0, "end", dx=-6, dy=-6), text(across, 1, 1, "end", dy=30)] if down else []
-    shape = (
-        f"height: auto; aspect-ratio: {columns} / {rows}; max-width: 28rem" if square else f"min-width: {2 * columns}px"
+    below = _names_downwards(grid.columns) if upright else _column_names(grid.columns)
+    names = [*_row_names(grid.rows, 280 if square else height), *below]
+    names += (
+        [text(down, 0, 0, "end", dx=-6, dy=-6), text(across, 1, 1, "end", dy=62 if upright else 30)] if down else []
     )
-    return plot(label, height, stretched(columns, rows, *body), *names, style=shape)
+    narrowest = f"min-width: {(14 if upright else 2) * columns}px"
+    shape = f"height: auto; aspect-ratio: {columns} / {rows}; max-width: 28rem" if square else narrowest
+    return plot(label, height, stretched(columns, rows, *body), *names, style=shape, data_map=_told(grid, down, across))
+
+
+def _told(grid: Grid, down: str, across: str) -> str:
+    """What the page's script tells of the cell under the pointer."""
+    values = [[float(f"{value:.3g}") if np.isfinite(value) else None for value in row] for row in grid.values.tolist()]
+    known = {"down": down, "across": across, "rows": list(grid.rows), "columns": list(grid.columns), "values": values}
+    return json.dumps(known, separators=(",", ":"))
 
 
 def scale(grid: Grid, reach: float | None = None) -> Markup:
@@ -123,6 +136,12 @@ def _row_names(names: Sequence[object], height: float) -> list[Markup]:
         text(name, 0, (place + 0.5) / len(names), "end", dx=-6, dy=4)
         for place, name in enumerate(names)
         if place % every == 0
+    ]
+
+
+def _names_downwards(names: Sequence[object]) -> list[Markup]:
+    return [
+        text(name, (place + 0.5) / len(names), 1, "start", dy=6, class_="upright") for place, name in enumerate(names)
     ]
 
 

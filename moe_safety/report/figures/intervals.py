@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from moe_safety.report.figures.svg import percent, plot, tag
+from moe_safety.report.figures.svg import percent, plot, tag, titled
 
 _MIDDLE = "50%"
 
@@ -25,4 +25,14 @@ def interval(rate: Mapping[str, Any], label: str) -> Markup:
             worst = percent(rate["with_unparsed"]["value"])
             marks.append(tag("circle", class_="worst", cx=worst, cy=_MIDDLE, r="4"))
         marks.append(tag("circle", class_="value", cx=value, cy=_MIDDLE, r="4"))
-    return plot(label, 16, *marks, class_="interval")
+    return plot(label, 16, titled(label), *marks, class_="interval")
+
+
+def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any], label: str) -> Markup:
+    """Two such rates on one line, unparsed answers of the later one at its worse end."""
+    marks = [tag("line", class_="track", x1="0", x2="100%", y1=_MIDDLE, y2=_MIDDLE)]
+    for rate, when in ((before, "before"), (after, "after")):
+        low, high, value = (percent(rate[key]) for key in ("low", "high", "value"))
+        marks.append(tag("line", class_=f"range {when}", x1=low, x2=high, y1=_MIDDLE, y2=_MIDDLE))
+        marks.append(tag("circle", class_=f"value {when}", cx=value, cy=_MIDDLE, r="5"))
+    return plot(label, 18, titled(label), *marks, class_="interval")

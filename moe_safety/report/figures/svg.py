@@ -24,6 +24,11 @@ def plot(label: str, height: float, *children: str, **attributes: object) -> Mar
     return tag("svg", *children, role="img", aria_label=label, width="100%", height=f"{height:g}", **attributes)
 
 
+def titled(words: str) -> Markup:
+    """What browsers show over a mark that holds it."""
+    return tag("title", words)
+
+
 def stretched(width: float, height: float, *children: str) -> Markup:
     """An inner drawing in units of its own, as wide and high as the figure."""
     box = f"0 0 {width:g} {height:g}"

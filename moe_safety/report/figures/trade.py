@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from moe_safety.report.figures.svg import percent, plot, tag, text, ticks
+from moe_safety.report.figures.svg import percent, plot, tag, text, ticks, titled
 
 HEIGHT = 240
 
 
 def trade(
-    points: Sequence[tuple[float, float]], front: Sequence[bool], label: str, *, x_name: str, y_name: str, best: int = 0
+    points: Mapping[str, tuple[float, float]],
+    front: Sequence[bool],
+    label: str,
+    *,
+    x_name: str,
+    y_name: str,
 ) -> Markup:
-    """A dot for each pair, filled where it stands on the front, with a ring around the best."""
-    spans = [_span([point[side] for point in points]) for side in (0, 1)]
+    """A dot for each named pair, filled where it stands on the front, with a ring around the first, which is the
+    best."""
+    pairs = list(points.values())
+    spans = [_span([point[side] for point in pairs]) for side in (0, 1)]
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
         x, y = ((value - low) / (high - low) for value, (low, high) in zip(point, spans, strict=True))
         return x, 1 - y
 
-    marks = [_dot(*place(point), "trial front" if on else "trial") for point, on in zip(points, front, strict=True)]
-    marks.append(_dot(*place(points[best]), "ring", 8))
+    marks = [_dot(*place(pairs[0]), "ring", 8)]
+    marks += [
+        _dot(*place(point), "trial front" if on else "trial", words=f"{name}: {point[0]:.3g}, {point[1]:.3g}")
+        for (name, point), on in zip(points.items(), front, strict=True)
+    ]
     return plot(label, HEIGHT, *_frame(spans, x_name, y_name), *marks)
 
 
@@ -33,8 +43,9 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     return low - air, high + air
 
 
-def _dot(x: float, y: float, class_: str, radius: float = 4) -> Markup:
-    return tag("circle", class_=class_, cx=percent(x), cy=percent(y), r=f"{radius:g}")
+def _dot(x: float, y: float, class_: str, radius: float = 4, words: str = "") -> Markup:
+    told = [titled(words)] if words else []
+    return tag("circle", *told, class_=class_, cx=percent(x), cy=percent(y), r=f"{radius:g}")
 
 
 def _frame(spans: Sequence[tuple[float, float]], x_name: str, y_name: str) -> list[Markup]:

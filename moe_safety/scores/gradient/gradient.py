@@ -18,7 +18,6 @@ GRADIENT = SCORES.add(
         reads=GRADIENTS,
         formula=column("gradient"),
         columns=("gradient",),
-        per_batch=True,
         form=".2e",
         default=True,
     )

@@ -18,7 +18,6 @@ GRADIENT_L2 = SCORES.add(
         reads=GRADIENTS,
         formula=column("gradient_l2"),
         columns=("gradient_l2",),
-        per_batch=True,
         form=".2e",
     )
 )

@@ -18,7 +18,6 @@ GRADIENT_PER_TOKEN = SCORES.add(
         reads=GRADIENTS,
         formula=column("gradient_per_token"),
         columns=("gradient_per_token",),
-        per_batch=True,
         form=".2e",
     )
 )

@@ -44,7 +44,6 @@ class RoutingScore(Score):
     """The same of a batch's own, where that is another."""
     method: str = "routing"
     reads: Reads = ROUTING
-    per_batch: bool = True
     lowest: float | Literal["threshold"] | None = "threshold"
 
     @property

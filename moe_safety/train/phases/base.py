@@ -28,6 +28,10 @@ class Phase(Protocol):
         """Adds the gradients of `scale` times the batch's loss, and returns that loss, still on its device."""
         ...
 
+    def tokens(self, batch: Batch) -> int:
+        """Tokens that a model reads for a step of this batch, as often as it reads them."""
+        ...
+
     def active(self, batch_idx: int) -> int:
         """Experts that this batch may move."""
         ...

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import chain
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ class ExpertPhase:
         loss: Loss = ANSWERS,
         own: Any = None,
         selective: SelectiveExperts | None,
+        remember: Callable[[], Callable[[], AbstractContextManager[object]]] | None = None,
         masks: dict[int, list[Pair]],
         masking: Literal["gradient", "routing", "union"] = "gradient",
         replay: bool = False,
@@ -41,18 +42,17 @@ class ExpertPhase:
         packed: bool = False,
     ) -> None:
         """`stack` holds what must be undone at the end; `own` are the arm's own settings; `selective` is none where it
-        does not train experts; `labels` are the kinds of row that are learned, all of them unless given; `packed` rows
-        are not padded."""
+        does not train experts; `remember` keeps the model as it is now, for a loss that also asks that; `labels` are
+        the kinds of row that are learned, all of them unless given; `packed` rows are not padded."""
         self.model, self.layout, self.selective = model, layout, selective
         self.loss, self.own, self.masks, self.masking, self.budget = loss, own, masks, masking, micro_batch_tokens
         self.device = model.get_input_embeddings().weight.device
         everyone = torch.ones(layout.shape, dtype=torch.bool)
         self.preference = stack.enter_context(preferring(model, layout, everyone)) if masking == "routing" else None
         self.replay, self.labels, self.packed = replay, labels, packed
-        if loss.needs_reference and selective is None:
-            raise RunError(f"the loss {loss.name} also asks the model before training, which is kept of experts alone")
-        if selective and (replay or loss.needs_reference):
+        if selective and replay:
             selective.remember()
+        self.as_before = remember() if remember and loss.needs_reference else None
 
     def passes(self, batch: Batch | None) -> list[int]:
         return [len(self._groups(self._learned(batch)))]
@@ -69,26 +69,30 @@ class ExpertPhase:
             read = [self.loss.reads(row) for row in groups[number]] if number < len(groups) else []
             rows = rows_of(list(chain.from_iterable(read)), self.device, self.packed)
             with self._routes(rows):
-                loss = self._loss(read, rows)
+                loss = self._loss(read, rows, batch.done if batch else 0.0)
                 loss = loss * (batch.weight / counted) if batch and read and counted else loss * 0
                 backward(loss * scale)
             total = total + loss.detach().to(total.device)
         return total
+
+    def tokens(self, batch: Batch) -> int:
+        read = sum(len(one) for row in self._learned(batch) for one in self.loss.reads(row))
+        return read * (1 + self.loss.needs_reference + (self.replay and self.selective is not None))
 
     def active(self, batch_idx: int) -> int:
         if self.selective is None:
             return len(self.layout.experts())
         return len(self.selective.experts if self.masking == "union" else self.masks[batch_idx])
 
-    def _loss(self, read: list[Sequence[Example]], rows: Rows) -> torch.Tensor:
+    def _loss(self, read: list[Sequence[Example]], rows: Rows, done: float) -> torch.Tensor:
         """Of these rows of a batch; of idle ones, something that means nothing and has a gradient."""
         if not read:
             return token_losses(self.model, rows).losses.sum()
         before = None
-        if self.loss.needs_reference and self.selective:
-            with torch.no_grad(), self.selective.as_remembered():
+        if self.as_before:
+            with torch.no_grad(), self.as_before():
                 before = self.loss.measures(self.model, rows)
-        return self.loss.terms(ForwardPass(read, self.loss.measures(self.model, rows), before, self.own))
+        return self.loss.terms(ForwardPass(read, self.loss.measures(self.model, rows), before, self.own, done))
 
     def _groups(self, rows: list[Example]) -> list[list[Example]]:
         """What is read of a row may be longer than the row itself."""

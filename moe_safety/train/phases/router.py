@@ -63,6 +63,12 @@ class RouterPhase:
                 backward((sums * now.grad).sum() * (scale / tokens if number < len(unsafe) else 0.0))
         return loss.detach().double()
 
+    def tokens(self, batch: Batch) -> int:
+        once, twice = (
+            sum(len(row) for group in self._groups(batch, label) for row in group) for label in ("safe", "unsafe")
+        )
+        return once + 2 * twice
+
     def active(self, batch_idx: int) -> int:
         return 0
 

@@ -13,6 +13,7 @@ import pytest
 from transformers import GptOssConfig, LlamaConfig, Mistral4Config, MixtralConfig, Qwen3MoeConfig, T5Config
 
 from moe_safety.errors import InputError
+from moe_safety.models.demo.build import demo_folder
 from moe_safety.models.inspection.describe import describe
 from moe_safety.models.inspection.inspect import inspect
 from moe_safety.models.inspection.memory_forecast import Load
@@ -114,7 +115,8 @@ def test_a_saved_model_is_read_like_the_model_itself(tmp_path):
 def test_json_is_plain_and_complete(tmp_path):
     data = inspect(folder(tmp_path, MixtralConfig(dtype="bfloat16"))).to_dict()
     assert json.loads(json.dumps(data)).keys() == data.keys()
-    assert list(data) == ["model", "architecture", "dtype", "layout", "sizes", "load", "forecast"]
+    known = ["model", "architecture", "dtype", "layout", "sizes", "load"]
+    assert list(data) == [*known, "forecast", "host_memory", "enough", "warnings"]
     assert {entry["task"] for entry in data["forecast"]} == {"capture", "selective", "full"}
     assert all(entry["total"] == sum(entry["parts"].values()) for entry in data["forecast"])
 
@@ -155,3 +157,35 @@ def test_text_names_every_kind_of_layer_once(tmp_path):
     ):
         assert text.splitlines().count(line) == 1, line
     assert "model.layers.2" not in text
+
+
+def test_what_a_run_would_refuse_is_said_before_it(tmp_path):
+    build("olmoe").save_pretrained(tmp_path)
+    assert any("chat template" in one or "tokenizer" in one for one in inspect(str(tmp_path)).warnings)
+    config = GptOssConfig(num_hidden_layers=2, quantization_config={"quant_method": "gptq"})
+    assert "`run` refuses it: is quantised by gptq; save it dequantised, and start from there" in (
+        inspect(folder(tmp_path, config)).warnings
+    )
+    config = GptOssConfig(num_hidden_layers=2, quantization_config={"quant_method": "mxfp4"})
+    assert any("mxfp4" in one and "refuses" not in one for one in inspect(folder(tmp_path, config)).warnings)
+    assert inspect(str(demo_folder())).warnings == []
+
+
+def test_cpu_memory_and_the_cards_that_are_enough(tmp_path):
+    """Shapes of Qwen3-30B-A3B, of which docs/cluster.md says the same."""
+    config = Qwen3MoeConfig(
+        num_hidden_layers=48, num_experts=128, hidden_size=2048, moe_intermediate_size=768, dtype="bfloat16"
+    )
+    found = inspect(folder(tmp_path, config), chosen=100)
+    capture, selective, full = found.host
+    assert capture.without > 2 * found.sizes.parameters > capture.with_card
+    assert capture.with_card < selective.with_card < full.with_card < full.without
+    by_card = {one.card_gb: one for one in found.enough}
+    assert by_card[141].selective.cards == 1
+    assert by_card[141].capture.cards == 1
+    assert by_card[24].capture.cards > 1
+    assert by_card[80].selective.zero_stage == 3
+    assert all(one.full is None or one.full.cards == 8 for one in found.enough)
+    lines = describe(found).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("141 GB") for line in lines) == 1

@@ -4,14 +4,18 @@ import os
 import shutil
 
 import pyarrow as pa
+import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from moe_safety.checkpoints import extract_delta
 from moe_safety.config import EffectsConfig, GradientsConfig, ModelConfig
 from moe_safety.effects.measurer import build_foreseer, build_measurer
+from moe_safety.errors import RunError
 from moe_safety.gradients.collector import build_collector
 from moe_safety.models.demo import demo_folder
 from moe_safety.models.experts import Trial
-from moe_safety.models.io import kept_model
+from moe_safety.models.io import Lent, kept_model
 from moe_safety.routing.reader import build_reader
 
 MODEL = ModelConfig(name="demo")
@@ -84,3 +88,41 @@ def test_a_model_written_anew_is_read_anew(tmp_path):
     shutil.copy(weights, again)
     os.replace(again, weights)
     assert kept_model(config, 1) is not first
+
+
+def changed_by(parameter, tmp_path):
+    """A delta of the demo model in which one expert of it is another."""
+    tuned = tmp_path / "tuned"
+    shutil.copytree(demo_folder(), tuned)
+    file = tuned / "model.safetensors"
+    weights = load_file(file)
+    weights[parameter] += 1
+    save_file(weights, file, metadata={"format": "pt"})
+    extract_delta(demo_folder(), tuned, tmp_path / "delta.safetensors")
+    return MODEL.with_delta(str(tmp_path / "delta.safetensors"))
+
+
+@torch.no_grad()
+def test_a_model_that_was_changed_by_a_delta_is_kept_on(tmp_path):
+    base = kept_model(MODEL, 1)
+    first = state(base)
+    tuned = changed_by("model.layers.0.mlp.experts.3.up_proj.weight", tmp_path)
+    lent = Lent.of(MODEL)
+    assert lent.model is base
+    base.model.layers[0].mlp.experts.gate_up_proj[3, 48:] += 1
+    lent.give_back(tuned)
+    assert kept_model(MODEL, 1) is base
+    assert_same(first, state(base))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("moved", ["model.layers.1.mlp.experts.down_proj", "model.norm.weight"])
+def test_what_the_delta_does_not_tell_of_is_seen(tmp_path, moved):
+    base = kept_model(MODEL, 1)
+    tuned = changed_by("model.layers.0.mlp.experts.3.up_proj.weight", tmp_path)
+    lent = Lent.of(MODEL)
+    base.model.layers[0].mlp.experts.gate_up_proj[3, 48:] += 1
+    base.get_parameter(moved).view(-1)[0] += 1e-3
+    with pytest.raises(RunError, match=f"{moved} is not what it was before training"):
+        lent.give_back(tuned)
+    assert kept_model(MODEL, 1) is not base

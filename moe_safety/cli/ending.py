@@ -1,0 +1,46 @@
+"""What a command says at its end: what took how long, and what to look at, or to do, next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moe_safety.config import Config
+
+_SHOWN, _LEAST = 3, 0.05
+"""How many kinds of work are told of a stage, and the share of its seconds from which one is."""
+
+
+def took_lines(done: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each stage that did something: its seconds, and on what most of them went."""
+    from moe_safety.jobs import told_seconds
+
+    worked = {stage: manifest["took"] for stage, manifest in done.items() if not manifest["skipped"]}
+    if not worked:
+        return
+    if len(done) > 1:
+        yield f"took {told_seconds(sum(took['seconds'] for took in worked.values()))}"
+    for stage, took in worked.items():
+        waited = _most(took["replicas"], sum(took["replicas"].values()))
+        own = _most(took["driver"], took["seconds"])
+        inside = f"; workers: {waited}" if waited and "waiting" in own else ""
+        yield f"{'  ' * (len(done) > 1)}{f'{stage} took':<16}{told_seconds(took['seconds']):>7}  {own}{inside}"
+
+
+def _most(seconds: Mapping[str, float], total: float) -> str:
+    kinds = sorted(((value, kind) for kind, value in seconds.items() if value > _LEAST * total), reverse=True)
+    return ", ".join(f"{kind} {value:.1f}" for value, kind in kinds[:_SHOWN])
+
+
+def next_lines(config: Config, file: str, stage: str) -> Iterator[str]:
+    """What comes after a stage; after the last one the files to look at."""
+    from moe_safety.pipeline import COMPARISON, REPORT, STAGES, in_order
+
+    needed = [one.name for one in in_order(STAGES) if one.needed_when(config)]
+    later = needed[needed.index(stage) + 1 :] if stage in needed else []
+    if later:
+        yield f"next: moe-safety {later[0]} {file} (or `run`, which does all that is left)"
+        return
+    table = f", {config.run_dir}/{COMPARISON.replace('.json', '.md')}" if config.compare.arms else ""
+    yield f"look at: {config.run_dir}/{REPORT}{table}"
