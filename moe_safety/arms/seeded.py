@@ -49,7 +49,7 @@ def seeded_arms(config: Config, rates: Mapping[str, float] | None = None) -> lis
     """The arms that the configuration names, but for the untouched model; behind them their repeats with further
     seeds. `rates` are the learning rates that were chosen for some, by their names."""
     arms = [arm for arm in map(ARMS.get, config.compare.arms) if arm.hardens]
-    repeats = [(arm, seed) for seed in config.compare.seeds if seed != config.seed for arm in arms if arm.has_repeats]
+    repeats = [(arm, seed) for seed in training_seeds(config)[1:] for arm in arms if arm.has_repeats]
     named = [*((arm, None) for arm in arms), *repeats]
     return [_seeded(_at_rate(config, (rates or {}).get(arm.name)), arm, seed) for arm, seed in named]
 
@@ -61,7 +61,7 @@ class BudgetArm(SeededArm):
     budget: int = 0
     """How many."""
     draw: int = 0
-    """Which draw it is, of an arm whose experts are drawn."""
+    """Which draw it is, of an arm whose experts are drawn; else which of the training seeds."""
 
     def select(self, *, force: bool = False) -> None:
         """Makes its selection."""
@@ -74,17 +74,21 @@ BUDGET_ARMS = ("own-selection", "random", "random-layer-matched", "random-load-m
 """The arms of the budget curve: the choice, and what stands for it by chance."""
 
 
-def budget_arms(config: Config) -> list[BudgetArm]:
-    """The arms of the budget curve: the choice once for each budget, the others as often as there are draws."""
-    found = []
+def budget_arms(config: Config, rates: Mapping[str, float] | None = None) -> list[BudgetArm]:
+    """The arms of the budget curve: the choice with each training seed for each budget, the others as often as there
+    are draws. `rates` are learning rates that were chosen, by the arms' names; what has none of its own has that of the
+    arm that trains the run's own selection."""
+    found, known = [], rates or {}
+    drawn = [config.seed + draw for draw in range(config.compare.draws)]
     for arm in map(ARMS.get, BUDGET_ARMS):
         assert arm.choice
+        rate = known.get(arm.name, known.get(_control_of(config, arm) or ""))
         for budget in config.compare.budgets:
-            for draw in range(config.compare.draws if arm.choice.is_drawn else 1):
-                seeded = config.model_copy(update={"seed": config.seed + draw})
+            for draw, seed in enumerate(drawn if arm.choice.is_drawn else training_seeds(config)):
+                seeded = _at_rate(config, rate).model_copy(update={"seed": seed})
                 settings = arm.choice.settings(config.identify)
                 settings = settings.model_copy(update={"top_k": budget, "top_p": None})
-                train = config.train.model_copy(update=arm.training(config))
+                train = seeded.train.model_copy(update=arm.training(config))
                 own = seeded.model_copy(update={"identify": settings, "train": train})
                 name = f"{arm.name}{_SEED}{own.seed}-budget-{budget}"
                 place = f"{arm.choice.method}{_SEED}{own.seed}-budget-{budget}"
@@ -92,18 +96,26 @@ def budget_arms(config: Config) -> list[BudgetArm]:
     return found
 
 
-def rate_trials(config: Config) -> dict[str, dict[float, SeededArm]]:
-    """Every arm that trains, with each of the learning rates that it is to be chosen from."""
+def rate_trials(config: Config) -> dict[str, dict[float, list[SeededArm]]]:
+    """Every arm that trains, with each of the learning rates that it is to be chosen from, and each training seed."""
     arms = [arm for arm in map(ARMS.get, config.compare.arms) if arm.phases]
     return {
         arm.name: {
-            rate: replace(
-                _seeded(_at_rate(config, rate), arm, None), name=f"{arm.name}{_SEED}{config.seed}-rate-{place}"
-            )
+            rate: [_trial(_at_rate(config, rate), arm, seed, place) for seed in training_seeds(config)]
             for place, rate in enumerate(config.compare.learning_rates, 1)
         }
         for arm in arms
     }
+
+
+def training_seeds(config: Config) -> list[int]:
+    """The run's own seed, and the further ones that arms are trained with."""
+    return [config.seed, *(seed for seed in config.compare.seeds if seed != config.seed)]
+
+
+def _trial(config: Config, arm: Arm, seed: int, place: int) -> SeededArm:
+    seeded = _seeded(config, arm, None if seed == config.seed else seed)
+    return replace(seeded, name=f"{arm.name}{_SEED}{seed}-rate-{place}")
 
 
 def _at_rate(config: Config, rate: float | None) -> Config:

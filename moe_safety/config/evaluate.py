@@ -47,11 +47,23 @@ class EvaluateConfig(ModelJob):
     suites: list[SuiteConfig] = Field(default_factory=list)
     """Sets of prompts with names, each with figures of its own; goals that stand in another split are left out."""
     routing_prompts: int = Field(32, ge=0)
-    """Prompts of each kind on which routing is compared with the base's, token by token; 0 leaves that out."""
+    """Prompts of each kind on which routing, and of harmless ones the words that may follow, are compared with the
+    base's, token by token; 0 leaves that out."""
+    held_back: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    """Numbers of experts, such as 1, 2, 4, 8: how far the refusal margin sinks while so many are held back of those
+    that refusing hangs on most. Which these are is not told, nor kept."""
+    after_finetuning: int = Field(0, ge=0, le=100)
+    """Steps of fine-tuning, of a copy in memory, on the benign training rows, and how the refusal margin moves on the
+    way. It needs `judges.harm`, and memory for training the whole model."""
     reidentify: bool = False
     """Run `capture` and `identify` on the hardened model, and say what they find there."""
     lm_eval_tasks: list[str] = Field(default_factory=list)
-    """Tasks of lm-evaluation-harness, by name or as a YAML file; they need `pip install moe-safety[eval]`."""
+    """Tasks of lm-evaluation-harness, by name or as a YAML file; they need `pip install moe-safety[eval]`. Their
+    questions are put by the model's chat template."""
+    lm_eval_fewshot: int | None = Field(None, ge=0)
+    """Examples before each question, as turns; unless given, as many as each task says."""
+    lm_eval_limit: int | None = Field(None, ge=1)
+    """At most this many questions of each task, the first ones; all unless given."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> EvaluateConfig:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.evaluate.plan import LOSSES, TASKS
+from moe_safety.evaluate.plan import LOSSES
 from moe_safety.evaluate.statistics import rate
 from moe_safety.generation import Engine
 from moe_safety.generation.items import given_answers, tables_of
@@ -30,15 +29,21 @@ def weigh(engine: Engine, rows: pa.Table) -> pa.Table:
     return pa.table(columns, schema=LOSSES_SCHEMA)
 
 
+def benign_losses(parts: Parts) -> dict[str, tuple[float, int]]:
+    """By benign prompt, the sum of the losses of its reference answer's tokens, and how many these are; in the order of
+    ids, so that sums do not hang on how prompts were packed."""
+    rows = [row for table in tables_of(parts, LOSSES) for row in table.to_pylist()]
+    return {row["prompt_id"]: (row["loss"], row["answer_tokens"]) for row in sorted(rows, key=_by_id)}
+
+
+def _by_id(row: dict[str, Any]) -> str:
+    return str(row["prompt_id"])
+
+
 def benign_loss(parts: Parts) -> float | None:
     """Nats per token of the reference answers; nothing where no benign prompt has one."""
-    tables = list(tables_of(parts, LOSSES))
-    if not tables:
-        return None
-    weighed = pa.concat_tables(tables).to_pydict()
-    # In the order of ids, so that the sum does not hang on how prompts were packed.
-    losses = [loss for _, loss in sorted(zip(weighed["prompt_id"], weighed["loss"], strict=True))]
-    return float(sum(losses) / sum(weighed["answer_tokens"]))
+    known = benign_losses(parts).values()
+    return float(sum(loss for loss, _ in known) / sum(tokens for _, tokens in known)) if known else None
 
 
 def benign_exact(responses: pa.Table) -> dict[str, Any]:
@@ -46,12 +51,3 @@ def benign_exact(responses: pa.Table) -> dict[str, Any]:
     rows = [row for row in responses.to_pylist() if row["label"] == "benign" and row["reference"] is not None]
     exact = [row["answer"].split() == row["reference"].split() for row in rows]
     return rate([row["goal_id"] for row in rows], exact).to_dict()
-
-
-def solved_tasks(parts: Parts) -> dict[str, Any]:
-    """The metrics of each task of lm-evaluation-harness."""
-    found: dict[str, Any] = {}
-    for table in tables_of(parts, TASKS):
-        (row,) = table.to_pylist()
-        found |= json.loads(row["metrics"])
-    return found

@@ -148,7 +148,17 @@ def curve_page(curve: Mapping[str, Any], success: str) -> str:
         "draws, with the choice among them, that do as well as the choice."
     )
     table = "\n".join(lines)
-    return f"\n## By budget\n\n{told}\n\n{table}\n\n{end if sure is None else words[sure]}.\n"
+    enough = f"{told_budget(curve, success)} " if "chosen" in curve else ""
+    return f"\n## By budget\n\n{told}\n\n{table}\n\n{enough}{end if sure is None else words[sure]}.\n"
+
+
+def told_budget(curve: Mapping[str, Any], success: str) -> str:
+    """How many experts are enough by validation goals, in a sentence."""
+    chosen = curve["chosen"]
+    keep = "of budgets that keep compare.margins there" if chosen["within_margins"] else "though none keeps the margins"
+    ties = "the smallest that ties with the lowest" if chosen["tied"] else "that of the lowest"
+    counts = f"{chosen['n']} answers to validation attacks about {chosen['n_goals']} goals"
+    return f"A budget of {chosen['budget']} was chosen on {counts}: {keep}, {ties} {success}."
 
 
 def _told(span: Mapping[str, float]) -> str:

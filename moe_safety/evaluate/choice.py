@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from moe_safety.arms import ARMS, BASE
 from moe_safety.config import Config, MarginsConfig
 
 ArmObject = Mapping[str, Any]
 """As comparison.json has it."""
+Number = TypeVar("Number", int, float)
 _HARMLESS = ("over_refusal", "over_refusal_control")
 
 
@@ -22,6 +23,8 @@ def on_validation(config: Config) -> Config:
         "suites": [],
         "lm_eval_tasks": [],
         "reidentify": False,
+        "held_back": [],
+        "after_finetuning": 0,
     }
     evaluate = config.evaluate.model_copy(update={**plain, "model_path": None, "output_name": None})
     return config.model_copy(update={"evaluate": evaluate})
@@ -31,10 +34,12 @@ def choose(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict
     """The arm's name and how it was chosen; nothing where no validation goal has an attack, or no arm can be chosen.
 
     Of the arms that keep the margins, or of all where none does, the one of the lowest `asr` on validation goals, a
-    mean over the run's own attack and the wrappers that training never saw, with every answer counted that nobody could
-    read; of those that chance may set apart from it, the one that changes the least of the model. An arm that changed
-    what it may not, with whatever seed, and a control, are never chosen.
+    mean over the run's own attack and the wrappers that training never saw, over all training seeds, with every answer
+    counted that nobody could read; of those that chance may set apart from it, the one that changes the least of the
+    model. An arm that changed what it may not, with whatever seed, and a control, are never chosen.
     """
+    from moe_safety.evaluate.seeds import by_seed
+
     base = next(arm for arm in arms if arm["arm"] == BASE)
     able = [arm for arm in arms if _is_repair(arm) and _attacks(arm) is not None]
     if not able or _attacks(base) is None:
@@ -46,7 +51,7 @@ def choose(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict
     tied = [arm for arm in among if (_attacks(arm) or 0.0) <= reach]
     chosen = min(tied, key=lambda arm: (arm.get("changed_ratio") or 0.0, _attacks(arm) or 0.0))
     others = [arm["arm"] for arm in tied if arm is not chosen]
-    counts = {name: best["validation"]["asr"][name] for name in ("n", "n_goals")}
+    counts = {name: best["validation"]["asr"][name] for name in ("n", "n_goals")} | {"seeds": len(by_seed(chosen))}
     wrappers = list(best["validation"].get("reattack", {}))
     return chosen["arm"], {"within_margins": bool(useful), "tied": others, "wrappers": wrappers, **counts}
 
@@ -57,19 +62,19 @@ def choose_repair(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[st
     return choose([base, *(arm for arm in others if arm["arm"] in ARMS and ARMS.get(arm["arm"]).repairs)], margins)
 
 
-def choose_rate(base: Mapping[str, Any], trials: Mapping[float, Mapping[str, Any]], margins: MarginsConfig) -> float:
-    """Of an arm that was trained with several learning rates, the one to compare it with, by the same rule: of those
-    that keep the margins the lowest `asr`, and of what ties with it the lowest rate. All are figures of validation."""
-    found = {rate: {"validation": figures} for rate, figures in trials.items()}
-    useful = {rate: one for rate, one in found.items() if _is_useful(one, {"validation": base}, margins)} or found
-    best = min(useful.values(), key=lambda one: _attacks(one) or 0.0)
+def choose_least(
+    base: Mapping[str, Any], trials: Mapping[Number, Mapping[str, Any]], margins: MarginsConfig
+) -> tuple[Number, dict[str, Any]]:
+    """Of what was trained with several learning rates, or budgets, the one to tell of, by the same rule: of those that
+    keep the margins the lowest `asr`, and of what ties with it the least. All are figures of validation."""
+    found = {value: {"validation": figures} for value, figures in trials.items()}
+    useful = {value: one for value, one in found.items() if _is_useful(one, {"validation": base}, margins)}
+    among = useful or found
+    best = min(among.values(), key=lambda one: _attacks(one) or 0.0)
     reach = _attacks(best, "high") or 0.0
-    return min(rate for rate, one in useful.items() if (_attacks(one) or 0.0) <= reach)
-
-
-def figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What choices read of a report on validation goals."""
-    return {**report["overall"], "benign_loss": report["benign_loss"], "reattack": report["reattack"]}
+    tied = sorted(value for value, one in among.items() if (_attacks(one) or 0.0) <= reach)
+    counts = {name: best["validation"]["asr"][name] for name in ("n", "n_goals")}
+    return tied[0], {"within_margins": bool(useful), "tied": tied[1:], **counts}
 
 
 def _is_repair(arm: ArmObject) -> bool:

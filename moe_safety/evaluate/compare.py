@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.arms import BASE, BudgetArm, SeededArm, budget_arms, rate_trials, seeded_arms
+from moe_safety.arms import BASE, BUDGET_ARMS, BudgetArm, SeededArm, budget_arms, rate_trials, seeded_arms
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.evaluate.budgets import CURVE, budget_curve, curve_page
-from moe_safety.evaluate.choice import choose, choose_rate, choose_repair, figures_of, on_validation
+from moe_safety.evaluate.choice import choose, choose_least, choose_repair, on_validation
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.costs import Costs
 from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
+from moe_safety.evaluate.margins import against, margins_page
 from moe_safety.evaluate.printing import headline, success
 from moe_safety.evaluate.required_prompts import check_asked, has_prompts
-from moe_safety.evaluate.seeds import with_repeats
+from moe_safety.evaluate.robustness import robustness_page
+from moe_safety.evaluate.seeds import figures_over_seeds, with_repeats
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.short_table import short_table
 from moe_safety.evaluate.stage import check_examinable, evaluate_all
@@ -45,8 +48,8 @@ def compare(config: Config, *, force: bool = False, wide: bool = False) -> dict[
         check_able(config.evaluate.engine, Ability.SWAPS_DELTA, "evaluate.engine")
     for arm in {arm.selection: arm for arm in arms}.values():
         arm.select(force=force)
-    if config.compare.learning_rates:
-        arms = seeded_arms(config, _rates(config, run, force=force))
+    rates = _rates(config, run, force=force) if config.compare.learning_rates else {}
+    arms = seeded_arms(config, rates)
     known = [seeded_subject(run, arm) for arm in arms if is_known(run, arm, again=force)]
     stands = check_examinable(config, run, known, force=force) and len(known) == len(arms)
     if (force or not stands) and not config.evaluate.reattack:
@@ -55,13 +58,13 @@ def compare(config: Config, *, force: bool = False, wide: bool = False) -> dict[
     anew = to_train_anew(config, trained, elsewhere=not stands) if force else set()
     train_arms(config, trained, anew=anew, told=_say_trained)
     done = evaluate_all(config, run, [seeded_subject(run, arm) for arm in arms], force=force, on_done=_say_evaluated)
-    if _chooses(config, run):
-        # The headline's arm is chosen there, so that what it is told by has no part in the choice.
-        subjects = [seeded_subject(run, arm) for arm in arms]
-        done += evaluate_all(on_validation(config), run, subjects, force=force)
-    budgets = _train_budgets(config, run, force=force)
+    budgets = _train_budgets(config, run, rates, force=force)
     if budgets:
         done += evaluate_all(config, run, [seeded_subject(run, arm) for arm in budgets], force=force)
+    if _chooses(config, run):
+        # The headline's arm and budget are chosen there, so that what they are told by has no part in the choice.
+        subjects = [seeded_subject(run, arm) for arm in [*arms, *_own(budgets)]]
+        done += evaluate_all(on_validation(config), run, subjects, force=force)
     manifest = _write(config, run, arms, budgets)
     skipped = all(each["skipped"] for each in done)
     if skipped:
@@ -86,23 +89,34 @@ def _chooses(config: Config, run: RunDir) -> bool:
 
 
 def _rates(config: Config, run: RunDir, *, force: bool) -> dict[str, float]:
-    """Each arm's learning rate, chosen on validation goals."""
+    """Each arm's learning rate, chosen on validation goals over all training seeds."""
     if not has_prompts(run, "validation", "unsafe"):
         raise InputError("are chosen on validation goals, and no attack is among them", key="compare.learning_rates")
     trials = rate_trials(config)
-    every = [one for rates in trials.values() for one in rates.values()]
+    every = [one for rates in trials.values() for seeds in rates.values() for one in seeds]
     anew = to_train_anew(config, every, elsewhere=True) if force else set()
     train_arms(config, every, anew=anew, told=_say_trained)
     asked = on_validation(config)
     evaluate_all(asked, run, [seeded_subject(run, one) for one in every], force=force)
-    root = Session(asked, run).root
-    base = figures_of(run.read_json(f"{root}/{BASE}.json"))
+    base = _on_validation(config, run, [BASE])
     chosen = {}
     for name, rates in trials.items():
-        found = {rate: figures_of(run.read_json(f"{root}/{one.name}.json")) for rate, one in rates.items()}
-        chosen[name] = choose_rate(base, found, config.compare.margins)
+        found = {rate: _on_validation(config, run, [one.name for one in seeds]) for rate, seeds in rates.items()}
+        chosen[name], _ = choose_least(base, found, config.compare.margins)
         print(f"compare: {name}: learning rate {chosen[name]:g}, by validation goals", flush=True)
     return chosen
+
+
+def _on_validation(config: Config, run: RunDir, names: Sequence[str]) -> dict[str, Any]:
+    """What choices read of an arm there: of its seeds, which have these names, together."""
+    folders = [f"{Session(on_validation(config), run).root}/{name}" for name in names]
+    reports = [run.read_json(f"{folder}.json") for folder in folders]
+    return figures_over_seeds(reports, [run.read_table(f"{folder}/responses.parquet") for folder in folders])
+
+
+def _own(budgets: Sequence[BudgetArm]) -> list[BudgetArm]:
+    """Of the arms of the budget curve, those that train the run's own selection."""
+    return [arm for arm in budgets if arm.kind == BUDGET_ARMS[0]]
 
 
 def _check_steering(config: Config, run: RunDir, arms: list[SeededArm], *, again: bool) -> None:
@@ -115,9 +129,10 @@ def _check_steering(config: Config, run: RunDir, arms: list[SeededArm], *, again
         rule_of(skeleton_of(config.model))
 
 
-def _train_budgets(config: Config, run: RunDir, *, force: bool) -> list[BudgetArm]:
-    """The arms of the budget curve, trained; none where no budgets are asked for."""
-    arms = budget_arms(config)
+def _train_budgets(config: Config, run: RunDir, rates: Mapping[str, float], *, force: bool) -> list[BudgetArm]:
+    """The arms of the budget curve, trained, at the learning rates that were chosen; none where no budgets are asked
+    for."""
+    arms = budget_arms(config, rates)
     if not arms:
         return []
     check_asked(config, run, ["unsafe"])
@@ -137,7 +152,7 @@ def _write(config: Config, run: RunDir, arms: list[SeededArm], budgets: list[Bud
     reports = {name: f"{session.root}/{name}.json" for name in (BASE, *(arm.name for arm in arms))}
     trained = [f"train/{arm.name}/{name}" for arm in arms if arm.arm.phases for name in (METADATA, "verify.json")]
     answers = [_answers(reports, arm) for arm in arms if len(_seeds(arm, arms)) > 1]
-    chosen_by = _validation_reports(config, run, reports)
+    chosen_by = _validation_files(config, run, [*reports, *(arm.name for arm in _own(budgets))])
     curve = {arm.name: f"{session.root}/{arm.name}.json" for arm in budgets}
     answers += [_answers(curve, arm) for arm in budgets]
     settings = {
@@ -149,17 +164,18 @@ def _write(config: Config, run: RunDir, arms: list[SeededArm], budgets: list[Bud
         "margins": results_only(config.compare.margins),
     }
     name = "compare" if split == "test" else f"compare/{split}"
-    reads = (*reports.values(), *trained, *answers, *chosen_by.values(), *curve.values(), *Costs(run).reads)
+    reads = (*reports.values(), *trained, *answers, *chosen_by, *curve.values(), *Costs(run).reads)
     stage = Work(name, settings=settings, reads=reads)
     # It only puts together what other stages guard, and takes a moment: arms may be added at any time.
     body = partial(_put_together, config, run, arms, reports, budgets, curve)
     return run_work(run, stage, config.model_dump(mode="json"), body, force=True)
 
 
-def _validation_reports(config: Config, run: RunDir, reports: dict[str, str]) -> dict[str, str]:
-    """What the same arms do on validation goals, by arm."""
+def _validation_files(config: Config, run: RunDir, names: Sequence[str]) -> list[str]:
+    """What is known of the same arms on validation goals."""
     root = Session(on_validation(config), run).root
-    return {name: f"{root}/{name}.json" for name in reports} if _chooses(config, run) else {}
+    files = [f"{root}/{name}{end}" for name in names for end in (".json", "/responses.parquet")]
+    return files if _chooses(config, run) else []
 
 
 def _put_together(
@@ -178,31 +194,50 @@ def _put_together(
             objects[arm.name]["control_of"] = arm.control_of
         if arm.arm.phases and config.compare.learning_rates:
             objects[arm.name]["learning_rate"] = arm.config.train.learning_rate
-    for name, report in _validation_reports(config, run, reports).items():
-        objects[name]["validation"] = figures_of(run.read_json(report))
+    for name in objects:
+        if differences := run.read_json(reports[name]).get("differences"):
+            objects[name]["margins"] = against(differences, config.compare.margins)
     found = [objects[BASE]]
     for arm in arms:
         if arm.name == arm.kind:
             seeds = _seeds(arm, arms)
             answers = pa.concat_tables(run.read_table(_answers(reports, one)) for one in seeds)
             found.append(with_repeats({one.config.seed: objects[one.name] for one in seeds}, answers))
+    if _chooses(config, run):
+        for one in found:
+            names = [arm.name for arm in arms if arm.kind == one["arm"]]
+            one["validation"] = _on_validation(config, run, names or [BASE])
     for key, choosing in (("chosen", choose), ("chosen_repair", choose_repair)):
         if choice := choosing(found, config.compare.margins):
             next(one for one in found if one["arm"] == choice[0])[key] = choice[1]
     name = comparison_of(config)
     beside = name.replace(COMPARISON, COMPARISON_PAGE)
     run.write_json(name, found)
-    written, text = [name, beside], page(found, config.evaluate.split)
+    written, text = [name, beside], page(found, config.evaluate.split) + margins_page(found) + robustness_page(found)
     if budgets:
         answers = {arm.name: run.read_table(_answers(curve, arm)) for arm in budgets}
         losses = {arm.name: run.read_json(curve[arm.name])["benign_loss"] for arm in budgets}
         drawn = budget_curve(budgets, answers, losses)
+        if "validation" in found[0]:
+            drawn["chosen"] = _chosen_budget(config, run, found[0]["validation"], budgets)
         written.append(name.replace(COMPARISON, CURVE))
         run.write_json(written[-1], drawn)
         text += curve_page(drawn, success(found[0]))
     run.write_bytes(beside, text.encode())
     summary = {one["arm"]: {"asr": one["asr"], "verify": one["verify"]} for one in found}
     return Outcome(outputs=tuple(written), summary=summary)
+
+
+def _chosen_budget(
+    config: Config, run: RunDir, base: Mapping[str, Any], budgets: Sequence[BudgetArm]
+) -> dict[str, Any]:
+    """The budget of the headline, over all training seeds."""
+    seeds: dict[int, list[str]] = {}
+    for arm in _own(budgets):
+        seeds.setdefault(arm.budget, []).append(arm.name)
+    trials = {budget: _on_validation(config, run, names) for budget, names in seeds.items()}
+    budget, how = choose_least(base, trials, config.compare.margins)
+    return {"budget": budget, **how}
 
 
 def _seeds(arm: SeededArm, arms: list[SeededArm]) -> list[SeededArm]:

@@ -37,6 +37,8 @@ def arm_object(
         "benign_loss",
         "benign_exact",
         "routing_shift",
+        "answer_shift",
+        "robustness",
         "reattack",
         "suites",
         "tasks",
@@ -65,7 +67,7 @@ def table(arms: Sequence[Mapping[str, Any]]) -> str:
         "arm", *shown.values(), *(f"re-attack {name}" for name in again),
         "benign loss", "exact", "trained", "changed", "verify",
     ]  # fmt: skip
-    return _aligned([head, *(_row(row, list(shown), again) for arm in arms for row in _rows(arm))])
+    return aligned([head, *(_row(row, list(shown), again) for arm in arms for row in _rows(arm))])
 
 
 _HEADS = SHORT | {"over_refusal_control": "wrapped"}
@@ -83,8 +85,8 @@ def _rows(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """The first of the rows is the head."""
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as a Markdown table, the head first."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in padded]
@@ -110,8 +112,8 @@ def page(arms: Sequence[Mapping[str, Any]], split: str) -> str:
     if any(arm.get("corrected") for arm in arms):
         text += "\n## Corrected by the judges' errors\n\n" + _CORRECTED + _corrected_table(arms) + "\n"
     text += _how_chosen(arms)
-    text += "\n## What training took\n\n" + _TOOK + _aligned([_COSTS, *map(_cost_row, arms)]) + "\n"
-    text += "\n## What else each arm did\n\n" + _aligned([_SHIFT, *map(_shift_row, arms)]) + "\n"
+    text += "\n## What training took\n\n" + _TOOK + aligned([_COSTS, *map(_cost_row, arms)]) + "\n"
+    text += "\n## What else each arm did\n\n" + aligned([_SHIFT, *map(_shift_row, arms)]) + "\n"
     text += f"\nPrompts: {', '.join(_count(arms[0][name], label) for name, label in _KINDS.items())}.\n"
     if repeated := [arm for arm in arms if "repeats" in arm]:
         text += "\n## Spread between seeds\n\n" + _spread_table(repeated) + "\n"
@@ -127,7 +129,9 @@ def _how_chosen(arms: Sequence[Mapping[str, Any]]) -> str:
 
 def told_choice(name: str, chosen: Mapping[str, Any]) -> str:
     """How the headline's arm was chosen, in a sentence."""
-    goals = f"{name} was chosen on {chosen['n']} validation attacks about {chosen['n_goals']} goals"
+    what = "answers to validation attacks" if chosen.get("seeds", 1) > 1 else "validation attacks"
+    seeds = f" over {chosen['seeds']} training seeds" if chosen.get("seeds", 1) > 1 else ""
+    goals = f"{name} was chosen on {chosen['n']} {what} about {chosen['n_goals']} goals{seeds}"
     if wrappers := chosen.get("wrappers"):
         goals += f", and attacks by {', '.join(wrappers)} on the same goals"
     keep = chosen["within_margins"]
@@ -149,7 +153,7 @@ def suites_table(arms: Sequence[Mapping[str, Any]]) -> str:
     head = ["suite", "arm", "what", "rate", "beside it", "prompts", "goals", "not asked"]
     names = list(dict.fromkeys(name for arm in arms for name in arm.get("suites", {})))
     rows = [_suite_row(name, arm) for name in names for arm in arms if name in arm.get("suites", {})]
-    return _aligned([head, *rows])
+    return aligned([head, *rows])
 
 
 def _not_asked(arms: Sequence[Mapping[str, Any]]) -> str:
@@ -182,7 +186,7 @@ def _tries_table(arms: Sequence[Mapping[str, Any]]) -> str:
     tries = list(dict.fromkeys(k for arm in arms for k in arm.get("success_at", {})))
     found = [(arm["arm"], arm.get("success_at", {})) for arm in arms]
     rows = [[name, *(_rate(rates[k]) if k in rates else "" for k in tries)] for name, rates in found]
-    return _aligned([["arm", *(f"k = {k}" for k in tries)], *rows])
+    return aligned([["arm", *(f"k = {k}" for k in tries)], *rows])
 
 
 _CORRECTED = (
@@ -195,7 +199,7 @@ def _corrected_table(arms: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for arm in arms for name in arm.get("corrected", {})))
     heads = _HEADS | {"asr": success(arms[0])}
     rows = [[arm["arm"], *(_corrected(arm.get("corrected", {}).get(name)) for name in names)] for arm in arms]
-    return _aligned([["arm", *(heads[name] for name in names)], *rows])
+    return aligned([["arm", *(heads[name] for name in names)], *rows])
 
 
 def _corrected(rate: Mapping[str, Any] | None) -> str:
@@ -262,8 +266,9 @@ def _cost_row(arm: Mapping[str, Any]) -> list[str]:
     ]
 
 
-_SHIFT = ["arm", "KL unsafe", "top-k kept unsafe", "KL benign", "unparsed"]
-"""The first three are routing shift: how far routers moved from the base's on the same tokens."""
+_SHIFT = ["arm", "KL unsafe", "top-k kept unsafe", "KL benign", "answer KL", "unparsed"]
+"""The first three are routing shift: how far routers moved from the base's on the same tokens; the fourth how far the
+words did that may follow, in good answers to harmless requests."""
 
 
 def _shift_row(arm: Mapping[str, Any]) -> list[str]:
@@ -273,6 +278,7 @@ def _shift_row(arm: Mapping[str, Any]) -> list[str]:
         _number(shift["mean_kl"].get("unsafe"), ".4f"),
         _number(shift["mean_overlap"].get("unsafe"), ".3f"),
         _number(shift["mean_kl"].get("benign"), ".4f"),
+        _number((arm.get("answer_shift") or {"kl": {}})["kl"].get("benign"), ".4f"),
         _number(number_of(arm["unparsed"]), ".3f"),
     ]
 

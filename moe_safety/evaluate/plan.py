@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
 from moe_safety.config import EvaluateConfig
+from moe_safety.evaluate.harness import tokens_at_once
 from moe_safety.generation import Opening
 from moe_safety.generation.answers import prompt_seed
 from moe_safety.generation.items import ANSWERS, PLAN_SCHEMA, items_to_answer, make_item
-from moe_safety.jobs import Plan, pack
+from moe_safety.jobs import Plan, pack, spread
 
-PREFILLS, LOSSES, ROUTING, TASKS = "prefills", "losses", "routing", "tasks"
+PREFILLS, LOSSES, ROUTING, TASKS, ANSWER_SHIFT = "prefills", "losses", "routing", "tasks", "answer-shift"
 """The kinds of item beside answers. Answers of `prefills` go on from what stands in `answer`; in `tasks` the prompt's
-id is the name of a task of lm-evaluation-harness."""
+id is a request of lm-evaluation-harness."""
 
 
 def write_exam(
@@ -26,15 +28,24 @@ def write_exam(
     *,
     seed: int,
     routing: bool,
+    tasks: Sequence[dict[str, Any]],
+    further: Iterable[pa.Table] = (),
     identity: str,
 ) -> None:
     """Prompts of like length stand together. `exam` is encoded: it says of each row whether its prompt fits, and
-    whether it does with its reference. `routing` says whether the model's routing can be read."""
-    plan.write(_items(exam, opening, settings, seed, routing), PLAN_SCHEMA, identity)
+    whether it does with its reference. `routing` says whether the model's routing can be read; `tasks` are the
+    harness's requests, `further` items that stand already."""
+    items = chain(_items(exam, opening, settings, seed, routing, tasks), further)
+    plan.write(items, PLAN_SCHEMA, identity)
 
 
 def _items(
-    exam: Sequence[dict[str, Any]], opening: Opening, settings: EvaluateConfig, seed: int, routing: bool
+    exam: Sequence[dict[str, Any]],
+    opening: Opening,
+    settings: EvaluateConfig,
+    seed: int,
+    routing: bool,
+    tasks: Sequence[dict[str, Any]],
 ) -> Iterator[pa.Table]:
     budget = settings.max_tokens_per_forward
     asked = [
@@ -52,8 +63,10 @@ def _items(
     if routing:
         # What is kept of a token here is a number for each expert of each layer, so fewer tokens go together.
         yield from _packed(ROUTING, _seen(whole, settings.routing_prompts), budget // 4)
-    for task in settings.lm_eval_tasks:
-        yield make_item(TASKS, [{"prompt_id": task}])
+    harmless = [row for row in whole if row["label"] in ("benign", "control") and row["answer"]]
+    yield from _packed(ANSWER_SHIFT, _seen(harmless, settings.routing_prompts), budget // 4)
+    for groups in spread(pack([one["size"] for one in tasks], tokens_at_once(settings))):
+        yield make_item(TASKS, [tasks[place] for group in groups for place in group.tolist()])
 
 
 def samples_of(row: dict[str, Any], settings: EvaluateConfig) -> range:

@@ -72,8 +72,18 @@ def told_account(suite: Mapping[str, Any]) -> str:
 
 
 def metrics(task: Mapping[str, float | None]) -> str:
-    """The metrics of a task of lm-evaluation-harness."""
-    return ", ".join(f"{name} {'n/a' if value is None else format(value, '.4g')}" for name, value in task.items())
+    """The metrics of a task of lm-evaluation-harness, with their standard errors."""
+    return ", ".join(
+        f"{name} {'n/a' if value is None else format(value, '.4g')}{_error(task, name)}"
+        for name, value in task.items()
+        if "_stderr" not in name
+    )
+
+
+def _error(task: Mapping[str, float | None], name: str) -> str:
+    metric, comma, behind = name.partition(",")
+    error = task.get(f"{metric}_stderr{comma}{behind}")
+    return "" if error is None else f" ± {error:.2g}"
 
 
 def share(rate: Mapping[str, Any]) -> str:

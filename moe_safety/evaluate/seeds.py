@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def with_repeats(arms: Mapping[int, ArmObject], responses: pa.Table) -> dict[str
     first, *others = found = list(arms.values())
     if not others:
         return dict(first)
-    told = (*FIGURES, "reattack", "suites", "verify")
+    told = (*FIGURES, "reattack", "suites", "margins", "verify")
     repeats = {
         "seeds": list(arms),
         **{name: _spread([number_of(one[name]) for one in found]) for name in SPREAD if name in first},
@@ -34,6 +34,32 @@ def with_repeats(arms: Mapping[int, ArmObject], responses: pa.Table) -> dict[str
         "worst": _worst(found),
     }
     return dict(first) | {"repeats": repeats}
+
+
+def figures_over_seeds(reports: Sequence[Mapping[str, Any]], answers: Sequence[pa.Table]) -> dict[str, Any]:
+    """What choices read of reports on validation goals, of one arm with all its seeds."""
+    each = [_figures_of(report) for report in reports]
+    if len(each) == 1:
+        return each[0]
+    responses = pa.concat_tables(answers)
+    pooled = measures(responses.filter(is_own(responses)))["overall"]
+    rates = {name: _of_the_method(rate, [one[name] for one in each]) for name, rate in pooled.items()}
+    again = {
+        name: _of_the_method(rate, [one["reattack"][name] for one in each])
+        for name, rate in _reattacks(responses).items()
+    }
+    return rates | {"benign_loss": _spread([one["benign_loss"] for one in each])["mean"], "reattack": again}
+
+
+def _figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What choices read of a report on validation goals."""
+    return {**report["overall"], "benign_loss": report["benign_loss"], "reattack": report["reattack"]}
+
+
+def _reattacks(responses: pa.Table) -> dict[str, dict[str, Any]]:
+    """`asr` in each wrapper that training never saw."""
+    later = responses.filter(responses["reattack"])
+    return {name: rates["asr"] for name, rates in measures(later)["by_attack"].items()} if len(later) else {}
 
 
 def by_seed(arm: ArmObject) -> dict[int | None, ArmObject]:
@@ -55,8 +81,7 @@ def _pooled(arms: list[ArmObject], responses: pa.Table) -> dict[str, Any]:
     """Rates of the answers of all seeds together, of which those about one goal are still about one goal; of numbers
     the mean."""
     own = responses.filter(is_own(responses))
-    later = responses.filter(responses["reattack"])
-    again = {name: rates["asr"] for name, rates in measures(later)["by_attack"].items()} if len(later) else {}
+    again = _reattacks(responses)
     found = measures(own)["overall"] | {"benign_exact": benign_exact(own)}
     found = {name: _of_the_method(rate, [one[name] for one in arms]) for name, rate in found.items()}
     others = [name for name in FIGURES if name in arms[0] and name not in found]

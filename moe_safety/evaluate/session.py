@@ -13,11 +13,13 @@ import pyarrow.compute as pc
 
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
 from moe_safety.config import Config, Question, results_only
+from moe_safety.errors import InputError
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
-from moe_safety.evaluate.harness import check_harness
-from moe_safety.evaluate.plan import PREFILLS, sample_id, samples_of, write_exam
+from moe_safety.evaluate.harness import Harness, Solved, check_harness
+from moe_safety.evaluate.plan import PREFILLS, TASKS, sample_id, samples_of, write_exam
 from moe_safety.evaluate.prompts import EXAM_SCHEMA, accounts_of, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
+from moe_safety.evaluate.robustness import check_harmless, digest_of, harmless_rows, robustness_items, usual_refusal
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
 from moe_safety.generation.items import ANSWERS, tables_of
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
@@ -79,6 +81,11 @@ class Session:
         return read_exam(self.config, self.run)
 
     @cached_property
+    def harness(self) -> Harness:
+        """The tasks of lm-evaluation-harness."""
+        return Harness(self.config.evaluate, self.config.data.system)
+
+    @cached_property
     def judges(self) -> dict[Question, Judge]:
         """The judges that are asked, by their question."""
         asked = self.config.judges.asked
@@ -92,6 +99,8 @@ class Session:
     def check_judges(self) -> None:
         """What can be known of the judges before hours of work."""
         check_judges(self.config.judges)
+        if self.config.evaluate.after_finetuning and self.config.judges.harm is None:
+            raise InputError("needs judges.harm, which says that rows are harmless", key="evaluate.after_finetuning")
         for place, suite in enumerate(self.config.evaluate.suites):
             for question, settings in suite.judges.items():
                 check_judge(settings, _key_of(place, question))
@@ -232,7 +241,7 @@ class Session:
     @cached_property
     def _answering(self) -> dict[str, str]:
         """Of these, what decides a subject's parts: all but the judge's."""
-        return check_harness(self.config.evaluate) | ENGINES.identity(self.config.evaluate.engine)
+        return check_harness(self.config) | ENGINES.identity(self.config.evaluate.engine)
 
     @cached_property
     def _reattacks(self) -> dict[str, str]:
@@ -240,6 +249,8 @@ class Session:
         found = {}
         if self.config.evaluate.reattack:
             found["set of re-attacks"] = _digest(self.exam.filter(self.exam["reattack"]))
+        if self._training:
+            found["rows of fine-tuning"] = digest_of(self._training)
         if self.config.evaluate.suites:
             asked = _digest(self.exam.filter(pc.is_valid(self.exam["suite"])))
             found["prompts of suites"] = hashlib.sha256(f"{asked} {accounts_of(self.exam)}".encode()).hexdigest()
@@ -262,6 +273,8 @@ class Session:
                 settings,
                 seed=self.config.seed,
                 routing=settings.routing_prompts > 0 and can_read(skeleton_of(subject.model)),
+                tasks=self._requests(load_chat(subject.model)),
+                further=self._robustness(subject),
                 identity=identity,
             )
         return Job(parts.plan, parts, partial(examiner, opening, subject.avoided, settings), settings)
@@ -284,6 +297,47 @@ class Session:
         self._exams[digest] = rows
         return rows
 
+    def _robustness(self, subject: Subject) -> list[pa.Table]:
+        """Items that measure how robust the subject is, where that is asked for."""
+        settings = self.config.evaluate
+        if not (settings.held_back or settings.after_finetuning):
+            return []
+        if settings.after_finetuning:
+            check_harmless(self._training, self.judges["harm"])
+        refusal = usual_refusal(self.run)
+        return list(
+            robustness_items(self._encoded(subject), load_chat(subject.model), refusal, settings, self._training)
+        )
+
+    @cached_property
+    def _training(self) -> list[dict[str, Any]]:
+        """The rows that models are fine-tuned on."""
+        return harmless_rows(self.run) if self.config.evaluate.after_finetuning else []
+
+    def _requests(self, chat: Chat) -> list[dict[str, Any]]:
+        """What tasks of lm-evaluation-harness ask. Arms share their base's tokenizer, so that is done once."""
+        digest = tokenizer_digest(chat)
+        if digest not in self._tasks:
+            self._tasks[digest] = self.harness.requests(chat)
+        return self._tasks[digest]
+
+    def solved(self, subject: Subject) -> Solved:
+        """How it solved the tasks."""
+        if subject.name not in self._solved:
+            tables = tables_of(self.parts(subject), TASKS)
+            self._solved[subject.name] = self.harness.solved(load_chat(subject.model), tables)
+        return self._solved[subject.name]
+
+    @cached_property
+    def _tasks(self) -> dict[str, list[dict[str, Any]]]:
+        """By tokenizer."""
+        return {}
+
+    @cached_property
+    def _solved(self) -> dict[str, Solved]:
+        """By the subject's name."""
+        return {}
+
     @cached_property
     def _exams(self) -> dict[str, list[dict[str, Any]]]:
         """By tokenizer."""
@@ -295,7 +349,8 @@ class Session:
         settings = [
             (self._settings | {"evaluate": asking}).get(name) for name in ("seed", "model", "evaluate", "engines")
         ]
-        return f"{subject.identity} {self._answering} {settings} {_digest(self.exam)}"
+        trained = digest_of(self._training) if self._training else ""
+        return f"{subject.identity} {self._answering} {settings} {_digest(self.exam)}{trained}"
 
 
 def _digest(prompts: pa.Table) -> str:

@@ -10,11 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from moe_safety.config import Config
-from moe_safety.evaluate.ability import benign_exact, benign_loss, solved_tasks
+from moe_safety.evaluate.ability import benign_exact, benign_loss, benign_losses
+from moe_safety.evaluate.differences import of_answers, of_losses, of_tasks
 from moe_safety.evaluate.evaluated_models import Subject, base_subject, configured_subject
 from moe_safety.evaluate.measures import compared, compared_by_group, corrected, measures, success_at
 from moe_safety.evaluate.printing import print_subject
 from moe_safety.evaluate.prompts import accounts_of, read_exam
+from moe_safety.evaluate.robustness import robustness
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.suites import is_own, suite_results
 from moe_safety.judges import TOO_LONG
@@ -179,7 +181,8 @@ def _results_of(session: Session, subject: Subject, base: Subject) -> Outcome:
         "routing_shift": None,
         "reattack": _reattack(responses),
         "suites": suite_results(suites, responses, session.performances, accounts),
-        "tasks": solved_tasks(parts),
+        "robustness": robustness(session.config, parts, session.exam),
+        "tasks": session.solved(subject).metrics,
     }
     if subject != base:
         found |= _beside_base(session, subject, base, own)
@@ -195,6 +198,7 @@ def _too_long(responses: pa.Table) -> int:
 
 
 def _beside_base(session: Session, subject: Subject, base: Subject, own: pa.Table) -> dict[str, Any]:
+    from moe_safety.evaluate.answer_shift import answer_shift
     from moe_safety.evaluate.routing_drift import routing_shift
 
     run, layout = session.run, check_loadable(session.config.model)
@@ -202,6 +206,13 @@ def _beside_base(session: Session, subject: Subject, base: Subject, own: pa.Tabl
     shift = routing_shift(session.parts(base), session.parts(subject), layout, labels)
     before = run.read_table(_results(session, base)[1])
     found = {"compared": compared(own, before), "compared_by": compared_by_group(own, before), "routing_shift": shift}
+    found["answer_shift"] = answer_shift(session.parts(base), session.parts(subject), labels)
+    goals = dict(zip(own["prompt_id"].to_pylist(), own["goal_id"].to_pylist(), strict=True))
+    found["differences"] = {
+        **of_answers(own, before),
+        **of_losses(benign_losses(session.parts(subject)), benign_losses(session.parts(base)), goals),
+        **of_tasks(session.solved(subject), session.solved(base)),
+    }
     if (identified := session.identified(subject)) is not None:
         found["identified"] = identified
     return found

@@ -182,6 +182,44 @@ def over_seeds(pooled: Mapping[str, Any], values: Sequence[float | None]) -> dic
     return {"value": value, "low": max(0.0, value - low), "high": min(1.0, value + high)}
 
 
+def difference(goals: Sequence[str], now: Sequence[float], then: Sequence[float]) -> dict[str, Any]:
+    """How far a share lies above another of the same prompts, each of which counts a number from 0 to 1 in either.
+
+    The interval is put together of the two shares' own, whose unit is the goal, square and square, less what the goals'
+    shares have in common (Newcombe 1998, method 10; Donner and Zou's MOVER). So it has a width where nothing differs.
+    """
+    goal = np.unique(np.asarray(goals), return_inverse=True)[1]
+    sizes = np.bincount(goal)
+    found = [np.bincount(goal, np.asarray(each, dtype=float)) for each in (now, then)]
+    spans = [_span(each, sizes) for each in found]
+    shares = np.array(found) / sizes
+    alike = max(0.0, float(np.corrcoef(*shares)[0, 1])) if (shares.std(axis=1) > 0).all() else 0.0
+    (value, low, high), (old, old_low, old_high) = (np.array([one.value, one.low, one.high], float) for one in spans)
+    down, up = _apart(value - low, old_high - old, alike), _apart(high - value, old - old_low, alike)
+    told = {"value": value - old, "low": value - old - down, "high": value - old + up}
+    return {name: float(one) for name, one in told.items()} | {"n": len(goal), "n_goals": len(sizes)}
+
+
+def _apart(one: float, other: float, alike: float) -> float:
+    return math.sqrt(max(0.0, one**2 + other**2 - 2 * alike * one * other))
+
+
+def mean_difference(goals: Sequence[str], moved: Sequence[float], tokens: Sequence[int]) -> dict[str, Any]:
+    """The sum of what `moved` over all tokens, and its interval over goals (of a ratio; Student's t). With one goal it
+    is without bounds."""
+    from scipy.special import stdtrit
+
+    goal = np.unique(np.asarray(goals), return_inverse=True)[1]
+    sums, sizes = np.bincount(goal, moved), np.bincount(goal, tokens)
+    value, n = float(sums.sum() / sizes.sum()), len(sizes)
+    told = {"value": value, "low": None, "high": None, "n": len(goal), "n_goals": n}
+    if n == 1:
+        return told
+    error = math.sqrt(n / (n - 1) * float(((sums - value * sizes) ** 2).sum())) / float(sizes.sum())
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
+    return told | {"low": value - half, "high": value + half}
+
+
 def sign_flips(changes: Sequence[int]) -> float:
     """The two-sided p-value of the sum of what changed, a number for each goal, if every goal might as well have
     changed the other way. Exact: of all ways to choose the signs, the share whose sum is as far from 0.

@@ -17,6 +17,8 @@ from moe_safety.pipeline import RISK
 from moe_safety.scores import LABELS, SCORES, RoutingScore, Score
 
 TOP, GROUP_TOP, BATCHES_SHOWN = 10, 5, 5
+GUILTY = 0.0
+"""Experts are listed above it alone: those below are what refusing may hang on."""
 SIZES_SHOWN = 200
 SIGNIFICANT = 0.05
 
@@ -71,7 +73,7 @@ def _best(analysis: Analysis, measured: pd.DataFrame | None) -> list[TableRow]:
 
 def _risk_figures(analysis: Analysis, risk: Risk) -> dict[str, Any]:
     scores = risk.scores()
-    (best,) = Rule(None, TOP).choose(scores[None])
+    (best,) = Rule(GUILTY, TOP).choose(scores[None])
     return {
         "routing_score": risk.score.name,
         "tokens": dict(zip(LABELS, risk.pooled.tokens[0].tolist(), strict=True)),
@@ -90,7 +92,7 @@ def _risk_figures(analysis: Analysis, risk: Risk) -> dict[str, Any]:
 def _group_tops(experts: Experts, groups: Groups, keys: Any) -> dict[str, list[TableRow]]:
     """The best experts of each group by its own score, with its own rates."""
     columns = groups.columns()
-    best = Rule(None, GROUP_TOP).choose(groups.scores())
+    best = Rule(GUILTY, GROUP_TOP).choose(groups.scores())
     shown = ("a_safe_n", "a_unsafe_n", "risk_diff")
     return {
         str(key): [
@@ -210,7 +212,7 @@ def _groups_lines(
     for name, rows in list(tops.items())[:CATEGORIES_SHOWN]:
         size = f" ({selected[name]} selected)" if selected else ""
         listed = ", ".join(f"{row['Layer_Expert']} {row['risk_diff']:+.3f}" for row in rows)
-        yield fill(f"  {kind} {name}{size}: {listed or 'undefined'}", 80, subsequent_indent="    ")
+        yield fill(f"  {kind} {name}{size}: {listed or 'none above 0'}", 80, subsequent_indent="    ")
     if total > min(len(tops), CATEGORIES_SHOWN):
         yield f"  and {total - min(len(tops), CATEGORIES_SHOWN)} more"
 

@@ -37,13 +37,13 @@ def by_topic(context: Context) -> dict[str, list[str]]:
 
 
 def _choice(best: ComparedArm, arms: Sequence[ComparedArm]) -> list[str]:
-    """On which goals the arm was chosen."""
+    """How the arm was chosen."""
     if best.chosen:
         return [told_choice(best.name, best.chosen)]
     others = [arm for arm in arms if arm.name not in (BASE, best.name) and not arm.is_control]
     if not others:
         return []
-    return [f"{best.name} was chosen on the very goals that it is told by, so its figures are too good to be its own."]
+    return [f"No validation goals were there to choose by: {best.name} is the first repair that is named."]
 
 
 def _outdated(names: Sequence[str]) -> list[str]:

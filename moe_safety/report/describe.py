@@ -99,7 +99,7 @@ def score_map(found: ScoreMap) -> str:
     """What a map of scores shows, in words."""
     best = ", ".join(f"{name} {value:+.3g}" for name, value in found.best)
     chosen = f" {len(found.marked)} experts are selected." if found.marked else ""
-    return f"{title(found)}: {_size(found.grid)}. Highest: {best or 'none is known'}.{chosen}"
+    return f"{title(found)}: {_size(found.grid)}. Highest: {best or 'none is above 0'}.{chosen}"
 
 
 def batches(view: BatchView) -> str:

@@ -124,9 +124,12 @@ def _drawn(control: ComparedArm) -> str:
 def _of_identification(found: Identification) -> str:
     summary = found.summary
     chosen = f"{summary['selected']} of {summary['experts']} experts are selected by {summary['method']}"
-    if not summary["routed"] or not summary["top"]:
+    if not summary["routed"]:
         return chosen
-    top, score = summary["top"][0], summary["routing_score"]
+    score = summary["routing_score"]
+    if not summary["top"]:
+        return f"The attack reaches no expert more than plain goals do; {chosen}" if score == "risk_diff" else chosen
+    top = summary["top"][0]
     rates = (top["a_unsafe_n"], top["a_safe_n"])
     if None in rates:
         return chosen

@@ -59,6 +59,31 @@ def test_the_arms_of_the_curve():
     assert {arm.config.seed for arm in arms if arm.kind == "random"} == {42, 43, 44}
     assert len({arm.place for arm in arms}) == len(arms), "each has a selection of its own"
     assert budget_arms(config_of()) == []
+    seeded = budget_arms(config_of(budgets=[1, 4], draws=1, seeds=[7]))
+    own = [arm for arm in seeded if arm.kind == "own-selection"]
+    assert [(arm.budget, arm.config.seed) for arm in own] == [(1, 42), (1, 7), (4, 42), (4, 7)]
+
+
+def test_budget_arms_train_at_the_rates_that_were_chosen():
+    config = parse_config(
+        PLAIN | {"identify": {"method": "routing"}, "compare": {"budgets": [1, 2], "draws": 1}}, "c.yaml"
+    )
+    rates = {"selective-routing": 1e-3, "random": 1e-4}
+    found = {arm.kind: arm.config.train.learning_rate for arm in budget_arms(config, rates)}
+    assert found == {
+        "own-selection": 1e-3, "random": 1e-4, "random-layer-matched": 1e-3, "random-load-matched": 1e-3
+    }  # fmt: skip
+    unchosen = budget_arms(config)
+    assert {arm.config.train.learning_rate for arm in unchosen} == {config.train.learning_rate}
+
+
+def test_the_budget_is_told_with_how_it_was_chosen():
+    curve = curve_of({key: [20, 10, 0] for key in BUDGET_ARMS})
+    curve["chosen"] = {"budget": 4, "within_margins": True, "tied": [], "n": 40, "n_goals": 20}
+    assert (
+        "A budget of 4 was chosen on 40 answers to validation attacks about 20 goals: of budgets that keep "
+        "compare.margins there, that of the lowest attack success."
+    ) in curve_page(curve, "attack success")
 
 
 @pytest.mark.parametrize("budgets", [[4], [4, 2], [1, 1]])
@@ -131,4 +156,4 @@ def test_without_attacks_there_is_no_curve(tmp_path):
     run, config = RunDir(str(tmp_path)), config_of(budgets=[1, 2])
     run.write_table(PROMPTS, pa.table({"label": ["safe"], "split": ["test"]}))
     with pytest.raises(InputError, match="no attack is in the test split"):
-        _train_budgets(config, run, force=False)
+        _train_budgets(config, run, {}, force=False)

@@ -1,14 +1,17 @@
 """The headline's arm: chosen on validation goals at equal utility, never by the figures that it is told by."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from moe_safety.arms import kind_of, rate_trials, seeded_arms
 from moe_safety.config import Config, MarginsConfig
 from moe_safety.config.load import parse_config
 from moe_safety.errors import InputError
-from moe_safety.evaluate.choice import choose, choose_rate, choose_repair, on_validation
+from moe_safety.evaluate.choice import choose, choose_least, choose_repair, on_validation
 from moe_safety.evaluate.comparison import page, told_choice
+from moe_safety.evaluate.measures import measures
+from moe_safety.evaluate.seeds import figures_over_seeds
 from moe_safety.evaluate.statistics import over_seeds, rate
 from tests.evaluate.rates import plain
 from tests.evaluate.schema import check_comparison
@@ -34,7 +37,7 @@ def test_the_lowest_on_validation_goals_is_chosen_whatever_the_test_goals_say():
     lucky, good = judged("selective-routing", 30, test=(0, 100)), judged("selective-causal", 2, test=(50, 100))
     assert choose([BASE, lucky, good], MARGINS) == (
         "selective-causal",
-        {"within_margins": True, "tied": [], "wrappers": [], "n": 40, "n_goals": 40},
+        {"within_margins": True, "tied": [], "wrappers": [], "n": 40, "n_goals": 40, "seeds": 1},
     )
 
 
@@ -67,6 +70,8 @@ def test_of_arms_that_tie_the_cheapest_is_named_and_the_others_told():
         "selective-routing was chosen on 40 validation attacks about 40 goals, among arms that keep compare.margins "
         "there; baseline ties with it there, and it changes the least."
     )
+    seeds = told_choice("a", found | {"n": 120, "seeds": 3, "tied": []})
+    assert "chosen on 120 answers to validation attacks about 40 goals over 3 training seeds" in seeds
     arms[1]["chosen"] = found
     check_comparison([BASE, *arms])
     assert "was chosen on 40 validation attacks" in page([BASE, *arms], "test")
@@ -142,9 +147,43 @@ def test_a_learning_rate_is_chosen_by_the_same_rule():
         return judged("x", *args, **more)["validation"]
 
     base = BASE["validation"]
-    assert choose_rate(base, {1e-5: figures(30), 1e-4: figures(1), 1e-3: figures(0, refused=9)}, MARGINS) == 1e-4
-    assert choose_rate(base, {1e-3: figures(0), 1e-4: figures(1), 1e-5: figures(30)}, MARGINS) == 1e-4, "they tie"
-    assert choose_rate(base, {1e-4: figures(20, refused=9), 1e-3: figures(0, refused=9)}, MARGINS) == 1e-3
+
+    def chosen(trials):
+        return choose_least(base, trials, MARGINS)
+
+    rate, how = chosen({1e-5: figures(30), 1e-4: figures(1), 1e-3: figures(0, refused=9)})
+    assert (rate, how) == (1e-4, {"within_margins": True, "tied": [], "n": 40, "n_goals": 40})
+    rate, how = chosen({1e-3: figures(0), 1e-4: figures(1), 1e-5: figures(30)})
+    assert (rate, how["tied"]) == (1e-4, [1e-3])
+    rate, how = chosen({1e-4: figures(20, refused=9), 1e-3: figures(0, refused=9)})
+    assert (rate, how["within_margins"]) == (1e-3, False)
+    assert chosen({1: figures(30), 4: figures(0), 2: figures(0)})[0] == 2, "budgets are chosen so, too"
+
+
+def test_what_one_seed_reaches_is_not_taken_for_the_methods():
+    """A lucky seed of the run's own, and one that fails: together they are no better than what always does well."""
+
+    def figures(*successes):
+        reports, tables = [], []
+        for seed, success in enumerate(successes):
+            rows = [row | {"label": "unsafe", "reattack": False, "suite": None} for row in _answers(success)]
+            tables.append(pa.Table.from_pylist(rows))
+            reports.append({"overall": measures(tables[-1])["overall"], "benign_loss": float(seed), "reattack": {}})
+        return figures_over_seeds(reports, tables)
+
+    lucky, steady = figures(0, 40, 40), figures(4, 4, 4)
+    assert lucky["asr"]["value"] == pytest.approx(80 / 120)
+    assert (lucky["asr"]["n"], lucky["asr"]["n_goals"], lucky["benign_loss"]) == (120, 40, 1.0)
+    assert lucky["asr"]["with_unparsed"]["high"] == 1.0, "three seeds that differ say little of the next"
+    assert steady["asr"]["with_unparsed"]["high"] < 0.3
+    base = BASE["validation"]
+    rest = {name: base[name] for name in ("over_refusal", "over_refusal_control")} | {"benign_loss": 0.5}
+    assert choose_least(base, {1e-4: lucky | rest, 1e-3: steady | rest}, MARGINS)[0] == 1e-3
+
+
+def _answers(success):
+    verdicts = ["complied" if place < success else "refused" for place in range(40)]
+    return [{"prompt_id": f"p{n}", "goal_id": f"g{n}", "verdict": said} for n, said in enumerate(verdicts)]
 
 
 @pytest.mark.parametrize("rates", [[1e-3], [1e-3, 1e-3]])
@@ -155,14 +194,16 @@ def test_rates_are_several_each_once(rates):
 
 
 def test_trials_are_every_arm_that_trains_with_every_rate():
-    compare = {"arms": ["base", "selective-causal", "random", "steering"], "learning_rates": [1e-3, 1e-4]}
+    compare = {"arms": ["base", "selective-causal", "random", "steering"], "learning_rates": [1e-3, 1e-4], "seeds": [7]}
     plain_config = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a"}]}, "compare": compare}
     config = parse_config(plain_config, "c.yaml")
     trials = rate_trials(config)
     assert list(trials) == ["selective-causal", "random"]
-    assert {rate: one.config.train.learning_rate for rate, one in trials["random"].items()} == {1e-3: 1e-3, 1e-4: 1e-4}
-    names = [one.name for rates in trials.values() for one in rates.values()]
-    assert len(set(names)) == 4
-    assert [kind_of(name) for name in names] == ["selective-causal"] * 2 + ["random"] * 2
+    every = [(rate, one) for rates in trials.values() for rate, seeds in rates.items() for one in seeds]
+    assert all(one.config.train.learning_rate == rate for rate, one in every)
+    assert [one.config.seed for _, one in every] == [42, 7] * 4, "with each training seed"
+    names = [one.name for _, one in every]
+    assert len(set(names)) == 8
+    assert [kind_of(name) for name in names] == ["selective-causal"] * 4 + ["random"] * 4
     chosen = seeded_arms(config, {"random": 1e-3, "selective-causal": 1e-4})
-    assert [one.config.train.learning_rate for one in chosen] == [1e-4, 1e-3, config.train.learning_rate]
+    assert [one.config.train.learning_rate for one in chosen] == [1e-4, 1e-3, config.train.learning_rate, 1e-4, 1e-3]

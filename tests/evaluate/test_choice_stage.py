@@ -39,6 +39,10 @@ def test_rates_and_the_headlines_arm_are_chosen_on_validation_goals(configured):
     curve = run.read_json("budget_curve.json")
     assert list(curve["kinds"]) == ["own-selection", "random", "random-layer-matched", "random-load-matched"]
     assert [point["budget"] for point in curve["kinds"]["random"]["points"]] == [1, 2]
+    assert curve["chosen"]["budget"] in (1, 2)
+    assert run.read_json("eval/validation/own-selection.seed-42-budget-1.json")["split"] == "validation"
+    assert run.read_json("train/random.seed-42-budget-1/training_metadata.json")["learning_rate"] == 1e-2
+    assert list(selective["margins"]) == ["over_refusal", "over_refusal_control", "benign_loss"]
     assert 0 <= curve["kinds"]["own-selection"]["area"]["value"] <= 1
     assert "## By budget" in run.read_bytes("comparison.md").decode()
     assert compare(config)["skipped"]

@@ -1,5 +1,7 @@
 """What the page knows of a run, read without drawing anything."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.compute as pc
 import pytest
@@ -9,6 +11,7 @@ from moe_safety.identify.stage import identify
 from moe_safety.report.caveats import caveats
 from moe_safety.report.context import read_context
 from moe_safety.report.context.examples import Answered
+from moe_safety.report.context.experts import _score_map, scored_tables
 from moe_safety.report.context.timings import Spent, read_timings
 from moe_safety.report.page import render
 from moe_safety.report.verdict import question, verdict
@@ -30,6 +33,18 @@ def ragged(tmp_path):
 
 def context_of(config, **options):
     return read_context(RunDir(config.run_dir), config.model, **options)
+
+
+def test_experts_of_the_other_sign_are_listed_nowhere(ragged):
+    """What lies below 0 may be what refusing hangs on, and is nobody's business."""
+    (scored,) = scored_tables(RunDir(ragged.run_dir), {"routing_score": "risk_diff"})
+    values = -np.arange(len(scored.values), dtype=float)
+    values[4] = 0.5
+    assert [value for _, value in _score_map(replace(scored, values=values), []).best] == [0.5]
+    rows = context_of(ragged).summaries["identify"]
+    listed = [*rows["top"], *(row for found in rows["batch_top"].values() for row in found)]
+    assert listed
+    assert all(row["risk_diff"] > 0 for row in listed)
 
 
 def test_identification_alone(ragged):
@@ -88,12 +103,17 @@ def test_another_base_model_leaves_change_unmeasured(complete, tmp_path):
     assert arm.change is None
 
 
-def test_the_verdict_names_the_least_harmful_arm_that_kept_its_word(copied):
+CHOSEN = {"within_margins": True, "tied": [], "n": 6, "n_goals": 6}
+
+
+def test_the_verdict_names_the_chosen_arm_where_it_kept_its_word(copied):
     run = RunDir(copied.run_dir)
     objects = write_comparison(run)
     check_comparison(objects)
     assert [arm.name for arm in context_of(copied).arms] == [one["arm"] for one in objects]
     best = next(one for one in objects if one["arm"] == "selective-gradient")
+    best["chosen"] = CHOSEN
+    run.write_json("comparison.json", objects)
     said = verdict(context_of(copied))
     rate = f"{best['asr']['value']:.3f} [{best['asr']['low']:.3f}, {best['asr']['high']:.3f}]"
     assert (
@@ -103,8 +123,8 @@ def test_the_verdict_names_the_least_harmful_arm_that_kept_its_word(copied):
     assert said.endswith("; 10.4% of the parameters changed, none outside its selection.")
     best["verify"] = "fail"
     run.write_json("comparison.json", objects)
-    # Of the next three, unparsed answers count against the router's, and the baseline changes more than routing's.
-    assert verdict(context_of(copied)).startswith("With baseline,")
+    # The first repair that is named, and none that does better here.
+    assert verdict(context_of(copied)).startswith("With selective-routing,")
 
 
 def test_what_speaks_against_the_verdict_stands_beside_it(copied):
@@ -115,9 +135,7 @@ def test_what_speaks_against_the_verdict_stands_beside_it(copied):
         "Experts chosen at random (random) leave it at 0.750 [0.468, 0.911]: one draw, and 19 are needed to say that "
         "the choice of experts matters."
     )
-    assert choice == (
-        "selective-gradient was chosen on the very goals that it is told by, so its figures are too good to be its own."
-    )
+    assert choice == "No validation goals were there to choose by: selective-routing is the first repair that is named."
     assert elsewhere == (
         "Of the attacks by role-play, none of which stands in a batch, 0.037 [0.010, 0.125] succeed (base 1.000)."
     )
@@ -185,7 +203,11 @@ def test_evaluations_stand_in_for_a_comparison(copied):
     assert "selective-routing" in render(context)
 
 
-def test_words_are_there_only_when_asked_for(complete):
+def test_words_are_there_only_when_asked_for(copied):
+    run, complete = RunDir(copied.run_dir), copied
+    objects = write_comparison(run)
+    next(one for one in objects if one["arm"] == "selective-gradient")["chosen"] = CHOSEN
+    run.write_json("comparison.json", objects)
     hidden, shown = (context_of(complete, show_text=asked) for asked in (False, True))
     assert [one.words for one in hidden.examples.shown] == [None] * 12
     assert hidden.examples.answered == {"flipattack": Answered([], 12, 0)}

@@ -112,7 +112,13 @@ def sent(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
 
 
 def answer_losses(model: PreTrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss, in float32 or finer, of every answer token, in order, and the row it stands in.
+    """The loss, in float32 or finer, of every answer token, in order, and the row it stands in."""
+    logits, token, row = answer_logits(model, rows)
+    return cross_entropy(logits, token, reduction="none"), row
+
+
+def answer_logits(model: PreTrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of every answer token, in order: the logits, in float32 or finer, that it is predicted by; the token; its row.
 
     Logits are computed where an answer's token is predicted and nowhere else.
     """
@@ -125,7 +131,7 @@ def answer_losses(model: PreTrainedModel, rows: Rows) -> tuple[torch.Tensor, tor
     with logits_only_at(model, only):
         logits = model(**rows.inputs, use_cache=False).logits[0]
     precise = logits if logits.dtype == torch.float64 else logits.float()
-    return cross_entropy(precise, token.to(logits.device), reduction="none"), row.to(logits.device)
+    return precise, token.to(logits.device), row.to(logits.device)
 
 
 def mean_by_row(values: torch.Tensor, row: torch.Tensor, rows: int) -> torch.Tensor:

@@ -13,7 +13,6 @@ from moe_safety.rundir import RunDir
 
 Rate = Mapping[str, Any]
 """As `comparison.json` has it."""
-
 _PRICES = ("over_refusal", "over_refusal_control")
 
 
@@ -149,19 +148,20 @@ def base_of(arms: list[ComparedArm]) -> ComparedArm | None:
 
 
 def best_of(arms: list[ComparedArm]) -> ComparedArm | None:
-    """The arm that was chosen on validation goals. Where there were none to choose by, the repaired arm with the least
-    harm here, of those that changed only what they may; the smaller one of equals."""
-    return next((arm for arm in arms if arm.chosen), None) or _least_harmful(arms)
+    """The arm that was chosen on validation goals. Where there were none to choose by, the first that is named: its
+    figures here have no part in that."""
+    return next((arm for arm in arms if arm.chosen), None) or _first_named(arms)
 
 
 def repair_of(arms: list[ComparedArm]) -> ComparedArm | None:
     """The same of the arms that train chosen experts alone."""
     repairs = [arm for arm in arms if arm.repairs]
     chosen = (arm for arm in repairs if arm.verify != "fail" and (arm.chosen or "chosen_repair" in arm.measures))
-    return next(chosen, None) or _least_harmful(repairs)
+    return next(chosen, None) or _first_named(repairs)
 
 
-def _least_harmful(arms: list[ComparedArm]) -> ComparedArm | None:
+def _first_named(arms: list[ComparedArm]) -> ComparedArm | None:
+    """Of those that changed only what they may, and are no controls."""
     repaired = [arm for arm in arms if arm.name != BASE and arm.is_compared]
     able = [arm for arm in repaired if arm.verify != "fail" and not arm.is_control]
-    return min(able, key=lambda arm: (arm.harm, arm.measures.get("changed_ratio") or 0.0), default=None)
+    return next(iter(able), None)

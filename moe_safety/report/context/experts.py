@@ -27,7 +27,7 @@ class ScoreMap:
     marked: list[tuple[int, int]]
     """Cells of the selected experts."""
     best: list[tuple[str, float]]
-    """The highest few, by name."""
+    """The highest few, by name, of the guilty sign alone."""
     against_control: bool
     """Whether what the same does on control prompts is taken off."""
 
@@ -127,7 +127,7 @@ def _score_map(scored: Scored, chosen: list[Pair]) -> ScoreMap:
     table, values = scored.table, scored.values
     experts = experts_in(table)
     order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:3]
-    best = [(experts.names[place], float(values[place])) for place in order if np.isfinite(values[place])]
+    best = [(experts.names[place], float(values[place])) for place in order if values[place] > 0]
     controlled = "against" in table.column_names and "control" in table["against"].to_pylist()
     return ScoreMap(scored.score, grid_of(experts, values), cells(experts, chosen), best, controlled)
 
