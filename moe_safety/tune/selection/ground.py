@@ -100,7 +100,7 @@ def routing_views(run: RunDir, inputs: Inputs, scores: Sequence[RoutingScore]) -
     halved = replace(batch_rows, batch=2 * batch_rows.batch + half_of(batch_rows)[batch_rows.goal], batch_ids=parts)
     reducer = Reducer(run, routing.files, routing.coverage, halved, inputs.experts)
     columns: tuple[Column, ...] = ("counts", "weights")
-    views = {column: _views(reducer.sums(column)) for column in columns}
+    views = {column: _views(halved, reducer.sums(column)) for column in columns}
     return {
         score.name: np.concatenate([score.aggregated(view) for view in views[score.sums]])
         for score in scores
@@ -108,8 +108,12 @@ def routing_views(run: RunDir, inputs: Inputs, scores: Sequence[RoutingScore]) -
     }
 
 
-def _views(stretches: Iterable[Reduction]) -> list[Sums]:
-    parts = np.concatenate([sums.batches.values for sums in stretches])
+def _views(halved: BatchRows, stretches: Iterable[Reduction]) -> list[Sums]:
+    found = list(stretches)
+    values = np.concatenate([sums.batches.values for sums in found])
+    # A batch whose goals are all of the one half has no row of the other.
+    parts = np.zeros((len(halved.batch_ids), *values.shape[1:]), values.dtype)
+    parts[np.unique(halved.batch)] = values
     one, other = parts[0::2], parts[1::2]
     return [Sums(one + other), Sums(one), Sums(other)]
 
