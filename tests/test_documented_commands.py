@@ -24,6 +24,7 @@ REASONS = {
     r"pip (install|wheel) .*": "tests/deploy/test_installed.py installs, in an environment of its own",
     r"pipx run pre-commit install": "changes the checkout's git hooks",
     r"python -m venv /tmp/audit .*|.*pip-audit .*": "asks a service for known faults: needs the network",
+    r"python (-m )?benchmarks\S* ?.*": "measures for minutes on an idle machine or a card; tests/benchmarks runs parts",
     r"eval .*": "sets up the shell; tests/cli/test_help.py reads what it is given",
     r"export RAY_\S+ .*": "says where the cluster is; tests/test_submitted_jobs.py submits to one",
 }
