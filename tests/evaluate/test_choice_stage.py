@@ -4,7 +4,7 @@ import pytest
 
 from moe_safety.evaluate.compare import compare
 from moe_safety.pipeline import run_one
-from moe_safety.rundir import RunDir
+from moe_safety.rundir import RunDir, manifest_name
 from tests.evaluate.schema import check_comparison
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -41,7 +41,8 @@ def test_rates_and_the_headlines_arm_are_chosen_on_validation_goals(configured):
     assert [point["budget"] for point in curve["kinds"]["random"]["points"]] == [1, 2]
     assert curve["chosen"]["budget"] in (1, 2)
     assert run.read_json("eval/validation/own-selection.seed-42-budget-1.json")["split"] == "validation"
-    assert run.read_json("train/random.seed-42-budget-1/training_metadata.json")["learning_rate"] == 1e-2
+    random = run.read_json(manifest_name("train/random.seed-42-budget-1"))
+    assert random["settings"]["train"]["learning_rate"] == 1e-2, "budgets take the rate that was chosen"
     assert list(selective["margins"]) == ["over_refusal", "over_refusal_control", "benign_loss"]
     assert 0 <= curve["kinds"]["own-selection"]["area"]["value"] <= 1
     assert "## By budget" in run.read_bytes("comparison.md").decode()
