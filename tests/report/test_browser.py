@@ -167,7 +167,7 @@ def test_numbers_are_text(page):
     shown = " ".join(page.inner_text("body").split())
     assert "0.083 [0.015, 0.354]" in shown
     assert "Attack success ↓ n = 12" in shown
-    assert page.inner_text("#verdict").startswith("With selective-gradient, attack success")
+    assert page.inner_text("#verdict").startswith("With selective-routing, attack success")
 
 
 def column(page, table, place):
