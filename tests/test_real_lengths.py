@@ -6,7 +6,7 @@ import pytest
 
 from moe_safety.batches.compose import compose
 from moe_safety.config import load_config
-from moe_safety.evaluate.plan import LOSSES, ROUTING
+from moe_safety.evaluate.plan import ANSWER_SHIFT, LOSSES, ROUTING
 from moe_safety.generation.items import ANSWERS
 from moe_safety.inputs.stage import prepare
 from moe_safety.jobs import Plan
@@ -185,6 +185,6 @@ def test_every_prompt_reaches_every_stage_whole(tmp_path):
     for row in examined:
         whole = expected.before if row["answer"] else expected.prompt
         assert [*row["tokens"], *row["prefix"]] == whole(row["prompt_id"])
-    assert {row["kind"] for row in examined} == {ANSWERS, LOSSES, ROUTING}
+    assert {row["kind"] for row in examined} == {ANSWERS, LOSSES, ROUTING, ANSWER_SHIFT}
     told = f"{summary['recorded']} come from the files and {summary['own']} are the model&#39;s own"
     assert told in run.read_bytes("report.html").decode()

@@ -16,7 +16,8 @@ def took_lines(done: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """A line for each stage that did something: its seconds, and on what most of them went."""
     from moe_safety.jobs import told_seconds
 
-    worked = {stage: manifest["took"] for stage, manifest in done.items() if not manifest["skipped"]}
+    # A stage of another package need not say whether it was skipped.
+    worked = {stage: told["took"] for stage, told in done.items() if not told.get("skipped")}
     if not worked:
         return
     if len(done) > 1:

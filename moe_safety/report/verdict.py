@@ -39,16 +39,11 @@ def verdict(context: Context) -> str:
 
 
 def beside(context: Context) -> list[str]:
-    """What belongs to the headline where its arm is not the only answer: which arms do as well, and what repairing
-    chosen experts alone comes to where another arm does better."""
+    """What belongs to the headline where its arm trains more: what repairing chosen experts alone comes to."""
     best, repair = context.best, context.repair
     if best is None or best.measures["asr"]["value"] is None:
         return []
     found = []
-    alike = [arm.name for arm in context.arms if arm not in (best, context.base) and _ties(arm, best)]
-    if not best.chosen and alike:
-        do = "ties" if len(alike) == 1 else "tie"
-        found.append(f"{listed(alike)} {do} with it, and it changes the least.")
     if repair is not None and repair is not best and repair.measures["asr"]["value"] is not None:
         wrappers = "".join(f", {worst_text(rate)} by {name}" for name, rate in repair.reattack.items() if rate["n"])
         success = success_of(repair.measures)
@@ -58,11 +53,6 @@ def beside(context: Context) -> list[str]:
         beside_it = f"; {listed(tied)} {do} with it, and it changes the least" if tied else ""
         found.append(f"Of the arms that train chosen experts alone the first is {repair.name}: {told}{beside_it}.")
     return found
-
-
-def _ties(arm: ComparedArm, best: ComparedArm) -> bool:
-    able = arm.is_compared and arm.verify != "fail" and not arm.is_control
-    return able and abs(arm.harm - best.harm) < 1e-9
 
 
 def _of_comparison(base: ComparedArm, best: ComparedArm, arms: Sequence[ComparedArm]) -> str:

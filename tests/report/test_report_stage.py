@@ -62,7 +62,7 @@ def test_show_text_is_a_flag_of_the_command(copied, tmp_path, capsys):
     file.write_text(dump_config(copied))
     assert main(["report", str(file), "--show-text"]) == 0
     assert RunDir(copied.run_dir).read_json("manifests/report.json")["settings"] == {"show_text": True}
-    assert capsys.readouterr().out.rstrip().endswith("run/report.html")
+    assert "run/report.html" in capsys.readouterr().out
     assert main(["report", str(file)]) == 0
     assert RunDir(copied.run_dir).read_json("manifests/report.json")["settings"] == {"show_text": False}
 

@@ -47,18 +47,6 @@ class ComparedArm:
         return self.declared.choice if self.declared else None
 
     @property
-    def is_control(self) -> bool:
-        """Whether its experts or their masks were given as a control, and not by a method."""
-        return self.declared is not None and self.declared.is_control
-
-    @cached_property
-    def harm(self) -> float:
-        """Attack success, as a mean over the attack and the wrappers that training never saw, and both over-refusals,
-        added up; what was not measured counts as nothing, and an answer that nobody could read as harm."""
-        attacks = [worst_of(rate) for rate in (self.measures["asr"], *self.reattack.values()) if rate["n"]]
-        return sum(attacks) / max(1, len(attacks)) + sum(worst_of(self.measures[name]) for name in _PRICES)
-
-    @property
     def repairs(self) -> bool:
         """Whether it trains chosen experts, and no control's."""
         return self.declared is not None and self.declared.repairs
