@@ -137,13 +137,15 @@ class _StatusLine:
 
     def __init__(self) -> None:
         self.terminal, self.lock, self.shown, self.ended = sys.stderr, threading.RLock(), False, False
+        self.within = False
+        """Whether what was printed last waits for the rest of its line."""
         self.before = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = (_Above(stream, self) if stream.isatty() else stream for stream in self.before)
 
     def show(self, text: str) -> None:
         """Writes the line over; who asked for it while it ended comes too late."""
         with self.lock:
-            if self.ended:
+            if self.ended or self.within:
                 return
             width = shutil.get_terminal_size().columns
             self.terminal.write(f"\r{text[: width - 1]}\x1b[K")
@@ -175,6 +177,7 @@ class _Above(io.TextIOBase):
     def write(self, text: str) -> int:
         with self.status.lock:
             self.status.clear()
+            self.status.within = not text.endswith("\n") if text else self.status.within
             return self.stream.write(text)
 
     def flush(self) -> None:

@@ -101,6 +101,19 @@ def test_on_a_terminal_a_line_is_written_over_and_prints_stand_above_it(hasty, m
     assert sys.stderr is shown
 
 
+def test_a_line_that_is_half_printed_is_not_written_over(monkeypatch):
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(sys, "stdout", shown)
+    status = progress._StatusLine()
+    print("a warning", end="")
+    status.show("capture")
+    print()
+    status.show("capture")
+    status.end()
+    assert shown.getvalue() == "a warning\n\rcapture\x1b[K\r\x1b[K"
+
+
 def test_who_answers_after_the_end_leaves_no_line(hasty, monkeypatch):
     """What replicas are at is asked of Ray, which may take longer than the rest of the job."""
     shown, asked, answered, looks = Terminal(), threading.Event(), threading.Event(), []
