@@ -48,6 +48,13 @@ def test_a_column_that_no_row_has_is_refused_with_those_that_are_there():
         grouped(rows, "dificulty")
 
 
+def test_prompts_of_an_earlier_version_are_told_from_files_without_the_column():
+    rows = [{**row, "attack": None, "source": "f:1"} for row in prompts(4)]
+    assert grouped(rows, "source")
+    with pytest.raises(InputError, match=r"batches\.group_by: `prepare` was run by a version .* --force"):
+        grouped(rows, "difficulty")
+
+
 def test_prompts_keep_short_columns_that_their_format_does_not_read(tmp_path):
     path = tmp_path / "goals.csv"
     path.write_text(
