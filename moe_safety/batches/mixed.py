@@ -142,6 +142,9 @@ def _grouped(pairs: Sequence[PromptPair], name: str) -> list[list[PromptPair]]:
     for pair in pairs:
         groups.setdefault(pair.group(name), []).append(pair)
     if name != "category" and [*groups] == [""]:
+        if not any("columns" in pair.unsafe for pair in pairs):
+            told = "`prepare` was run by a version that kept no columns of files; run it again with --force"
+            raise InputError(told, key="batches.group_by")
         known = sorted({column for pair in pairs for column, _ in pair.unsafe.get("columns") or ()})
         told = f"no attack has a column '{name}'; there are {', '.join(['category', 'attack', 'source', *known])}"
         raise InputError(told, key="batches.group_by")

@@ -56,6 +56,13 @@ class IdentifyConfig(Section):
     bootstrap_rounds: int = Field(1000, ge=2)
     """Resamplings of goals behind each interval."""
 
+    @classmethod
+    def _of_unknown(cls, key: str, value: Any, known: list[str]) -> str:
+        today = {"accumulated": "global", "per_batch": "batch"}.get(value) if isinstance(value, str) else None
+        if key == "gradient_masks" and today:
+            return f"is `masks` now, for every method: write `masks: {today}`"
+        return super()._of_unknown(key, value, known)
+
     @property
     def by_chance(self) -> bool:
         """Whether experts are drawn."""

@@ -192,7 +192,8 @@ def _risk(
     batch_rows, experts, score = inputs.batch_rows, inputs.experts, inputs.routing_scores[-1]
     told = [one for one in inputs.routing_scores if one.sums == "counts" and all(map(batch_rows.has, one.labels))]
     counts, summed = (_Totals(one for one in (*inputs.routing_scores, RISK_DIFF) if one.averaged) for _ in range(2))
-    by_batch, rule = Moments(), Rule(settings.threshold, settings.top_k, settings.top_p)
+    by_batch, lowest = Moments(), settings.lowest if settings.needs_routing else settings.threshold
+    rule = Rule(lowest, settings.top_k, settings.top_p)
     own: list[np.ndarray] = []
     first: Groups | None = None
     undefined = 0

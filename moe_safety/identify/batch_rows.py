@@ -14,7 +14,7 @@ from moe_safety.errors import InputError
 from moe_safety.inputs.table import group_of
 from moe_safety.pipeline import BATCHES, PROMPTS
 from moe_safety.rundir import RunDir
-from moe_safety.scores import BENIGN, LABELS
+from moe_safety.scores import BENIGN, LABELS, SAFE, UNSAFE
 
 
 class PromptIds:
@@ -67,8 +67,8 @@ class BatchRows:
     """Which of `batch_ids` the row belongs to."""
     goal: np.ndarray
     category: np.ndarray
-    """Which of `categories` its goal belongs to, or of the values of the column that batches are grouped by; -1 where
-    the files name none, and for harmless prompts."""
+    """Which of `categories` its goal belongs to, or its batch where batches are grouped by another column; -1 where the
+    files name none, and for harmless prompts."""
     prompt_ids: PromptIds
     batch_ids: np.ndarray
     categories: tuple[str, ...]
@@ -138,20 +138,20 @@ def read_batch_rows(run: RunDir, group_by: str | None = None) -> BatchRows:
     batches = run.read_table(BATCHES, ["batch_idx", "prompt_id", "label"])
     if not len(batches):
         raise InputError("holds no batch", file=run.path(BATCHES))
-    others = ["attack", "source", "columns"] if group_by not in (None, "category") else []
+    others = ["label", "attack", "source", "columns"] if group_by not in (None, "category") else []
     prompts = run.read_table(PROMPTS, ["prompt_id", "goal_id", "category", *others])
     rows = _find(run, batches["prompt_id"], prompts["prompt_id"], f"is not in {PROMPTS}")
     label = _find(run, batches["label"], pa.chunked_array([LABELS]), f"is none of {', '.join(LABELS)}")
     goals = _codes(prompts["goal_id"])
-    values = prompts["category"]
+    batch_ids, batch = np.unique(batches["batch_idx"].to_numpy(), return_inverse=True)
     if others and group_by:
-        values = pa.chunked_array([[group_of(row, group_by) for row in prompts.to_pylist()]], pa.string())
-    named = _category_of_goals(goals, values)[goals[rows]]
+        named = _groups_of_batches(prompts, group_by, goals, rows, label, batch)
+    else:
+        named = _category_of_goals(goals, prompts["category"])[goals[rows]]
     named[label >= BENIGN] = None
     category, categories = pd.factorize(named, sort=True)
     _, goal = np.unique(goals[rows], return_inverse=True)
     ids = batches["prompt_id"].combine_chunks().dictionary_encode()
-    batch_ids, batch = np.unique(batches["batch_idx"].to_numpy(), return_inverse=True)
     prompt, found = ids.indices.to_numpy(), PromptIds(as_bytes(ids.dictionary))
     small = (label.astype(np.int8), batch.astype(np.int32), goal.astype(np.int32), category.astype(np.int32))
     return BatchRows(prompt, *small, found, batch_ids, tuple(categories))
@@ -180,3 +180,18 @@ def _category_of_goals(goals: np.ndarray, categories: pa.ChunkedArray) -> np.nda
     names = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
     category[owners] = names[encoded.indices.fill_null(len(names) - 1).to_numpy()[named[first]]]
     return category
+
+
+def _groups_of_batches(
+    prompts: pa.Table, name: str, goals: np.ndarray, rows: np.ndarray, label: np.ndarray, batch: np.ndarray
+) -> np.ndarray:
+    """Of each row of the batches what its attack has in this column, or the attack's plain form. A plain form is of
+    what its batch is of: a goal that is attacked in several ways has it in batches of each."""
+    found = [group_of(row, name) or None for part in prompts.to_batches() for row in part.to_pylist()]
+    values, plain = np.array(found, dtype=object), np.full(int(goals.max()) + 1, None, dtype=object)
+    forms = np.flatnonzero(pc.equal(prompts["label"], LABELS[SAFE]).to_numpy())
+    plain[goals[forms]] = values[forms]
+    named = np.where(pd.isna(values[rows]), plain[goals[rows]], values[rows])
+    attacks, group = np.flatnonzero(label == UNSAFE), np.full(int(batch.max()) + 1, None, dtype=object)
+    group[batch[attacks]] = named[attacks]
+    return np.where(label == SAFE, group[batch], named)

@@ -223,13 +223,12 @@ def _by_batch(run: RunDir, score: Score, experts: Experts, rows: BatchRows, mask
     if any(set(table["batch_idx"].to_pylist()) != set(rows.batch_ids.tolist()) for table in whole):
         raise InputError(f"the {stage} are of other batches; run `{stage}` again", file=run.path(stage))
     groups = rows.category_of_batches() if mask_of == "category" else np.arange(len(rows.batch_ids))
-    found = {}
+    found, by_prompt, harmless = {}, len(whole) < len(tables), rows.label >= BENIGN
     for group in np.unique(groups).tolist():
-        here = np.isin(rows.batch, np.flatnonzero(groups == group))
-        wanted = {
-            "batch_idx": rows.batch_ids[groups == group].tolist(),
-            "prompt_id": rows.prompt_ids.names(np.unique(rows.prompt[here | (rows.label >= BENIGN)])),
-        }
+        wanted = {"batch_idx": rows.batch_ids[groups == group].tolist()}
+        if by_prompt:
+            here = (groups == group)[rows.batch]
+            wanted["prompt_id"] = rows.prompt_ids.names(np.unique(rows.prompt[here | harmless]))
         found[group] = part_scores(score, [_part(table, wanted) for table in tables], experts)
         if np.isnan(found[group]).all():
             told = f"batch {rows.batch_ids[groups == group][0]} has no attack that `{stage}` measured; measure more"

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.errors import InputError
+from moe_safety.errors import InputError, MoeSafetyError, RunError, last_line
 from moe_safety.identify.batch_rows import BatchRows
 from moe_safety.identify.experts import Experts
 from moe_safety.identify.resampling import Resampling
@@ -173,11 +173,24 @@ def _on_ray(run: RunDir, stretches: Iterator[Stretch]) -> Iterator[Reduction]:
     asked: deque[Any] = deque()
     for stretch in stretches:
         if len(asked) >= most("CPU"):
-            yield ray.get(asked.popleft())
+            yield _got(asked.popleft())
         asked.append(reduce.remote(stretch, run))
         del stretch
     while asked:
-        yield ray.get(asked.popleft())
+        yield _got(asked.popleft())
+
+
+def _got(asked: Any) -> Reduction:
+    """An error of ours as it was raised; of Ray's the line that says why."""
+    import ray
+
+    try:
+        found: Reduction = ray.get(asked)
+    except ray.exceptions.RayError as error:
+        if isinstance(why := getattr(error, "cause", None), MoeSafetyError):
+            raise why from None
+        raise RunError(f"Ray gave up: {last_line(error)}") from error
+    return found
 
 
 def check_coverage(run: RunDir, files: Sequence[str], batch_rows: BatchRows) -> Coverage:

@@ -67,8 +67,9 @@ class Progress:
     ) -> None:
         self.ended.set()
         self._rest()
+        spoke = self._open[-1] is self
         self._open.remove(self)
-        for outer in self._open[-1:]:
+        for outer in self._open[-1:] if spoke else ():
             outer._speak()
 
     def warn(self, lines: Iterable[str]) -> None:
@@ -110,8 +111,9 @@ class Progress:
     def _look(self) -> None:
         while not self.ended.wait(_LOOK_EVERY_SECONDS):
             now = time.monotonic()
-            if self.status is not None:
-                self.status.show(f"{self.name}: {self.line(now)}")
+            status = self.status
+            if status is not None:
+                status.show(f"{self.name}: {self.line(now)}")
             elif self._open[-1:] == [self] and now - self.logged >= LOG_EVERY_SECONDS:
                 self.logged = now
                 self._say(self.line(now))
@@ -134,13 +136,17 @@ class _StatusLine:
     """A line at the bottom of a terminal that is written over; what is printed meanwhile stands above it."""
 
     def __init__(self) -> None:
-        self.terminal, self.lock, self.shown = sys.stderr, threading.RLock(), False
+        self.terminal, self.lock, self.shown, self.ended = sys.stderr, threading.RLock(), False, False
+        self.within = False
+        """Whether what was printed last waits for the rest of its line."""
         self.before = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = (_Above(stream, self) if stream.isatty() else stream for stream in self.before)
 
     def show(self, text: str) -> None:
-        """Writes the line over."""
+        """Writes the line over; who asked for it while it ended comes too late."""
         with self.lock:
+            if self.ended or self.within:
+                return
             width = shutil.get_terminal_size().columns
             self.terminal.write(f"\r{text[: width - 1]}\x1b[K")
             self.terminal.flush()
@@ -157,7 +163,9 @@ class _StatusLine:
     def end(self) -> None:
         """Takes the line away for good."""
         sys.stdout, sys.stderr = self.before
-        self.clear()
+        with self.lock:
+            self.ended = True
+            self.clear()
 
 
 class _Above(io.TextIOBase):
@@ -169,6 +177,7 @@ class _Above(io.TextIOBase):
     def write(self, text: str) -> int:
         with self.status.lock:
             self.status.clear()
+            self.status.within = not text.endswith("\n") if text else self.status.within
             return self.stream.write(text)
 
     def flush(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moe_safety.batches.stretches import stretches
+from moe_safety.batches.stretches import ROWS, stretches
 from moe_safety.config import CaptureConfig
 from moe_safety.jobs import Plan, pack, spread
 
@@ -55,7 +55,9 @@ def _items(sizes: np.ndarray, section: np.ndarray, budget: int) -> Iterator[Sequ
     at_most = max(_ITEMS_OF_A_STRETCH, _ITEMS // max(1, len(sections)))
     for each in sections:
         rows = np.flatnonzero(section == each)
-        yield from spread([rows[group] for group in pack(sizes[rows], budget)], at_most)
+        # Those that stand in several stretches may be as many as some stretches have.
+        more = max(1, round(len(rows) / ROWS))
+        yield from spread([rows[group] for group in pack(sizes[rows], budget)], at_most * more)
 
 
 def _item_rows(batches: Sequence[pa.RecordBatch], item: Sequence[np.ndarray]) -> pa.Table:

@@ -49,6 +49,10 @@ def test_dumped_configuration_loads_to_itself(config_file, tmp_path):
         ("data.attacks.0.pth=x", "data.attacks.0.pth: unknown key, did you mean 'path'?"),
         ("data.controls.wraper=x", "data.controls.wraper: unknown key, did you mean 'wrapper'?"),
         ("sed=1", "sed: unknown key, did you mean 'seed'?"),
+        (
+            "identify.gradient_masks=per_batch",
+            "identify.gradient_masks: is `masks` now, for every method: write `masks: batch`",
+        ),
         ("batches.batch_size=1", "batches.batch_size: input should be greater than or equal to 2"),
         ("batches.batch_size='16'", "batches.batch_size: input should be a valid integer"),
         ("seed=true", "seed: input should be a valid integer"),

@@ -7,10 +7,10 @@ import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_safety.errors import InputError
+from moe_safety.errors import InputError, MoeSafetyError, RunError
 from moe_safety.identify import Experts
 from moe_safety.identify.batch_rows import read_batch_rows
-from moe_safety.identify.reduce import Reducer, Reduction, check_coverage
+from moe_safety.identify.reduce import Reducer, Reduction, _got, check_coverage
 from moe_safety.jobs.cluster import connect
 from moe_safety.jobs.pool import pool_of
 from moe_safety.rundir import RunDir, summary_of
@@ -127,6 +127,26 @@ def test_ray_gives_the_same_integers(tmp_path):
         reduced(made, tmp_path / f"weights{above}", 5, "weights", distribute_above=above)[2] for above in (10, 999)
     ]
     assert np.array_equal(weights[0].batches.values, weights[1].batches.values)
+
+
+@pytest.mark.parametrize(
+    ("why", "raised", "told"),
+    [
+        (InputError("is broken", file="part"), InputError, "part: is broken"),
+        (OSError("no such host"), RunError, "Ray gave up: OSError: no such host"),
+    ],
+)
+def test_what_breaks_on_ray_is_told_in_a_line(monkeypatch, why, raised, told):
+    pages = f"Traceback (most recent call last):\n  File\n{type(why).__name__}: {why}"
+
+    def get(asked):
+        raise ray.exceptions.RayTaskError("reduce", pages, why).as_instanceof_cause()
+
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(MoeSafetyError) as found:
+        _got(None)
+    assert type(found.value) is raised
+    assert str(found.value) == told
 
 
 def test_weights_are_summed_like_counts(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 import time
 
 import pytest
@@ -98,6 +99,52 @@ def test_on_a_terminal_a_line_is_written_over_and_prints_stand_above_it(hasty, m
     assert "\x1b[K\r\x1b[Ka warning\n" in shown.getvalue()
     assert shown.getvalue().endswith("\r\x1b[K") or shown.getvalue().endswith("a warning\n")
     assert sys.stderr is shown
+
+
+def test_a_line_that_is_half_printed_is_not_written_over(monkeypatch):
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(sys, "stdout", shown)
+    status = progress._StatusLine()
+    print("a warning", end="")
+    status.show("capture")
+    print()
+    status.show("capture")
+    status.end()
+    assert shown.getvalue() == "a warning\n\rcapture\x1b[K\r\x1b[K"
+
+
+def test_who_answers_after_the_end_leaves_no_line(hasty, monkeypatch):
+    """What replicas are at is asked of Ray, which may take longer than the rest of the job."""
+    shown, asked, answered, looks = Terminal(), threading.Event(), threading.Event(), []
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(sys, "stdout", shown)
+
+    def phase():
+        looks.append(threading.current_thread())
+        asked.set()
+        answered.wait(30)
+        return "working"
+
+    with Progress("capture", 9, phase):
+        assert asked.wait(30)
+    answered.set()
+    looks[0].join(30)
+    assert "capture" not in shown.getvalue()
+
+
+def test_one_that_ends_while_another_speaks_leaves_it_its_line(monkeypatch):
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(sys, "stdout", shown)
+    one, other = (Progress(name, None, lambda: "working") for name in ("train a", "train b"))
+    one.__enter__()
+    other.__enter__()
+    status = other.status
+    one.__exit__(None, None, None)
+    assert other.status is status
+    other.__exit__(None, None, None)
+    assert sys.stderr is sys.stdout is shown
 
 
 def test_the_quiet_say_nothing(hasty, monkeypatch):

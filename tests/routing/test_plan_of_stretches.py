@@ -41,3 +41,13 @@ def test_one_stretch_is_planned_as_ever(tmp_path):
     assert sorted(together) == [f"p{number}" for number in range(7)]
     # Longest first, ties in the order of rows.
     assert together == sorted(sorted(together), key=lambda each: -(int(each[1:]) * 7 % 5))
+
+
+def test_prompts_of_several_stretches_are_no_more_to_an_item_than_those_of_one(tmp_path, monkeypatch):
+    for place in ("batches.stretches.ROWS", "routing.plan.ROWS", "routing.plan._ITEMS"):
+        monkeypatch.setattr(f"moe_safety.{place}", 8)
+    again = [[f"p{batch * 4 + row}" for row in range(4)] for batch in range(8)]
+    shared = planned(tmp_path / "shared", again + again)
+    alone = planned(tmp_path / "alone", again)
+    assert sorted(each for item in shared for each in item) == sorted(each for mine in again for each in mine)
+    assert max(map(len, shared)) <= max(map(len, alone))

@@ -11,6 +11,7 @@ from moe_safety.identify import pictures, read_selection
 from moe_safety.identify.pictures import heatmap
 from moe_safety.identify.stage import identify, select_by
 from moe_safety.models.io import model_fingerprint
+from moe_safety.pipeline import SELECTION
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from moe_safety.scores import SCORES, score_in_force
 from tests.identify.synthetic import invent, make_layout, with_settings
@@ -85,12 +86,27 @@ def test_a_brought_score_of_routing_selects_and_is_told(tmp_path, capsys, titles
     assert "tempered" in run.read_table("batch_risk_diff.parquet").column_names
     printed = capsys.readouterr().out
     assert "selected by routing: tempered > 0.0, top_k 3" in printed
-    assert "top 10 by tempered:" in printed
+    assert "top 10 by tempered, share:" in printed
     assert titles == ["Tempered difference"]
     assert manifest["inputs"]["score tempered"].startswith("1.2 ")
     assert manifest["settings"]["score"] == {"share": 0.25}
     assert select_by(config, "again") == "selections/again/selection.json"
     assert read_selection(run, "selections/again/selection.json").experts == chosen.experts
+
+
+@pytest.mark.usefixtures("brought")
+def test_its_own_least_holds_for_every_batch(tmp_path):
+    config = invent(make_layout((8, 8))).write(tmp_path, score="tempered", threshold=1.0, top_k=3)
+    score = SCORES.get("tempered")
+    object.__setattr__(score, "lowest", None)
+    identify(config, pictures=False)
+    select_by(config, "again")
+    chosen, again = (
+        read_selection(RunDir(config.run_dir), name) for name in (SELECTION, f"selections/again/{SELECTION}")
+    )
+    assert len(chosen.experts) == 3
+    assert chosen.per_batch == again.per_batch
+    assert all(len(own) == 3 for own in chosen.per_batch.values())
 
 
 @pytest.mark.usefixtures("brought")
