@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from moe_safety.arms import ARMS, BASE, Arm, Choice, kind_of
@@ -13,7 +12,6 @@ from moe_safety.rundir import RunDir
 
 Rate = Mapping[str, Any]
 """As `comparison.json` has it."""
-_PRICES = ("over_refusal", "over_refusal_control")
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,11 @@ class ComparedArm:
     def choice(self) -> Choice | None:
         """How its experts were chosen, where that is known."""
         return self.declared.choice if self.declared else None
+
+    @property
+    def is_control(self) -> bool:
+        """Whether its experts or their masks were given as a control, and not by a method."""
+        return self.declared is not None and self.declared.is_control
 
     @property
     def repairs(self) -> bool:
