@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,6 +18,9 @@ from moe_safety.stopping import gently
 from moe_safety.train.stage import train_arm, training_of
 from moe_safety.train.task import stop_of
 from moe_safety.train.verified import verify_arm
+
+_ASKS_EVERY = 1.0
+"""Seconds between one request to stop and the next."""
 
 Told = Callable[[SeededArm, dict[str, Any]], None]
 """Is told of each arm that was trained elsewhere, with the manifest of `train`; in this process `train` speaks."""
@@ -84,18 +89,25 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
     begin = _beginner(config, at_once)
     running: dict[Any, SeededArm] = {}
     left = list(arms)
+    stopping, ended = threading.Event(), threading.Event()
 
     def ask_to_stop() -> None:
-        left.clear()
-        for arm in list(running.values()):
-            run.write_bytes(stop_of(f"train/{arm.name}"), b"")
+        stopping.set()
+        # More than once: a phase that begins takes what it finds for a request that was made of an earlier run.
+        while not ended.is_set():
+            for arm in list(running.values()):
+                with suppress(MoeSafetyError):
+                    run.write_bytes(stop_of(f"train/{arm.name}"), b"")
+            ended.wait(_ASKS_EVERY)
 
     try:
         with gently(ask_to_stop):
-            while left or running:
-                while left and len(running) < at_once:
+            while True:
+                while left and len(running) < at_once and not stopping.is_set():
                     arm = left.pop(0)
                     running[begin(arm, arm.name in anew)] = arm
+                if not running:
+                    break
                 (done, *_), _ = ray.wait(list(running))
                 arm = running.pop(done)
                 try:
@@ -113,8 +125,11 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
         release_replicas()
         raise
     finally:
+        ended.set()
         for reference in running:
             ray.cancel(reference)
+        for arm in arms if stopping.is_set() else ():
+            run.delete(stop_of(f"train/{arm.name}"))
 
 
 def _beginner(config: Config, at_once: int) -> Callable[[SeededArm, bool], Any]:
