@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from moe_safety.errors import MoeSafetyError
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -74,6 +76,10 @@ def gently(ask: Callable[[], object]) -> Iterator[None]:
             signal.signal(number, first)
     try:
         yield
+    except MoeSafetyError:
+        # Such as a checkpoint that could not be written: that it was stopped would tell less.
+        asked.clear()
+        raise
     finally:
         restore()
         if asked:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from moe_safety.errors import RunError
 from moe_safety.pipeline import run_one
 from moe_safety.stopping import Stopped, gently, own_handlers, stoppable
 
@@ -157,3 +158,12 @@ def test_who_cannot_be_told_ends_well_all_the_same(monkeypatch):
     with pytest.raises(Stopped), stoppable(), gently(asked.set):
         patient()
     assert ended == [True]
+
+
+def test_what_goes_wrong_on_the_way_to_the_end_is_told():
+    def full():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise RunError("the disk is full")
+
+    with pytest.raises(RunError, match="the disk is full"), stoppable(), gently(lambda: None):
+        full()
