@@ -13,6 +13,7 @@ from moe_safety.arms import SeededArm
 from moe_safety.config import Config
 from moe_safety.errors import InputError, MoeSafetyError, RunError, first_line
 from moe_safety.jobs import warnings_to
+from moe_safety.models.io import forget_model
 from moe_safety.rundir import RunDir, count_imports, is_changed, is_finished, manifest_name, stage_account
 from moe_safety.stopping import gently
 from moe_safety.train.stage import train_arm, training_of
@@ -35,6 +36,8 @@ def train_arms(config: Config, arms: Sequence[SeededArm], *, anew: Collection[st
     for arm in arms:
         if arm not in waiting or not together:
             train_and_verify(arm, force=arm.name in anew)
+    # Where this process trained, it holds the card that replicas are to fill.
+    forget_model()
     if together:
         # What is waited for is told by the arms' own manifests.
         with stage_account():
