@@ -7,8 +7,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+
+from moe_safety.errors import MoeSafetyError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -53,11 +55,15 @@ def gently(ask: Callable[[], object]) -> Iterator[None]:
     asked: list[int] = []
 
     def first(number: int, frame: Any) -> None:
-        asked.append(number)
         restore()
-        # Not by `print`, in the midst of which this may be called.
-        os.write(2, b"\n" * os.isatty(2) + _ASKED)
+        if asked:
+            # Somebody inside has put this handler back.
+            return signal.raise_signal(number)
+        asked.append(number)
         threading.Thread(target=ask, daemon=True).start()
+        # Not by `print`, in the midst of which this may be called; and to nobody, where the terminal is gone.
+        with suppress(OSError):
+            os.write(2, b"\n" * os.isatty(2) + _ASKED)
 
     before = {number: signal.getsignal(number) for number in _SIGNALS} if _in_main_thread() else {}
 
@@ -70,6 +76,10 @@ def gently(ask: Callable[[], object]) -> Iterator[None]:
             signal.signal(number, first)
     try:
         yield
+    except MoeSafetyError:
+        # Such as a checkpoint that could not be written: that it was stopped would tell less.
+        asked.clear()
+        raise
     finally:
         restore()
         if asked:

@@ -93,6 +93,8 @@ class Checkpoints:
         """All of them; the phase is done."""
         for marker in self._markers():
             self._forget(marker)
+        # And what has no marker: writing it was interrupted.
+        self.run.delete_folder(self.folder)
 
     def _markers(self) -> list[str]:
         return self.run.names(self.folder, ".json")

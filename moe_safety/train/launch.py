@@ -23,16 +23,12 @@ def run_phase(task: Task) -> dict[str, Any]:
         return done
     run.delete(task.outcome)
     run.delete(task.stop)
-    if task.config.train.launch == "process":
-        from moe_safety.jobs import free_cards
-        from moe_safety.train.worker import work
-
-        free_cards()
-        work(task, Account())
-    else:
-        _on_ray(run, task)
-    if run.exists(task.stop) and not run.exists(task.outcome):
-        raise KeyboardInterrupt
+    try:
+        _make(run, task)
+        if run.exists(task.stop) and not run.exists(task.outcome):
+            raise KeyboardInterrupt
+    finally:
+        run.delete(task.stop)
     if not run.exists(task.outcome):
         raise RunError(f"{task.folder} ended without an outcome")
     outcome = run.read_json(task.outcome)
@@ -42,6 +38,16 @@ def run_phase(task: Task) -> dict[str, Any]:
     if task.config.train.launch != "process":
         spent_by_replicas(outcome["spent"])
     return outcome
+
+
+def _make(run: RunDir, task: Task) -> None:
+    if task.config.train.launch != "process":
+        return _on_ray(run, task)
+    from moe_safety.jobs import free_cards
+    from moe_safety.train.worker import work
+
+    free_cards()
+    work(task, Account())
 
 
 def _stored(run: RunDir, task: Task) -> dict[str, Any] | None:
@@ -129,7 +135,6 @@ def _fit(run: RunDir, task: Task) -> None:
         raise
     finally:
         run.delete_folder(storage)
-        run.delete(task.stop)
 
 
 _PATIENCE = 10.0

@@ -11,7 +11,7 @@ from moe_safety.config import Config, ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.identify import Pair, Selection, read_selection
 from moe_safety.models import MoELayout
-from moe_safety.models.io import model_fingerprint
+from moe_safety.models.io import forget_model, model_fingerprint
 from moe_safety.pipeline import BATCH_MASKS, BATCHES, MASK, PROMPTS, SELECTION, run_one
 from moe_safety.rundir import RunDir
 from moe_safety.scores import SCORES, score_tables
@@ -120,6 +120,7 @@ def _identify_anew(plan: Plan, folder: str, model: ModelConfig) -> Selection:
     for name in (PROMPTS, BATCHES):
         plan.run.write_bytes(f"{folder}/{name}", plan.run.read_bytes(name))
     config = plan.config.model_copy(update={"run_dir": plan.run.uri_of(folder), "model": model})
+    forget_model()  # Replicas are to fill the card that this process may have trained on.
     for stage in (SCORES.get(config.identify.ranked_by).reads.stage, "identify"):
         run_one(stage, config)
     return read_selection(plan.run, f"{folder}/{SELECTION}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,11 +13,15 @@ from moe_safety.arms import SeededArm
 from moe_safety.config import Config
 from moe_safety.errors import InputError, MoeSafetyError, RunError, first_line
 from moe_safety.jobs import warnings_to
+from moe_safety.models.io import forget_model
 from moe_safety.rundir import RunDir, count_imports, is_changed, is_finished, manifest_name, stage_account
 from moe_safety.stopping import gently
 from moe_safety.train.stage import train_arm, training_of
 from moe_safety.train.task import stop_of
 from moe_safety.train.verified import verify_arm
+
+_ASKS_EVERY = 1.0
+"""Seconds between one request to stop and the next."""
 
 Told = Callable[[SeededArm, dict[str, Any]], None]
 """Is told of each arm that was trained elsewhere, with the manifest of `train`; in this process `train` speaks."""
@@ -30,6 +36,8 @@ def train_arms(config: Config, arms: Sequence[SeededArm], *, anew: Collection[st
     for arm in arms:
         if arm not in waiting or not together:
             train_and_verify(arm, force=arm.name in anew)
+    # Where this process trained, it holds the card that replicas are to fill.
+    forget_model()
     if together:
         # What is waited for is told by the arms' own manifests.
         with stage_account():
@@ -84,18 +92,25 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
     begin = _beginner(config, at_once)
     running: dict[Any, SeededArm] = {}
     left = list(arms)
+    stopping, ended = threading.Event(), threading.Event()
 
     def ask_to_stop() -> None:
-        left.clear()
-        for arm in list(running.values()):
-            run.write_bytes(stop_of(f"train/{arm.name}"), b"")
+        stopping.set()
+        # More than once: a phase that begins takes what it finds for a request that was made of an earlier run.
+        while not ended.is_set():
+            for arm in list(running.values()):
+                with suppress(MoeSafetyError):
+                    run.write_bytes(stop_of(f"train/{arm.name}"), b"")
+            ended.wait(_ASKS_EVERY)
 
     try:
         with gently(ask_to_stop):
-            while left or running:
-                while left and len(running) < at_once:
+            while True:
+                while left and len(running) < at_once and not stopping.is_set():
                     arm = left.pop(0)
                     running[begin(arm, arm.name in anew)] = arm
+                if not running:
+                    break
                 (done, *_), _ = ray.wait(list(running))
                 arm = running.pop(done)
                 try:
@@ -113,8 +128,11 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
         release_replicas()
         raise
     finally:
+        ended.set()
         for reference in running:
             ray.cancel(reference)
+        for arm in arms if stopping.is_set() else ():
+            run.delete(stop_of(f"train/{arm.name}"))
 
 
 def _beginner(config: Config, at_once: int) -> Callable[[SeededArm, bool], Any]:

@@ -12,7 +12,7 @@ from moe_safety.arms import ARMS, LOSSES, Arm, SeededArm, own_arm
 from moe_safety.batches.files import check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
-from moe_safety.models.io import check_loadable, model_fingerprint, model_folder, skeleton_of
+from moe_safety.models.io import check_loadable, forget_model, model_fingerprint, model_folder, skeleton_of
 from moe_safety.pipeline import BATCH_MASKS, BATCHES, MASK, PROMPTS
 from moe_safety.pipeline.perform import perform
 from moe_safety.rundir import Outcome, RunDir, Work
@@ -34,7 +34,10 @@ def train(config: Config, *, force: bool = False, quiet: bool = False) -> dict[s
     """Trains the arm that the configuration describes, on the experts that `identify` or the arm itself selects."""
     arm = own_arm(config)
     arm.select(force=force)
-    return train_arm(arm, force=force, quiet=quiet)
+    manifest = train_arm(arm, force=force, quiet=quiet)
+    # Where this process trained, it holds the card that replicas are to fill.
+    forget_model()
+    return manifest
 
 
 def train_arm(arm: SeededArm, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:

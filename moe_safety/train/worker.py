@@ -248,7 +248,10 @@ def _now_and_then(ask: Callable[[], bool], every: float = 1.0) -> Callable[[], b
         if time.monotonic() - answered < every:
             return False
         answered = time.monotonic()
-        return ask()
+        # A store that does not answer ends no training.
+        with suppress(OSError):
+            return ask()
+        return False
 
     return asked
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from moe_safety.errors import RunError
 from moe_safety.pipeline import run_one
 from moe_safety.stopping import Stopped, gently, own_handlers, stoppable
 
@@ -119,11 +120,50 @@ def test_who_is_asked_ends_well_and_a_second_signal_ends_at_once():
     def stubborn():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
-        pytest.fail("went on")
+        time.sleep(1)
+        ended.append("went on")
 
     with pytest.raises(Stopped, match="SIGINT"), stoppable(), gently(asked.set):
         patient()
     assert ended == [True]
     with pytest.raises(Stopped, match="SIGTERM"), stoppable(), gently(lambda: None):
         stubborn()
+    assert ended == [True]
+
+
+def test_a_second_signal_ends_at_once_also_where_a_library_has_put_the_first_handler_back():
+    def stubborn():
+        with own_handlers():
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+        went_on.append(True)
+
+    went_on = []
+    with pytest.raises(Stopped, match="SIGINT"), stoppable(), gently(lambda: None):
+        stubborn()
+    assert not went_on
+
+
+def test_who_cannot_be_told_ends_well_all_the_same(monkeypatch):
+    def gone(*_):
+        raise BrokenPipeError
+
+    def patient():
+        os.kill(os.getpid(), signal.SIGTERM)
+        ended.append(asked.wait(10))
+
+    asked, ended = threading.Event(), []
+    monkeypatch.setattr(os, "write", gone)
+    with pytest.raises(Stopped), stoppable(), gently(asked.set):
+        patient()
+    assert ended == [True]
+
+
+def test_what_goes_wrong_on_the_way_to_the_end_is_told():
+    def full():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise RunError("the disk is full")
+
+    with pytest.raises(RunError, match="the disk is full"), stoppable(), gently(lambda: None):
+        full()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray.train import ControllerError
+from ray.train.torch import TorchTrainer
 
 from moe_safety.errors import RunError
 from moe_safety.rundir import Account, RunDir
@@ -91,3 +92,23 @@ def test_a_phase_whose_model_was_damaged_is_done_again(fitting, tmp_path):
     data[-1] ^= 1
     run.write_bytes(weights, bytes(data))
     assert launch._stored(run, stored) == outcome
+
+
+def test_workers_that_somebody_elsewhere_asked_to_stop_have_not_failed(tmp_path, monkeypatch):
+    """As a comparison asks, which trains several arms side by side."""
+    stop = tmp_path / "train/selective-routing/stop"
+    for name in ("cluster.connect", "pool.release_replicas"):
+        monkeypatch.setattr(f"moe_safety.jobs.{name}", lambda: None)
+    monkeypatch.setattr("moe_safety.jobs.cluster.gpus_of_workers", lambda count: 0)
+    monkeypatch.setattr(TorchTrainer, "__init__", lambda self, *args, **given: None)
+    monkeypatch.setattr(TorchTrainer, "fit", lambda self: stop.touch())
+    with pytest.raises(KeyboardInterrupt):
+        train(configured(tmp_path, [(0, 1)], "train.launch=ray"))
+    assert not stop.exists()
+
+
+def test_a_store_that_does_not_answer_ends_no_training():
+    def fails():
+        raise OSError("no answer")
+
+    assert worker._now_and_then(fails)() is False

@@ -17,7 +17,9 @@ from moe_safety.models import inspect_model
 from moe_safety.models.experts import SelectiveExperts, selective_experts, use_our_experts
 from moe_safety.models.routers import recording
 from moe_safety.models.text.answer_losses import answer_losses
+from moe_safety.rundir import RunDir
 from moe_safety.stopping import Stopped, stoppable
+from moe_safety.train.checkpoint import Checkpoints
 from moe_safety.train.data import check_whole, micro_batches, rows_of
 from moe_safety.train.engines import PlainEngine
 from moe_safety.train.phases import ExpertPhase
@@ -318,3 +320,12 @@ def test_clipping_bounds_the_step():
         engine.backward((parameter * 3.0).sum(), last=True)
         engine.step(1.0)
         assert float(parameter.detach().norm()) == pytest.approx(moved)
+
+
+def test_a_phase_that_is_done_leaves_no_half_of_a_checkpoint(tmp_path):
+    """As a second Ctrl-C leaves it, in a step at which no later attempt writes one."""
+    half = tmp_path / "checkpoints" / "step-00000007"
+    half.mkdir(parents=True)
+    (half / "trained.safetensors").touch()
+    Checkpoints(RunDir(str(tmp_path)), "checkpoints", "same", World()).clear()
+    assert not half.parent.exists()

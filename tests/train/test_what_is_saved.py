@@ -1,16 +1,18 @@
 """What is left of an arm: a checkpoint and its delta, or the delta alone."""
 
+import weakref
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from moe_safety.arms import seeded_arms
+from moe_safety.arms import own_arm, seeded_arms
 from moe_safety.checkpoints import apply_delta
 from moe_safety.config import ModelConfig
 from moe_safety.evaluate.evaluated_models import arm_subject
 from moe_safety.models.io import kept_model, load_model, model_folder
 from moe_safety.rundir import RunDir
-from moe_safety.train.several import train_and_verify
+from moe_safety.train.several import train_and_verify, train_arms
 from moe_safety.train.stage import train
 from moe_safety.train.verified import verified
 from tests.objectstore import serving
@@ -95,7 +97,8 @@ def test_on_a_store_rounds_go_on_from_deltas_and_the_arm_is_loaded_by_its_own(tm
 @pytest.mark.parametrize("arm", ["selective-routing", "router"])
 def test_a_process_goes_on_with_the_model_that_it_trained(tmp_path, arm):
     first = kept_model(ModelConfig(name="demo"), 1)
-    trained(tmp_path / "run", "delta", f"train.arm={arm}")
+    flags = ["train.learning_rate=1e-3", "train.save=delta", f"train.arm={arm}"]
+    train_and_verify(own_arm(configured(tmp_path / "run", EXPERTS, *flags)), force=False)
     after = kept_model(ModelConfig(name="demo"), 1)
     assert after is first
     fresh = load_model(ModelConfig(name="demo"))
@@ -105,3 +108,14 @@ def test_a_process_goes_on_with_the_model_that_it_trained(tmp_path, arm):
         assert torch.equal(parameter, here[name]), name
         assert (parameter.requires_grad, None) == (here[name].requires_grad, here[name].grad), name
     assert [type(module) for module in fresh.modules()] == [type(module) for module in after.modules()]
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_a_command_gives_back_the_card_that_replicas_will_fill(tmp_path, command):
+    config = configured(tmp_path, EXPERTS, "compare.arms=[selective-routing]")
+    there = weakref.ref(kept_model(config.model, 1))
+    if command == "train":
+        train(config)
+    else:
+        train_arms(config, seeded_arms(config), anew=(), told=lambda *_: None)
+    assert there() is None

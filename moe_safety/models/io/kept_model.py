@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,13 +94,13 @@ def _sums(model: PreTrainedModel) -> dict[str, int]:
 
 
 def forget_model() -> None:
-    """Gives the memory back that the kept model takes, for another one."""
+    """Gives the memory back that the kept model takes, or one that was lent and did not come back, for another one."""
     global _kept
     _read.cache_clear()
-    if _kept is not None:
+    _kept = None
+    if "torch" in sys.modules:
         import torch
 
-        _kept = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

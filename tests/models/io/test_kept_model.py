@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import weakref
 
 import pyarrow as pa
 import pytest
@@ -15,7 +16,7 @@ from moe_safety.errors import RunError
 from moe_safety.gradients.collector import build_collector
 from moe_safety.models.demo import demo_folder
 from moe_safety.models.experts import Trial
-from moe_safety.models.io import Lent, kept_model
+from moe_safety.models.io import Lent, forget_model, kept_model
 from moe_safety.routing.reader import build_reader
 
 MODEL = ModelConfig(name="demo")
@@ -126,3 +127,12 @@ def test_what_the_delta_does_not_tell_of_is_seen(tmp_path, moved):
     with pytest.raises(RunError, match=f"{moved} is not what it was before training"):
         lent.give_back(tuned)
     assert kept_model(MODEL, 1) is not base
+
+
+def test_a_model_that_does_not_come_back_leaves_its_memory_to_the_next():
+    """Its modules hold on to each other, until somebody collects."""
+    lent = Lent.of(MODEL)
+    there = weakref.ref(lent.model)
+    del lent
+    forget_model()
+    assert there() is None
