@@ -96,12 +96,18 @@ def test_points_change_with_what_was_done(context, run):
 
 
 def test_where_another_arm_does_better_the_repair_is_told_of_too(context):
-    def broad(objects):
+    tied = []
+
+    def chosen(objects):
         for one in objects[1:]:
             one["reattack"] = {WRAPPER: plain(0 if one["arm"] == "baseline" else 40, 54).to_dict()}
+        by_name = {one["arm"]: one for one in objects}
+        how = {"within_margins": True, "wrappers": [WRAPPER], "n": 6, "n_goals": 6}
+        by_name["baseline"]["chosen"] = how | {"tied": []}
+        by_name["selective-gradient"]["chosen_repair"] = how | {"tied": tied}
 
-    found = context(broad)
-    assert (found.best.name, found.repair.name) == ("baseline", "selective-gradient"), "wrappers weigh as well"
+    found = context(chosen)
+    assert (found.best.name, found.repair.name) == ("baseline", "selective-gradient")
     (sentence,) = beside(found)
     assert sentence.startswith("Of the arms that train chosen experts alone the first is selective-gradient: attack su")
     assert f"] by {WRAPPER}." in sentence
@@ -109,22 +115,22 @@ def test_where_another_arm_does_better_the_repair_is_told_of_too(context):
     assert told(found, "Controls").startswith(
         "Beside selective-gradient: Experts chosen at random (random) leave it at"
     )
-
-    def chosen(objects):
-        broad(objects)
-        by_name = {one["arm"]: one for one in objects}
-        how = {"within_margins": True, "wrappers": [WRAPPER], "n": 6, "n_goals": 6}
-        by_name["baseline"]["chosen"] = how | {"tied": []}
-        by_name["selective-gradient"]["chosen_repair"] = how | {"tied": ["selective-routing"]}
-
+    tied.append("selective-routing")
     (sentence,) = beside(context(chosen))
     assert sentence.endswith("; selective-routing ties with it, and it changes the least.")
 
 
-def test_of_arms_that_tie_the_cheapest_is_named_and_the_tie_is_told(context):
-    found = context()
+def test_a_tie_is_told_and_nothing_is_said_of_a_choice_that_was_not_made(context):
+    found = context(arms=("base", "selective-gradient", "baseline"))
     assert found.best.name == "selective-gradient"
-    assert beside(found) == ["baseline ties with it, and it changes the least."]
+    assert beside(found) == ["baseline ties with it."]
+    assert told(found, "Choice of the arm") == (
+        "No validation goals were there to choose by: selective-gradient is the first repair that is named. "
+        "data.validation_fraction gives goals to choose by."
+    )
+    page = render(found)
+    assert "smallest sum" not in page
+    assert "the first that is named of those that may count as repairs" in page
 
 
 def test_the_headline_names_experts_by_layer_and_shows_before_and_after(context):
