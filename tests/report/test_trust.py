@@ -179,3 +179,10 @@ def test_a_table_is_downloaded_as_it_is_shown():
     assert one.startswith('"a, b",0.25,')
     assert one.endswith(",12,12,1")
     assert other == "fep,none,,,,,"
+
+
+def test_no_cell_of_a_download_is_a_formula():
+    cells = ["=1+1", "+1+1|'zorp'!A0", "-zorp", "@zorp", "-0.5", "+0.25", "a=1"]
+    body = "".join(f"<tr><th>{cell}</th></tr>" for cell in cells)
+    found = to_csv(f"<table><tr><th>=zorp</th></tr>{body}</table>").splitlines()
+    assert found == ["'=zorp", "'=1+1", "'+1+1|'zorp'!A0", "'-zorp", "'@zorp", "-0.5", "+0.25", "a=1"]
