@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_safety.cli.commands import Commands
+from moe_safety.errors import first_line
 
 if TYPE_CHECKING:
     from moe_safety.config import Config
@@ -93,7 +94,9 @@ def examine(config: Config | None = None) -> Iterator[Finding]:
         asked["model"] = lambda: _model(config.model.name)
     found: dict[str, Finding] = {}
     # Python waits for threads of a pool when it ends, and a disk that hangs ends none.
-    threads = [threading.Thread(target=lambda n=name: found.update({n: asked[n]()}), daemon=True) for name in asked]
+    threads = [
+        threading.Thread(target=lambda n=name: found.update({n: _asked(n, asked[n])}), daemon=True) for name in asked
+    ]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + PROCESS + 2 * NETWORK
@@ -101,6 +104,14 @@ def examine(config: Config | None = None) -> Iterator[Finding]:
         thread.join(max(0.0, deadline - time.monotonic()))
         late = Finding(name, "no answer", "a disk or a network that hangs; try again", stops=True)
         yield found.get(name, late)
+
+
+def _asked(name: str, ask: Callable[[], Finding]) -> Finding:
+    """What cannot be told here, as memory where there is no /proc, stops no run."""
+    try:
+        return ask()
+    except Exception as error:
+        return Finding(name, f"cannot be told: {first_line(error)}", "look yourself")
 
 
 def _python() -> Finding:

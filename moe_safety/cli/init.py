@@ -52,7 +52,7 @@ def _init(args: argparse.Namespace) -> None:
         raise InputError("is there already; give another --out", file=out)
     found = _look(args)
     try:
-        out.write_text("".join(f"{line}\n" for line in lines_of(found)))
+        out.write_text("".join(f"{line}\n" for line in lines_of(found)), encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", file=out) from None
     load_config(out)
@@ -150,13 +150,20 @@ def _look(args: argparse.Namespace) -> Found:
 
 
 def _longest(model: Any, sources: Sequence[SourceRows]) -> int | None:
-    """Tokens of the longest prompt, found among the longest texts."""
+    """Tokens of the longest prompt, found among the longest texts, as they are asked: behind the system prompt, and
+    plain ones in the wrapper."""
+    from moe_safety.config import DataConfig
+    from moe_safety.inputs.conversation import plain, with_system
+    from moe_safety.inputs.wrappers import wrap_conversation
     from moe_safety.models.io import load_chat
 
-    def text(row: Any) -> Any:
-        return row.messages or [{"role": "user", "content": row.goal}]
+    system = DataConfig.model_fields["system"].default
 
-    rows = [text(row) for source in sources for row in source.rows]
+    def asked(row: Any) -> Any:
+        messages = with_system(row.messages, system) if row.messages else plain(row.goal, system)
+        return wrap_conversation(WRAPPER, messages) if row.plain or row.label == "benign" else messages
+
+    rows = [asked(row) for source in sources for row in source.rows]
     rows.sort(key=lambda messages: -sum(len(one["content"]) for one in messages))
     try:
         chat = load_chat(model)
@@ -232,12 +239,16 @@ def _batches(found: Found) -> Iterator[str]:
 
 
 def _stages(found: Found) -> Iterator[str]:
-    if any(row.answer is not None for source in found.attacks for row in source.rows):
-        yield _beside("respond: {recorded: true}", "are the recorded answers this model's own? else false")
+    recorded = any(row.answer is not None for source in found.attacks for row in source.rows)
+    own = "are the recorded answers this model's own? else false" * recorded
+    cards, told = "", ""
     if found.replica is not None and found.replica.cards > 1:
-        told = f"one replica takes {found.replica.cards} cards"
-        for stage in ("respond", "capture", "gradients", "effects", "evaluate"):
-            yield _beside(f"{stage}: {{gpus_per_replica: {found.replica.cards}}}", told)
+        cards, told = f"gpus_per_replica: {found.replica.cards}", f"one replica takes {found.replica.cards} cards"
+    for stage in ("respond", "capture", "gradients", "effects", "evaluate"):
+        first = stage == "respond"
+        settings = ", ".join(filter(None, ["recorded: true" * (first and recorded), cards]))
+        if settings:
+            yield _beside(f"{stage}: {{{settings}}}", "; ".join(filter(None, [own * first, told])))
 
 
 def _train(found: Found) -> Iterator[str]:
@@ -264,5 +275,7 @@ def _beside(text: str, comment: str) -> str:
 
 def _plain(text: str) -> str:
     """As YAML takes it."""
-    safe = all(character.isalnum() or character in "/._-" for character in text) and text[0] not in "-0123456789"
-    return text if safe else json.dumps(text)
+    import yaml
+
+    safe = all(character.isalnum() or character in "/._-" for character in text) and yaml.safe_load(text) == text
+    return text if safe else json.dumps(text, ensure_ascii=False)

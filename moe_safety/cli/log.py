@@ -74,10 +74,13 @@ class _Log:
                 )
 
     def write(self, text: str) -> None:
-        """Takes what is printed. A status line, which is written over, is not news; a full disk is told by the work."""
+        """Takes what is printed. A status line, which is written over, is not news; a full disk is told by the work.
+        Handlers of libraries may hold the stream for longer than the command runs."""
         if text.startswith("\r"):
             return
         with self.lock, suppress(OSError):
+            if self.text.closed:
+                return
             for line in text.splitlines(keepends=True):
                 self.text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}" if self.at_start else line)
                 self.at_start = line.endswith("\n")

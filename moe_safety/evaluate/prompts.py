@@ -106,13 +106,15 @@ def _elsewhere(config: Config, prompts: pa.Table) -> set[str]:
 
 def _reattacks(config: Config, prompts: pa.Table) -> list[dict[str, Any]]:
     """The attack forms in further sources, each under the name of its attack, or of its file where it has the name of
-    an attack that was trained on."""
-    known = set(prompts["attack"].unique().to_pylist())
+    an attack that was trained on. Goals of no split are test goals, or choices would be made by what is told."""
+    known, split = set(prompts["attack"].unique().to_pylist()), config.evaluate.split
     taken = _elsewhere(config, prompts)
+    there = set(prompts.filter(pc.equal(prompts["split"], split))["goal_id"].to_pylist())
     found: list[dict[str, Any]] = []
     for source in config.evaluate.reattack:
-        rows = [row for row in _attack_forms(config, source) if row["goal_id"] not in taken]
-        if not rows and config.evaluate.split == "test":
+        forms = _attack_forms(config, source)
+        rows = [row for row in forms if (row["goal_id"] not in taken if split == "test" else row["goal_id"] in there)]
+        if not rows and split == "test":
             raise InputError("every goal of it stands in another split", file=source.label, key="evaluate.reattack")
         file = source.label.replace("\\", "/").split("/")[-1].split(":")[-1].partition(".")[0]
         for row in _some(rows, "unsafe", config.evaluate.prompts):

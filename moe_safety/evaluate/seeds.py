@@ -44,11 +44,8 @@ def figures_over_seeds(reports: Sequence[Mapping[str, Any]], answers: Sequence[p
     responses = pa.concat_tables(answers)
     pooled = measures(responses.filter(is_own(responses)))["overall"]
     rates = {name: _of_the_method(rate, [one[name] for one in each]) for name, rate in pooled.items()}
-    again = {
-        name: _of_the_method(rate, [one["reattack"][name] for one in each])
-        for name, rate in _reattacks(responses).items()
-    }
-    return rates | {"benign_loss": _spread([one["benign_loss"] for one in each])["mean"], "reattack": again}
+    loss = _spread([one["benign_loss"] for one in each])["mean"]
+    return rates | {"benign_loss": loss, "reattack": _reattacks(responses, each)}
 
 
 def _figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,10 +53,13 @@ def _figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
     return {**report["overall"], "benign_loss": report["benign_loss"], "reattack": report["reattack"]}
 
 
-def _reattacks(responses: pa.Table) -> dict[str, dict[str, Any]]:
-    """`asr` in each wrapper that training never saw."""
+def _reattacks(responses: pa.Table, each: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """`asr` in each wrapper that training never saw, of all seeds; `each` has that of every one."""
     later = responses.filter(responses["reattack"])
-    return {name: rates["asr"] for name, rates in measures(later)["by_attack"].items()} if len(later) else {}
+    found = measures(later)["by_attack"] if len(later) else {}
+    return {
+        name: _of_the_method(rates["asr"], [one["reattack"][name] for one in each]) for name, rates in found.items()
+    }
 
 
 def by_seed(arm: ArmObject) -> dict[int | None, ArmObject]:
@@ -81,7 +81,7 @@ def _pooled(arms: list[ArmObject], responses: pa.Table) -> dict[str, Any]:
     """Rates of the answers of all seeds together, of which those about one goal are still about one goal; of numbers
     the mean."""
     own = responses.filter(is_own(responses))
-    again = _reattacks(responses)
+    again = _reattacks(responses, arms)
     found = measures(own)["overall"] | {"benign_exact": benign_exact(own)}
     found = {name: _of_the_method(rate, [one[name] for one in arms]) for name, rate in found.items()}
     others = [name for name in FIGURES if name in arms[0] and name not in found]

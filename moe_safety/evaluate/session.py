@@ -251,6 +251,8 @@ class Session:
             found["set of re-attacks"] = _digest(self.exam.filter(self.exam["reattack"]))
         if self._training:
             found["rows of fine-tuning"] = digest_of(self._training)
+        if self._refusal:
+            found["refusal of margins"] = hashlib.sha256(self._refusal.encode()).hexdigest()
         if self.config.evaluate.suites:
             asked = _digest(self.exam.filter(pc.is_valid(self.exam["suite"])))
             found["prompts of suites"] = hashlib.sha256(f"{asked} {accounts_of(self.exam)}".encode()).hexdigest()
@@ -304,10 +306,14 @@ class Session:
             return []
         if settings.after_finetuning:
             check_harmless(self._training, self.judges["harm"])
-        refusal = usual_refusal(self.run)
-        return list(
-            robustness_items(self._encoded(subject), load_chat(subject.model), refusal, settings, self._training)
-        )
+        chat = load_chat(subject.model)
+        return list(robustness_items(self._encoded(subject), chat, self._refusal, settings, self._training))
+
+    @cached_property
+    def _refusal(self) -> str:
+        """What refusing is, where margins are measured; batches say it, which else have no part in results."""
+        settings = self.config.evaluate
+        return usual_refusal(self.run) if settings.held_back or settings.after_finetuning else ""
 
     @cached_property
     def _training(self) -> list[dict[str, Any]]:
@@ -350,7 +356,7 @@ class Session:
             (self._settings | {"evaluate": asking}).get(name) for name in ("seed", "model", "evaluate", "engines")
         ]
         trained = digest_of(self._training) if self._training else ""
-        return f"{subject.identity} {self._answering} {settings} {_digest(self.exam)}{trained}"
+        return f"{subject.identity} {self._answering} {settings} {_digest(self.exam)}{trained}{self._refusal}"
 
 
 def _digest(prompts: pa.Table) -> str:

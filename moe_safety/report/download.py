@@ -36,11 +36,23 @@ def to_csv(table: str) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(
-        name for cell, wide in zip(head, width, strict=True) for name in [cell.text, *_named(cell.text, wide)]
+        name
+        for cell, wide in zip(head, width, strict=True)
+        for name in [_said(cell.text), *_named(_said(cell.text), wide)]
     )
     for row in rows:
         writer.writerow(value for cell, wide in zip(row, width, strict=False) for value in _values(cell, wide))
     return out.getvalue()
+
+
+def _said(text: str) -> str:
+    """A cell's words. Those that begin as a formula does are quoted, or a spreadsheet would work out what a file of
+    prompts, or a plug-in, calls something."""
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return text
 
 
 def _named(title: str, wide: int) -> list[str]:
@@ -48,7 +60,7 @@ def _named(title: str, wide: int) -> list[str]:
 
 
 def _values(cell: _Cell, wide: int) -> list[str]:
-    return cell.numbers or [cell.text, *[""] * (wide - 1)]
+    return cell.numbers or [_said(cell.text), *[""] * (wide - 1)]
 
 
 class _Cell:

@@ -214,8 +214,8 @@ def _choice(context: Context, topics: dict[str, list[str]]) -> Iterator[Check]:
         )
         yield Check("Choice of the arm", "holds" if best.chosen["within_margins"] else "weak", told)
     elif best and topics.get("choice"):
-        told = "It was made by the very figures that are told (data.validation_fraction gives goals to choose by)."
-        yield Check("Choice of the arm", "weak", told)
+        told = "data.validation_fraction gives goals to choose by."
+        yield Check("Choice of the arm", "weak", " ".join([*topics["choice"], told]))
 
 
 def _change(context: Context, topics: dict[str, list[str]]) -> Iterator[Check]:

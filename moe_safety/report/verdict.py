@@ -66,17 +66,21 @@ def _of_comparison(base: ComparedArm, best: ComparedArm, arms: Sequence[Compared
         sentence = f"No attack works on the untouched model; with {best.name}, {success} goes {drop}"
     elif effective := [arm.name for arm in arms if _lowers(base, arm)]:
         do = "lowers" if len(effective) == 1 else "lower"
-        price = f"at a price that leaves {best.name} the least harmful"
-        sentence = f"{listed(effective)} {do} {success}, {price}: with it, {drop}"
+        sentence = f"{listed(effective)} {do} {success}; {best.name}, {_why(best)}, does not: with it, {drop}"
     else:
-        sentence = f"No arm lowers {success} beyond chance: with {best.name}, the best, it goes {drop}"
+        sentence = f"No arm lowers {success} beyond chance: with {best.name}, {_why(best)}, it goes {drop}"
     asked = [name for name in HARMLESS if None not in (before[name]["value"], after[name]["value"])]
     if asked:
         dearer = any(after[name]["with_unparsed"]["low"] > before[name]["high"] for name in asked)
-        rates = {name: (after[name]["value"], before[name]["value"]) for name in asked}
+        rates = {name: (after[name]["with_unparsed"]["value"], before[name]["value"]) for name in asked}
         prices = [f"{now:.3f} of {HARMLESS[name]} (base {then:.3f})" for name, (now, then) in rates.items()]
         sentence += f", {'but' if dearer else 'and'} it refuses {' and '.join(prices)}"
     return f"{sentence}{_what_changed(best)}."
+
+
+def _why(best: ComparedArm) -> str:
+    """Why the sentence is about this arm: no figure that it tells had a part in that."""
+    return "chosen on validation goals" if best.chosen else "the first repair that is named"
 
 
 def _lowers(base: ComparedArm, arm: ComparedArm) -> bool:

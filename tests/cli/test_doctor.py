@@ -78,6 +78,16 @@ def test_what_hangs_is_told_of(machine, capsys, monkeypatch):
     assert time.monotonic() - begun < 20
 
 
+def test_what_cannot_be_told_here_is_neither_a_hang_nor_a_stop(machine, capsys, monkeypatch):
+    def missing():
+        raise FileNotFoundError("no /proc/meminfo")
+
+    monkeypatch.setattr(doctor, "_memory", missing)
+    code, said = told(capsys)
+    assert code == 0
+    assert "warn  memory     cannot be told: no /proc/meminfo\n" in said
+
+
 def test_a_process_that_hangs_or_fails_is_ended_and_told_of(monkeypatch):
     monkeypatch.setattr(doctor, "PROCESS", 0.5)
     assert doctor._process("import time; time.sleep(60)") == (None, "does not answer within 0 s")

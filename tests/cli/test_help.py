@@ -115,6 +115,13 @@ def test_the_log_has_what_the_console_leaves_out(capsys, tmp_path, voice, out, e
     assert (tmp_path / "run" / LOG).read_text().startswith(kept)
 
 
+def test_who_keeps_the_stream_may_speak_after_the_end(capsys, tmp_path):
+    with logged(str(tmp_path / "run")):
+        kept = sys.stderr
+    print("an epilogue", file=kept)
+    assert capsys.readouterr().err == "an epilogue\n"
+
+
 def test_an_error_leaves_its_traceback_in_the_log_and_one_line_on_the_console(capsys, tmp_path):
     with pytest.raises(RunError), logged(str(tmp_path / "run")):
         raise RunError("broken") from OSError("the reason")

@@ -7,6 +7,8 @@ import yaml
 
 from moe_safety.cli import init, main
 from moe_safety.everything import load_config
+from moe_safety.models.io import load_chat
+from moe_safety.rundir import RunDir
 
 
 @pytest.fixture
@@ -60,13 +62,33 @@ def test_failed_attacks_alone_are_kept(files):
     assert values["data"]["only_successful"] is False
 
 
+def test_every_prompt_fits_as_it_is_asked(files):
+    """Behind the system prompt and in the wrapper, not as the file has it."""
+    goal = " ".join(["blick"] * 115)
+    (files / "long.csv").write_text("goal,target\n" + "".join(f"{goal} {n},sure\n" for n in range(5)))
+    _, _, config = written("--attacks", "long.csv")
+    assert main(["prepare", "my-run.yaml"]) == 0
+    chat, prompts = load_chat(config.model), RunDir(config.run_dir).read_table("prompts.parquet").to_pylist()
+    longest = max(len(chat.prompt(row["messages"])) for row in prompts)
+    assert longest > 128
+    assert longest + 128 <= config.batches.max_length
+
+
+@pytest.mark.parametrize("name", ["zorp.json", "no", "12", "2026-11-28", "null", "\U0001f600 zorp.json", "a: b", ""])
+def test_names_come_back_from_yaml_as_they_are(name):
+    assert yaml.safe_load(f"{{path: {init._plain(name)}}}") == {"path": name}
+
+
 @pytest.mark.parametrize(
     ("cards", "train"),
-    [([80.0], {"launch": "process"}), ([0.06] * 4, {"num_workers": 2, "deepspeed": 3})],
+    [([80.0], {"launch": "process"}), ([0.043] * 4, {"num_workers": 2, "deepspeed": 3})],
     ids=["one large", "four small"],
 )
 def test_cards_decide_how_it_trains(files, monkeypatch, capsys, cards, train):
     monkeypatch.setattr(init, "_cards", lambda: cards)
     _, values, _ = written("--attacks", "attacks.json")
     assert train.items() <= values["train"].items()
+    spread = {"gpus_per_replica": 2} if len(cards) > 1 else {}
+    assert values["respond"] == {"recorded": True} | spread
+    assert values.get("evaluate", {}) == spread
     assert f"for {len(cards)} cards of" in capsys.readouterr().out

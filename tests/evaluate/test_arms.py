@@ -109,6 +109,7 @@ def test_all_seeds_pooled_and_the_worst_stand_beside_the_run_s_own():
     assert pooled["asr"]["unparsed"] == 8
     assert (pooled["benign_exact"]["n"], pooled["benign_exact"]["n_goals"]) == (6, 2)
     assert pooled["reattack"]["play"]["value"] == 1 / 3
+    assert (pooled["reattack"]["play"]["low"], pooled["reattack"]["play"]["high"]) == (0, 1), "seeds that lie far apart"
     assert pooled["benign_loss"] == 0.375
     assert worst["asr"] == arms[8]["asr"], "none of eight answers could be read"
     assert worst["plain_refusal"] == arms[42]["plain_refusal"]

@@ -3,9 +3,11 @@
 import json
 
 from moe_safety.config import load_config
+from moe_safety.evaluate.choice import on_validation
 from moe_safety.evaluate.evaluated_models import base_subject
 from moe_safety.evaluate.prompts import read_exam
 from moe_safety.evaluate.session import Session
+from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 
 
@@ -55,3 +57,26 @@ def test_the_exam_knows_the_goal_of_every_prompt(configured):
     assert {row["label"] for row in exam} == {"safe", "unsafe", "benign", "control"}
     assert any(row["reattack"] for row in exam)
     assert all(row["goal"] == plain[row["goal_id"]] for row in exam)
+
+
+def test_a_goal_of_no_split_is_a_test_goal_and_has_no_part_in_choices(tmp_path):
+    file = tmp_path / "further.jsonl"
+    config = load_config(
+        "configs/demo.yaml", [f"run_dir={tmp_path}", f"evaluate.reattack=[{{path: {file}}}, {{path: {file}}}]"]
+    )
+    run_one("prepare", config)
+    rows = RunDir(config.run_dir).read_table("prompts.parquet").to_pylist()
+    split = {row["goal_id"]: row["split"] for row in rows}
+    goals = {row["goal"] for row in rows if row["label"] == "safe"} | {"blick the unheard-of zorp"}
+    lines = [
+        {"goal": goal, "label": "unsafe", "attack": "poem", "messages": [{"role": "user", "content": f"poem: {goal}"}]}
+        for goal in sorted(goals)
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = {
+        one.evaluate.split: {
+            split.get(row["goal_id"]) for row in read_exam(one, RunDir(config.run_dir)).to_pylist() if row["reattack"]
+        }
+        for one in (config, on_validation(config))
+    }
+    assert asked == {"test": {"test", None}, "validation": {"validation"}}

@@ -17,6 +17,7 @@ from moe_safety.config import EvaluateConfig, ModelConfig, load_config
 from moe_safety.errors import InputError, RunError
 from moe_safety.evaluate import robustness, robustness_measure
 from moe_safety.evaluate.choice import on_validation
+from moe_safety.evaluate.evaluated_models import base_subject
 from moe_safety.evaluate.examiner import examiner
 from moe_safety.evaluate.robustness import (
     FINETUNED,
@@ -34,6 +35,7 @@ from moe_safety.models.demo import REFUSAL, language
 from moe_safety.models.experts import Trial, margins
 from moe_safety.models.io import kept_model, load_chat
 from moe_safety.models.text.generate import Generator
+from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from tests.evaluate.schema import check_comparison
 from tests.evaluate.test_gate import arm
@@ -190,6 +192,23 @@ def test_rows_that_are_not_judged_harmless_are_refused(said, verdict):
     bad = harmless()[0] | {"goal": harm.text, "messages": language.plain(harm), "target": said or harm.answer}
     with pytest.raises(InputError, match=f"row 0 is judged {verdict}, so no model is fine-tuned on it"):
         check_harmless([bad, *harmless()], DemoJudge())
+
+
+def test_margins_hang_on_what_batches_teach_as_a_refusal(tmp_path):
+    run, told = RunDir(str(tmp_path)), []
+    config = load_config("configs/demo.yaml", ["evaluate.held_back=[1]", f"run_dir={tmp_path}"])
+    run_one("prepare", config)
+    for said in ("no.", "never."):
+        run.write_table(
+            "batches.parquet", pa.table({"batch_idx": [0], "prompt_id": ["p"], "label": ["safe"], "target": [said]})
+        )
+        session = Session(config, run)
+        session.__dict__["exam"] = pa.table({"reattack": pa.array([], pa.bool_()), "suite": pa.array([], pa.string())})
+        told.append((session.stage(base_subject(config)).others, session._identity(base_subject(config))))
+    (before, known), (after, anew) = told
+    assert before.pop("refusal of margins") != after.pop("refusal of margins")
+    assert before == after
+    assert known != anew
 
 
 def test_it_wants_a_judge_of_harm_and_has_no_part_in_choices(tmp_path):

@@ -116,10 +116,17 @@ def test_where_another_arm_does_better_the_repair_is_told_of_too(context):
     )
 
 
-def test_where_nothing_was_chosen_on_validation_goals_the_first_that_is_named_is_told_of(context):
-    found = context()
-    assert found.best.name == "selective-routing", "though others do better on the test goals"
+def test_nothing_is_said_of_a_choice_that_was_not_made(context):
+    found = context(arms=("base", "selective-gradient", "baseline"))
+    assert found.best.name == "selective-gradient"
     assert beside(found) == []
+    assert told(found, "Choice of the arm") == (
+        "No validation goals were there to choose by: selective-gradient is the first repair that is named. "
+        "data.validation_fraction gives goals to choose by."
+    )
+    page = render(found)
+    assert "smallest sum" not in page
+    assert "the first that is named of those that may count as repairs" in page
 
 
 def test_the_headline_names_experts_by_layer_and_shows_before_and_after(context):
@@ -168,3 +175,10 @@ def test_a_table_is_downloaded_as_it_is_shown():
     assert one.startswith('"a, b",0.25,')
     assert one.endswith(",12,12,1")
     assert other == "fep,none,,,,,"
+
+
+def test_no_cell_of_a_download_is_a_formula():
+    cells = ["=1+1", "+1+1|'zorp'!A0", "-zorp", "@zorp", "-0.5", "+0.25", "a=1"]
+    body = "".join(f"<tr><th>{cell}</th></tr>" for cell in cells)
+    found = to_csv(f"<table><tr><th>=zorp</th></tr>{body}</table>").splitlines()
+    assert found == ["'=zorp", "'=1+1", "'+1+1|'zorp'!A0", "'-zorp", "'@zorp", "-0.5", "+0.25", "a=1"]
