@@ -153,8 +153,7 @@ def _longest(model: Any, sources: Sequence[SourceRows]) -> int | None:
     """Tokens of the longest prompt, found among the longest texts, as they are asked: behind the system prompt, and
     plain ones in the wrapper."""
     from moe_safety.config import DataConfig
-    from moe_safety.inputs.conversation import plain, with_system
-    from moe_safety.inputs.wrappers import wrap_conversation
+    from moe_safety.inputs import plain, with_system, wrap_conversation
     from moe_safety.models.io import load_chat
 
     system = DataConfig.model_fields["system"].default

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from moe_safety.config import FORMATS, Config
-from moe_safety.inputs.conversation import Message
+from moe_safety.inputs.conversation import Message, plain, with_system
 from moe_safety.inputs.format import Format
 from moe_safety.inputs.record import Role
-from moe_safety.inputs.wrappers import WRAPPERS, wrap
+from moe_safety.inputs.wrappers import WRAPPERS, wrap, wrap_conversation
 from moe_safety.pipeline import PROMPTS, STAGES, Stage
 
-__all__ = ["FORMATS", "WRAPPERS", "Format", "Message", "Role", "wrap"]
+__all__ = ["FORMATS", "WRAPPERS", "Format", "Message", "Role", "plain", "with_system", "wrap", "wrap_conversation"]
 
 FORMATS.add_folder("moe_safety.inputs.formats")
 

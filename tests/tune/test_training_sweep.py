@@ -77,9 +77,9 @@ def test_a_trial_is_trained_and_examined_and_another_says_why_not(two):
     expected = safety_measures(file.sweep, evaluated, base["benign_loss"])
     assert {key: trained.last[key] for key in expected} == expected
     assert evaluated["benign_loss"] != base["benign_loss"], "training did something"
-    answered = run.read_table(f"eval/validation/{name}/round_1/responses.parquet")["prompt_id"].to_pylist()
-    split = run.read_table("prompts.parquet").to_pandas().set_index("prompt_id")["split"]
-    assert set(split[answered]) == {"validation"}
+    answered = run.read_table(f"eval/validation/{name}/round_1/responses.parquet").to_pandas()
+    split = run.read_table("prompts.parquet").to_pandas().groupby("goal_id")["split"].first()
+    assert set(split[answered["goal_id"]]) == {"validation"}, "in wrappers that training never saw as well"
 
 
 def test_models_of_trials_are_cleared_away_and_their_places_given_back(two):
