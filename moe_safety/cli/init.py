@@ -14,12 +14,12 @@ from moe_safety.cli.commands import Commands
 from moe_safety.errors import InputError
 
 if TYPE_CHECKING:
-    from moe_safety.config import ModelConfig
+    from moe_safety.config import ModelConfig, WrapperName
     from moe_safety.inputs.sources import SourceRows
     from moe_safety.models.inspection.cluster_shapes import Shape
     from moe_safety.models.inspection.inspect import Inspection
 
-WRAPPER = "flip-word-order"
+WRAPPER: WrapperName = "flip-word-order"
 _LEAST_BATCHES = 4
 _ANSWER = 128
 """Tokens of an answer that count, `batches.max_answer`."""
