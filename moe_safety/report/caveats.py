@@ -95,7 +95,7 @@ def beside_controls(best: ComparedArm, controls: Sequence[ComparedArm]) -> list[
         return [f"{told} bring it to {rate}, {end}."]
     # Of one draw nobody can say whether it was a bad one.
     drawn = f": one draw, and {ENOUGH_DRAWS} are needed to say that the choice of experts matters"
-    end = "" if elsewhere else drawn if arm.choice.is_drawn else ": against these, the choice of experts matters"
+    end = drawn if arm.choice.is_drawn and not elsewhere else ""
     return [f"{told} leave it at {rate}{end}."]
 
 
