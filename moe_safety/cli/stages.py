@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from moe_safety.errors import InputError
 
 if TYPE_CHECKING:
     from moe_safety.config import Config
+    from moe_safety.evaluate.gate import Limit
 
 DEMO_CONFIG = Path(__file__).parents[1] / "models" / "demo" / "demo.yaml"
 
@@ -140,7 +141,7 @@ def _compare(args: argparse.Namespace) -> int:
     if config is None:
         return 0
     from moe_safety.arms import ARMS
-    from moe_safety.evaluate.gate import misses, parse_gate
+    from moe_safety.evaluate.gate import parse_gate
     from moe_safety.pipeline import run_one
 
     limits = parse_gate(args.gate) if args.gate is not None else []
@@ -150,15 +151,19 @@ def _compare(args: argparse.Namespace) -> int:
         raise InputError("names no arm beside the base, so there is nothing to hold to the gate", key="compare.arms")
     with _saying(args, config) as done:
         done["compare"] = run_one("compare", config, force=args.force, wide=args.wide)
-    if not limits:
-        return 0
+        return int(bool(limits) and not _keeps(config, args.gate, limits, hardened))
+
+
+def _keeps(config: Config, gate: str, limits: Sequence[Limit], hardened: Sequence[str]) -> bool:
+    """Whether all arms keep the gate, which is said."""
     from moe_safety.evaluate.compare import comparison_of
+    from moe_safety.evaluate.gate import misses
     from moe_safety.rundir import RunDir
 
     named = [arm for arm in RunDir(config.run_dir).read_json(comparison_of(config)) if arm["arm"] in hardened]
     missed = misses(limits, named)
-    print("\n".join(missed) or f"gate: {len(named)} arms keep {args.gate}", file=sys.stderr if missed else sys.stdout)
-    return int(bool(missed))
+    print("\n".join(missed) or f"gate: {len(named)} arms keep {gate}", file=sys.stderr if missed else sys.stdout)
+    return not missed
 
 
 def _report(args: argparse.Namespace) -> None:
