@@ -36,7 +36,7 @@ def kept_model(model: ModelConfig, gpus: int) -> PreTrainedModel:
     """The model in `eval()`, as `load_model` gives it. Whoever changes it on the way puts it back as it was. The base
     stays from one delta to the next: who asks for another one changes the model of who asked before."""
     global _kept
-    wanted = _wanted(model, gpus)
+    wanted = (model.model_dump_json(), gpus, _state(local_folder(model_path(model), model.revision).iterdir()))
     if _kept is None or _kept.wanted != wanted:
         forget_model()  # Two of them might not fit.
         _kept = _Kept(wanted, load_model(model.with_delta(None), gpus))
@@ -50,15 +50,13 @@ def kept_model(model: ModelConfig, gpus: int) -> PreTrainedModel:
     return _kept.model
 
 
-def _wanted(model: ModelConfig, gpus: int) -> object:
-    return model.model_dump_json(), gpus, _state(local_folder(model_path(model), model.revision).iterdir())
-
-
 @dataclass(frozen=True)
 class Lent:
     """The kept model, while something changes it. Nothing is kept meanwhile: whoever fails leaves nothing wrong."""
 
     model: PreTrainedModel
+    wanted: object
+    """What it was loaded for: files that were written anew meanwhile are not what it holds."""
     sums: dict[str, int]
     """What its weights' bits add up to, without a delta."""
 
@@ -68,7 +66,9 @@ class Lent:
         global _kept
         base = kept_model(model.with_delta(None), 1)
         sums = _sums(base)
-        lent, _kept = cls(kept_model(model, 1), sums), None
+        changing = kept_model(model, 1)
+        assert _kept
+        lent, _kept = cls(changing, _kept.wanted, sums), None
         return lent
 
     def give_back(self, tuned: ModelConfig) -> None:
@@ -78,7 +78,7 @@ class Lent:
         if moved := self.sums.items() ^ _sums(self.model).items():
             name = min(name for name, _ in moved)
             raise RunError(f"{name} is not what it was before training, and the delta does not tell of it")
-        _kept = _Kept(_wanted(tuned, 1), self.model)
+        _kept = _Kept(self.wanted, self.model)
 
 
 def _sums(model: PreTrainedModel) -> dict[str, int]:

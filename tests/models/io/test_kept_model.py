@@ -117,6 +117,21 @@ def test_a_model_that_was_changed_by_a_delta_is_kept_on(tmp_path):
 
 
 @torch.no_grad()
+def test_a_base_that_is_written_anew_while_it_is_lent_is_read_anew(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(demo_folder(), folder)
+    config = ModelConfig(name=str(folder))
+    tuned = config.with_delta(changed_by("model.layers.0.mlp.experts.3.up_proj.weight", tmp_path).delta)
+    lent = Lent.of(config)
+    lent.model.model.layers[0].mlp.experts.gate_up_proj[3, 48:] += 1
+    again = tmp_path / "again"
+    shutil.copy(folder / "model.safetensors", again)
+    os.replace(again, folder / "model.safetensors")
+    lent.give_back(tuned)
+    assert kept_model(config, 1) is not lent.model
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("moved", ["model.layers.1.mlp.experts.down_proj", "model.norm.weight"])
 def test_what_the_delta_does_not_tell_of_is_seen(tmp_path, moved):
     base = kept_model(MODEL, 1)
