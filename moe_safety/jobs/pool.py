@@ -46,7 +46,6 @@ class Pool:
         self.rests_since = time.monotonic()
         self.watch: asyncio.Task[None] | None = None
         self.starting: set[asyncio.Task[None]] = set()
-        self.me: Any = None
         self.phases: dict[tuple[str, int] | None, str] = {}
         """What each replica said last, by its host and process."""
         self.first: Callable[[], Any] | None = None
@@ -64,10 +63,6 @@ class Pool:
             self._start()
         if self.watch is None or self.watch.done():
             self.watch = asyncio.ensure_future(self._end_when_idle())
-
-    async def introduce(self, me: Any) -> None:
-        """Takes the handle by which replicas say what they are at."""
-        self.me = me
 
     async def is_at(self, process: tuple[str, int], phase: str) -> None:
         """A replica's word that it is at something else now."""
@@ -175,7 +170,7 @@ class Pool:
 
     def _start(self, tries: int = STARTS) -> None:
         options = {"num_cpus": 1, "num_gpus": self.gpus, "max_restarts": 0}
-        replica = ray.remote(Replica).options(**options).remote(self.me)
+        replica = ray.remote(Replica).options(**options).remote(ray.get_runtime_context().current_actor)
         self.there[replica] = None
         task = asyncio.ensure_future(self._enlist(replica, tries - 1))
         self.starting.add(task)
@@ -246,7 +241,6 @@ def pool_of(gpus: int) -> Any:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "max_concurrency": 1 << 14, "scheduling_strategy": here}
         _held = session, gpus, ray.remote(Pool).options(**options).remote(gpus, IDLE)
-        _held[2].introduce.remote(_held[2])
     return _held[2]
 
 

@@ -1,6 +1,7 @@
 """What the pool does when replicas end or do not start, with replicas that are none."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import RayActorError
@@ -41,6 +42,7 @@ def fakes(monkeypatch):
 
     monkeypatch.setattr(pool.ray, "remote", lambda cls: Remote())
     monkeypatch.setattr(pool.ray, "kill", lambda replica: None)
+    monkeypatch.setattr(pool.ray, "get_runtime_context", lambda: SimpleNamespace(current_actor=None))
     monkeypatch.setattr(Fake, "started", 0)
 
 
