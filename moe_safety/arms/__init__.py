@@ -4,7 +4,7 @@ from moe_safety.arms.arm import SELECTED, Arm, Phase
 from moe_safety.arms.choice import AsMany, ByMethod, Choice, Drawn, Permuted
 from moe_safety.arms.loss import ForwardPass, Loss, TokenLosses, token_losses
 from moe_safety.arms.losses.answers import ANSWERS
-from moe_safety.arms.parameters import Asked, Trained, names_of, routers
+from moe_safety.arms.parameters import SIZED, Asked, Trained, names_of, parameters_of, routers, size_of
 from moe_safety.arms.seeded import (
     BUDGET_ARMS,
     BudgetArm,
@@ -26,6 +26,7 @@ __all__ = [
     "BUDGET_ARMS",
     "LOSSES",
     "SELECTED",
+    "SIZED",
     "Arm",
     "AsMany",
     "Asked",
@@ -45,10 +46,12 @@ __all__ = [
     "kind_of",
     "names_of",
     "own_arm",
+    "parameters_of",
     "rate_trials",
     "routers",
     "seeded_arms",
     "selected_arm",
+    "size_of",
     "token_losses",
 ]
 

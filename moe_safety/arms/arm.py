@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from moe_safety.arms.choice import Choice
-from moe_safety.arms.parameters import PARTS, Asked, Trains, routers
+from moe_safety.arms.parameters import PARTS, SIZED, Asked, Trains, routers
 from moe_safety.config import ARMS, Config, Section
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ class Arm:
     def parts(self) -> frozenset[str]:
         """The whole parts of a model that it may change."""
         return self.may_change - {SELECTED}
+
+    @property
+    def reads_selection(self) -> bool:
+        """Whether it reads a selection: its own, or the run's, which what it trains is as large as."""
+        return self.choice is not None or bool(self.parts & SIZED.keys())
 
     @property
     def has_delta(self) -> bool:

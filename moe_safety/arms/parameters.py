@@ -3,6 +3,7 @@ context managers over a model that let a part train."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from moe_safety.models import MoELayout
     from moe_safety.models.experts import Gather, Pair, SelectiveExperts
 
-    Names = Callable[[PreTrainedModel, MoELayout], Collection[str]]
-    """Which parameters of a model a part of it is, by name."""
+    Names = Callable[[PreTrainedModel, MoELayout, Sequence[Pair]], Collection[str]]
+    """Which parameters of a model a part of it is, by name; of one that is as large as some experts, beside these."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Asked:
 
     layout: MoELayout
     experts: Sequence[Pair] = ()
-    """The union of the batches' selections."""
+    """The union of the batches' selections; where no expert trains, what the part that does is to be as large as."""
     gather: Gather | None = None
     """Makes whole what ZeRO-3 has spread over workers; none where nothing is spread."""
     own: Any = None
@@ -72,27 +73,45 @@ def selected_experts(model: PreTrainedModel, asked: Asked) -> Iterator[Trained]:
         yield Trained(dict(selective.named_parameters()), selective.remember, selective)
 
 
-def _routers(model: PreTrainedModel, layout: MoELayout) -> Collection[str]:
-    from moe_safety.models.routers import routers as names_of
+def _routers(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair]) -> Collection[str]:
+    from moe_safety.models.routers import routers
 
-    return names_of(model, layout)
+    return routers(model, layout)
 
 
-def _everything(model: PreTrainedModel, layout: MoELayout) -> Collection[str]:
+def _everything(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair]) -> Collection[str]:
     return [name for name, _ in model.named_parameters()]
 
 
-def _attention(model: PreTrainedModel, layout: MoELayout) -> Collection[str]:
+def _attention(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair]) -> Collection[str]:
     modules = [name for name, module in model.named_modules() if type(module).__name__.endswith("Attention")]
     return _below(modules, model, f"{layout.model_type} has no attention of its own")
 
 
-def _shared_experts(model: PreTrainedModel, layout: MoELayout) -> Collection[str]:
+def _sized_attention(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair]) -> Collection[str]:
+    """Whole layers' attention, first of the layers that have most of the experts, of equals the first: as many as come
+    nearest to the experts' number of parameters, and one at least."""
+    from moe_safety.models.decoder import decoder_layers, decoder_of
+
+    everywhere, having = _attention(model, layout, experts), Counter(layer for layer, _ in experts)
+    path_of, wanted = {module: path for path, module in model.named_modules()}, size_of(layout, experts)
+    stack = [path_of[layer] for layer in decoder_layers(decoder_of(model))]
+    found, size = set[str](), 0
+    for layer in sorted(range(len(stack)), key=lambda layer: (-having[layer], layer)):
+        own = {name for name in everywhere if name.startswith(f"{stack[layer]}.")}
+        more = parameters_of(model, own)
+        if found and more and abs(size + more - wanted) >= abs(size - wanted):
+            break
+        found, size = found | own, size + more
+    return found
+
+
+def _shared_experts(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair]) -> Collection[str]:
     modules = [module for layer in layout.layers for module in layer.shared_experts]
     return _below(modules, model, f"{layout.model_type} has no shared experts")
 
 
-def _every_expert(model: PreTrainedModel, layout: MoELayout) -> Collection[str]:
+def _every_expert(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair]) -> Collection[str]:
     return [name for layer in layout.layers for name in layer.parameters]
 
 
@@ -106,16 +125,30 @@ def _below(modules: Iterable[str], model: PreTrainedModel, complaint: str) -> Co
 PARTS: dict[str, Names] = {
     "routers": _routers,
     "attention": _attention,
+    "attention of the selection's size": _sized_attention,
     "shared experts": _shared_experts,
     "every expert": _every_expert,
     "everything": _everything,
 }
 """What an arm may change beside the experts that it selects."""
+SIZED = {"attention of the selection's size": "attention"}
+"""The parts that are as large as a selection, each with what it is taken from."""
 
 
-def names_of(parts: Iterable[str], model: PreTrainedModel, layout: MoELayout) -> set[str]:
-    """The parameters that parts of a model are, by name."""
-    return {name for part in parts for name in PARTS[part](model, layout)}
+def names_of(parts: Iterable[str], model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair] = ()) -> set[str]:
+    """The parameters that parts of a model are, by name; `experts` are what a part that is `SIZED` is as large as."""
+    return {name for part in parts for name in PARTS[part](model, layout, experts)}
+
+
+def size_of(layout: MoELayout, experts: Iterable[Pair]) -> int:
+    """The number of parameters in these experts."""
+    return sum(layout.layers[layout.position(layer)].parameters_per_expert for layer, _ in experts)
+
+
+def parameters_of(model: PreTrainedModel, names: Collection[str]) -> int:
+    """The number of parameters that these names stand for, spread by ZeRO-3 or not."""
+    own = [parameter for name, parameter in model.named_parameters() if name in names]
+    return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in own)
 
 
 def whole(part: str) -> Trains:
@@ -125,7 +158,7 @@ def whole(part: str) -> Trains:
     def trains(model: PreTrainedModel, asked: Asked) -> Iterator[Trained]:
         from moe_safety.models.experts import frozen
 
-        names = names_of([part], model, asked.layout)
+        names = names_of([part], model, asked.layout, asked.experts)
         with frozen(model):
             chosen = {name: parameter for name, parameter in model.named_parameters() if name in names}
             for parameter in chosen.values():

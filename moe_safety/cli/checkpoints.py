@@ -96,32 +96,33 @@ def _may_change(arm: str | None) -> frozenset[str]:
     return ARMS.get(arm).may_change
 
 
-def _parameters(base: Path, parts: frozenset[str], trust_remote_code: bool) -> set[str]:
+def _parameters(base: Path, parts: frozenset[str], chosen: set[tuple[int, int]], trust_remote_code: bool) -> set[str]:
     """What these parts of the model are, by name."""
     from moe_safety.arms import names_of
     from moe_safety.models import inspect_model
     from moe_safety.models.io.skeleton import build_skeleton
 
     model = build_skeleton(str(base), trust_remote_code=trust_remote_code)
-    return names_of(parts, model, inspect_model(model))
+    return names_of(parts, model, inspect_model(model), sorted(chosen))
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from moe_safety.arms import SELECTED
+    from moe_safety.arms import SELECTED, SIZED
     from moe_safety.checkpoints import describe, verify
     from moe_safety.errors import InputError
 
     base = _folder(args.base)
     may_change = _may_change(args.arm) | ({"routers"} if args.routers else set())
-    if SELECTED in may_change and not args.selection:
-        raise InputError("takes --selection FILE, which says what experts may differ")
-    allowed = _selected(base, args.selection) if SELECTED in may_change else set()
+    reads = not may_change.isdisjoint({SELECTED, *SIZED})
+    if reads and not args.selection:
+        raise InputError("takes --selection FILE, which says what experts may differ, or how much")
+    chosen = _selected(base, args.selection) if reads else set()
     report = verify(
         base,
         args.tuned,
-        allowed,
+        chosen if SELECTED in may_change else (),
         "routers" in may_change,
-        parameters=_parameters(base, may_change - {SELECTED, "routers"}, args.trust_remote_code),
+        parameters=_parameters(base, may_change - {SELECTED, "routers"}, chosen, args.trust_remote_code),
         trust_remote_code=args.trust_remote_code,
     )
     print(json.dumps(report.to_dict(), indent=1) if args.json else describe(report))

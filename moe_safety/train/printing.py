@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from moe_safety.arms import Arm
+from moe_safety.arms import SIZED, Arm, names_of, parameters_of, size_of
 from moe_safety.batches import nothing_harmless
 from moe_safety.config import Config
-from moe_safety.identify import Selection
+from moe_safety.identify import Pair, Selection
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from moe_safety.models import MoELayout
 
 
 def print_start(
@@ -44,6 +49,17 @@ def print_start(
     print(f"  trainable parameters: {trainable:,} of {total:,} ({trainable / total:.2%})")
     if warning := nothing_harmless(labels, frozenset(config.train.labels)):
         print(f"  warning: {warning}")
+
+
+def size_lines(arm: Arm, model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair]) -> Iterator[str]:
+    """Of a part that is as large as the selection, how large both are."""
+    for part in sorted(arm.parts & SIZED.keys()):
+        own, all_of_it = (
+            parameters_of(model, names_of([each], model, layout, experts)) for each in (part, SIZED[part])
+        )
+        wanted = size_of(layout, experts)
+        end = f"; that is all {SIZED[part]} that there is" if own == all_of_it < wanted else ""
+        yield f"  {own:,} parameters beside {wanted:,} in the selection's {len(experts)} experts{end}"
 
 
 def end_lines(manifest: dict[str, Any]) -> Iterator[str]:

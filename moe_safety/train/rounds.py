@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moe_safety.arms import Arm, Choice, Phase
+from moe_safety.arms import Arm, Phase
 from moe_safety.config import Config, ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.identify import Pair, Selection, read_selection
+from moe_safety.identify.stage import rule
 from moe_safety.models import MoELayout
 from moe_safety.models.io import forget_model, model_fingerprint
 from moe_safety.pipeline import BATCH_MASKS, BATCHES, MASK, PROMPTS, SELECTION, run_one
@@ -27,7 +28,7 @@ class Round:
     number: int
     folder: str
     selection: Selection | None
-    """None where every parameter trained."""
+    """None where the arm has no experts of its own."""
     outcomes: Mapping[str, dict[str, Any]]
     """By phase."""
     left: Task
@@ -65,12 +66,13 @@ class Plan:
 def run_rounds(plan: Plan) -> Iterator[Round]:
     """Each round when it is done; what is done already is not done again."""
     model, done, task = plan.config.model, list[Round](), None
+    first = first_selection(plan)
     for number in range(1, plan.config.train.num_rounds + 1):
         folder = f"{plan.folder}/round_{number}"
-        selection = _selection(plan, folder, model, done)
+        selection = _selection(plan, folder, model, done, first)
         outcomes: dict[str, dict[str, Any]] = {}
         for kind in plan.arm.phases:
-            task = _task(plan, kind, f"{folder}/{kind}", model, selection)
+            task = _task(plan, kind, f"{folder}/{kind}", model, selection or first)
             outcomes[kind] = run_phase(task)
             if kind == "router":
                 print_rounding(outcomes[kind]["rounding"])
@@ -95,14 +97,16 @@ def _checkpoint(plan: Plan, task: Task) -> ModelConfig | None:
     return plan.config.model.model_copy(update=left)
 
 
-def _selection(plan: Plan, folder: str, model: ModelConfig, done: list[Round]) -> Selection | None:
+def _selection(
+    plan: Plan, folder: str, model: ModelConfig, done: list[Round], first: Selection | None
+) -> Selection | None:
     """The round's selection, left in its folder with the scores behind it."""
     if plan.arm.choice is None:
         return None
     if done and plan.identifies_anew:
         return _identify_anew(plan, folder, model)
     source = done[-1].folder if done else None
-    found = done[-1].selection if done else first_selection(plan)
+    found = done[-1].selection if done else first
     assert found is not None
     # Masks stand beside their selection; scores belong to the model.
     masks, scores = (f"{source}/",) * 2 if source else (plan.selection.removesuffix(SELECTION), "")
@@ -127,9 +131,9 @@ def _identify_anew(plan: Plan, folder: str, model: ModelConfig) -> Selection:
 
 
 def first_selection(plan: Plan) -> Selection | None:
-    """What the first round trains, checked to be of this model and of these batches; none for an arm without experts of
-    its own."""
-    if plan.arm.choice is None:
+    """What the first round trains, or is as large as, checked to be of this model and of these batches; none for an arm
+    that reads none."""
+    if not plan.arm.reads_selection:
         return None
     selection = read_selection(plan.run, plan.selection)
     file = plan.run.path(plan.selection)
@@ -141,7 +145,7 @@ def first_selection(plan: Plan) -> Selection | None:
             "run `identify` again",
             file=file,
         )
-    _check_current(plan, plan.arm.choice, selection, file)
+    _check_current(plan, selection, file)
     known = set(plan.layout.experts())
     for layer, expert in selection.union():
         if (layer, expert) not in known:
@@ -151,12 +155,12 @@ def first_selection(plan: Plan) -> Selection | None:
     return selection
 
 
-def _check_current(plan: Plan, choice: Choice, selection: Selection, file: str) -> None:
+def _check_current(plan: Plan, selection: Selection, file: str) -> None:
     """It must be what `identify` would select now: masks of other batches would fit these by their number alone."""
     for name in (PROMPTS, BATCHES):
         if selection.inputs.get(name, here := plan.run.digest(name)) != here:
             raise InputError(f"was made from another {name}; run `identify` again", file=file)
-    for name, wanted in choice.rule(plan.config.identify).items():
+    for name, wanted in (plan.arm.choice.rule if plan.arm.choice else rule)(plan.config.identify).items():
         if (was := getattr(selection, name)) != wanted:
             raise InputError(f"was made with {name} = {was}, now {wanted}; run `identify` again", file=file)
 

@@ -17,7 +17,7 @@ from moe_safety.pipeline import BATCH_MASKS, BATCHES, MASK, PROMPTS
 from moe_safety.pipeline.perform import perform
 from moe_safety.rundir import Outcome, RunDir, Work
 from moe_safety.train.metadata import metadata, union_of
-from moe_safety.train.printing import end_lines, print_start
+from moe_safety.train.printing import end_lines, print_start, size_lines
 from moe_safety.train.rounds import Plan, Round, first_selection, run_rounds
 from moe_safety.train.task import Task
 
@@ -52,12 +52,12 @@ def training_of(seeded: SeededArm) -> Work:
     config, arm = seeded.config, seeded.arm
     settings: dict[str, Any] = {"seed": config.seed, "train": results_only(config.train)}
     settings |= {"model": config.model.identity, **_between_rounds(config), **arm.decides(config)}
-    if arm.choice:
+    if arm.reads_selection:
         settings["identify"] = results_only(config.identify)
     return Work(
         f"train/{seeded.name}",
         settings=settings,
-        reads=(PROMPTS, BATCHES, *([seeded.selection] if arm.choice else [])),
+        reads=(PROMPTS, BATCHES, *([seeded.selection] if arm.reads_selection else [])),
         others={"model": model_fingerprint(config.model), **ARMS.identity(arm.name), **LOSSES.identity(arm.loss)},
         folder=f"train/{seeded.name}",
     )
@@ -77,10 +77,13 @@ def _train(seeded: SeededArm, run: RunDir) -> Outcome:
     plan = plan_rounds(arm, config, run, layout, folder, seeded.selection, skeleton)
     check_encoding(run, config.model)
     selection, total = first_selection(plan), skeleton.num_parameters()
-    trainable = arm.size(config, skeleton, layout, selection.union() if selection else [])
-    print_start(arm, config, _batches(run), selection, trainable, total)
+    asked = selection.union() if selection else []
+    trainable = arm.size(config, skeleton, layout, asked)
+    print_start(arm, config, _batches(run), selection if arm.choice else None, trainable, total)
+    for line in size_lines(arm, skeleton, layout, asked):
+        print(line)
     rounds = list(run_rounds(plan))
-    described = metadata(seeded, run, arm.size(config, skeleton, layout, union_of(rounds)), rounds)
+    described = metadata(seeded, run, arm.size(config, skeleton, layout, union_of(rounds) or asked), rounds)
     everyone = config.train.masking == "union"
     final, delta = _final_model(run, folder, rounds[-1].left), _delta(arm, run, folder, rounds[-1].left)
     outputs = [*final, *_masks(run, folder, rounds, layout, everyone), *delta]

@@ -28,7 +28,7 @@ class Task:
     inputs: str
     """A hash of the batches and of the model that the phase starts from."""
     masks: Mapping[int, list[Pair]] = field(default_factory=dict)
-    """The experts that each batch may move; of no meaning where all parameters train."""
+    """The experts that each batch may move; where the arm has none of its own, those that it is to be as large as."""
     weights: Mapping[int, float] = field(default_factory=dict)
     begins_at_base: bool = True
     """Whether that model is the run's base, with a delta or without: then what changed of the base can be said."""

@@ -21,7 +21,7 @@ def verify_arm(arm: SeededArm, trained: dict[str, Any], *, force: bool) -> None:
     stage = Work(
         f"verify/{arm.name}",
         settings={"routers": "routers" in arm.arm.may_change} | ({"parts": further} if further else {}),
-        reads=tuple(rounds) if arm.arm.choice else (),
+        reads=tuple(rounds) if arm.arm.choice else (arm.selection,) if arm.arm.reads_selection else (),
         others={
             "model": model_fingerprint(arm.config.model),
             **run.read_json(f"manifests/train.{arm.name}.json")["outputs"],
@@ -43,7 +43,7 @@ def _compare(arm: SeededArm, run: RunDir, selections: Sequence[str], trained: di
 
     may_change, free = arm.arm.may_change, arm.arm.trains_all
     model, layout = skeleton_of(arm.config.model), check_loadable(arm.config.model)
-    chosen = {expert for name in selections for expert in read_selection(run, name).union()}
+    chosen = sorted({expert for name in selections for expert in read_selection(run, name).union()})
     final = trained["final_model"]
     with run.reading(final) if final else run.reading_file(trained["delta"]) as tuned:
         report = verify(
@@ -51,7 +51,7 @@ def _compare(arm: SeededArm, run: RunDir, selections: Sequence[str], trained: di
             tuned,
             layout.experts() if free else chosen if SELECTED in may_change else (),
             free or "routers" in may_change,
-            parameters=names_of(arm.arm.parts, model, layout),
+            parameters=names_of(arm.arm.parts, model, layout, chosen),
             trust_remote_code=arm.config.model.trust_remote_code,
         )
     found = {

@@ -73,7 +73,7 @@ def _examined_rounds(
     own, layout = own_arm(config), check_loadable(config.model)
     if own.place:
         raise InputError(f"{own.kind} chooses its experts otherwise than identify.method does", key="train.arm")
-    selection = select_by(own.config, work) if own.arm.choice else SELECTION
+    selection = select_by(own.config, work) if own.arm.reads_selection else SELECTION
     plan = plan_rounds(own.arm, own.config, run, layout, work, selection, skeleton_of(config.model))
     for done in run_rounds(plan):
         subject = Subject(done.folder, done.model, whole=done.whole)

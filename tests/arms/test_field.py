@@ -1,25 +1,29 @@
 """The baselines of the field: each trains what it says by what its paper says, and nothing else."""
 
+import os
+import re
 import shutil
 
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 
-from moe_safety.arms import own_arm
+from moe_safety.arms import ARMS, names_of, own_arm, parameters_of, size_of
 from moe_safety.arms.losses.preference import Preference, pair
 from moe_safety.arms.losses.recovery import tokens, twice
-from moe_safety.arms.parameters import names_of
 from moe_safety.batches import Example
+from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.models import inspect_model
-from moe_safety.models.io import load_model
+from moe_safety.models.io import check_loadable, load_model, skeleton_of
 from moe_safety.models.text.answer_losses import answer_losses, make_rows
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from moe_safety.train.data import BatchData
+from moe_safety.train.printing import size_lines
 from moe_safety.train.several import train_and_verify
-from moe_safety.train.verified import verified
+from moe_safety.train.verified import verified, verify_arm
 from tests.demo import demo
 from tests.evaluate.schema import check_comparison
 from tests.families import build
@@ -48,17 +52,68 @@ def total_loss(model, examples):
     return torch.zeros(len(examples)).index_add(0, row, losses)
 
 
-@pytest.mark.parametrize(("arm", "part"), [("attention", "self_attn"), ("router", "mlp.gate")])
-def test_one_part_trains_and_nothing_else(tmp_path, arm, part):
+@pytest.mark.parametrize(
+    ("arm", "part"), [("attention", r"\.0\.self_attn"), ("router", r"mlp\.gate")], ids=["attention", "router"]
+)
+def test_one_part_trains_and_nothing_else(tmp_path, arm, part, capsys):
     found, tuned, config = trained(tmp_path / "run", arm, "train.router.lr=1e-2")
     assert found["verify"] == "pass"
     assert found["experts"] == []
     base = load_model(config.model).state_dict()
     changed = [name for name, value in tuned.state_dict().items() if not torch.equal(value, base[name])]
     assert changed
-    assert all(part in name for name in changed)
+    assert all(re.search(part, name) for name in changed)
     assert 0 < found["changed_ratio"] < 0.2
     assert RunDir(config.run_dir).exists(f"train/{arm}/delta.safetensors") == (arm == "router")
+    sizes = "37,056 parameters beside 41,472 in the selection's 3 experts\n"
+    assert (sizes in capsys.readouterr().out) == (arm == "attention")
+    # Another layer's attention is none of what either trained.
+    final, name = f"train/{arm}/final_model", "model.layers.1.self_attn.q_proj.weight"
+    file = RunDir(config.run_dir).path(f"{final}/model.safetensors")
+    tensors = load_file(file)
+    os.remove(file)  # It is another name of what the round left.
+    save_file(tensors | {name: tensors[name] * 2}, file, {"format": "pt"})
+    verify_arm(own_arm(config), {"final_model": final, "delta": None}, force=True)
+    told = verified(RunDir(config.run_dir), own_arm(config))["violations"]
+    assert [violation.partition(":")[0] for violation in told] == [name]
+
+
+SIZED = "attention of the selection's size"
+
+
+@pytest.mark.parametrize("family", ["olmoe", "deepseek_v3", "nemotron_h", "gpt_oss"])
+def test_attention_is_as_large_as_the_selection(family):
+    """Of all whole layers' attention from those on that have most of the selection, none comes nearer."""
+    model = build(family)
+    layout, layers = inspect_model(model), range(model.config.num_hidden_layers)
+    whole = {name: model.get_parameter(name).numel() for name in names_of(["attention"], model, layout)}
+    busiest = layout.layers[-1].index
+    experts = layout.experts()
+    for count in (1, 2, 5, len(experts) // 2, len(experts)):
+        chosen = experts[::-1][:count]
+        found = names_of([SIZED], model, layout, chosen)
+        having = [sum(pair[0] == layer for pair in chosen) for layer in layers]
+        order, sizes = sorted(layers, key=lambda layer: (-having[layer], layer)), []
+        by_layer = [sum(n for name, n in whole.items() if f".layers.{layer}." in name) for layer in order]
+        sizes = [sum(by_layer[: number + 1]) for number in layers]
+        apart = [abs(size - size_of(layout, chosen)) for size in sizes if size]
+        assert abs(parameters_of(model, found) - size_of(layout, chosen)) == min(apart)
+        assert found
+        if count == 1 and by_layer[0]:
+            assert all(f".layers.{busiest}." in name for name in found)
+    assert found == set(whole) or sum(whole.values()) > size_of(layout, experts)
+
+
+def test_where_all_attention_is_less_than_the_selection_all_of_it_trains(tmp_path, capsys):
+    model = skeleton_of(ModelConfig(name="demo"))
+    layout = check_loadable(ModelConfig(name="demo"))
+    everyone = layout.experts()
+    assert names_of([SIZED], model, layout, everyone) == names_of(["attention"], model, layout)
+    (line,) = size_lines(ARMS.get("attention"), model, layout, everyone)
+    assert (
+        line == "  148,224 parameters beside 884,736 in the selection's 64 experts; that is all attention that there is"
+    )
+    assert not [*size_lines(ARMS.get("baseline"), model, layout, everyone)]
 
 
 def test_a_model_without_shared_experts_has_none_to_train(tmp_path):

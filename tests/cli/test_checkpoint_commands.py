@@ -84,7 +84,12 @@ def test_an_arm_says_what_may_differ(folder, capsys):
     assert run(capsys, "verify", "base", "tuned", "--arm", "router")[0] == 1
     save_base("olmoe", folder / "attentive")
     flip_one_bit(folder / "attentive", "model.layers.1.self_attn.q_proj.weight")
-    assert run(capsys, "verify", "base", "attentive", "--arm", "attention")[0] == 0
+    select(folder / "second.json", model_fingerprint(ModelConfig(name="base")), {0: [(1, 3), (1, 4)]})
+    # Of the layer that has most of the selection; of another one not a bit.
+    asked = ["verify", "base", "attentive", "--arm", "attention"]
+    assert run(capsys, *asked, "--selection", "second.json")[0] == 0
+    assert run(capsys, *asked, "--selection", "first.json")[0] == 1
+    assert "takes --selection FILE" in run(capsys, *asked)[1]
     code, said = run(capsys, "verify", "base", "attentive", "--arm", "router")
     assert code == 1
     assert "model.layers.1.self_attn.q_proj.weight: 1 of" in said

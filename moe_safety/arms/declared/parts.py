@@ -1,4 +1,4 @@
-"""One part of the model trains, all of it, and no routed expert: whether it has to be experts is seen beside these."""
+"""One part of the model trains and no routed expert: whether it has to be experts is seen beside these."""
 
 from __future__ import annotations
 
@@ -6,18 +6,32 @@ from moe_safety.arms.arm import Arm
 from moe_safety.arms.parameters import whole
 from moe_safety.config import ARMS
 
-for part in ("attention", "shared experts"):
-    ARMS.add(
-        Arm(
-            part.replace(" ", "-"),
-            f"Only {part} were trained, all of them, in {{rounds}}; everything else is bit-identical to the base.",
-            phases=("experts",),
-            trains=whole(part),
-            optimizer="adamw",
-            may_change=frozenset({part}),
-            training_mode=part.replace(" ", "_"),
-        )
+SIZED_ATTENTION = "attention of the selection's size"
+
+ARMS.add(
+    Arm(
+        "attention",
+        "Only attention was trained, in {rounds}: that of the layers with most of the run's own selection, as many as "
+        "come nearest to its number of parameters; everything else is bit-identical to the base.",
+        phases=("experts",),
+        trains=whole(SIZED_ATTENTION),
+        optimizer="adamw",
+        may_change=frozenset({SIZED_ATTENTION}),
+        training_mode="attention",
     )
+)
+
+ARMS.add(
+    Arm(
+        "shared-experts",
+        "Only shared experts were trained, all of them, in {rounds}; everything else is bit-identical to the base.",
+        phases=("experts",),
+        trains=whole("shared experts"),
+        optimizer="adamw",
+        may_change=frozenset({"shared experts"}),
+        training_mode="shared_experts",
+    )
+)
 
 ARMS.add(
     Arm(
