@@ -17,7 +17,7 @@ def main(run_dir: str, out: str = "experts.png") -> None:
     selected = {tuple(pair) for pair in selection["global"]}
     print(f"{len(experts)} experts, {len(selected)} selected by {selection['method']}")
 
-    best = experts.nlargest(TOP, "risk_diff").reset_index()
+    best = experts[experts["risk_diff"] > 0].nlargest(TOP, "risk_diff").reset_index()
     names = [f"L{row.layer:02d}_E{row.expert:02d}" for row in best.itertuples()]
     print(best.assign(name=names)[["name", "risk_diff", "low", "high", "q_value"]].to_string(index=False))
 

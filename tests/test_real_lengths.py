@@ -39,7 +39,7 @@ batches: {{batch_size: 8, benign_per_batch: 2, control_per_batch: 2}}
 capture: {{replicas: 1}}
 gradients: {{replicas: 1}}
 effects: {{replicas: 1, candidates: 4, prompts: 3}}
-identify: {{top_k: 2, method: routing, threshold: -1.0, bootstrap_rounds: 20}}
+identify: {{top_k: 2, method: routing, threshold: 0.0, bootstrap_rounds: 20}}
 train: {{num_epochs: 1, launch: process}}
 evaluate: {{replicas: 1, max_length: 410, max_new_tokens: 8, max_thinking_tokens: 6, routing_prompts: 4}}
 compare: {{arms: [base, selective-routing]}}

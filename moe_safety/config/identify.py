@@ -37,11 +37,11 @@ class IdentifyConfig(Section):
     difference; `random` and `random_layer_matched` are controls."""
     score: Annotated[str, NameIn(SCORES)] | None = None
     """What the method ranks by: one of its scores, which are listed below. Unless given, its default."""
-    threshold: float = Field(0.05, ge=-1, le=1)
-    """For `routing`: only experts whose score lies strictly above."""
+    threshold: float = Field(0.05, ge=0, le=1)
+    """For `routing`: only experts whose score lies strictly above. Below 0 are those that plain goals reach more."""
     min_score: float | None = None
     """For other methods: only experts whose score lies strictly above. Unless given, 0 for `causal`, so that no expert
-    is selected that carries the refusal; all for `gradient`."""
+    is selected that carries the refusal, and never less; all for `gradient`."""
     matches: Annotated[str, AfterValidator(_ranks)] = "causal"
     """For `random_layer_matched`: the method whose selection it has as many experts of each layer as; for `random` with
     `top_p`: as many of. In a comparison both random arms are matched to the run's own selection instead."""
@@ -112,6 +112,13 @@ class IdentifyConfig(Section):
         if offered != method:
             names = ", ".join(score.name for score in SCORES if score.method == method)
             raise ValueError(f"score {self.score} is none of {method}'s: {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _guilty_sign_alone(self) -> IdentifyConfig:
+        least = SCORES.get(self.ranked_by).lowest
+        if self.min_score is not None and isinstance(least, float) and self.min_score < least:
+            raise ValueError(f"min_score {self.min_score:g} is below {least:g}, where {self.ranked_by} finds no guilt")
         return self
 
 

@@ -1,7 +1,8 @@
 """The pictures of `identify`: scores by layer and expert, the same for batches or categories, the ranking, and methods
 against each other.
 
-What another method than the routing's ranks by has a map of its own.
+What another method than the routing's ranks by has a map of its own. Scores below 0 are drawn as 0, and without a name:
+the pictures tell of the guilty sign alone.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ AGREEMENT_MAP = "agreement.png"
 
 NAMED = 40
 """At most so many experts are named in the ranking."""
-_COLOURS, _NOTHING, _DARK = "RdBu_r", "#d9d9d9", "#111111"
+_COLOURS, _NOTHING, _DARK = "Reds", "#d9d9d9", "#111111"
 _NAME_LENGTH = 34
+_ALIKE = "0 and below alike"
 _LINE, _CHOSEN, _OTHER = "#222222", "#b2182b", "#5a6b7b"
 
 
@@ -89,7 +91,7 @@ def heatmap(experts: Experts, values: np.ndarray, chosen: Sequence[Pair], title:
     axes = figure.add_subplot()
     image = _draw(axes, experts, values, _reach(values), chosen, marker=14)
     axes.set(xlabel="expert", ylabel="layer", title=f"{title}, squares: selected")
-    figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
+    figure.colorbar(image, ax=axes, pad=0.01, aspect=30, label=_ALIKE if (values < 0).any() else "")
     return figure
 
 
@@ -110,7 +112,7 @@ def small_maps(
         axes.tick_params(labelsize=7, labelbottom=place + columns >= len(scores))
     for axes in grid.flat[len(scores) :]:
         axes.set_axis_off()
-    figure.colorbar(image, ax=grid, pad=0.01, aspect=18 * rows)
+    figure.colorbar(image, ax=grid, pad=0.01, aspect=18 * rows, label=_ALIKE if (scores < 0).any() else "")
     figure.supxlabel("expert", fontsize=9)
     figure.supylabel("layer", fontsize=9)
     figure.suptitle(title, fontsize=11)
@@ -121,11 +123,11 @@ def _draw(
     axes: Axes, experts: Experts, values: np.ndarray, reach: float, chosen: Sequence[Pair], marker: float
 ) -> AxesImage:
     axes.set_facecolor(_NOTHING)
-    grid = np.ma.masked_invalid(experts.matrix(values, np.nan))
-    image = axes.imshow(grid, cmap=_COLOURS, vmin=-reach, vmax=reach, aspect="auto", interpolation="nearest")
+    grid = np.ma.masked_invalid(experts.matrix(np.maximum(values, 0), np.nan))
+    image = axes.imshow(grid, cmap=_COLOURS, vmin=0, vmax=reach, aspect="auto", interpolation="nearest")
     columns = experts.find(chosen)
     row, column = np.divmod(experts.flat[columns], experts.shape[1])
-    edges = np.where(np.abs(values[columns]) > 0.6 * reach, "white", _DARK).tolist()
+    edges = np.where(values[columns] > 0.6 * reach, "white", _DARK).tolist()
     axes.scatter(column, row, s=marker, marker="s", facecolors="none", edgecolors=edges, linewidths=0.8)
     _label_ticks(axes, experts)
     return image
@@ -141,19 +143,19 @@ def _label_ticks(axes: Axes, experts: Experts) -> None:
 
 
 def _reach(values: np.ndarray) -> float:
-    """The largest distance from 0, so that 0 is the middle of the colours."""
-    return float(np.abs(values[np.isfinite(values)]).max(initial=0)) or 1.0
+    """The end of the colours, which begin at 0."""
+    return float(values[np.isfinite(values)].max(initial=0)) or 1.0
 
 
 def ranking(analysis: Analysis, risk: Risk, settings: IdentifyConfig, title: str) -> Figure:
-    """All experts on the left, the best by name on the right."""
+    """All experts on the left, the best above 0 by name on the right."""
     scores = risk.scores()
     ranked = risk.table.iloc[np.argsort(-scores, kind="stable")]
     values = scores[ranked.index]
     # Where a score has no interval, its ends fall together with it.
     low, high = (ranked[name].to_numpy() for name in risk.score.interval or (risk.score.column,) * 2)
     chosen = np.isin(ranked.index, analysis.experts.find(analysis.selected))
-    names = ranked["Layer_Expert"].tolist()[:NAMED]
+    names = ranked["Layer_Expert"][values > 0].tolist()[:NAMED]
     figure = Figure(figsize=(11, max(3.5, 1.2 + 0.17 * len(names))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     _draw_all(left, values, low, high, chosen)
@@ -183,7 +185,7 @@ def _draw_best(
     axes.hlines(places, low[: len(names)], high[: len(names)], colors=colours, linewidth=1.2)
     axes.scatter(values[: len(names)], places, s=14, facecolors=filled, edgecolors=colours, zorder=3)
     axes.set_yticks(places, labels=names, fontsize=7, family="monospace")
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
     axes.axvline(0, color=_OTHER, linewidth=0.6)
 
 

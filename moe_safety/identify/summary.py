@@ -32,14 +32,15 @@ def summarise(
     analysis: Analysis, settings: IdentifyConfig, uncounted: int, measured: pd.DataFrame | None
 ) -> dict[str, Any]:
     """An undefined figure is None; without routing its figures are left out, and `routed` says so. What is ranked by
-    was `measured` in a table, unless by routing or by chance."""
+    was `measured` in a table, unless by routing or by chance; of a draw, which may hold experts of either sign, no
+    score is told."""
     sizes = [len(chosen) for chosen in analysis.per_batch.values()]
     figures = {
         "method": settings.method,
         "score": settings.ranked_by,
         "ranking": settings.ranking,
         "lowest": settings.lowest,
-        "best": _best(analysis, measured),
+        "best": _best(analysis, None if settings.by_chance else measured),
         "experts": len(analysis.experts),
         "batches": len(sizes),
         "selected": len(analysis.selected),

@@ -66,7 +66,7 @@ class Score:
     default: bool = False
     """Whether it is its method's first choice."""
     lowest: float | Literal["threshold"] | None = None
-    """What a selected expert lies above unless `identify.min_score` says otherwise, or always `identify.threshold`."""
+    """What a selected expert lies above, unless `identify.min_score` is higher, or always `identify.threshold`."""
     section: type[Section] | None = None
     """The class of its own settings, those of `scores.NAME`."""
 

@@ -53,6 +53,8 @@ def test_dumped_configuration_loads_to_itself(config_file, tmp_path):
             "identify.gradient_masks=per_batch",
             "identify.gradient_masks: is `masks` now, for every method: write `masks: batch`",
         ),
+        ("identify.threshold=-0.1", "identify.threshold: input should be greater than or equal to 0"),
+        ("identify.min_score=-0.1", "identify: min_score -0.1 is below 0, where effect finds no guilt"),
         ("batches.batch_size=1", "batches.batch_size: input should be greater than or equal to 2"),
         ("batches.batch_size='16'", "batches.batch_size: input should be a valid integer"),
         ("seed=true", "seed: input should be a valid integer"),

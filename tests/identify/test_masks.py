@@ -96,7 +96,7 @@ def test_a_score_of_all_batches_together_has_none_of_one(tmp_path):
 
 
 def test_routing_has_masks_of_each_kind_and_the_same_from_its_tables(tmp_path, capsys):
-    config = invent(LAYOUT, goals=24, per_batch=4, lift=np.eye(2, 8) * 0.4).write(tmp_path, threshold=-1.0, top_k=3)
+    config = invent(LAYOUT, goals=24, per_batch=4, lift=np.eye(2, 8) * 0.4).write(tmp_path, threshold=0.0, top_k=3)
     run, found = RunDir(config.run_dir), {}
     for masks in ("global", "category", "batch"):
         here = with_settings(config, masks=masks)

@@ -95,7 +95,8 @@ def test_causal_selects_the_guilty_sign_alone():
         return select(IdentifyConfig(**options), Experts.of_shape(1, 5), [0], scored, 0)[0]
 
     assert best(method="causal", top_k=4) == best(top_k=4) == [(0, 0), (0, 3)]
-    assert best(method="causal", top_k=4, min_score=-1.0) == [(0, 0), (0, 3), (0, 2), (0, 1)]
+    with pytest.raises(ValueError, match="min_score -1 is below 0, where effect finds no guilt"):
+        best(method="causal", top_k=4, min_score=-1.0)
     assert best(method="causal", top_k=4, min_score=0.2) == [(0, 0)]
     assert best(method="gradient", top_k=4) == [(0, 0), (0, 3), (0, 2), (0, 1)]
     assert len(best(method="random_layer_matched", top_k=4)) == 2, "as many as causal"

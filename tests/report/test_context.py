@@ -11,7 +11,7 @@ from moe_safety.identify.stage import identify
 from moe_safety.report.caveats import caveats
 from moe_safety.report.context import read_context
 from moe_safety.report.context.examples import Answered
-from moe_safety.report.context.experts import _score_map, scored_tables
+from moe_safety.report.context.experts import _known_of, _score_map, scored_tables
 from moe_safety.report.context.timings import Spent, read_timings
 from moe_safety.report.page import render
 from moe_safety.report.verdict import question, verdict
@@ -40,7 +40,13 @@ def test_experts_of_the_other_sign_are_listed_nowhere(ragged):
     (scored,) = scored_tables(RunDir(ragged.run_dir), {"routing_score": "risk_diff"})
     values = -np.arange(len(scored.values), dtype=float)
     values[4] = 0.5
-    assert [value for _, value in _score_map(replace(scored, values=values), []).best] == [0.5]
+    drawn = _score_map(replace(scored, values=values), [])
+    assert [value for _, value in drawn.best] == [0.5]
+    assert drawn.grid.clipped
+    table = scored.table.to_pandas().set_index(["layer", "expert"])
+    for pair, row in table.iterrows():
+        known = _known_of(pair, [scored], {})
+        assert (known["risk_diff"] is None) == (known["interval"] is None) == (not row["risk_diff"] > 0)
     rows = context_of(ragged).summaries["identify"]
     listed = [*rows["top"], *(row for found in rows["batch_top"].values() for row in found)]
     assert listed

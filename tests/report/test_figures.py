@@ -1,7 +1,9 @@
 """Figures are functions of numbers: what is drawn, and where."""
 
+import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +48,17 @@ def test_a_map_without_negative_numbers_has_one_hue():
     }
     assert "rising" in scale(rising)
     assert re.findall(r"<span>(.*?)</span>", scale(GRID)) == ["-1", "0", "+1"]
+
+
+def test_a_map_of_the_guilty_sign_tells_nothing_of_the_other():
+    above = replace(GRID, above=True)
+    svg = heatmap(above, "a map", down="layer", across="expert")
+    classes = {(class_, strength) for class_, strength in paths(svg) if class_ in ("cell-above", "cell-below")}
+    told = json.loads(ET.fromstring(svg).get("data-map"))["values"]
+    assert (above.reach, classes) == (0.5, set())
+    assert paths(svg)["cell-rising", "1"] == {(0, 1), (1, 0), (1, 1)}
+    assert told == [["0 or less", 0.5, "0 or less", None], [0.5, 0.5, 0.26, None]]
+    assert re.findall(r"<span>(.*?)</span>", scale(above)) == ["0 or less", "0.5"]
 
 
 def test_marks_and_names():

@@ -47,7 +47,7 @@ def read_batch_view(run: RunDir) -> BatchView | None:
         (rows[batch], columns[pair]) for batch in batches for pair in selection.per_batch[batch] if pair in columns
     ]
     names = [f"L{layer:02d}_E{expert:02d}" for layer, expert in experts]
-    grid = Grid(values, batches, names, np.ones(values.shape, dtype=bool), signed=True)
+    grid = Grid(values, batches, names, np.ones(values.shape, dtype=bool), above=True)
     return BatchView(grid, marked, len(selection.per_batch), len(every))
 
 

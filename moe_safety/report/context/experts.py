@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -129,30 +129,37 @@ def _score_map(scored: Scored, chosen: list[Pair]) -> ScoreMap:
     order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[:3]
     best = [(experts.names[place], float(values[place])) for place in order if values[place] > 0]
     controlled = "against" in table.column_names and "control" in table["against"].to_pylist()
-    return ScoreMap(scored.score, grid_of(experts, values), cells(experts, chosen), best, controlled)
+    return ScoreMap(
+        scored.score, replace(grid_of(experts, values), above=True), cells(experts, chosen), best, controlled
+    )
 
 
 def _known_of(pair: Pair, tables: list[Scored], serving: dict[Pair, int]) -> dict[str, Any]:
-    """A row of the table of selected experts; what was not measured is None."""
+    """A row of the table of selected experts; what was not measured, and a score that is not above 0, is None: who
+    takes experts by another method or by chance learns of none that refusing hangs on."""
     layer, expert = pair
     known: dict[str, Any] = {"name": f"L{layer:02d}_E{expert:02d}"}
     for scored in tables:
         here = experts_in(scored.table).find([pair]).item()
         if isinstance(scored.score, RoutingScore):
             known |= _risk_of({column: scored.table[column][here].as_py() for column in _RISK})
-        known.setdefault(scored.score.name, float(scored.values[here]))
+        known.setdefault(scored.score.name, _if_guilty(float(scored.values[here])))
     return known | {"batches": serving.get(pair)}
 
 
 def _risk_of(row: dict[str, Any]) -> dict[str, Any]:
-    low, high = row["low"], row["high"]
-    told = f"[{low:+.3f}, {high:+.3f}]" if low is not None and low == low else None
+    low, high, value = row["low"], row["high"], _if_guilty(row["risk_diff"])
+    told = f"[{low:+.3f}, {high:+.3f}]" if value is not None and low is not None and low == low else None
     return {
-        "risk_diff": row["risk_diff"],
+        "risk_diff": value,
         "interval": told,
         "q_value": row["q_value"],
-        "risk_diff_control": row["risk_diff_control"],
+        "risk_diff_control": _if_guilty(row["risk_diff_control"]),
     }
+
+
+def _if_guilty(value: float | None) -> float | None:
+    return None if value is None or value <= 0 else value
 
 
 def _serving(run: RunDir) -> dict[Pair, int]:

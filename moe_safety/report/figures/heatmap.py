@@ -14,6 +14,7 @@ from markupsafe import Markup
 from moe_safety.report.figures.svg import plot, stretched, tag, text
 
 MANY_COLUMNS, MANY_MARKS = 100, 100
+_NOT_ABOVE = "0 or less"
 SHADES = 12
 """Steps of the scale on one side of 0; within a step a cell's colour is the same."""
 
@@ -28,8 +29,8 @@ class Grid:
     columns: Sequence[object]
     exists: np.ndarray
     """Which cells there are: layers may hold different numbers of experts."""
-    signed: bool = False
-    """Whether the numbers have a sign, even where none of them is below 0."""
+    above: bool = False
+    """Whether the numbers above 0 alone are told of: the others are drawn alike, and their value is not given."""
 
     @property
     def unknown(self) -> bool:
@@ -38,13 +39,19 @@ class Grid:
 
     @property
     def diverging(self) -> bool:
-        """Whether there are numbers below 0, or might be."""
-        return self.signed or bool((self.values < 0).any())
+        """Whether numbers below 0 are told of."""
+        return not self.above and bool((self.values < 0).any())
+
+    @property
+    def clipped(self) -> bool:
+        """Whether there are numbers below 0 that are not told of."""
+        return self.above and bool((self.values < 0).any())
 
     @property
     def reach(self) -> float:
-        """The largest distance from 0."""
-        return float(np.abs(self.values[np.isfinite(self.values)]).max(initial=0)) or 1.0
+        """The largest distance from 0 that is told of."""
+        known = self.values[np.isfinite(self.values)]
+        return float((known if self.above else np.abs(known)).max(initial=0)) or 1.0
 
 
 def heatmap(
@@ -66,7 +73,9 @@ def heatmap(
     body = [
         tag("path", class_="cell-unknown", d=_cells(grid.exists & ~np.isfinite(grid.values))),
         tag("path", class_="cell-zero", d=_cells(np.isfinite(grid.values))),
-        *_shaded(grid.values / reach, "cell-rising" if rising else "cell-above"),
+        *_shaded(
+            (grid.values.clip(0) if grid.above else grid.values) / reach, "cell-rising" if rising else "cell-above"
+        ),
         tag(
             "path",
             class_="mark thin" if columns > 64 or len(places) > MANY_MARKS else "mark",
@@ -86,15 +95,26 @@ def heatmap(
 
 def _told(grid: Grid, down: str, across: str) -> str:
     """What the page's script tells of the cell under the pointer."""
-    values = [[float(f"{value:.3g}") if np.isfinite(value) else None for value in row] for row in grid.values.tolist()]
+    lowest = 0 if grid.clipped else -math.inf
+    values = [[_value(value, lowest) for value in row] for row in grid.values.tolist()]
     known = {"down": down, "across": across, "rows": list(grid.rows), "columns": list(grid.columns), "values": values}
     return json.dumps(known, separators=(",", ":"))
+
+
+def _value(value: float, lowest: float) -> float | str | None:
+    if not math.isfinite(value):
+        return None
+    return float(f"{value:.3g}") if value > lowest else _NOT_ABOVE
 
 
 def scale(grid: Grid, reach: float | None = None) -> Markup:
     """The key to a map's colours; it has two sides where the map has negative numbers."""
     reach = reach or grid.reach
-    shown = [f"-{reach:.3g}", "0", f"+{reach:.3g}"] if grid.diverging else ["0", f"{reach:.3g}"]
+    shown = (
+        [f"-{reach:.3g}", "0", f"+{reach:.3g}"]
+        if grid.diverging
+        else [_NOT_ABOVE if grid.clipped else "0", f"{reach:.3g}"]
+    )
     names, kind = [tag("span", name) for name in shown], "diverging" if grid.diverging else "rising"
     return tag("div", tag("i"), *names, class_=f"scale {kind}", aria_hidden="true")
 

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from moe_safety.config import Config
     from moe_safety.rundir import RunDir
 
-SIGN = (
-    "more is guiltier: above 0 (red) the model is nearer to refusing attacks without the expert, below 0 (blue) farther"
-    " from that"
-)
+SIGN = "more is guiltier: above 0 the model is nearer to refusing attacks without the expert, below 0 farther from that"
 UNIT = "nats by token of the answer's opening"
 
 

@@ -9,7 +9,7 @@ from moe_safety.scores.routing import RoutingScore
 from moe_safety.scores.sums import SAFE, UNSAFE, Sums
 
 UNIT = "share of the counted tokens"
-SIGN = "more is guiltier: above 0 (red) the attack reaches the expert more than plain goals do, below 0 (blue) less"
+SIGN = "more is guiltier: above 0 the attack reaches the expert more than plain goals do, below 0 less"
 
 
 def difference(sums: Sums, more: int = UNSAFE, less: int = SAFE) -> np.ndarray:
