@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moe_safety.config import Config
+    from moe_safety.config import Config, SweepFile
 
 _SHOWN, _LEAST = 3, 0.05
 """How many kinds of work are told of a stage, and the share of its seconds from which one is."""
@@ -45,3 +45,12 @@ def next_lines(config: Config, file: str, stage: str) -> Iterator[str]:
         return
     table = f", {config.run_dir}/{COMPARISON.replace('.json', '.md')}" if config.compare.arms else ""
     yield f"look at: {config.run_dir}/{REPORT}{table}"
+
+
+def lines_of_sweep(file: SweepFile) -> Iterator[str]:
+    """What comes after a sweep: its best configuration, and the table of its trials."""
+    from moe_safety.tune.outcome import BEST, RESULTS
+
+    folder = f"{file.config.run_dir}/tune/{file.name}"
+    yield f"next: moe-safety run {folder}/{BEST}"
+    yield f"look at: {folder}/{RESULTS}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_safety.cli.commands import Commands
-from moe_safety.cli.ending import next_lines, took_lines
+from moe_safety.cli.ending import lines_of_sweep, next_lines, took_lines
 from moe_safety.cli.log import logged
 from moe_safety.errors import InputError
 
@@ -187,7 +187,9 @@ def _tune(args: argparse.Namespace) -> None:
     from moe_safety.tune.stage import tune
 
     with logged(file.config.run_dir, quiet=args.quiet, verbose=args.verbose):
-        tune(file, force=args.force)
+        done = {"tune": tune(file, force=args.force)}
+        for line in (*took_lines(done), *lines_of_sweep(file)):
+            print(line, flush=True)
 
 
 def _run_all(args: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from moe_safety.errors import InputError, MoeSafetyError, RunError, first_line, 
 from moe_safety.rundir import Account, RunDir, count_imports, spent, spent_by_replicas
 from moe_safety.stopping import gently, own_handlers
 from moe_safety.train.log_relay import listening
+from moe_safety.train.progress import PhaseProgress
 from moe_safety.train.task import Task
 
 
@@ -23,8 +24,10 @@ def run_phase(task: Task) -> dict[str, Any]:
         return done
     run.delete(task.outcome)
     run.delete(task.stop)
+    run.delete(task.reached)
     try:
-        _make(run, task)
+        with PhaseProgress(run, task):
+            _make(run, task)
         if run.exists(task.stop) and not run.exists(task.outcome):
             raise KeyboardInterrupt
     finally:

@@ -16,6 +16,7 @@ from moe_safety.jobs import warnings_to
 from moe_safety.models.io import forget_model
 from moe_safety.rundir import RunDir, count_imports, is_changed, is_finished, manifest_name, stage_account
 from moe_safety.stopping import gently
+from moe_safety.train.progress import SideBySide
 from moe_safety.train.stage import train_arm, training_of
 from moe_safety.train.task import stop_of
 from moe_safety.train.verified import verify_arm
@@ -94,6 +95,9 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
     left = list(arms)
     stopping, ended = threading.Event(), threading.Event()
 
+    def folders() -> dict[str, str]:
+        return {arm.name: f"train/{arm.name}" for arm in list(running.values())}
+
     def ask_to_stop() -> None:
         stopping.set()
         # More than once: a phase that begins takes what it finds for a request that was made of an earlier run.
@@ -104,7 +108,8 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
             ended.wait(_ASKS_EVERY)
 
     try:
-        with gently(ask_to_stop):
+        watched = SideBySide("train", "arms", run, len(arms), folders)
+        with gently(ask_to_stop), watched as progress:
             while True:
                 while left and len(running) < at_once and not stopping.is_set():
                     arm = left.pop(0)
@@ -124,6 +129,7 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
                 for line in result["warned"]:
                     print(f"train {arm.name}: {line}", file=sys.stderr, flush=True)
                 told(arm, _manifest(result))
+                progress.done += 1
     except BaseException:
         release_replicas()
         raise

@@ -70,9 +70,26 @@ class Task:
         return f"{self.folder}/outcome.json"
 
     @property
+    def home(self) -> str:
+        """The folder of all that trains the arm."""
+        return self.folder.rsplit("/", 2)[0]
+
+    @property
+    def title(self) -> str:
+        """What is trained, in words."""
+        rounds, number = self.config.train.num_rounds, self.folder.rsplit("/", 2)[1].removeprefix("round_")
+        of_rounds = f", round {number}/{rounds}" if rounds > 1 else ""
+        return f"{self.home.replace('/', ' ', 1)}{of_rounds}{', router' if self.kind == 'router' else ''}"
+
+    @property
     def stop(self) -> str:
         """The file that asks whoever trains the arm to stop."""
-        return stop_of(self.folder.rsplit("/", 2)[0])
+        return stop_of(self.home)
+
+    @property
+    def reached(self) -> str:
+        """The file that says how far the training is."""
+        return reached_of(self.home)
 
     @property
     def told(self) -> str:
@@ -93,3 +110,8 @@ class Task:
 def stop_of(folder: str) -> str:
     """The file that asks whoever trains the arm of this folder to stop."""
     return f"{folder}/stop"
+
+
+def reached_of(folder: str) -> str:
+    """The file that says how far the training of the arm of this folder is."""
+    return f"{folder}/reached.json"

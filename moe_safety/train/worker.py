@@ -7,7 +7,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from moe_safety.train.float32_masters import copies, rounding
 from moe_safety.train.loop import Loop, StoppedEarly
 from moe_safety.train.optimizer import LazyAdamW, MasterAdamW
 from moe_safety.train.phases import ExpertPhase, Phase, RouterPhase
+from moe_safety.train.progress import Reached, publishing
 from moe_safety.train.step_log import Watcher
 from moe_safety.train.task import Task
 from moe_safety.train.world import World
@@ -47,7 +48,8 @@ def work(task: Task, account: Account) -> None:
     if run.exists(task.outcome):
         return  # Ray started the workers again, and there is nothing to do.
     try:
-        outcome = _train(task, world, run)
+        with publishing(run, task.reached) if world.rank == 0 else nullcontext(Reached()) as reached:
+            outcome = _train(task, world, run, reached)
     except StoppedEarly:
         return
     except Exception as failure:
@@ -84,7 +86,7 @@ def _told_in_a_line(failure: Exception, task: Task) -> MoeSafetyError | None:
     return None
 
 
-def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
+def _train(task: Task, world: World, run: RunDir, reached: Reached) -> dict[str, Any]:
     settings, stage = task.config.train, task.config.train.zero_stage
     _forget_peak()
     data = BatchData(run)
@@ -106,6 +108,11 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
         start = copies(trained, gather or as_they_are) if task.kind == "router" else {}
         engine = _engine(task, model, trained, world)
         checkpoints = Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world)
+
+        def on_step(row: dict[str, Any]) -> None:
+            reached.add(row)
+            watcher(row)
+
         loop = Loop(
             phase=_phase(task, model, what, packed, stack),
             engine=engine,
@@ -117,9 +124,10 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
             weights=task.weights,
             checkpoints=checkpoints,
             world=world,
-            on_step=watcher,
+            on_step=on_step,
             is_to_stop=_now_and_then(partial(run.exists, task.stop)),
         )
+        reached.steps = loop.steps
         progress = loop.run()
         figures = _figures(progress, trainable, total, world)
         if task.kind == "router":

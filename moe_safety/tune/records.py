@@ -50,6 +50,11 @@ def id_of(point: Point) -> str:
     return hashlib.sha256(json.dumps(point, sort_keys=True).encode()).hexdigest()[:10]
 
 
+def work_of(folder: str, point: Point) -> str:
+    """The folder of a trial's rounds, of a sweep in this one."""
+    return f"{folder}/work/{id_of(point)}"
+
+
 @dataclass(frozen=True)
 class Records:
     """The records of a sweep, under its folder of the run directory."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import ray
@@ -20,14 +21,13 @@ from moe_safety.config import MEASURES, Sweep
 from moe_safety.errors import RunError, first_line, last_line
 from moe_safety.jobs.cluster import connect
 from moe_safety.jobs.pool import release_replicas
+from moe_safety.train.progress import SideBySide
 from moe_safety.tune.outcome import best_of, described
-from moe_safety.tune.records import Record, Records, id_of
+from moe_safety.tune.records import Record, Records, id_of, work_of
 from moe_safety.tune.search import ROUND, asha, left_of_plan, optuna_search
 
 ERROR = "error"
 """Under this name a trial that cannot go on reports why; raising would have Tune start it again."""
-SPEAK_EVERY = 5.0
-"""Seconds between lines of progress."""
 
 
 def run_trials(
@@ -54,7 +54,7 @@ def run_trials(
     if not left:
         return before
     settings |= {"scheduler": asha(sweep, rounds, before)}
-    recorder = Recorder(sweep, records, before, left, on_closed)
+    recorder = Recorder(sweep, records, before, on_closed)
     # Two loggers and a table on the screen would take longer than a trial.
     os.environ.update({"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"})
     # Ctrl-C ends a sweep as it ends any command: what is finished is recorded, and trials leave checkpoints.
@@ -79,7 +79,8 @@ def run_trials(
         ),
     )
     try:
-        tuner.fit()
+        with Trials(sweep, records, recorder.known, left):
+            tuner.fit()
     except (ray.exceptions.RayError, TuneError) as error:
         # The first line says that it failed; of a fault in the driver itself the last one says why.
         told = (last_line if isinstance(error, TuneError) else first_line)(error)
@@ -89,15 +90,40 @@ def run_trials(
     return records.read()
 
 
-class Recorder(TuneCallback):
-    """Writes each trial's record as it goes on, and says how far the sweep is."""
+class Trials(SideBySide):
+    """The progress of a sweep, as its records tell of it."""
 
-    def __init__(self, sweep: Sweep, records: Records, before: Sequence[Record], left: int, on_closed: Any) -> None:
+    def __init__(self, sweep: Sweep, records: Records, known: Mapping[str, Record], left: int) -> None:
+        self.sweep, self.known = sweep, known
+        stood, running = len(self._over()), partial(self._running, records.folder)
+        super().__init__("tune", "trials", records.run, stood + left, running, stood)
+
+    def line(self, now: float) -> str:
+        """With the best so far."""
+        self.done = len(self._over())
+        return super().line(now)
+
+    def also(self) -> Iterator[str]:
+        """The best so far, by what the sweep is after."""
+        if best := best_of(self.sweep, self._over()):
+            goals = ", ".join(f"{name} {best.last[name]:.3f}" for name in self.sweep.goals)
+            yield f"best so far {goals} ({described(self.sweep, best)})"
+
+    def _over(self) -> list[Record]:
+        return [record for record in list(self.known.values()) if record.is_over]
+
+    def _running(self, folder: str) -> dict[str, str]:
+        at_work = [record for record in list(self.known.values()) if not record.is_over]
+        return {described(self.sweep, record): work_of(folder, record.point) for record in at_work}
+
+
+class Recorder(TuneCallback):
+    """Writes each trial's record as it goes on."""
+
+    def __init__(self, sweep: Sweep, records: Records, before: Sequence[Record], on_closed: Any) -> None:
         self.sweep, self.records, self.on_closed = sweep, records, on_closed
         self.known = {record.id: record for record in before}
-        self.all = left + sum(record.is_over for record in before)
         self.begun: dict[str, float] = {}
-        self.spoken = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Keeps a record of a trial that begins."""
@@ -133,17 +159,6 @@ class Recorder(TuneCallback):
         record.seconds = time.monotonic() - self.begun[record.id]
         self.records.write(record)
         self.on_closed(record)
-        over = [one for one in self.known.values() if one.is_over]
-        if time.monotonic() - self.spoken > SPEAK_EVERY or len(over) == self.all:
-            self.spoken = time.monotonic()
-            print(f"tune: {len(over)}/{self.all} trials{self._best(over)}", flush=True)
-
-    def _best(self, over: list[Record]) -> str:
-        best = best_of(self.sweep, over)
-        if best is None:
-            return ""
-        goals = ", ".join(f"{name} {best.last[name]:.3f}" for name in self.sweep.goals)
-        return f"; best so far {goals} ({described(self.sweep, best)})"
 
 
 def _read(file: str) -> str:

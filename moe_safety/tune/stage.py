@@ -13,7 +13,7 @@ from moe_safety.evaluate.required_prompts import check_asked
 from moe_safety.judges import judges_inputs, judges_settings
 from moe_safety.models.io import model_fingerprint
 from moe_safety.pipeline import BATCHES, PROMPTS, run_one
-from moe_safety.rundir import Outcome, RunDir, Work, run_work
+from moe_safety.rundir import Account, Outcome, RunDir, Work, count_imports, run_work
 from moe_safety.scores import score_tables
 from moe_safety.tune.objective import asked_by
 from moe_safety.tune.outcome import BEST, RESULTS, best_of, ranked, results_table
@@ -24,6 +24,8 @@ from moe_safety.tune.records import Record, Records
 def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
     """Writes `tune/NAME/results.parquet`, and `best.yaml`, which is ready to run. What trials need is made first."""
     config, sweep, run = file.config, file.sweep, RunDir(file.config.run_dir)
+    count_imports()
+    account = Account()
     run_one("prepare", config)
     if sweep.kind == "training":
         check_asked(on_validation(config), run, asked_by(sweep))
@@ -48,7 +50,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
     body = partial(_tune, file, Records(run, folder), force)
     manifest = run_work(run, stage, config.model_dump(mode="json"), body, force=force)
     print_summary(file, manifest)
-    return manifest
+    return manifest | {"took": account.told()}
 
 
 def _of_training(config: Config) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from moe_safety.rundir import RunDir, discard_all
 from moe_safety.train.rounds import run_rounds
 from moe_safety.train.stage import plan_rounds
 from moe_safety.tune.objective import safety_measures
-from moe_safety.tune.records import Record, Records, id_of
+from moe_safety.tune.records import Record, Records, work_of
 from moe_safety.tune.runner import ERROR, run_trials
 from moe_safety.tune.search import ROUND
 
@@ -50,11 +50,6 @@ def sweep_training(file: SweepFile, records: Records, *, force: bool = False) ->
         rounds=max(_rounds(file)),
         on_closed=lambda record: _clear(run, work_of(records.folder, record.point)),
     )
-
-
-def work_of(folder: str, point: Point) -> str:
-    """The folder of a trial's rounds."""
-    return f"{folder}/work/{id_of(point)}"
 
 
 def _trial(config: dict[str, Any], file: SweepFile, folder: str, base_loss: float | None) -> None:
