@@ -61,6 +61,11 @@ class Arm:
         return self.choice.method if self.choice else None
 
     @property
+    def experts_phase(self) -> tuple[object, ...]:
+        """All that is declared of the `experts` phase."""
+        return self.choice, self.trains, self.loss, self.optimizer, self.section
+
+    @property
     def hardens(self) -> bool:
         """Whether it is anything but the untouched model."""
         return bool(self.phases or self.choice)

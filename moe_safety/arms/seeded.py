@@ -39,6 +39,16 @@ class SeededArm:
         """The name of its selection's file in the run directory."""
         return f"selections/{self.place}/{SELECTION}" if self.place else SELECTION
 
+    @property
+    def begins_as(self) -> str | None:
+        """The name of the arm that trains the same experts in the same way, and no routers after them: what that one
+        leaves is what this one's routers follow. Nothing where no arm does."""
+        if self.arm.phases != ("experts", "router"):
+            return None
+        alone = (arm.name for arm in ARMS if arm.phases == ("experts",) and arm.experts_phase == self.arm.experts_phase)
+        kind = next(alone, None)
+        return f"{kind}{self.name.removeprefix(self.kind)}" if kind else None
+
     def select(self, *, force: bool = False) -> None:
         """Makes its selection; `identify` made that of the run's own method, which controls are matched to."""
         if self.place and self.arm.choice:

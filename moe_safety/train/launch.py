@@ -18,9 +18,9 @@ from moe_safety.train.task import Task
 
 
 def run_phase(task: Task) -> dict[str, Any]:
-    """The phase's outcome; found where the phase is done already, made otherwise."""
+    """The phase's outcome; found where the phase is done already, be it by another arm, made otherwise."""
     run = RunDir(task.config.run_dir)
-    if done := _stored(run, task):
+    if done := _stored(run, task) or _made_by_another(run, task):
         return done
     run.delete(task.outcome)
     run.delete(task.stop)
@@ -63,6 +63,23 @@ def _stored(run: RunDir, task: Task) -> dict[str, Any] | None:
     if task.config.train.save == "model" and not any(name.startswith(f"{task.model_folder}/") for name in files):
         return None
     return stored if all(map(run.exists, files)) and run.digests(files) == files else None
+
+
+def _made_by_another(run: RunDir, task: Task) -> dict[str, Any] | None:
+    """The outcome of another arm's phase that took the same steps, which becomes this one's, with all that it left."""
+    if not task.made_in or not run.exists(there := f"{task.made_in}/outcome.json"):
+        return None
+    stored = run.read_json(there)
+    if stored.get("steps") != task.steps or "error" in stored or not all(map(run.exists, stored["files"])):
+        return None
+    run.delete_folder(task.folder)
+    names = {name: f"{task.folder}{name.removeprefix(task.made_in)}" for name in run.files(task.made_in)}
+    names.pop(there)
+    for name, own in names.items():
+        run.link(name, own)
+    files = {names[name]: digest for name, digest in stored["files"].items()}
+    run.write_json(task.outcome, stored | task.known_by | {"files": files, "made_in": task.made_in})
+    return _stored(run, task)
 
 
 def _on_ray(run: RunDir, task: Task) -> None:

@@ -53,6 +53,8 @@ class Plan:
     """Of the run directory: the first round's selection."""
     weights: Mapping[int, float]
     batch_ids: list[int]
+    begins_as: str | None = None
+    """The name of an arm that may have made the first phase."""
 
     @property
     def identifies_anew(self) -> bool:
@@ -167,6 +169,7 @@ def _check_current(plan: Plan, selection: Selection, file: str) -> None:
 
 def _task(plan: Plan, kind: Phase, folder: str, model: ModelConfig, selection: Selection | None) -> Task:
     masks: dict[int, list[Pair]] = dict(selection.per_batch) if selection else {}
+    begun = plan.begins_as if kind == "experts" else None
     return Task(
         arm=plan.arm.name,
         config=plan.config.model_copy(update={"model": model}),
@@ -176,5 +179,6 @@ def _task(plan: Plan, kind: Phase, folder: str, model: ModelConfig, selection: S
         inputs=f"{plan.run.digest(BATCHES)} {model_fingerprint(model)}",
         masks=masks,
         weights=plan.weights,
+        made_in=f"train/{begun}{folder.removeprefix(plan.folder)}" if begun else None,
         begins_at_base=model.with_delta(None) == plan.config.model,
     )

@@ -92,7 +92,7 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
     at_once = min(room, len(arms))
     begin = _beginner(config, at_once)
     running: dict[Any, SeededArm] = {}
-    left = list(arms)
+    left = in_turn(arms)
     stopping, ended = threading.Event(), threading.Event()
 
     def folders() -> dict[str, str]:
@@ -111,8 +111,8 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
         watched = SideBySide("train", "arms", run, len(arms), folders)
         with gently(ask_to_stop), watched as progress:
             while True:
-                while left and len(running) < at_once and not stopping.is_set():
-                    arm = left.pop(0)
+                while len(running) < at_once and not stopping.is_set() and (arm := next_of(left, running.values())):
+                    left.remove(arm)
                     running[begin(arm, arm.name in anew)] = arm
                 if not running:
                     break
@@ -139,6 +139,18 @@ def _side_by_side(config: Config, arms: Sequence[SeededArm], anew: Collection[st
             ray.cancel(reference)
         for arm in arms if stopping.is_set() else ():
             run.delete(stop_of(f"train/{arm.name}"))
+
+
+def in_turn(arms: Sequence[SeededArm]) -> list[SeededArm]:
+    """Those last that go on from what others make: they are short, and fill what is left of the time."""
+    names = {arm.name for arm in arms}
+    return sorted(arms, key=lambda arm: arm.begins_as in names)
+
+
+def next_of(left: Sequence[SeededArm], running: Collection[SeededArm]) -> SeededArm | None:
+    """The next arm to begin: the first that goes on from none which has yet to be trained."""
+    unfinished = {arm.name for arm in (*left, *running)}
+    return next((arm for arm in left if arm.begins_as not in unfinished), None)
 
 
 def _beginner(config: Config, at_once: int) -> Callable[[SeededArm, bool], Any]:

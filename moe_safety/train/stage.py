@@ -74,7 +74,7 @@ def _between_rounds(config: Config) -> dict[str, Any]:
 def _train(seeded: SeededArm, run: RunDir) -> Outcome:
     arm, config, folder = seeded.arm, seeded.config, f"train/{seeded.name}"
     skeleton, layout = skeleton_of(config.model), check_loadable(config.model)
-    plan = plan_rounds(arm, config, run, layout, folder, seeded.selection, skeleton)
+    plan = plan_rounds(arm, config, run, layout, folder, seeded.selection, skeleton, seeded.begins_as)
     check_encoding(run, config.model)
     selection, total = first_selection(plan), skeleton.num_parameters()
     asked = selection.union() if selection else []
@@ -106,7 +106,14 @@ def _train(seeded: SeededArm, run: RunDir) -> Outcome:
 
 
 def plan_rounds(
-    arm: Arm, config: Config, run: RunDir, layout: MoELayout, folder: str, selection: str, skeleton: PreTrainedModel
+    arm: Arm,
+    config: Config,
+    run: RunDir,
+    layout: MoELayout,
+    folder: str,
+    selection: str,
+    skeleton: PreTrainedModel,
+    begins_as: str | None = None,
 ) -> Plan:
     """What the rounds of an arm need, checked: a family whose routing must be known has to be one whose rule is."""
     from moe_safety.checkpoints import check_comparable
@@ -129,7 +136,8 @@ def plan_rounds(
         if without := set(numbers) - {batch for batch, label in labels if label == "safe"}:
             message = f"batch {min(without)} has no safe prompt for the router phase to learn from"
             raise InputError(message, key="batches.safe_ratio")
-    return Plan(arm, config, run, layout, folder, selection, batch_weights(config, run, batches), numbers)
+    weights = batch_weights(config, run, batches)
+    return Plan(arm, config, run, layout, folder, selection, weights, numbers, begins_as)
 
 
 def _batches(run: RunDir) -> pa.Table:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from moe_safety.arms import ARMS, LOSSES, Arm, Phase
 from moe_safety.config import Config, results_only
@@ -30,6 +31,8 @@ class Task:
     masks: Mapping[int, list[Pair]] = field(default_factory=dict)
     """The experts that each batch may move; where the arm has none of its own, those that it is to be as large as."""
     weights: Mapping[int, float] = field(default_factory=dict)
+    made_in: str | None = None
+    """The folder of another arm's phase, declared like this one: with the same `steps` it is this one."""
     begins_at_base: bool = True
     """Whether that model is the run's base, with a delta or without: then what changed of the base can be said."""
 
@@ -46,13 +49,28 @@ class Task:
     @property
     def identity(self) -> str:
         """Everything that decides the steps: a checkpoint of another task is not gone on from."""
+        return self._digest(self.arm, results_only(self.config.train))
+
+    @property
+    def steps(self) -> str:
+        """The same, but for the arm's name and for how routers are taught: where the `experts` phases of two arms that
+        are declared alike have the same steps, they leave the same, to the bit."""
+        train = results_only(self.config.train)
+        return self._digest("", {name: value for name, value in train.items() if name != "router"})
+
+    @property
+    def known_by(self) -> dict[str, str]:
+        """What an outcome says of the task that it is of."""
+        return {"identity": self.identity, "steps": self.steps}
+
+    def _digest(self, name: str, train: dict[str, Any]) -> str:
         arm = self.declared
         decides = [
-            arm.name,
+            name,
             arm.decides(self.config),
             ARMS.identity(arm.name),
             LOSSES.identity(arm.loss),
-            results_only(self.config.train),
+            train,
             self.config.seed,
             self.kind,
             self.inputs,

@@ -58,14 +58,14 @@ def work(task: Task, account: Account) -> None:
             raise
         told = {"error": str(error), "exit_code": error.exit_code}
         with suppress(RunError):  # The disk may be too full for it.
-            run.write_json(task.outcome, told | {"identity": task.identity})
+            run.write_json(task.outcome, told | task.known_by)
         raise error from failure  # Other workers may be waiting for this one: Ray ends them.
     if world.rank == 0:
         left = [*run.files(task.model_folder), *filter(run.exists, [task.delta])]
         files = run.digests(left)
     spent = _spent_by_all(account, world)
     if world.rank == 0:
-        run.write_json(task.outcome, outcome | {"identity": task.identity, "files": files, "spent": spent})
+        run.write_json(task.outcome, outcome | task.known_by | {"files": files, "spent": spent})
         # Not before: what is done is done from here on.
         Checkpoints(run, f"{task.folder}/checkpoints", task.identity, world).clear()
     world.wait()

@@ -80,6 +80,15 @@ def test_train_runs_the_arm_that_is_named(arm):
         assert own_arm(asked) == seeded_arms(asked)[0]
 
 
+def test_an_arm_with_routers_begins_as_the_one_without_them():
+    kinds = [f"selective-{method}" for method in ("routing", "gradient", "causal")]
+    kinds += ["random", "random-layer-matched"]
+    named = [f"{kind}{router}" for kind in kinds for router in ("+router", "")]
+    arms = seeded_arms(config(f"compare.arms={['base', 'baseline', *named]}", "compare.seeds=[42, 1]"))
+    begins = {arm.name: arm.begins_as for arm in arms if arm.begins_as}
+    assert begins == {f"{kind}+router{seed}": f"{kind}{seed}" for kind in kinds for seed in ("", ".seed-1")}
+
+
 def test_a_name_is_one_of_a_folder():
     for name in ("a/b", "a.seed-7"):
         with pytest.raises(ValueError, match="cannot be the name of a folder"):

@@ -94,6 +94,32 @@ def test_a_phase_whose_model_was_damaged_is_done_again(fitting, tmp_path):
     assert launch._stored(run, stored) == outcome
 
 
+def test_routers_follow_the_experts_that_the_arm_without_them_trained(tmp_path, monkeypatch):
+    begun = []
+
+    def counting(task, account):
+        begun.append((task.arm, task.kind, task.config.seed))
+        work(task, account)
+
+    monkeypatch.setattr(worker, "work", counting)
+    router = ["train.router.enabled=true", "train.router.lr=1e-2"]
+    train(configured(tmp_path / "alone", [(0, 1)], *router))
+    for name, flags in (("both", []), ("both", router), ("other", []), ("other", [*router, "seed=43"])):
+        train(configured(tmp_path / name, [(0, 1)], *flags))
+    both = "selective-routing+router"
+    phases = [(both, "experts", 42), (both, "router", 42)]
+    assert begun[:2] == phases
+    assert begun[2:4] == [("selective-routing", "experts", 42), phases[1]]
+    # Other steps are made anew.
+    assert begun[4:] == [("selective-routing", "experts", 42), (both, "experts", 43), (both, "router", 43)]
+    alone, taken = (RunDir(str(tmp_path / name)) for name in ("alone", "both"))
+    logs = [run.read_json(f"train/{both}/training_metadata.json")["training_logs"] for run in (alone, taken)]
+    first, second = ([row | {"seconds": 0} for row in log] for log in logs)
+    assert first == second
+    for file in (f"{both}/final_model/model.safetensors", f"{both}/round_1/experts/delta.safetensors"):
+        assert alone.digest(f"train/{file}") == taken.digest(f"train/{file}")
+
+
 def test_workers_that_somebody_elsewhere_asked_to_stop_have_not_failed(tmp_path, monkeypatch):
     """As a comparison asks, which trains several arms side by side."""
     stop = tmp_path / "train/selective-routing/stop"

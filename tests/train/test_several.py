@@ -13,10 +13,14 @@ from moe_safety.stopping import Stopped, stoppable
 from moe_safety.train import several
 
 
+def arm(name, begins_as=None):
+    return SimpleNamespace(name=name, begins_as=begins_as)
+
+
 def configured(folder, parallel):
     """A configuration, and three arms."""
     settings = {"compare": SimpleNamespace(parallel=parallel), "train": SimpleNamespace(num_workers=1)}
-    return SimpleNamespace(run_dir=str(folder), **settings), [SimpleNamespace(name=name) for name in "abc"]
+    return SimpleNamespace(run_dir=str(folder), **settings), [arm(name) for name in "abc"]
 
 
 @pytest.mark.parametrize(("parallel", "at_once"), [("auto", 3), (2, 2), (8, 3)])
@@ -37,6 +41,15 @@ def test_no_more_replicas_are_asked_for_than_there_are_arms(parallel, at_once, m
     assert asked == [at_once]
     assert told == [(name, name) for name in "abc"]
     assert capsys.readouterr().err.splitlines() == [f"train {name}: slowly" for name in "abc"]
+
+
+def test_who_goes_on_from_another_arm_comes_last_and_waits_for_it():
+    both, alone, other, left_alone = arm("both", "alone"), arm("alone"), arm("other"), arm("more", "trained before")
+    assert several.in_turn([both, alone, left_alone, other]) == [alone, left_alone, other, both]
+    assert several.next_of([both, alone], []) is alone
+    assert several.next_of([both], [alone, other]) is None
+    assert several.next_of([both, left_alone], [alone]) is left_alone
+    assert several.next_of([both], [other]) is both
 
 
 def test_what_an_arm_warns_of_elsewhere_travels_with_its_manifest(monkeypatch):
