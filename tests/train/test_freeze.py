@@ -75,6 +75,7 @@ def test_gradients_of_two_workers_are_those_of_one_that_accumulates(phase, stage
 def test_twenty_steps_under_deepspeed_on_two_workers(stage, under_deepspeed):
     found = under_deepspeed[stage]
     assert len(found["log"]) == 21
+    assert found["compiled"] == []
     wrong, moved = illegal_moves(found)
     assert wrong == []
     assert moved >= found["felt"]

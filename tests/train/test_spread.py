@@ -24,7 +24,7 @@ from moe_safety.train.engines.spread import gathered, read_spread
 from moe_safety.train.optimizer import LazyAdamW
 from moe_safety.train.world import World
 from tests.families import FAMILIES, build
-from tests.train.tiny import in_workers
+from tests.train.tiny import compiled, in_workers
 
 IDS = torch.randint(3, 90, (2, 9), generator=torch.Generator().manual_seed(4))
 WIDE = {"ernie4_5_moe", "hunyuan_v1_moe", "lfm2_moe", "zaya", "deepseek_v4"}
@@ -174,6 +174,7 @@ def in_each_worker(
         "routers": {stage: train_routers(bases["hunyuan_v1_moe"], stage) for stage in (1, 2, 3)},
         "baseline": {stage: train_everything(bases["ernie4_5_moe"], stage) for stage in (1, 2, 3)},
         "trained": {name: train(bases[name], tuned / name) for name in TRAINED},
+        "compiled": compiled(),
     }
 
 
@@ -253,6 +254,10 @@ def test_routers_that_are_kept_in_float32_train_in_float32(found):
 
 def test_a_baseline_trains_in_one_type(found):
     assert found["baseline"] == {stage: {torch.bfloat16} for stage in (1, 2, 3)}
+
+
+def test_nothing_is_compiled(found):
+    assert found["compiled"] == []
 
 
 def test_what_trains_in_two_types_is_refused():

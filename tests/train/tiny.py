@@ -110,6 +110,13 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+def compiled() -> list[str]:
+    """The operations that DeepSpeed has compiled and loaded in this process."""
+    from deepspeed.ops.op_builder.builder import OpBuilder
+
+    return sorted(OpBuilder._loaded_ops)
+
+
 def weights_of(model, layout, selective, gather) -> dict[str, torch.Tensor]:
     """Every tensor of the model as it stands, trained rows in their places."""
     own = dict(selective.named_parameters()) if selective else {}
@@ -249,6 +256,7 @@ def run_case(case: Case) -> dict[str, Any]:
         "felt": felt,
         "after": after,
         "rounding": rounded,
+        "compiled": compiled() if case.stage else [],
     }
 
 

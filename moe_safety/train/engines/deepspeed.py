@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ def type_of(trained: Tensors) -> torch.dtype:
     return types[0]
 
 
+def compile_nothing() -> None:
+    """Keeps DeepSpeed from compiling a reduction on processors that only its inference calls. The compiler takes a
+    minute, and one that is killed leaves a lock that every later process would wait for."""
+    # By its name: as an attribute of its package it is hidden behind torch itself.
+    vars(import_module("deepspeed.comm.torch"))["build_shm_op"] = lambda: None
+
+
 class DeepSpeedEngine:
     """The engine that trains by DeepSpeed, ZeRO stages 1 to 3."""
 
@@ -58,6 +66,7 @@ class DeepSpeedEngine:
     ) -> None:
         import deepspeed
 
+        compile_nothing()
         with _keeping_types(model):
             self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
         self.engine.module.eval()

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from moe_safety.config import ModelConfig
 from moe_safety.models.io import flips_of, load_model, skeleton_of
+from moe_safety.train.engines.deepspeed import compile_nothing
 
 _ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"
 """Tells transformers to read a tensor when it is its turn."""
@@ -30,6 +31,7 @@ def read_spread(
     """
     import deepspeed
 
+    compile_nothing()
     # Whether the head is the embedding is seen by comparing the two, so these wait.
     embedding = skeleton_of(given).get_input_embeddings().weight.shape
     # Else tensors are read ahead, and all of them are if spreading is slower.
