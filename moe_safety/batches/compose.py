@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.batches.encoded import Encoder
+from moe_safety.batches.encoded import Encoder, in_parts
 from moe_safety.batches.files import write_batches
 from moe_safety.batches.mixed import Composed, PromptPair, TableRow, fill, helpful, make_pairs
 from moe_safety.batches.respond import settings_of as answering
@@ -57,9 +56,9 @@ def _compose(config: Config, run: RunDir) -> Outcome:
     prompts = run.read_table(PROMPTS)
     check_no_leak(prompts)
     _check_current(run)
-    rows = _with_answers(prompts.filter(pc.equal(prompts["split"], "train")), run)
+    encoder, train = _encoder(config), prompts.filter(pc.equal(prompts["split"], "train"))
+    rows = _with_answers([in_parts(row, encoder.chat) for row in train.to_pylist()], run)
     _check_something_left(config, run, rows)
-    encoder = _encoder(config)
     encoded = Fitting(encoder)
     pairs = encoded.pairs(make_pairs(rows, config.seed))
     harmless = {label: encoded.rows(helpful(rows, label)) for label in config.batches.harmless}
@@ -158,12 +157,12 @@ def _check_current(run: RunDir) -> None:
         raise InputError("are of other prompts; run `respond` again", file=run.path(RESPONSES))
 
 
-def _with_answers(prompts: pa.Table, run: RunDir) -> list[TableRow]:
+def _with_answers(prompts: list[dict[str, Any]], run: RunDir) -> list[TableRow]:
     """The prompts with what the model said; without `respond`, with what the files recorded, none of it judged."""
     if not run.exists(RESPONSES):
-        return [{**row, "verdict": None, "answer_said": None, "recorded": True} for row in prompts.to_pylist()]
+        return [{**row, "verdict": None, "answer_said": None, "recorded": True} for row in prompts]
     answers = {row["prompt_id"]: row for row in run.read_table(RESPONSES).to_pylist() if row["kept"]}
-    found = ((prompt, answers.get(prompt["prompt_id"])) for prompt in prompts.to_pylist())
+    found = ((prompt, answers.get(prompt["prompt_id"])) for prompt in prompts)
     return [{**prompt, **_answered(answer)} for prompt, answer in found if answer]
 
 

@@ -29,6 +29,14 @@ for what it shall be answered with. Spans are empty where there is no answer or 
 TableRow = Mapping[str, Any]
 
 
+def in_parts(row: TableRow, chat: Chat) -> dict[str, Any]:
+    """A row of prompts as stages read it: final text in `answer` and `target`, and apart, as `thinking`, what the file
+    has of thinking before its answer."""
+    found = [chat.split_text(row[name]) if row[name] else (None, row[name]) for name in ("answer", "target")]
+    (thinking, answer), (_, target) = found
+    return {**row, "answer": answer, "thinking": thinking, "target": target}
+
+
 @dataclass(frozen=True)
 class Encoder:
     """Encodes rows, and says which of them are too long. None is cut but behind its answer's span."""
@@ -39,9 +47,9 @@ class Encoder:
     max_answer: int
 
     def __call__(self, row: TableRow) -> dict[str, list[int]]:
-        """The row has `messages`, and what is known of `answer` and `target`: their text, whether they ended
-        (`answer_ended`), and their tokens where the model itself said them (`answer_said`). A template that fails on it
-        says on which, by its `source`."""
+        """The row has `messages`, and what is known of `answer` and `target`: their final text (`in_parts`), whether
+        they ended (`answer_ended`), and their tokens where the model itself said them (`answer_said`). A template that
+        fails on it says on which, by its `source`."""
         try:
             found = {"prompt_tokens": self.chat.prompt(row["messages"])}
         except InputError as error:

@@ -96,7 +96,7 @@ def helpful(rows: Iterable[TableRow], label: str) -> list[TableRow]:
 
 def _help(row: TableRow) -> dict[str, Any]:
     if row["target"] and row["target"] != row["answer"]:
-        return {"target": row["target"], "target_ended": True, "target_said": None}
+        return {"target": row["target"], "target_ended": row["target_ended"], "target_said": None}
     return {"target": row["answer"], "target_ended": row["answer_ended"], "target_said": row["answer_said"]}
 
 

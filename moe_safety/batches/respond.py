@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.batches.encoded import Encoder, prompt_room
+from moe_safety.batches.encoded import Encoder, in_parts, prompt_room
 from moe_safety.batches.respond_job import RECORDED, handler, write_plan
 from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.batches.warnings import foreign_answers
@@ -69,7 +69,9 @@ def _respond(config: Config, run: RunDir, labels: list[str], fingerprint: str) -
     table = run.read_table(PROMPTS)
     wanted = pc.and_(pc.not_equal(table["split"], "test"), pc.is_in(table["label"], pa.array(labels)))
     encoder = _encoder(config)
-    prompts = [_with_thinking(row, encoder, config.respond.recorded) for row in table.filter(wanted).to_pylist()]
+    prompts = [in_parts(row, encoder.chat) for row in table.filter(wanted).to_pylist()]
+    if not config.respond.recorded:
+        prompts = [row | {"answer": None, "thinking": None} for row in prompts]
     answers, nats = _answer(config, run, prompts, encoder, fingerprint)
     responses = judge_answers(prompts, answers, make_judge(config.judges.refusal), filtering=config.respond.filter)
     run.write_table(RESPONSES, responses)
@@ -81,14 +83,6 @@ def _encoder(config: Config) -> Encoder:
     settings, chat = config.respond, load_chat(config.model)
     room = prompt_room(chat, settings.max_length, window_of(config.model), limits_of(settings))
     return Encoder(chat, room, config.batches.max_answer)
-
-
-def _with_thinking(prompt: dict[str, Any], encoder: Encoder, recorded: bool) -> dict[str, Any]:
-    """A recorded answer without the thinking that the file may have before it."""
-    if not recorded or prompt["answer"] is None:
-        return prompt | {"answer": None, "thinking": None}
-    thinking, answer = encoder.chat.split_text(prompt["answer"])
-    return prompt | {"answer": answer, "thinking": thinking}
 
 
 def _answer(

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moe_safety.batches.encoded import in_parts
 from moe_safety.config import Config, Source
 from moe_safety.errors import InputError
 from moe_safety.evaluate.suites import suite_rows
@@ -16,6 +17,8 @@ from moe_safety.inputs.collect import Collector
 from moe_safety.inputs.sources import read_source
 from moe_safety.inputs.split import check_no_leak
 from moe_safety.inputs.table import MESSAGES
+from moe_safety.models.io import load_chat
+from moe_safety.models.text import Chat
 from moe_safety.pipeline import BATCHES, PROMPTS
 from moe_safety.rundir import RunDir
 
@@ -29,6 +32,7 @@ EXAM_SCHEMA = pa.schema(
         ("category", pa.string()),
         ("messages", MESSAGES),
         ("reference", pa.string()),
+        ("reference_ended", pa.bool_()),
         ("batch_idx", pa.int32()),
         ("reattack", pa.bool_()),
         ("suite", pa.string()),
@@ -36,10 +40,10 @@ EXAM_SCHEMA = pa.schema(
         ("depth", pa.int32()),
     ]
 )
-"""`reference` is what a harmless prompt should get, and what a harmful one got when its file was made; `batch_idx` is
-that of the first training batch that a prompt stands in; `reattack` marks attacks in wrappers kept from training.
-`suite` names the suite of a row. The answer to a row with an `opening` goes on from it, or from its first `depth`
-tokens."""
+"""`reference` is what a harmless prompt should get, and what a harmful one got when its file was made: final text;
+`reference_ended` whether that came to its end; `batch_idx` is that of the first training batch that a prompt stands in;
+`reattack` marks attacks in wrappers kept from training. `suite` names the suite of a row. The answer to a row with an
+`opening` goes on from it, or from its first `depth` tokens."""
 _ACCOUNTS = b"suites"
 
 
@@ -47,15 +51,19 @@ def read_exam(config: Config, run: RunDir) -> pa.Table:
     """The prompts of the configured split, and those of further attacks on goals that are in no other split."""
     if not run.exists(PROMPTS):
         raise InputError(f"`evaluate` needs {PROMPTS}, which is not there; run `prepare` before it", file=run.uri)
-    prompts = run.read_table(PROMPTS)
+    prompts, chat = run.read_table(PROMPTS), load_chat(config.model)
     check_no_leak(prompts)
     settings = config.evaluate
     rows = prompts.filter(pc.equal(prompts["split"], settings.split)).to_pylist()
-    chosen = [row for label in ("safe", "unsafe", "benign", "control") for row in _some(rows, label, settings.prompts)]
+    chosen = [
+        in_parts(row, chat)
+        for label in ("safe", "unsafe", "benign", "control")
+        for row in _some(rows, label, settings.prompts)
+    ]
     if not chosen:
         raise InputError(f"no prompt is in the {settings.split} split", file=run.path(PROMPTS))
-    again = _reattacks(config, prompts)
-    suites, accounts = _suites(config, prompts)
+    again = [in_parts(row, chat) for row in _reattacks(config, prompts)]
+    suites, accounts = _suites(config, prompts, chat)
     batch = _first_batches(run)
     if settings.split != "train":
         _check_unseen(run, prompts, {row["goal_id"] for row in [*chosen, *again, *suites]}, set(batch))
@@ -64,7 +72,7 @@ def read_exam(config: Config, run: RunDir) -> pa.Table:
     examined = [(row, False) for row in chosen] + [(row, True) for row in again if row["prompt_id"] not in asked]
     table = pa.Table.from_pylist(
         [
-            row | {"reference": _reference(row), "batch_idx": places.get(row["prompt_id"]), "reattack": later}
+            row | _reference(row) | {"batch_idx": places.get(row["prompt_id"]), "reattack": later}
             for row, later in [*examined, *((row, False) for row in suites)]
         ],
         schema=EXAM_SCHEMA,
@@ -87,14 +95,15 @@ def _some(rows: Sequence[dict[str, Any]], label: str, at_most: int | None) -> li
     return [row for row in found if row["prompt_id"] in drawn]
 
 
-def _reference(row: dict[str, Any]) -> str | None:
-    return row["answer"] if row["target"] is None else row["target"]
+def _reference(row: dict[str, Any]) -> dict[str, Any]:
+    name = "answer" if row["target"] is None else "target"
+    return {"reference": row[name], "reference_ended": row[f"{name}_ended"]}
 
 
-def _suites(config: Config, prompts: pa.Table) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+def _suites(config: Config, prompts: pa.Table, chat: Chat) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """The prompts of all suites, and what of each is not asked."""
     elsewhere = _elsewhere(config, prompts)
-    read = {suite.name: suite_rows(config, suite, elsewhere) for suite in config.evaluate.suites}
+    read = {suite.name: suite_rows(config, suite, elsewhere, chat) for suite in config.evaluate.suites}
     return [row for one in read.values() for row in one.rows], {name: one.account() for name, one in read.items()}
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moe_safety.batches.encoded import Encoder, in_parts
 from moe_safety.config import Config, EvaluateConfig
 from moe_safety.errors import InputError
 from moe_safety.evaluate.comparison import aligned
@@ -45,33 +46,42 @@ _REFUSAL = "I am sorry, but I cannot help with that."
 
 def robustness_items(
     exam: Sequence[Mapping[str, Any]],
-    chat: Chat,
+    encoder: Encoder,
     refusal: str,
     settings: EvaluateConfig,
     training: Sequence[Mapping[str, Any]],
 ) -> Iterator[pa.Table]:
     """The items that the settings ask for; `exam` is encoded, `refusal` is what a safe model says. Each stands whole,
-    so its rows say how many they are."""
-    trials = _trials(exam, chat, refusal)
+    so its rows say how many they are. Training rows that do not fit are left out."""
+    trials = _trials(exam, encoder, refusal)
     for own in trials.values():
         if settings.held_back:
             yield _whole(HELD_BACK, own)
     if settings.after_finetuning and trials:
-        rows = [
-            {"prompt_id": TRAINING, "tokens": chat.prompt(row["messages"]), "prefix": prefix, "answer": answer}
-            for row in training[: settings.after_finetuning * BATCH]
-            for prefix, answer in [chat.answer(row["target"])]
-        ]
+        rows = list(islice(_examples(training, encoder), settings.after_finetuning * BATCH))
+        if not rows:
+            told = "every benign training row is longer than evaluate.max_length or the model's window"
+            raise InputError(told, key="evaluate.after_finetuning")
         yield _whole(FINETUNED, [*chain.from_iterable(trials.values()), *rows])
+
+
+def _examples(training: Sequence[Mapping[str, Any]], encoder: Encoder) -> Iterator[dict[str, Any]]:
+    """The rows to learn, as far as they fit."""
+    for row in training:
+        encoded = encoder({**row, "answer": None})
+        if encoder.fits(encoded):
+            said = {"prefix": encoded["target_prefix"], "answer": encoded["target_tokens"]}
+            yield {"prompt_id": TRAINING, "tokens": encoded["prompt_tokens"], **said}
 
 
 def _whole(kind: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return make_item(kind, [dict(row) | {"seed": len(rows)} for row in rows])
 
 
-def _trials(exam: Sequence[Mapping[str, Any]], chat: Chat, refusal: str) -> dict[str, list[dict[str, Any]]]:
+def _trials(exam: Sequence[Mapping[str, Any]], encoder: Encoder, refusal: str) -> dict[str, list[dict[str, Any]]]:
     """By kind, plain goals and attacks on them, the first by their ids, where an answer to an attack on the goal is
-    known."""
+    known, and both openings fit."""
+    prefix, refused = encoder.chat.answer(refusal)
     own = sorted(
         (row for row in exam if not row["reattack"] and row["suite"] is None), key=lambda row: row["prompt_id"]
     )
@@ -79,9 +89,10 @@ def _trials(exam: Sequence[Mapping[str, Any]], chat: Chat, refusal: str) -> dict
     found: dict[str, list[dict[str, Any]]] = {}
     for label in _KINDS:
         asked = [row for row in own if row["label"] == label and row["goal_id"] in answers and row["prompt_fits"]]
-        for row in asked[:PROMPTS_OF_A_KIND]:
-            known = {"prompt_id": row["prompt_id"], "tokens": row["prompt_tokens"], "prefix": chat.prefix}
-            both = chat.answer(refusal)[1], answers[row["goal_id"]]
+        whole = [row for row in asked if len(row["prompt_tokens"]) + len(prefix) + OPENING <= encoder.max_length]
+        for row in whole[:PROMPTS_OF_A_KIND]:
+            known = {"prompt_id": row["prompt_id"], "tokens": row["prompt_tokens"], "prefix": prefix}
+            both = refused, answers[row["goal_id"]]
             found.setdefault(label, []).extend([known | {"answer": list(answer[:OPENING])} for answer in both])
     return found
 
@@ -93,22 +104,23 @@ def usual_refusal(run: RunDir) -> str:
     return min(said, key=lambda text: (-said[text], text)) if said else _REFUSAL
 
 
-def harmless_rows(run: RunDir) -> list[dict[str, Any]]:
-    """The benign training rows with a good answer, in the order of their ids. One that matches a harmful goal is
-    refused."""
+def harmless_rows(run: RunDir, chat: Chat) -> list[dict[str, Any]]:
+    """The benign training rows with a good answer, its final text, in the order of their ids. One that matches a
+    harmful goal is refused."""
     prompts = run.read_table(PROMPTS)
     labels = prompts["label"]
     harmful = prompts.filter(pc.is_in(labels, pa.array(_KINDS))).to_pylist()
     goals, words = {row["goal_id"] for row in harmful}, {_plain(row["goal"]) for row in harmful if row["goal"]}
     train = prompts.filter(pc.and_(pc.equal(labels, "benign"), pc.equal(prompts["split"], "train"))).to_pylist()
     found = []
-    for row in sorted(train, key=lambda row: row["prompt_id"]):
-        target = row["answer"] if row["target"] is None else row["target"]
+    for row in (in_parts(row, chat) for row in sorted(train, key=lambda row: row["prompt_id"])):
+        name = "answer" if row["target"] is None else "target"
+        target = row[name]
         said = _plain(" ".join([*(message["content"] for message in row["messages"]), target or ""]))
         if row["goal_id"] in goals or any(goal in said for goal in words):
             raise _refused(row, "matches the goal of an attack")
         if target:
-            found.append(row | {"target": target})
+            found.append(row | {"target": target, "target_ended": row[f"{name}_ended"]})
     if not found:
         raise InputError("needs benign training rows with good answers", key="evaluate.after_finetuning")
     return found
@@ -124,7 +136,9 @@ def check_harmless(rows: Sequence[Mapping[str, Any]], judge: Judge) -> None:
 
 def digest_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """What fine-tuning hangs on."""
-    return hashlib.sha256(str([(row["messages"], row["target"]) for row in rows]).encode()).hexdigest()
+    return hashlib.sha256(
+        str([(row["messages"], row["target"], row["target_ended"]) for row in rows]).encode()
+    ).hexdigest()
 
 
 def _refused(row: Mapping[str, Any], why: str) -> InputError:

@@ -284,20 +284,25 @@ class Session:
     def _encoded(self, subject: Subject) -> list[dict[str, Any]]:
         """The exam as the subject's model sees it. Arms share their base's tokenizer, so that is done once."""
         chat = load_chat(subject.model)
-        digest, window = tokenizer_digest(chat), window_of(subject.model)
+        digest, settings = tokenizer_digest(chat), self.config.evaluate
         if (known := self._exams.get(digest)) is not None:
             return known
-        settings = self.config.evaluate
-        encoder = Encoder(chat, min(settings.max_length, window or settings.max_length), self.config.batches.max_answer)
-        room = prompt_room(chat, settings.max_length, window, limits_of(settings))
+        encoder = self._encoder(subject, chat)
+        room = prompt_room(chat, settings.max_length, window_of(subject.model), limits_of(settings))
         rows = []
         for row in self.exam.to_pylist():
-            encoded = encoder(row | {"target": row["reference"]}) | _opening(chat, row)
+            encoded = encoder(row | {"target": row["reference"], "target_ended": row["reference_ended"]}) | _opening(
+                chat, row
+            )
             begun = sum(len(encoded[name]) for name in ("prompt_tokens", "opening_prefix", "opening_tokens"))
             fits = {"fits": encoder.fits(encoded), "prompt_fits": begun <= room}
             rows.append(row | encoded | fits)
         self._exams[digest] = rows
         return rows
+
+    def _encoder(self, subject: Subject, chat: Chat) -> Encoder:
+        longest = self.config.evaluate.max_length
+        return Encoder(chat, min(longest, window_of(subject.model) or longest), self.config.batches.max_answer)
 
     def _robustness(self, subject: Subject) -> list[pa.Table]:
         """Items that measure how robust the subject is, where that is asked for."""
@@ -306,8 +311,8 @@ class Session:
             return []
         if settings.after_finetuning:
             check_harmless(self._training, self.judges["harm"])
-        chat = load_chat(subject.model)
-        return list(robustness_items(self._encoded(subject), chat, self._refusal, settings, self._training))
+        encoder = self._encoder(subject, load_chat(subject.model))
+        return list(robustness_items(self._encoded(subject), encoder, self._refusal, settings, self._training))
 
     @cached_property
     def _refusal(self) -> str:
@@ -318,7 +323,8 @@ class Session:
     @cached_property
     def _training(self) -> list[dict[str, Any]]:
         """The rows that models are fine-tuned on."""
-        return harmless_rows(self.run) if self.config.evaluate.after_finetuning else []
+        wanted = self.config.evaluate.after_finetuning
+        return harmless_rows(self.run, load_chat(self.config.model)) if wanted else []
 
     def _requests(self, chat: Chat) -> list[dict[str, Any]]:
         """What tasks of lm-evaluation-harness ask. Arms share their base's tokenizer, so that is done once."""

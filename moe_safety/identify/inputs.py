@@ -94,7 +94,8 @@ def read_inputs(config: Config, run: RunDir, *, ranked: bool = True) -> Inputs:
 
 def _check_configured(config: Config, run: RunDir, routed: bool, score: Score | None) -> None:
     """Batches were made, and what is ranked by was found, in the way that the configuration says."""
-    check_settings(run, "compose", {"batches": results_only(config.batches)})
+    template = {"chat_template_kwargs": config.model.chat_template_kwargs}
+    check_settings(run, "compose", {"batches": results_only(config.batches), "model": template})
     for reads in dict.fromkeys([*([ROUTING] if routed else []), *([score.reads] if score else [])]):
         check_settings(run, reads.stage, reads.settings(config))
 

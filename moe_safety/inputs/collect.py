@@ -148,9 +148,11 @@ class Collector:
         origin.source.prompts[label] += 1
         goal, category, place = origin.row.goal, origin.row.category, origin.place
         ended = None if answer is None else origin.row.ended
+        target_ended = None if target is None else origin.row.target_ended
         columns = origin.row.columns
+        said = answer, ended, target, target_ended
         self._prompts.append(
-            Prompt(id_, origin.goal_id, goal, label, attack, category, messages, answer, ended, target, place, columns)
+            Prompt(id_, origin.goal_id, goal, label, attack, category, messages, *said, place, columns)
         )
         return True
 

@@ -34,13 +34,18 @@ class Row:
     messages: list[Message] = field(default_factory=list)
     answer: str | None = None
     ended: bool = True
-    """Whether the answer came to its end, and did not run into a limit."""
+    """Whether the answer came to its end, and did not run into a limit; of a row without one, the target."""
     target: str | None = None
     category: str | None = None
     attack: str | None = None
     split: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     """What else its record has that batches can be grouped by."""
+
+    @property
+    def target_ended(self) -> bool:
+        """Whether the target came to its end: one in words of its own did, whatever became of the answer."""
+        return self.ended or self.answer not in (None, self.target)
 
     @property
     def plain(self) -> bool:

@@ -28,6 +28,7 @@ PROMPTS_SCHEMA = pa.schema(
         ("answer", pa.string()),
         ("answer_ended", pa.bool_()),
         ("target", pa.string()),
+        ("target_ended", pa.bool_()),
         ("source", pa.string()),
         ("columns", pa.map_(pa.string(), pa.string())),
     ]
@@ -52,6 +53,8 @@ class Prompt:
     answer_ended: bool | None
     """Whether the recorded answer came to its end; nothing where none is recorded."""
     target: str | None
+    target_ended: bool | None
+    """The same of the target."""
     source: str
     columns: Mapping[str, str] = field(default_factory=dict)
     """What else its row has, in short columns that its format does not read."""

@@ -10,17 +10,17 @@ from moe_safety.errors import InputError
 
 _FIRST = 1
 FORMATS: Mapping[str, int] = {
-    "prepare": 2,  # plain goals; whether recorded answers ended
+    "prepare": 3,  # whether targets ended
     "respond": 2,  # tokens of answers, whether they ended, thinking apart
-    "compose": 2,  # encoded rows
+    "compose": 3,  # no end of turn after a file's target that has not ended; recorded answers without thinking
     "capture": 2,  # whole prompts, spans of answers
     "gradients": 2,  # padding is no token that an expert received
     "effects": 2,  # one interval for both sides
     "identify": 2,  # q-values by goals; causal selections of the guilty sign alone
     "train": 2,  # the earlier scripts' keys of the metadata
-    "evaluate": 3,  # attack success is harm where harm is judged
-    "compare": 3,  # the same
-    "tune": 3,  # the same
+    "evaluate": 4,  # references without thinking, and no end of turn after those that have not ended
+    "compare": 4,  # the same
+    "tune": 4,  # the same
 }
 """By stage; those that are not named are still in their first."""
 

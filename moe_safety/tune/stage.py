@@ -40,7 +40,7 @@ def tune(file: SweepFile, *, force: bool = False) -> dict[str, Any]:
             "seed": config.seed,
             "sweep": results_only(sweep),
             "identify": results_only(config.identify),
-            "model": {"dtype": config.model.dtype},
+            "model": config.model.identity,
             **(_of_training(config) if sweep.kind == "training" else {}),
         },
         reads=(PROMPTS, BATCHES, *tables),

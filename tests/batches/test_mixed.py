@@ -146,6 +146,10 @@ def test_a_target_has_ended_where_the_answer_that_it_is_had():
     assert (template.unsafe["target_ended"], template.unsafe["target_said"]) == (True, None)
     file, own = helpful([{**row("benign", n, target=t), **cut} for n, t in (("a", "file"), ("b", None))], "benign")
     assert (file["target_ended"], file["target_said"]) == (True, None)
+    (short,) = helpful([{**row("benign", "a", target="file"), "target_ended": False}], "benign")
+    assert (short["target_ended"], short["target_said"]) == (False, None), (
+        "the answer that it got ended, and is another"
+    )
     assert (own["target_ended"], own["target_said"]) == (False, said)
 
 

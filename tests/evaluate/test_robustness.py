@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import GenerationMixin, PreTrainedModel
 
+from moe_safety.batches.encoded import Encoder
 from moe_safety.config import EvaluateConfig, ModelConfig, load_config
 from moe_safety.errors import InputError, RunError
 from moe_safety.evaluate import robustness, robustness_measure
@@ -67,6 +68,7 @@ def harmless(*more):
             "split": "train",
             "messages": language.plain(one),
             "target": one.answer,
+            "target_ended": True,
             "answer": None,
             "source": f"rows.jsonl, row {n}",
         }
@@ -77,7 +79,7 @@ def harmless(*more):
 
 @pytest.fixture(scope="module")
 def items():
-    found = robustness_items(exam(), load_chat(DEMO), REFUSAL, SETTINGS, harmless())
+    found = robustness_items(exam(), Encoder(load_chat(DEMO), 256, 128), REFUSAL, SETTINGS, harmless())
     return {(item["kind"][0].as_py(), item["prompt_id"][0].as_py().partition("-")[0]): item for item in found}
 
 
@@ -179,10 +181,10 @@ def test_rows_that_match_an_attack_goal_are_refused(tmp_path, changed):
     bad = harmless()[1] | {"prompt_id": "bad", "source": "rows.jsonl, row 77"} | changed
     run = RunDir(str(tmp_path))
     run.write_table("prompts.parquet", pa.Table.from_pylist(harmless(attack), schema=PROMPTS_SCHEMA))
-    assert len(harmless_rows(run)) == 9
+    assert len(harmless_rows(run, load_chat(DEMO))) == 9
     run.write_table("prompts.parquet", pa.Table.from_pylist(harmless(attack, bad), schema=PROMPTS_SCHEMA))
     with pytest.raises(InputError, match="row 77 matches the goal of an attack"):
-        harmless_rows(run)
+        harmless_rows(run, load_chat(DEMO))
 
 
 @pytest.mark.parametrize(("said", "verdict"), [(None, "harmful"), ("blub", "unparsed")])

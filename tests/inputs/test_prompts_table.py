@@ -58,6 +58,7 @@ def test_a_table_of_several_batches_keeps_order_and_text():
             None,
             None,
             "t",
+            True,
             "f:1",
         )
         for n in range(count)

@@ -34,6 +34,25 @@ def answers(*pairs):
     return [Labelled(f"row {n}", "p", verdict, label) for n, (label, verdict) in enumerate(pairs, 1)]
 
 
+def test_no_judge_is_given_what_a_model_thought():
+    said = [
+        "<think>I cannot help with that.</think>complied",
+        "hm</think>\n\ncomplied",
+        "<|channel|>analysis<|message|>no<|end|><|start|>assistant<|channel|>final<|message|>refused",
+        "refused",
+        "<think>I will nev",
+    ]
+    seen = []
+
+    class Listens(ByWord):
+        def judge_all(self, exchanges):
+            seen.extend(exchange.response.strip() for exchange in exchanges)
+            return super().judge_all(exchanges)
+
+    calibrate(answers(*(("complied", one) for one in said)), Listens())
+    assert seen[:5] == ["complied", "complied", "refused", "refused", ""]
+
+
 def write(path, *rows, columns=("prompt", "response", "label")):
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *rows])

@@ -285,10 +285,10 @@ def test_work_of_another_format_is_refused_by_its_stage_and_by_those_that_read_i
     run_work(run, made, {}, left)
     assert run_work(run, read, {}, Body(run))["skipped"] is False
     manifest = run.read_json("manifests/compose.json")
-    assert manifest.pop("format") == 2
+    assert manifest.pop("format") == 3
     manifest["versions"]["moe-safety"] = "0.1.0"
     run.write_json("manifests/compose.json", manifest)
-    told = r"`compose` was run by moe-safety 0\.1\.0, which left format 1 where this one reads 2; .*--force"
+    told = r"`compose` was run by moe-safety 0\.1\.0, which left format 1 where this one reads 3; .*--force"
     for of in (made, read):
         with pytest.raises(InputError, match=told):
             run_work(run, of, {}, Body(run))

@@ -40,10 +40,11 @@ def _row(record: Record, context: Context, goal: str) -> Row:
         return Row(number, "safe", goal, answer=answer, ended=record.ended(), category=category, split=split)
     answer = record.text("answer", "response")
     target = record.text("target") or answer
+    ended = record.ended()
     if context.role == "controls":
         # What was answered to the plain request was not answered to its wrapped form.
-        return Row(number, "control", goal, target=target, category=category, split=split)
-    ended = record.ended()
+        ended = ended or target != (answer or target)
+        return Row(number, "control", goal, ended=ended, target=target, category=category, split=split)
     return Row(number, "benign", goal, answer=answer, ended=ended, target=target, category=category, split=split)
 
 

@@ -14,6 +14,7 @@ from moe_safety.inputs.files import open_file
 from moe_safety.judges.ask import ask
 from moe_safety.judges.calibration.agreement import agreement
 from moe_safety.judges.calibration.scores import FULL, HumanLabel, Scores, count_verdicts
+from moe_safety.judges.rules.reading import without_thinking
 from moe_safety.judges.verdict import LABELS, Exchange, Judge, Label
 
 LONGEST_FIELD = 2**31 - 1
@@ -113,7 +114,7 @@ def calibrate_file(path: str, judge: Judge, question: Question = "refusal") -> C
 def calibrate(answers: Iterable[Labelled], judge: Judge, question: Question = "refusal") -> Calibration:
     """Scores `judge` on labelled answers."""
     answers = list(answers)
-    exchanges = [Exchange(answer.goal or answer.prompt, answer.prompt, answer.response) for answer in answers]
+    exchanges = [Exchange(answer.goal or answer.prompt, answer.prompt, _final(answer.response)) for answer in answers]
     verdicts = ask(judge, exchanges, question)
     judged = list(zip(answers, verdicts, strict=True))
     types = sorted({answer.type for answer in answers if answer.type is not None})
@@ -131,6 +132,12 @@ def calibrate(answers: Iterable[Labelled], judge: Judge, question: Question = "r
         tuple(sorted(misses, key=lambda miss: miss.verdict == "unparsed")),
         agreement(verdict.votes for verdict in verdicts),
     )
+
+
+def _final(response: str) -> str:
+    """What stages give a judge: an answer without its thinking, which is empty where the thinking never ends."""
+    text, problem = without_thinking(response)
+    return "" if problem else text
 
 
 def _labelled_answers(path: str, question: Question) -> Iterator[Labelled]:

@@ -36,7 +36,7 @@ class Reading:
 
 def read_answer(response: str) -> Reading:
     """The sentences of an answer, or why there are none."""
-    text, problem = _without_thinking(response)
+    text, problem = without_thinking(response)
     if problem:
         return Reading([], problem=problem)
     text = text[:HEAD]
@@ -107,7 +107,8 @@ _SPECIAL_TOKENS = re.compile(
 )
 
 
-def _without_thinking(text: str) -> tuple[str, str | None]:
+def without_thinking(text: str) -> tuple[str, str | None]:
+    """An answer's final words, in whatever way of writing its thinking stands before them; or why there are none."""
     if "<" not in text:
         return text, None
     text = _THOUGHT_ENDS.sub("", _THOUGHT.sub("", text))

@@ -111,10 +111,12 @@ class Chat:
 
     def split_text(self, text: str) -> tuple[str | None, str]:
         """The same of a text: the thinking, if there is any, and the answer."""
-        if not self.frame.mark or self.frame.mark not in text:
+        mark, opens = self.frame.mark, (self.frame.opens or "").strip()
+        thinks = bool(opens) and text.lstrip().startswith(opens)
+        if not mark or not (thinks or mark in text):
             return None, text
-        before, _, answer = text.partition(self.frame.mark)
-        return before.strip().removeprefix((self.frame.opens or "").strip()).strip() or None, answer.lstrip()
+        before, _, answer = text.partition(mark)
+        return before.strip().removeprefix(opens).strip() or None, answer.lstrip()
 
     def text(self, tokens: Sequence[int]) -> str:
         """The words of an answer."""

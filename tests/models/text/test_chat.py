@@ -84,6 +84,7 @@ def test_thinking_is_no_part_of_an_answer(template, said, thinking, answer):
 def test_a_recorded_answer_is_split_in_the_same_way():
     assert chat_of(THINKS).split_text("<think>\nhm\n</think>\n\nsure") == ("hm", "sure")
     assert chat_of(THINKS).split_text("sure") == (None, "sure")
+    assert chat_of(THINKS).split_text("<think>\nhm, no") == ("hm, no", ""), "it never came to an answer"
     assert chat_of(PLAIN).split_text("a </think> b") == (None, "a </think> b")
 
 
