@@ -15,7 +15,7 @@ _HEADS = {
 
 
 def short_table(arms: Sequence[Mapping[str, Any]]) -> str:
-    """A line for each arm, two where its name is long; under one that was trained with several seeds all of them pooled,
+    """A line for each arm, two where its name is long; under one trained with several seeds all of them pooled,
     and the worst."""
     heads = _HEADS if "answered" in arms[0] else _HEADS | {"asr": ("attacks", "answered")}
     upper, lower = zip(*heads.values(), strict=True)
