@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, _SubParsersAction
+from argparse import SUPPRESS, Action, ArgumentParser, _SubParsersAction
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
@@ -264,9 +264,9 @@ one stops at once. Run again, training goes on with the next step.
 | 2 | a mistake in configuration or input, told in one line |
 | 130, 143 | stopped by Ctrl-C, by SIGTERM |
 
-## Flags of every command with a configuration
+## Arguments and flags of every command with a configuration
 
-| flag | what it does |
+| argument or flag | what it does |
 |---|---|
 {common}
 {commands}
@@ -291,18 +291,31 @@ def _commands_of(parser: ArgumentParser, path: str = "") -> dict[str, ArgumentPa
 
 
 def _flags(command: ArgumentParser) -> dict[str, str]:
-    """Of each flag what it does."""
-    named = [action for action in command._actions if action.option_strings and action.dest != "help"]
-    return {f"`{one.option_strings[0]}{f' {one.metavar}' if one.metavar else ''}`": one.help or "" for one in named}
+    """Of each argument and flag what it does, where that is said."""
+    return {f"`{_written(one)}`": one.help for one in command._actions if one.dest != "help" and _is_said(one)}
+
+
+def _is_said(action: Action) -> bool:
+    return bool(action.help) and action.help != SUPPRESS
+
+
+def _written(action: Action) -> str:
+    """An argument or a flag as it is written."""
+    values = action.metavar or ("|".join(action.choices) if action.choices else "")
+    values = f"{values or action.dest} ..." if action.nargs == "+" else values
+    if action.option_strings:
+        return " ".join(filter(None, [action.option_strings[0], values]))
+    return f"[{values}]" if action.nargs == "?" else str(values or action.dest)
 
 
 def _told(name: str, command: ArgumentParser, common: dict[str, str]) -> str:
-    given = " ".join(
-        str(one.metavar or one.dest) for one in command._actions if not one.option_strings and one.nargs != "A..."
-    )
-    own = {flag: what for flag, what in _flags(command).items() if flag not in common or "CONFIG" not in given}
-    lines = ["", f"## {name}", "", f"{command.description}" + f" Takes `{given}`." * bool(given)]
-    lines += ["", *(f"- {flag}: {what}" for flag, what in own.items())] if own and own != common else []
+    said = _flags(command)
+    given = [_written(one) for one in command._actions if _is_said(one) and not one.option_strings]
+    given += [_written(one) for one in command._actions if one.option_strings and one.required]
+    # What takes a configuration takes the flags of all that do.
+    own = {flag: what for flag, what in said.items() if "`--dry-run`" not in said or common.get(flag) != what}
+    lines = ["", f"## {name}", "", f"{command.description}" + f" Takes `{' '.join(given)}`." * bool(given)]
+    lines += ["", *(f"- {flag}: {what}" for flag, what in own.items())] if own else []
     example = (command.epilog or "").partition("example:\n")[2].replace("\n  ", "\n")
     return "\n".join([*lines, "", f"```text\n{example.strip()}\n```"])
 

@@ -24,6 +24,12 @@ def test_generated_pages_are_current(name):
     assert (ROOT / "docs" / name).read_text() == PAGES[name](), "run `make docs`"
 
 
+def test_arguments_are_told_as_they_are_typed():
+    page = PAGES["commands.md"]()
+    for given in ("[CONFIG.yaml]", "bash|zsh|fish", "MODEL --attacks FILE ...", "SWEEP.yaml"):
+        assert f" Takes `{given}`." in page
+
+
 def test_no_family_with_experts_is_forgotten():
     models = Path(transformers.__file__).parent / "models"
     with_experts = {

@@ -29,7 +29,7 @@ def add_commands(commands: Commands) -> None:
     delta = Commands(parts)
     extract = delta.add("extract", "write what changed from BASE to TUNED", _extract, example=_EXTRACT)
     _add_pair(extract)
-    extract.add_argument("out", metavar="OUT.safetensors")
+    extract.add_argument("out", metavar="OUT.safetensors", help="the delta, a new file")
 
     apply = delta.add(
         "apply",
@@ -46,7 +46,7 @@ def add_commands(commands: Commands) -> None:
     )
     revert.add_argument("tuned", metavar="TUNED", help="a checkpoint folder")
     for command in (apply, revert):
-        command.add_argument("delta", metavar="DELTA.safetensors")
+        command.add_argument("delta", metavar="DELTA.safetensors", help="what `delta extract` or `train` left")
         command.add_argument("out", metavar="OUT", help="a new folder")
     parts.epilog = "\n".join([*delta.listed(), parts.epilog or ""])
 

@@ -31,7 +31,7 @@ def add_commands(commands: Commands, parser: Callable[[], argparse.ArgumentParse
         example='eval "$(moe-safety completion bash)"      # in ~/.bashrc; zsh: the same in ~/.zshrc\n'
         "  moe-safety completion fish > ~/.config/fish/completions/moe-safety.fish",
     )
-    command.add_argument("shell", choices=SHELLS)
+    command.add_argument("shell", metavar="|".join(SHELLS), choices=SHELLS, help="for which shell")
 
 
 def script(shell: str, parser: argparse.ArgumentParser) -> Iterator[str]:

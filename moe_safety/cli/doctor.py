@@ -200,13 +200,18 @@ def _compilers() -> Finding:
     return Finding("compilers", f"{compiler}, triton {parts['triton']}")
 
 
-def _memory() -> Finding:
+def memory_here() -> tuple[int, int]:
+    """Bytes of memory that are free, and all, as far as this process may have them."""
     told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     sizes = [int(told[name].split()[0]) * 1024 for name in ("MemAvailable", "MemTotal")]
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.exists() and (allowed := limit.read_text().strip()).isdigit():
         sizes = [min(size, int(allowed)) for size in sizes]
-    free, total = sizes
+    return sizes[0], sizes[1]
+
+
+def _memory() -> Finding:
+    free, total = memory_here()
     shown = f"{free / 1e9:.0f} GB free of {total / 1e9:.0f}, {len(os.sched_getaffinity(0))} processors"
     if free < LITTLE_MEMORY:
         return Finding("memory", shown, "`moe-safety inspect MODEL` says how much its stages take")

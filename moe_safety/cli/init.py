@@ -6,18 +6,21 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_safety.cli.commands import Commands
+from moe_safety.cli.doctor import memory_here
 from moe_safety.errors import InputError
 
 if TYPE_CHECKING:
     from moe_safety.config import ModelConfig, WrapperName
     from moe_safety.inputs.sources import SourceRows
-    from moe_safety.models.inspection.cluster_shapes import Shape
+    from moe_safety.models.inspection.cluster_shapes import Enough, Shape
     from moe_safety.models.inspection.inspect import Inspection
+    from moe_safety.models.inspection.memory_forecast import Load, Task
 
 WRAPPER: WrapperName = "flip-word-order"
 _LEAST_BATCHES = 4
@@ -40,8 +43,18 @@ def add_commands(commands: Commands) -> None:
     init.add_argument(
         "--controls", metavar="FILE", nargs="+", default=[], help="harmless requests in the attack's form"
     )
+    init.add_argument("--cards", metavar="NxGB", type=_as_cards, help="such as 4x80; those that are here unless given")
     init.add_argument("--out", metavar="FILE", default="my-run.yaml", help="where to; my-run.yaml unless given")
     init.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
+
+
+def _as_cards(text: str) -> list[float]:
+    """The gigabytes of each card."""
+    count, _, size = text.partition("x")
+    cards = [float(size)] * int(count)
+    if not cards or not 0 < cards[0] < float("inf"):
+        raise ValueError
+    return cards
 
 
 def _init(args: argparse.Namespace) -> None:
@@ -75,7 +88,9 @@ class Found:
     longest: int | None
     """Tokens of the longest prompt; unknown where the tokenizer cannot be read."""
     cards: Sequence[float]
-    """Gigabytes of each card that is here."""
+    """Gigabytes of each card."""
+    host: float
+    """Gigabytes of memory that are here."""
 
     @property
     def goals(self) -> set[str]:
@@ -89,20 +104,85 @@ class Found:
         return next((size for size in (16, 8, 4) if rows >= _LEAST_BATCHES * size), 2)
 
     @property
+    def harmless(self) -> int:
+        """Benign rows of a batch, and control rows, where there are files of them."""
+        return min(4, self.batch_size // 2)
+
+    @property
+    def length(self) -> int | None:
+        """Tokens that a row may have."""
+        return None if self.longest is None else -(-(self.longest + _ANSWER) // 256) * 256
+
+    @property
+    def row_tokens(self) -> int:
+        """The same, or what it is unless said otherwise."""
+        from moe_safety.config import Config
+
+        return self.length or Config.model_fields["batches"].default.max_length
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a batch, harmless ones too."""
+        return self.batch_size + self.harmless * (bool(self.benign) + bool(self.benign or self.controls))
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens that a batch may have."""
+        return self.batch_rows * self.row_tokens
+
+    @property
     def replica(self) -> Shape | None:
         """The cards of one replica."""
         return self._enough.capture if self.cards else None
 
     @property
     def worker(self) -> Shape | None:
-        """How selective training fits."""
+        """How selective training fits the cards."""
         return self._enough.selective if self.cards else None
 
-    @property
-    def _enough(self) -> Any:
+    @cached_property
+    def _enough(self) -> Enough:
         from moe_safety.models.inspection.cluster_shapes import enough
 
-        return enough(self.inspection.sizes, self.inspection.load, min(self.cards))
+        return enough(self.inspection.sizes, self._load, min(self.cards))
+
+    @property
+    def _load(self) -> Load:
+        """As `inspect` takes it; where one row is longer, that."""
+        load = self.inspection.load
+        return replace(load, tokens=max(load.tokens, self.row_tokens))
+
+    @property
+    def room(self) -> float:
+        """Bytes that one training worker has."""
+        from moe_safety.models.inspection.cluster_shapes import FREE
+        from moe_safety.models.inspection.host_memory import PROCESS
+
+        return min(self.cards) * 1e9 * (1 - FREE) if self.cards else self.host * 1e9 * (1 - FREE) - PROCESS
+
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens of one backward pass: a batch's, where the forecast says that they fit, else as many as do. A row
+        cannot be cut."""
+        most = self._most("selective")
+        return min(most, self._most("full")) if self.fits("full") else most
+
+    def fits(self, task: Task) -> bool:
+        """Whether one worker has the memory that the training takes, row by row at the worst."""
+        return self._takes(task, self.row_tokens) <= self.room
+
+    def _most(self, task: Task) -> int:
+        fixed = self._takes(task, 0)
+        each = self._takes(task, 256) - fixed
+        return min(self.batch_tokens, max(self.row_tokens, int((self.room - fixed) // each) * 256))
+
+    def _takes(self, task: Task, tokens: int) -> int:
+        from moe_safety.models.inspection.cluster_shapes import Shape
+        from moe_safety.models.inspection.memory_forecast import training_memory
+
+        shape = self.worker or Shape(1)
+        load = replace(self._load, tokens=tokens, checkpointing=shape.checkpointing)
+        return training_memory(self.inspection.sizes, load, task, shape.zero_stage, shape.cards).total
 
     @property
     def warnings(self) -> list[str]:
@@ -112,8 +192,17 @@ class Found:
             told.append("without --benign the model learns to refuse everything: docs/troubleshooting.md")
         for what, shape in (("one replica", self.replica), ("selective training", self.worker)):
             if self.cards and (shape is None or shape.cards > len(self.cards)):
-                told.append(f"{what} does not fit the cards that are here: `moe-safety inspect {self.model.name}`")
+                told.append(f"{what} does not fit these cards: `moe-safety inspect {self.model.name}`")
+        if not self.cards and not self.fits("selective"):
+            told.append(f"selective training does not fit {self.host:.0f} GB of memory; --cards says for which cards")
         return told
+
+    def told_memory(self) -> str:
+        """The memory of one worker in words."""
+        if not self.cards:
+            return f"{self.host:.0f} GB of memory"
+        count = self.worker.cards if self.worker else 1
+        return f"{min(self.cards):.0f} GB" if count == 1 else f"{count} x {min(self.cards):.0f} GB"
 
     def told_cards(self) -> str:
         """The cards in words."""
@@ -146,7 +235,10 @@ def _look(args: argparse.Namespace) -> Found:
     wanted = max(2, round(len(inspection.layout.experts()) / 20))
     inspection = inspect(path, trust_remote_code=args.trust_remote_code, chosen=wanted)
     longest = _longest(given, [*attacks, *benign, *controls])
-    return Found(given, inspection, attacks, benign, controls, data.only_successful, longest, _cards())
+    cards = _cards() if args.cards is None else args.cards
+    return Found(
+        given, inspection, attacks, benign, controls, data.only_successful, longest, cards, memory_here()[1] / 1e9
+    )
 
 
 def _longest(model: Any, sources: Sequence[SourceRows]) -> int | None:
@@ -197,6 +289,7 @@ def lines_of(found: Found) -> Iterator[str]:
     yield _beside("  method: causal", "holds experts back and measures: docs/identification.md")
     yield _beside(f"  top_k: {found.inspection.load.chosen}", "one expert in twenty")
     yield from _train(found)
+    yield from _compare(found)
 
 
 def _data(found: Found) -> Iterator[str]:
@@ -224,17 +317,17 @@ def _told(source: SourceRows) -> str:
 
 
 def _batches(found: Found) -> Iterator[str]:
-    harmless = min(4, found.batch_size // 2)
     yield "batches:"
     yield _beside(f"  batch_size: {found.batch_size}", f"rows of {len(found.goals)} goals, asked plainly and attacked")
     if found.benign:
-        yield _beside(f"  benign_per_batch: {harmless}", "on refusals alone the model learns to refuse everything")
+        yield _beside(
+            f"  benign_per_batch: {found.harmless}", "on refusals alone the model learns to refuse everything"
+        )
     if found.benign or found.controls:
-        yield _beside(f"  control_per_batch: {harmless}", "and without these to refuse the wrapper")
-    if found.longest is not None:
-        length = -(-(found.longest + _ANSWER) // 256) * 256
+        yield _beside(f"  control_per_batch: {found.harmless}", "and without these to refuse the wrapper")
+    if found.length is not None:
         told = f"the longest prompt has {found.longest} tokens, and {_ANSWER} of an answer count"
-        yield _beside(f"  max_length: {length}", told)
+        yield _beside(f"  max_length: {found.length}", told)
 
 
 def _stages(found: Found) -> Iterator[str]:
@@ -262,10 +355,27 @@ def _train(found: Found) -> Iterator[str]:
     else:
         yield _beside(f"  num_workers: {shape.cards}", f"of {min(found.cards):.0f} GB; one batch from each in a step")
         yield _beside(f"  deepspeed: {shape.zero_stage}", "spreads weights and moments over them")
+    whole = found.pass_tokens == found.batch_tokens
+    told = "all" if whole else f"{found.told_memory()} hold so many"
+    told += f" of the {found.batch_tokens:,} tokens that the {found.batch_rows} rows of a batch may have"
+    yield _beside(f"  micro_batch_tokens: {found.pass_tokens}", told)
     if shape is not None and shape.checkpointing:
         yield _beside("  checkpointing: true", "activations are computed again, which takes time and saves memory")
     yield _beside("  checkpoint_every: 50", "steps lost at most when a machine fails; Ctrl-C loses none")
     yield _beside("  save: delta", "what changed; `delta apply` makes a checkpoint of it")
+
+
+def _compare(found: Found) -> Iterator[str]:
+    """The usual arms, but for those that train more than fits."""
+    from moe_safety.arms import ARMS
+    from moe_safety.config import CompareConfig
+
+    if found.fits("full"):
+        return
+    kept = [name for name in CompareConfig().arms if not ARMS.get(name).trains_all]
+    yield "compare:"
+    yield f"  # Without `baseline`: to train every parameter takes more than {found.told_memory()}."
+    yield f"  arms: [{', '.join(kept)}]"
 
 
 def _beside(text: str, comment: str) -> str:

@@ -56,7 +56,7 @@ def add_commands(commands: Commands) -> None:
         group="looking",
         example="moe-safety export runs/demo --format pickle --out old",
     )
-    export.add_argument("run_dir", metavar="RUN_DIR")
+    export.add_argument("run_dir", metavar="RUN_DIR", help="of a run")
     export.add_argument("--format", required=True, choices=("pickle",), help="the only one")
     export.add_argument("--out", metavar="DIR", help="where to; `export` in the run directory unless given")
 

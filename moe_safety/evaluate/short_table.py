@@ -15,7 +15,8 @@ _HEADS = {
 
 
 def short_table(arms: Sequence[Mapping[str, Any]]) -> str:
-    """A line for each arm; under one that was trained with several seeds all of them pooled, and the worst."""
+    """A line for each arm, two where its name is long; under one trained with several seeds all of them pooled,
+    and the worst."""
     heads = _HEADS if "answered" in arms[0] else _HEADS | {"asr": ("attacks", "answered")}
     upper, lower = zip(*heads.values(), strict=True)
     lines = [_line("", upper, ""), _line("arm", lower, "verify")]
@@ -38,7 +39,7 @@ def _rows(arm: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _line(name: str, cells: Sequence[str], verify: str) -> str:
-    named = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+    named = name if len(name) <= _NAME else f"{name}\n{'':<{_NAME}}"
     return f"{named:<{_NAME}}{''.join(f'{cell:>{_CELL}}' for cell in cells)}{verify:>8}".rstrip()
 
 

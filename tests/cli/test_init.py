@@ -1,14 +1,17 @@
 """`init`: a configuration that a model and files ask for."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from moe_safety.cli import init, main
 from moe_safety.everything import load_config
+from moe_safety.models.inspection.memory_forecast import Load, training_memory
 from moe_safety.models.io import load_chat
 from moe_safety.rundir import RunDir
+from tests.models.inspection.test_memory_forecast import sizes_of
 
 
 @pytest.fixture
@@ -72,6 +75,68 @@ def test_every_prompt_fits_as_it_is_asked(files):
     longest = max(len(chat.prompt(row["messages"])) for row in prompts)
     assert longest > 128
     assert longest + 128 <= config.batches.max_length
+
+
+def found_of(shape, cards):
+    """What `init` finds: a model of a real shape, and files with rows of real length."""
+    source = SimpleNamespace(rows=[SimpleNamespace(goal=str(n)) for n in range(150)])
+    inspection = SimpleNamespace(sizes=sizes_of(shape), load=Load(chosen=51))
+    return init.Found(None, inspection, [source], [source], [], True, 640, cards, host=64.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cards", "cut"),
+    [
+        ("olmoe-1b-7b", [48.0], True),
+        ("olmoe-1b-7b", [100.0], False),
+        ("qwen3-30b-a3b", [80.0] * 4, True),
+        ("olmoe-1b-7b", [], True),
+    ],
+    ids=["48 GB", "100 GB", "four of 80 GB", "no card"],
+)
+def test_a_backward_pass_fits_the_card(shape, cards, cut):
+    """24 rows of 768 tokens at once would take more than a card of 48 GB."""
+    found = found_of(shape, cards)
+    train = yaml.safe_load("\n".join(init._train(found)))["train"]
+    tokens, whole = train["micro_batch_tokens"], 24 * 768
+
+    def takes(tokens):
+        load = Load(chosen=51, tokens=tokens, checkpointing=train.get("checkpointing", False))
+        spread = train.get("deepspeed", 0), train.get("num_workers", 1)
+        return training_memory(sizes_of(shape), load, "selective", *spread).total
+
+    room = 0.9e9 * min(cards, default=64.0) - (not cards) * 1e9
+    assert takes(tokens) <= room
+    assert tokens >= 768, "a row cannot be cut"
+    assert (takes(whole) > room) is (tokens < whole) is cut
+    assert takes(min(tokens + 512, whole)) > room or not cut, "no smaller than it has to be"
+
+
+def test_what_trains_every_parameter_is_compared_where_it_fits(files):
+    large = found_of("olmoe-1b-7b", [141.0])
+    assert not list(init._compare(large))
+    whole, one = (training_memory(sizes_of("olmoe-1b-7b"), Load(tokens=n), "full", 0, 1).total for n in (24 * 768, 768))
+    assert one < 0.9 * 141e9 < whole
+    assert 768 <= large.pass_tokens < 24 * 768, "and the passes are as short as it asks"
+    arms = yaml.safe_load("\n".join(init._compare(found_of("olmoe-1b-7b", [48.0]))))["compare"]["arms"]
+    assert "baseline" not in arms
+    assert {"base", "selective-causal", "random-layer-matched"} <= {*arms}
+    assert "compare" not in written("--attacks", "attacks.json")[1]
+
+
+def test_cards_that_are_elsewhere_are_told(files):
+    _, values, _ = written("--attacks", "attacks.json", "--cards", "4x0.043")
+    assert values["train"]["num_workers"] == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["init", "demo", "--attacks", "attacks.json", "--out", "x.yaml", "--cards", "many"])
+
+
+@pytest.mark.soak
+def test_what_it_writes_runs(files, capsys):
+    written("--attacks", "demo:attacks.json", "--benign", "demo:benign.jsonl")
+    # Three epochs at the rate of a real model teach the demo model nothing, but all of it runs.
+    assert main(["run", "my-run.yaml", "--set", "compare.arms=[base, selective-causal]"]) == 0
+    assert "look at: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["zorp.json", "no", "12", "2026-11-28", "null", "\U0001f600 zorp.json", "a: b", ""])

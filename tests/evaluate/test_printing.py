@@ -1,5 +1,6 @@
 """What `evaluate` says of a subject."""
 
+from moe_safety.arms import ARMS
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.measures import MEASURES, WITH_HARM
 from moe_safety.evaluate.printing import print_subject
@@ -72,9 +73,19 @@ def test_the_short_table_fits_a_terminal_and_says_what_decides():
     assert [line.split("  ")[0] for line in lines[2:4]] == ["base", "selective-gradient+router"]
     assert [line.split("10? ")[0].strip() for line in lines[4:6]] == ["2 seeds pooled", "worst of 2 seeds"]
     assert lines[2].split() == ["base", *["10?", "[2,40]"] * 3, "n/a"]
+    assert lines[6].split("  ")[0] == "a-name-of-more-than-so-many"
+    assert lines[7].split() == lines[3].split()[1:]
     assert "10 attacks, 10 plain goals, 10 harmless" in lines[-2]
     assert "succeed" in lines[1]
     assert "answered" in short_table([arm_object("base", report_of(MEASURES))]).splitlines()[1]
+
+
+def test_arms_can_be_told_apart_in_the_short_table():
+    """Cut to 25 characters, two were the same."""
+    arms = [arm_object(name, report_of(WITH_HARM)) for name in ARMS.names()]
+    lines = short_table(arms).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert {line.split()[0] for line in lines if line[:1].strip()} >= {*ARMS.names()}
 
 
 def test_what_is_unchanged_is_one_line(capsys):
