@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from moe_safety.batches.encoded import in_parts
 from moe_safety.config import Config, Source
 from moe_safety.errors import InputError
-from moe_safety.evaluate.suites import suite_rows
+from moe_safety.evaluate.suites import LABELS, suite_rows
 from moe_safety.inputs.collect import Collector
 from moe_safety.inputs.sources import read_source
 from moe_safety.inputs.split import check_no_leak
-from moe_safety.inputs.table import MESSAGES
+from moe_safety.inputs.table import MESSAGES, goal_id
 from moe_safety.models.io import load_chat
 from moe_safety.models.text import Chat
 from moe_safety.pipeline import BATCHES, PROMPTS
@@ -84,6 +84,22 @@ def accounts_of(exam: pa.Table) -> dict[str, dict[str, Any]]:
     """What of each suite's file is not asked."""
     found: dict[str, dict[str, Any]] = json.loads((exam.schema.metadata or {}).get(_ACCOUNTS, b"{}"))
     return found
+
+
+HARMFUL = ("safe", "unsafe")
+"""The kinds of prompt whose goal is harmful, asked plainly or in an attack."""
+
+
+def harmful_goals(config: Config, run: RunDir) -> dict[str, str]:
+    """Every goal that stands for harm, by its id: the run's own, and those in files of further attacks and of suites,
+    whether it is asked or left out."""
+    prompts = run.read_table(PROMPTS, ["goal_id", "goal", "label"])
+    own = prompts.filter(pc.is_in(prompts["label"], pa.array(HARMFUL))).to_pylist()
+    suites = [suite.source for suite in config.evaluate.suites if LABELS[suite.kind] in HARMFUL]
+    whole = config.data.model_copy(update={"max_samples": None, "only_successful": False})
+    read = [read_source(source, "attacks", whole, prefills=True) for source in [*config.evaluate.reattack, *suites]]
+    further = {goal_id(row.goal): row.goal for source in read for row in source.rows if row.label in HARMFUL}
+    return further | {row["goal_id"]: row["goal"] or "" for row in own}
 
 
 def _some(rows: Sequence[dict[str, Any]], label: str, at_most: int | None) -> list[dict[str, Any]]:

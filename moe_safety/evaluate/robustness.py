@@ -104,20 +104,18 @@ def usual_refusal(run: RunDir) -> str:
     return min(said, key=lambda text: (-said[text], text)) if said else _REFUSAL
 
 
-def harmless_rows(run: RunDir, chat: Chat) -> list[dict[str, Any]]:
+def harmless_rows(run: RunDir, chat: Chat, harmful: Mapping[str, str]) -> list[dict[str, Any]]:
     """The benign training rows with a good answer, its final text, in the order of their ids. One that matches a
-    harmful goal is refused."""
-    prompts = run.read_table(PROMPTS)
-    labels = prompts["label"]
-    harmful = prompts.filter(pc.is_in(labels, pa.array(_KINDS))).to_pylist()
-    goals, words = {row["goal_id"] for row in harmful}, {_plain(row["goal"]) for row in harmful if row["goal"]}
-    train = prompts.filter(pc.and_(pc.equal(labels, "benign"), pc.equal(prompts["split"], "train"))).to_pylist()
+    `harmful` goal, which stand by their ids, is refused."""
+    prompts, words = run.read_table(PROMPTS), {_plain(goal) for goal in harmful.values()} - {""}
+    own = pc.and_(pc.equal(prompts["label"], "benign"), pc.equal(prompts["split"], "train"))
+    train = prompts.filter(own).to_pylist()
     found = []
     for row in (in_parts(row, chat) for row in sorted(train, key=lambda row: row["prompt_id"])):
         name = "answer" if row["target"] is None else "target"
         target = row[name]
         said = _plain(" ".join([*(message["content"] for message in row["messages"]), target or ""]))
-        if row["goal_id"] in goals or any(goal in said for goal in words):
+        if row["goal_id"] in harmful or any(goal in said for goal in words):
             raise _refused(row, "matches the goal of an attack")
         if target:
             found.append(row | {"target": target, "target_ended": row[f"{name}_ended"]})

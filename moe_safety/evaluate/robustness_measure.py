@@ -16,6 +16,7 @@ from moe_safety.evaluate.robustness import BATCH, MARGINS_SCHEMA, TRAINING
 from moe_safety.generation import Engine
 from moe_safety.models.experts import Trial, holding_back, margins, margins_and_first_order
 from moe_safety.models.text.answer_losses import answer_losses, make_rows
+from moe_safety.train.optimizer import MasterAdamW
 
 RATE = 2e-5
 """The learning rate of fine-tuning, for every model."""
@@ -50,10 +51,11 @@ def held_back(settings: EvaluateConfig, engine: Engine, rows: pa.Table) -> pa.Ta
 
 
 def finetuned(settings: EvaluateConfig, engine: Engine, rows: pa.Table) -> pa.Table:
-    """The margins of an item's prompts while a copy of the model learns the item's training rows, by AdamW, whole."""
+    """The margins of an item's prompts while a copy of the model learns the item's training rows, whole, by AdamW with
+    float32 masters: steps of this size would round away in bfloat16, and the repair would look the firmer for it."""
     trials, examples = _read(rows)
     own, steps = deepcopy(engine.model).requires_grad_(True), settings.after_finetuning
-    optimizer = torch.optim.AdamW(own.parameters(), lr=RATE, weight_decay=0.0)
+    optimizer = MasterAdamW(own.parameters(), lr=RATE)
     asked = sorted({round(steps * part / TOLD) for part in range(TOLD + 1)})
     found: list[tuple[str, int, float]] = []
     for step in range(steps + 1):

@@ -17,7 +17,7 @@ from moe_safety.errors import InputError
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.harness import Harness, Solved, check_harness
 from moe_safety.evaluate.plan import PREFILLS, TASKS, sample_id, samples_of, write_exam
-from moe_safety.evaluate.prompts import EXAM_SCHEMA, accounts_of, read_exam
+from moe_safety.evaluate.prompts import EXAM_SCHEMA, HARMFUL, accounts_of, harmful_goals, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.evaluate.robustness import check_harmless, digest_of, harmless_rows, robustness_items, usual_refusal
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
@@ -64,8 +64,6 @@ HARM_FIELDS = [
     pa.field("harm_votes", pa.map_(pa.string(), pa.string())),
 ]
 """Of answers to harmful goals, where a judge of harm is configured; empty for harmless requests."""
-_HARMFUL = ("safe", "unsafe")
-"""The kinds of prompt whose goal is harmful, asked plainly or in an attack."""
 
 
 @dataclass
@@ -162,8 +160,8 @@ class Session:
             row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
         if "harm" not in self.judges:
             return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)
-        harmful = [row for row in rows if row["label"] in _HARMFUL]
-        judged = [row for row in asked if row["label"] in _HARMFUL]
+        harmful = [row for row in rows if row["label"] in HARMFUL]
+        judged = [row for row in asked if row["label"] in HARMFUL]
         for row in harmful:
             row |= {"harm": "unparsed", "harm_reason": _TOO_LONG}
         for row, verdict in zip(judged, self._verdicts("harm", judged), strict=True):
@@ -323,8 +321,9 @@ class Session:
     @cached_property
     def _training(self) -> list[dict[str, Any]]:
         """The rows that models are fine-tuned on."""
-        wanted = self.config.evaluate.after_finetuning
-        return harmless_rows(self.run, load_chat(self.config.model)) if wanted else []
+        if not self.config.evaluate.after_finetuning:
+            return []
+        return harmless_rows(self.run, load_chat(self.config.model), harmful_goals(self.config, self.run))
 
     def _requests(self, chat: Chat) -> list[dict[str, Any]]:
         """What tasks of lm-evaluation-harness ask. Arms share their base's tokenizer, so that is done once."""

@@ -7,6 +7,7 @@ import re
 import weakref
 from copy import deepcopy
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -20,6 +21,7 @@ from moe_safety.evaluate import robustness, robustness_measure
 from moe_safety.evaluate.choice import on_validation
 from moe_safety.evaluate.evaluated_models import base_subject
 from moe_safety.evaluate.examiner import examiner
+from moe_safety.evaluate.prompts import harmful_goals
 from moe_safety.evaluate.robustness import (
     FINETUNED,
     HELD_BACK,
@@ -38,6 +40,7 @@ from moe_safety.models.io import kept_model, load_chat
 from moe_safety.models.text.generate import Generator
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
+from moe_safety.train.optimizer import MasterAdamW
 from tests.evaluate.schema import check_comparison
 from tests.evaluate.test_gate import arm
 from tests.models.io.test_swap import bits, same
@@ -180,11 +183,52 @@ def test_rows_that_match_an_attack_goal_are_refused(tmp_path, changed):
     attack = harmless()[0] | {"prompt_id": "a", "goal_id": "g0", "label": "unsafe", "goal": goal, "split": "test"}
     bad = harmless()[1] | {"prompt_id": "bad", "source": "rows.jsonl, row 77"} | changed
     run = RunDir(str(tmp_path))
+    config = load_config("configs/demo.yaml", [f"run_dir={tmp_path}"])
     run.write_table("prompts.parquet", pa.Table.from_pylist(harmless(attack), schema=PROMPTS_SCHEMA))
-    assert len(harmless_rows(run, load_chat(DEMO))) == 9
+    assert len(harmless_rows(run, load_chat(DEMO), harmful_goals(config, run))) == 9
     run.write_table("prompts.parquet", pa.Table.from_pylist(harmless(attack, bad), schema=PROMPTS_SCHEMA))
     with pytest.raises(InputError, match="row 77 matches the goal of an attack"):
-        harmless_rows(run, load_chat(DEMO))
+        harmless_rows(run, load_chat(DEMO), harmful_goals(config, run))
+
+
+@pytest.mark.parametrize("key", ["reattack=[{path: %s}]", "suites=[{name: x, kind: attack, source: {path: %s}}]"])
+def test_the_goals_of_suites_and_of_further_attacks_count_too_asked_or_not(tmp_path, key):
+    """A row whose goal a suite has is in another split than the suite's, so that nobody is asked it."""
+    file, run = tmp_path / "attacks.json", RunDir(str(tmp_path))
+    goal, put = harmless()[3]["goal"], [{"role": "user", "content": "zorp?"}]
+    row = {"id": 1, "goal": goal, "all_prompt": put, "output": "no.", "judge_success_gpt4": 0}
+    file.write_text(json.dumps([row]))
+    attack = harmless()[0] | {"prompt_id": "a", "goal_id": "g0", "label": "unsafe", "goal": "blick", "split": "test"}
+    run.write_table("prompts.parquet", pa.Table.from_pylist(harmless(attack), schema=PROMPTS_SCHEMA))
+    flags = ["evaluate.after_finetuning=1", f"run_dir={tmp_path}", "evaluate." + key % file]
+    session = Session(load_config("configs/demo.yaml", flags), run)
+    with pytest.raises(InputError, match="row 3 matches the goal of an attack"):
+        _ = session._training
+
+
+def test_steps_in_bfloat16_move_a_model_as_far_as_in_float32(items, monkeypatch):
+    """Rounded at every step it would stay nearer to itself, and look the more robust."""
+    made = []
+
+    class Seen(MasterAdamW):
+        def __init__(self, *given, **more):
+            super().__init__(*given, **more)
+            made.append(self)
+
+    def moved(dtype):
+        """How far the copy's masters are from where it started; its own weights are these, rounded once."""
+        start = deepcopy(kept_model(DEMO, 1)).bfloat16().to(dtype)
+        few = SETTINGS.model_copy(update={"after_finetuning": 2})
+        robustness_measure.finetuned(few, SimpleNamespace(model=start), items[FINETUNED, "safe"])
+        weights = made[-1].param_groups[0]["params"]
+        masters = [made[-1].state[weight].get("master", weight).detach() for weight in weights]
+        assert all(torch.equal(weight, master.to(dtype)) for weight, master in zip(weights, masters, strict=True))
+        pairs = zip(masters, start.parameters(), strict=True)
+        return sum(float((one.double() - other.detach().double()).square().sum()) for one, other in pairs) ** 0.5
+
+    for name, value in {"BATCH": 2, "TOLD": 1, "MasterAdamW": Seen}.items():
+        monkeypatch.setattr(robustness_measure, name, value)
+    assert moved(torch.bfloat16) == pytest.approx(moved(torch.float32), rel=0.05)
 
 
 @pytest.mark.parametrize(("said", "verdict"), [(None, "harmful"), ("blub", "unparsed")])
