@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from docs.generate import commands_page
 from moe_safety.cli import main
-from moe_safety.config import dump_config
+from moe_safety.config import Config, ModelJob, Section, dump_config
 from moe_safety.errors import InputError
-from moe_safety.pipeline import STAGES, Stage, in_order
+from moe_safety.everything import load_config
+from moe_safety.pipeline import STAGES, Stage, in_order, run_one
 from moe_safety.rundir import RunDir
 from tests.packages import bring
 
@@ -50,34 +53,81 @@ def test_stages_that_read_from_each_other_are_refused():
         in_order([stage("one", "a", "b"), stage("other", "b", "a")])
 
 
+@pytest.mark.parametrize("stage", STAGES.own(), ids=lambda stage: stage.name)
+def test_a_stage_is_complete(stage):
+    """Its function, its flags and its lines are asked where it is run."""
+    before = in_order(STAGES)[: in_order(STAGES).index(stage)]
+    assert stage.summary[0].islower()
+    assert not stage.summary.endswith(".")
+    assert stage.writes
+    assert set(stage.reads()) <= {name for one in before for name in one.writes}
+    assert stage.lines.__module__ != Stage.__module__
+    section = Config.model_fields[stage.section].annotation if stage.section else Section
+    assert issubclass(section, Section)
+    assert stage.needs_model or not issubclass(section, ModelJob)
+    assert all(flag.name.isidentifier() and flag.about for flag in stage.flags)
+    assert stage.needed_when(load_config("configs/demo.yaml")) in (True, False)
+
+
 BROUGHT = """
-from moe_safety.pipeline import Stage
+from moe_safety.pipeline import Flag, Stage
 
 
-def count(config, *, force, **options):
+def count(config, *, force, at_least):
     from moe_safety.pipeline import BATCHES
-    from moe_safety.rundir import RunDir
+    from moe_safety.pipeline.perform import perform
+    from moe_safety.rundir import Outcome, RunDir, Work
 
     run = RunDir(config.run_dir)
-    run.write_json("count.json", len(run.read_table(BATCHES)))
-    return {"forced": force}
+
+    def body():
+        run.write_json("count.json", len(run.read_table(BATCHES)))
+        return Outcome(("count.json",), {"rows": run.read_json("count.json")})
+
+    manifest = perform(config, Work("counting", settings={}, reads=(BATCHES,)), body, force=force)
+    return manifest | {"failed": manifest["summary"]["rows"] < int(at_least or 0)}
 
 
-counting = Stage("counting", "count the rows", count, writes=("count.json",), reads=lambda: ("batches.parquet",))
+counting = Stage(
+    "counting",
+    "count the rows",
+    count,
+    writes=("count.json",),
+    reads=lambda: ("batches.parquet",),
+    lines=lambda config, manifest: [f"counting: {manifest['summary']['rows']} rows", "  one by one"],
+    flags=(Flag("at_least", "fail where there are fewer", "ROWS"),),
+    example="--at-least 60",
+    section="batches",
+    look_at=("count.json",),
+)
 """
 
 
 def test_a_stage_of_another_package_has_its_place_and_its_command(tmp_path, monkeypatch, configured, capsys):
+    """Its declaration alone says so: flags, lines, help, exit code, what to look at."""
     bring(STAGES, tmp_path, monkeypatch, "counts_rows", BROUGHT, counting="counting")
     names = [stage.name for stage in in_order(STAGES)]
     assert names.index("compose") < names.index("counting")
-    config = configured()
-    (tmp_path / "config.yaml").write_text(dump_config(config))
-    assert main(["counting", str(tmp_path / "config.yaml")]) == 0
-    assert RunDir(config.run_dir).read_json("count.json") > 60
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert "count the rows" in capsys.readouterr().out
+    config, file = configured(), str(tmp_path / "config.yaml")
+    Path(file).write_text(dump_config(config))
+    assert main(["counting", file, "--at-least", "60"]) == 0
+    said = capsys.readouterr().out
+    rows = RunDir(config.run_dir).read_json("count.json")
+    assert said.startswith(f"counting: {rows} rows\n  one by one\n")
+    assert "count.json" in said
+    assert main(["counting", file, "--at-least", str(rows + 1)]) == 1
+    assert capsys.readouterr().out.startswith(f"counting: {rows} rows (unchanged)\n")
+    run_one("counting", config, quiet=True, at_least=None)
+    assert capsys.readouterr().out == ""
+    assert main(["counting", file, "--dry-run"]) == 0
+    assert capsys.readouterr().out == dump_config(config)
+    for command, told in (["--help"], "count the rows"), (["counting", "--help"], "--at-least ROWS"):
+        with pytest.raises(SystemExit):
+            main(command)
+        assert told in capsys.readouterr().out
+    page = commands_page().partition("## counting\n")[2].partition("\n## ")[0]
+    assert "Reads batches.parquet; writes count.json; settings: `batches`." in " ".join(page.split())
+    assert "moe-safety counting my-run.yaml --at-least 60" in page
 
 
 def test_a_stage_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch, capsys):

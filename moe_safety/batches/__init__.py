@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moe_safety.batches.examples import Batch, Example
+from moe_safety.batches.printing import compose_lines, respond_lines
 from moe_safety.batches.warnings import foreign_answers, nothing_harmless
 from moe_safety.config import Config
 from moe_safety.pipeline import BATCHES, PROMPTS, RESPONSES, STAGES, Stage
@@ -30,6 +31,10 @@ STAGES.add(
         _respond,
         writes=(RESPONSES,),
         reads=lambda: (PROMPTS,),
+        lines=respond_lines,
+        section="respond",
+        needs_model=True,
+        example="--set respond.recorded=false",
     )
 )
 
@@ -47,5 +52,7 @@ STAGES.add(
         _compose,
         writes=(BATCHES,),
         reads=lambda: (PROMPTS, RESPONSES),
+        lines=compose_lines,
+        section="batches",
     )
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,6 @@ from moe_safety.batches.files import write_batches
 from moe_safety.batches.mixed import Composed, PromptPair, TableRow, fill, helpful, make_pairs
 from moe_safety.batches.respond import settings_of as answering
 from moe_safety.batches.verdicts import why_nothing_is_left
-from moe_safety.batches.warnings import foreign_answers, nothing_harmless
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.inputs.split import check_no_leak
@@ -28,7 +27,7 @@ _NAMED = 20
 """Rows that are too long and named one by one; of more, the number is told."""
 
 
-def compose(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
+def compose(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `batches.parquet` from the training prompts that `respond` kept."""
     run = RunDir(config.run_dir)
     _check_configured(config, run)
@@ -39,8 +38,7 @@ def compose(config: Config, *, force: bool = False, quiet: bool = False) -> dict
         reads=(PROMPTS, *responses),
         others={"model": model_fingerprint(config.model)},
     )
-    body, lines = partial(_compose, config, run), partial(_lines, config)
-    return perform(config, work, body, lines, force=force, quiet=quiet)
+    return perform(config, work, partial(_compose, config, run), force=force)
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -190,26 +188,3 @@ def _weights(run: RunDir) -> dict[str, float]:
         return {}
     summary = summary_of(run, "respond")
     return {name: summary[name] for name in ("recorded_nats", "own_nats") if name in summary}
-
-
-def _lines(config: Config, manifest: dict[str, Any]) -> Iterator[str]:
-    summary = manifest["summary"]
-    settings = config.batches
-    yield (
-        f"compose: {summary['batches']} batches, {summary['rows']} rows; each {settings.safe_per_batch} safe, "
-        f"{settings.unsafe_per_batch} unsafe, {settings.benign_per_batch} benign, {settings.control_per_batch} control"
-    )
-    if summary["partial"]:
-        yield f"  {summary['partial']} of them with fewer pairs (batches.partial: drop leaves these out)"
-    own, recorded = summary["answers"]["own"], summary["answers"]["recorded"]
-    yield f"  answers from {summary['answered_by']}: {recorded} recorded in files, {own} the model's own"
-    for name in ("leftover", "reused"):
-        counts = ", ".join(f"{count} {label}" for label, count in summary[name].items() if count)
-        yield f"  {name}: {counts or 'none'}"
-    if summary["too_long"]:
-        counts = ", ".join(f"{count} {label}" for label, count in summary["too_long"].items())
-        yield f"  longer than batches.max_length or the model's window, so left out: {counts}"
-        yield f"    {', '.join(summary['too_long_rows'][:3])}{', ...' if len(summary['too_long_rows']) > 3 else ''}"
-    for warning in (foreign_answers(summary), nothing_harmless(summary["labels"])):
-        if warning:
-            yield f"  warning: {warning}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,6 @@ import pyarrow.compute as pc
 from moe_safety.batches.encoded import Encoder, in_parts, prompt_room
 from moe_safety.batches.respond_job import RECORDED, handler, write_plan
 from moe_safety.batches.verdicts import judge_answers, summarise
-from moe_safety.batches.warnings import foreign_answers
 from moe_safety.config import Config, results_only
 from moe_safety.generation import ENGINES, engine_settings, limits_of, opening_of
 from moe_safety.generation.items import ANSWERS, tables_of
@@ -30,7 +28,7 @@ _WEIGHED = 32
 """Attacks whose recorded answers are weighed beside the model's own."""
 
 
-def respond(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
+def respond(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `responses/`. The test split is left to `evaluate`."""
     run = RunDir(config.run_dir)
     fingerprint = model_fingerprint(config.model)
@@ -48,7 +46,7 @@ def respond(config: Config, *, force: bool = False, quiet: bool = False) -> dict
         partial(_respond, config, run, labels, fingerprint),
         beside(partial(check_loadable, config.model), config.respond),
     )
-    return perform(config, work, body, _lines, check=check, force=force, quiet=quiet)
+    return perform(config, work, body, check=check, force=force)
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -124,19 +122,3 @@ def _asked(prompts: list[dict[str, Any]], encoder: Encoder) -> tuple[list[dict[s
 def _median(rows: list[dict[str, Any]], name: str) -> float | None:
     known = sorted(row[name] for row in rows if row[name] is not None)
     return float(pc.quantile(pa.array(known))[0].as_py()) if known else None
-
-
-def _lines(manifest: dict[str, Any]) -> Iterator[str]:
-    summary = manifest["summary"]
-    yield f"respond: {summary['prompts']} prompts, {summary['recorded']} with a recorded answer"
-    for name in ("verdicts", "dropped", "kept"):
-        counts = ", ".join(f"{key} {count}" for key, count in summary[name].items())
-        yield f"  {name}: {counts or 'none'}"
-    if summary["unended"]:
-        yield f"  {summary['unended']} answers ran into respond.max_new_tokens, and are not taken as ended"
-    if too_long := summary["too_long_to_judge"]:
-        yield f"  {too_long} questions were too long for the judge, which gave them no verdict"
-    for pair, kappa in summary.get("agreement", {}).items():
-        yield f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)"
-    if warning := foreign_answers(summary):
-        yield f"  warning: {warning}"

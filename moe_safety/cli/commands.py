@@ -22,12 +22,20 @@ class Commands:
         self.summaries: dict[str, dict[str, str]] = {}
 
     def add(
-        self, name: str, summary: str, run: Run | None = None, *, group: str = "", example: str | None = None
+        self,
+        name: str,
+        summary: str,
+        run: Run | None = None,
+        *,
+        group: str = "",
+        example: str | None = None,
+        more: str = "",
     ) -> argparse.ArgumentParser:
-        """Adds one; what `run` returns, if anything, is the exit code. The `example` is a whole line."""
+        """Adds one; what `run` returns, if anything, is the exit code. The `example` is a whole line; its own help has
+        `more` than the summary."""
         command = self.commands.add_parser(
             name,
-            description=f"{summary[0].upper()}{summary[1:]}.",
+            description=fill(f"{summary[0].upper()}{summary[1:]}. {more}".rstrip(), 80),
             epilog=f"example:\n  {example}" if example else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

@@ -36,15 +36,16 @@ def _most(seconds: Mapping[str, float], total: float) -> str:
 
 def next_lines(config: Config, file: str, stage: str) -> Iterator[str]:
     """What comes after a stage; after the last one the files to look at."""
-    from moe_safety.pipeline import COMPARISON, REPORT, STAGES, in_order
+    from moe_safety.pipeline import STAGES, in_order
 
-    needed = [one.name for one in in_order(STAGES) if one.needed_when(config)]
+    stages = [one for one in in_order(STAGES) if one.needed_when(config)]
+    needed = [one.name for one in stages]
     later = needed[needed.index(stage) + 1 :] if stage in needed else []
     if later:
         yield f"next: moe-safety {later[0]} {file} (or `run`, which does all that is left)"
         return
-    table = f", {config.run_dir}/{COMPARISON.replace('.json', '.md')}" if config.compare.arms else ""
-    yield f"look at: {config.run_dir}/{REPORT}{table}"
+    left = [f"{config.run_dir}/{name}" for one in reversed(stages) for name in one.look_at]
+    yield f"look at: {', '.join(left)}"
 
 
 def lines_of_sweep(file: SweepFile) -> Iterator[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from moe_safety.inputs.sources import SourceRows
     from moe_safety.models.inspection.cluster_shapes import Enough, Shape
     from moe_safety.models.inspection.inspect import Inspection
-    from moe_safety.models.inspection.memory_forecast import Load, Task
+    from moe_safety.models.inspection.memory_forecast import Load, Training
 
 WRAPPER: WrapperName = "flip-word-order"
 _LEAST_BATCHES = 4
@@ -167,16 +167,16 @@ class Found:
         most = self._most("selective")
         return min(most, self._most("full")) if self.fits("full") else most
 
-    def fits(self, task: Task) -> bool:
+    def fits(self, task: Training) -> bool:
         """Whether one worker has the memory that the training takes, row by row at the worst."""
         return self._takes(task, self.row_tokens) <= self.room
 
-    def _most(self, task: Task) -> int:
+    def _most(self, task: Training) -> int:
         fixed = self._takes(task, 0)
         each = self._takes(task, 256) - fixed
         return min(self.batch_tokens, max(self.row_tokens, int((self.room - fixed) // each) * 256))
 
-    def _takes(self, task: Task, tokens: int) -> int:
+    def _takes(self, task: Training, tokens: int) -> int:
         from moe_safety.models.inspection.cluster_shapes import Shape
         from moe_safety.models.inspection.memory_forecast import training_memory
 

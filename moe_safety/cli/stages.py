@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from moe_safety.cli.commands import Commands
 from moe_safety.cli.ending import lines_of_sweep, next_lines, took_lines
 from moe_safety.cli.log import logged
-from moe_safety.errors import InputError
 
 if TYPE_CHECKING:
     from moe_safety.config import Config
-    from moe_safety.evaluate.gate import Limit
+    from moe_safety.pipeline import Stage
 
 DEMO_CONFIG = Path(__file__).parents[1] / "models" / "demo" / "demo.yaml"
 
@@ -29,20 +27,18 @@ def add_commands(commands: Commands) -> None:
     from moe_safety.pipeline import STAGES, in_order
 
     for stage in in_order(STAGES):
-        run = {"compare": _compare, "report": _report}.get(stage.name, _run_stage)
         command = commands.add(
             stage.name,
             stage.summary,
-            run,
+            _run_stage,
             group="stages, in their order",
-            example=_EXAMPLES.get(stage.name, f"moe-safety {stage.name} my-run.yaml"),
+            example=f"moe-safety {stage.name} my-run.yaml {stage.example}".rstrip(),
+            more=_described(stage),
         )
         _add_config_arguments(command)
-        if stage.name == "compare":
-            command.add_argument("--gate", metavar="LIMITS", help=_GATE)
-            command.add_argument("--wide", action="store_true", help="print all rates, wider than 80 columns")
-        if stage.name == "report":
-            command.add_argument("--show-text", action="store_true", help="show prompts and answers, harmful ones too")
+        for flag in stage.flags:
+            kind: dict[str, Any] = {"metavar": flag.metavar} if flag.metavar else {"action": "store_true"}
+            command.add_argument(f"--{flag.name.replace('_', '-')}", help=flag.about, **kind)
     every = commands.add(
         "run",
         "every stage that the configuration needs, skipping what is done",
@@ -67,17 +63,12 @@ def add_commands(commands: Commands) -> None:
     _add_voice(demo)
 
 
-_EXAMPLES = {
-    "respond": "moe-safety respond my-run.yaml --set respond.recorded=false",
-    "identify": "moe-safety identify my-run.yaml --set identify.method=causal --set identify.top_k=20",
-    "train": "moe-safety train my-run.yaml --set train.arm=selective-causal",
-    "evaluate": "moe-safety evaluate my-run.yaml --set train.arm=selective-causal",
-    "compare": "moe-safety compare my-run.yaml --gate 'asr<=0.05,over_refusal<=0.02'",
-    "report": "moe-safety report my-run.yaml --show-text",
-}
-_GATE = (
-    "such as asr<=0.05,over_refusal<=0.02: exit 1 when an arm that the configuration names, the base apart, misses one"
-)
+def _described(stage: Stage) -> str:
+    """What it reads, writes and needs."""
+    reads = f"reads {', '.join(stage.reads())}; " if stage.reads() else ""
+    section = f"; settings: `{stage.section}`" if stage.section else ""
+    told = f"{reads}writes {', '.join(stage.writes)}{section}{'; loads the model' * stage.needs_model}."
+    return told[0].upper() + told[1:]
 
 
 def _add_config_arguments(command: argparse.ArgumentParser, metavar: str = "CONFIG.yaml") -> None:
@@ -128,50 +119,16 @@ def _saying(args: argparse.Namespace, config: Config) -> Iterator[dict[str, Any]
             print(line, flush=True)
 
 
-def _run_stage(args: argparse.Namespace) -> None:
-    from moe_safety.pipeline import run_one
+def _run_stage(args: argparse.Namespace) -> int:
+    from moe_safety.pipeline import STAGES, run_one
 
-    if config := _configured(args):
-        with _saying(args, config) as done:
-            done[args.command] = run_one(args.command, config, force=args.force)
-
-
-def _compare(args: argparse.Namespace) -> int:
     config = _configured(args)
     if config is None:
         return 0
-    from moe_safety.arms import ARMS
-    from moe_safety.evaluate.gate import parse_gate
-    from moe_safety.pipeline import run_one
-
-    limits = parse_gate(args.gate) if args.gate is not None else []
-    # The untouched base is what the others are measured against: it always misses.
-    hardened = [name for name in config.compare.arms if ARMS.get(name).hardens]
-    if limits and not hardened:
-        raise InputError("names no arm beside the base, so there is nothing to hold to the gate", key="compare.arms")
+    options = {flag.name: getattr(args, flag.name) for flag in STAGES.get(args.command).flags}
     with _saying(args, config) as done:
-        done["compare"] = run_one("compare", config, force=args.force, wide=args.wide)
-        return int(bool(limits) and not _keeps(config, args.gate, limits, hardened))
-
-
-def _keeps(config: Config, gate: str, limits: Sequence[Limit], hardened: Sequence[str]) -> bool:
-    """Whether all arms keep the gate, which is said."""
-    from moe_safety.evaluate.compare import comparison_of
-    from moe_safety.evaluate.gate import misses
-    from moe_safety.rundir import RunDir
-
-    named = [arm for arm in RunDir(config.run_dir).read_json(comparison_of(config)) if arm["arm"] in hardened]
-    missed = misses(limits, named)
-    print("\n".join(missed) or f"gate: {len(named)} arms keep {gate}", file=sys.stderr if missed else sys.stdout)
-    return not missed
-
-
-def _report(args: argparse.Namespace) -> None:
-    from moe_safety.pipeline import run_one
-
-    if config := _configured(args):
-        with _saying(args, config) as done:
-            done["report"] = run_one("report", config, force=args.force, show_text=args.show_text)
+        done[args.command] = run_one(args.command, config, force=args.force, **options)
+    return int(done[args.command].get("failed", False))
 
 
 def _tune(args: argparse.Namespace) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -26,7 +24,7 @@ EFFECTS = "effects/effects.parquet"
 FORESEEN, FORESEEN_PLAN = "effects/_first_order", "plans/effects_first_order.parquet"
 
 
-def effects(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
+def effects(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `effects/`, a row per prompt, and `expert_effects.parquet`."""
     run = RunDir(config.run_dir)
     work = Work(
@@ -37,7 +35,7 @@ def effects(config: Config, *, force: bool = False, quiet: bool = False) -> dict
         folder="effects/_measured",
     )
     body, check = partial(_effects, config, run, work), beside(partial(check_loadable, config.model), config.effects)
-    return perform(config, work, body, _lines, check=check, force=force, quiet=quiet)
+    return perform(config, work, body, check=check, force=force)
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -129,13 +127,3 @@ def _candidates(foreseen: pa.Table, layout: MoELayout, config: Config) -> list[i
     strength = np.abs(sides[0] - (sides[1] if len(sides) > 1 else 0.0))
     best = sorted(places, key=lambda place: (-strength[place], place))[: config.effects.candidates]
     return sorted(best)
-
-
-def _lines(manifest: dict[str, Any]) -> Iterator[str]:
-    summary = manifest["summary"]
-    counts = ", ".join(f"{count} {label}" for label, count in summary["prompts"].items())
-    yield f"effects: {summary['experts']} experts held back, one at a time, on {counts} prompts"
-    if summary["against"] == "none":
-        yield "  there are no control prompts: effects are those on unsafe prompts alone"
-    for notes, items in Counter(map(str, summary["notes"].values())).items():
-        yield f"  {items} work items: {notes}"

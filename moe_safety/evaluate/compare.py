@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.arms import BASE, BUDGET_ARMS, BudgetArm, SeededArm, budget_arms, rate_trials, seeded_arms
+from moe_safety.arms import ARMS, BASE, BUDGET_ARMS, BudgetArm, SeededArm, budget_arms, rate_trials, seeded_arms
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.evaluate.budgets import CURVE, budget_curve, curve_page
@@ -16,6 +17,7 @@ from moe_safety.evaluate.choice import choose, choose_least, choose_repair, on_v
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.costs import Costs
 from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
+from moe_safety.evaluate.gate import misses, parse_gate
 from moe_safety.evaluate.margins import against, margins_page
 from moe_safety.evaluate.printing import headline, success
 from moe_safety.evaluate.required_prompts import check_asked, has_prompts
@@ -28,6 +30,7 @@ from moe_safety.generation import Ability, check_able
 from moe_safety.identify import read_selection
 from moe_safety.models.io import skeleton_of
 from moe_safety.pipeline import COMPARISON
+from moe_safety.pipeline.perform import tell
 from moe_safety.rundir import Outcome, RunDir, Work, is_finished, run_work, summary_of
 from moe_safety.train.several import is_known, to_train_anew, train_arms
 from moe_safety.train.stage import METADATA
@@ -37,9 +40,15 @@ COMPARISON_PAGE = "comparison.md"
 """Of the test split; those of other splits stand among their results."""
 
 
-def compare(config: Config, *, force: bool = False, wide: bool = False) -> dict[str, Any]:
+def compare(config: Config, *, force: bool = False, wide: bool = False, gate: str | None = None) -> dict[str, Any]:
     """Writes `comparison.json` and `comparison.md`, from arms that are trained and evaluated where they are not yet;
-    prints a table of what decides or, `wide`, of all rates."""
+    prints a table of what decides or, `wide`, of all rates. Of the manifest `failed` says whether an arm missed the
+    `gate`."""
+    # The untouched base is what the others are measured against: it always misses.
+    hardened = [name for name in config.compare.arms if ARMS.get(name).hardens]
+    limits = parse_gate(gate) if gate is not None else []
+    if limits and not hardened:
+        raise InputError("names no arm beside the base, so there is nothing to hold to the gate", key="compare.arms")
     run, arms = RunDir(config.run_dir), seeded_arms(config)
     if not config.compare.arms:
         raise InputError("names no arm, so there is nothing to compare", key="compare.arms")
@@ -66,15 +75,20 @@ def compare(config: Config, *, force: bool = False, wide: bool = False) -> dict[
         subjects = [seeded_subject(run, arm) for arm in [*arms, *_own(budgets)]]
         done += evaluate_all(on_validation(config), run, subjects, force=force)
     manifest = _write(config, run, arms, budgets)
-    skipped = all(each["skipped"] for each in done)
-    if skipped:
-        print(f"compare: {len(config.compare.arms)} arms (unchanged)")
+    manifest |= {"skipped": all(each["skipped"] for each in done)}
+    tell(config, manifest)
     found = run.read_json(comparison_of(config))
     print(table(found) if wide else short_table(found))
     if not wide:
         whole = comparison_of(config).replace(COMPARISON, COMPARISON_PAGE)
         print(f"All columns: `compare --wide`, or {run.uri}/{whole}")
-    return manifest | {"skipped": skipped}
+    named = [arm for arm in found if arm["arm"] in hardened]
+    missed = misses(limits, named) if limits else []
+    if missed:
+        print("\n".join(missed), file=sys.stderr)
+    elif limits:
+        print(f"gate: {len(named)} arms keep {gate}")
+    return manifest | {"failed": bool(missed)}
 
 
 def comparison_of(config: Config) -> str:

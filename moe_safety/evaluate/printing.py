@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 SHORT = {
@@ -25,35 +25,33 @@ def success_of(rates: Mapping[str, Any]) -> str:
     return "attack success" if "answered" in rates else "the share of attacks answered"
 
 
-def print_subject(found: Mapping[str, Any], skipped: bool) -> None:
-    """A line for the rates and, where they are new, one for each thing beside them."""
-    print(f"evaluate {found['arm']}: {headline(found['overall'])}" + (" (unchanged)" if skipped else ""))
-    if skipped:
-        return
+def subject_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """A line for the rates, and one for each thing beside them."""
+    yield f"evaluate {found['arm']}: {headline(found['overall'])}"
     for name, what in {"unparsed": "", "unparsed_harm": " for harm"}.items():
         if unparsed := found["overall"].get(name, {}).get("value"):
-            print(f"  {unparsed:.1%} of the answers could not be judged{what}")
+            yield f"  {unparsed:.1%} of the answers could not be judged{what}"
     for k, rate in found.get("success_at", {}).items():
-        print(f"  {success(found['overall'])} within {k} tries: {share(rate)}")
+        yield f"  {success(found['overall'])} within {k} tries: {share(rate)}"
     for name, rate in found.get("corrected", {}).items():
-        print(f"  {name} corrected by its judge's errors: {span(rate)}")
+        yield f"  {name} corrected by its judge's errors: {span(rate)}"
     if too_long := found.get("too_long_to_judge"):
-        print(f"  {too_long} questions were too long for the judge, which gave them no verdict")
+        yield f"  {too_long} questions were too long for the judge, which gave them no verdict"
     if (changed := found.get("compared", {}).get("asr")) and changed["n"]:
         no, yes = ("fail", "succeed") if "answered" in found["overall"] else ("are not answered", "are answered")
         moved = f"{changed['b']} attacks {no} now, {changed['c']} {yes} now, of {counted(changed)}"
-        print(f"  against the base: {moved}, p = {changed['p']:.2g}")
+        yield f"  against the base: {moved}, p = {changed['p']:.2g}"
     for pair, kappa in (found.get("agreement", {}) | found.get("agreement_harm", {})).items():
-        print(f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)")
+        yield f"  agreement of {pair}: {'n/a' if kappa is None else f'{kappa:.2f}'} (Cohen's kappa)"
     for name, rate in found["reattack"].items():
-        print(f"  re-attack {name}: {success(found['overall'])} {share(rate)}")
+        yield f"  re-attack {name}: {success(found['overall'])} {share(rate)}"
     for name, suite in found.get("suites", {}).items():
         names = SHORT | {"asr": success(found["overall"])}
         told = [f"{names[one]} {share(rate)}" for one, rate in suite["rates"].items() if one in names]
         gone = told_account(suite)
-        print(f"  suite {name}: {', '.join(told)}" + (f"; not asked: {gone}" if gone else ""))
+        yield f"  suite {name}: {', '.join(told)}" + (f"; not asked: {gone}" if gone else "")
     for name, task in found["tasks"].items():
-        print(f"  task {name}: {metrics(task)}")
+        yield f"  task {name}: {metrics(task)}"
 
 
 def headline(rates: Mapping[str, Any]) -> str:

@@ -14,13 +14,13 @@ from moe_safety.evaluate.ability import benign_exact, benign_loss, benign_losses
 from moe_safety.evaluate.differences import of_answers, of_losses, of_tasks
 from moe_safety.evaluate.evaluated_models import Subject, base_subject, configured_subject
 from moe_safety.evaluate.measures import compared, compared_by_group, corrected, measures, success_at
-from moe_safety.evaluate.printing import print_subject
 from moe_safety.evaluate.prompts import accounts_of, read_exam
 from moe_safety.evaluate.robustness import robustness
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.suites import is_own, suite_results
 from moe_safety.judges import TOO_LONG
 from moe_safety.models.io import check_loadable
+from moe_safety.pipeline.perform import tell
 from moe_safety.rundir import (
     Outcome,
     RunDir,
@@ -41,8 +41,8 @@ def evaluate(config: Config, *, force: bool = False) -> dict[str, Any]:
     subject = configured_subject(config, run)
     asked = [] if subject == base_subject(config) else [subject]
     manifests = evaluate_all(config, run, asked, force=force)
-    for each, manifest in zip([base_subject(config), *asked], manifests, strict=True):
-        print_subject(run.read_json(f"{Session(config, run).folder(each)}.json"), manifest["skipped"])
+    for manifest in manifests:
+        tell(config, manifest)
     return manifests[-1]
 
 

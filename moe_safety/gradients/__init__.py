@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from moe_safety.config import Config
@@ -14,6 +15,13 @@ def _gradients(config: Config, **options: Any) -> dict[str, Any]:
     return gradients(config, **options)
 
 
+def _lines(config: Config, manifest: dict[str, Any]) -> Iterator[str]:
+    summary = manifest["summary"]
+    yield f"gradients: {summary['batches']} batches"
+    for batch_idx, notes in summary["notes"].items():
+        yield f"  batch {batch_idx}: {notes}"
+
+
 STAGES.add(
     Stage(
         "gradients",
@@ -21,5 +29,8 @@ STAGES.add(
         _gradients,
         writes=(EXPERT_GRADIENTS,),
         reads=lambda: (BATCHES,),
+        lines=_lines,
+        section="gradients",
+        needs_model=True,
     )
 )

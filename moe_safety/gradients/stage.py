@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,7 @@ from moe_safety.rundir import Outcome, RunDir, Work
 FOLDER = "gradients"
 
 
-def gradients(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
+def gradients(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `gradients/`, a row per batch, and `expert_gradients.parquet`, their mean."""
     run = RunDir(config.run_dir)
     work = Work(
@@ -33,14 +32,7 @@ def gradients(config: Config, *, force: bool = False, quiet: bool = False) -> di
         partial(_gradients, config, run, work),
         beside(partial(check_loadable, config.model), config.gradients),
     )
-    return perform(config, work, body, _lines, check=check, force=force, quiet=quiet)
-
-
-def _lines(manifest: dict[str, Any]) -> Iterator[str]:
-    summary = manifest["summary"]
-    yield f"gradients: {summary['batches']} batches"
-    for batch_idx, notes in summary["notes"].items():
-        yield f"  batch {batch_idx}: {notes}"
+    return perform(config, work, body, check=check, force=force)
 
 
 def settings_of(config: Config) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from moe_safety.config import Config
 from moe_safety.identify.experts import Experts, Pair
 from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING, jaccard
+from moe_safety.identify.printing import summary_lines
 from moe_safety.identify.select import Scored, draw_like, select
 from moe_safety.identify.selection import Selection, read_selection
 from moe_safety.pipeline import BATCHES, PROMPTS, RISK, ROUTING, SELECTION, STAGES, Stage
@@ -40,5 +41,8 @@ STAGES.add(
         _identify,
         writes=(RISK, SELECTION),
         reads=lambda: (PROMPTS, BATCHES, ROUTING, *(table for table in score_tables() if table != RISK)),
+        lines=summary_lines,
+        section="identify",
+        example="--set identify.method=causal --set identify.top_k=20",
     )
 )

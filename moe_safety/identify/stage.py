@@ -18,7 +18,7 @@ from moe_safety.identify.overlap import AGREEMENT, OVERLAP, SERVING, agreement_t
 from moe_safety.identify.reduce import Reducer
 from moe_safety.identify.select import Choice, Rule, Scored, permuted, select
 from moe_safety.identify.selection import Selection, read_selection, write_selection
-from moe_safety.identify.summary import summarise, summary_lines
+from moe_safety.identify.summary import summarise
 from moe_safety.pipeline import BATCHES, PROMPTS, RISK, SELECTION
 from moe_safety.pipeline.perform import perform
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
@@ -30,7 +30,7 @@ _GROUPS = {"batch": BATCH_RISK, "category": CATEGORY_RISK}
 """The tables of those that may have masks of their own."""
 
 
-def identify(config: Config, *, force: bool = False, quiet: bool = False, pictures: bool = True) -> dict[str, Any]:
+def identify(config: Config, *, force: bool = False, pictures: bool = True) -> dict[str, Any]:
     """Writes `selection.json`, the masks, the pictures and, where routing was captured, the risk tables. Pictures take
     most of its time, and can be left out where nobody will look at them."""
     run = RunDir(config.run_dir)
@@ -41,8 +41,7 @@ def identify(config: Config, *, force: bool = False, quiet: bool = False, pictur
         reads=(PROMPTS, BATCHES, *(table for table in score_tables() if table != RISK and run.exists(table))),
         others={"model": inputs.model, **inputs.counts_hash, **_identities(inputs)},
     )
-    body = partial(_identify, config, run, inputs, pictures)
-    return perform(config, work, body, summary_lines, force=force, quiet=quiet)
+    return perform(config, work, partial(_identify, config, run, inputs, pictures), force=force)
 
 
 def _identify(config: Config, run: RunDir, inputs: Inputs, pictures: bool) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from moe_safety.config import FORMATS, Config
@@ -22,4 +23,30 @@ def _prepare(config: Config, **options: Any) -> dict[str, Any]:
     return prepare(config, **options)
 
 
-STAGES.add(Stage("prepare", "read attack, benign and control files, split by goal", _prepare, writes=(PROMPTS,)))
+def _lines(config: Config, manifest: dict[str, Any]) -> Iterator[str]:
+    counts = manifest["summary"]
+    for source in counts["sources"]:
+        yield f"prepare: {source['source']} ({source['format']}): {source['rows']} rows, {_list(source['prompts'])}"
+        if source["dropped"]:
+            yield f"  left out: {_list(source['dropped'])}"
+        for note in source["notes"]:
+            yield f"  {note}"
+    for label, splits in counts["labels"].items():
+        yield f"  {label}: {_list(splits)}"
+    yield f"  {counts['goals']} goals, {counts['duplicates']} duplicate prompts merged"
+
+
+def _list(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
+STAGES.add(
+    Stage(
+        "prepare",
+        "read attack, benign and control files, split by goal",
+        _prepare,
+        writes=(PROMPTS,),
+        lines=_lines,
+        section="data",
+    )
+)

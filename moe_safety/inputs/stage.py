@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -14,14 +13,14 @@ from moe_safety.pipeline.perform import perform
 from moe_safety.rundir import Outcome, RunDir, Work
 
 
-def prepare(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
+def prepare(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `prompts.parquet`."""
     work = Work(
         "prepare",
         settings={"seed": config.seed, "data": results_only(config.data)},
         others=digests(_sources(config)) | formats_brought(_sources(config)),
     )
-    return perform(config, work, partial(_prepare, config), _lines, force=force, quiet=quiet)
+    return perform(config, work, partial(_prepare, config), force=force)
 
 
 def _sources(config: Config) -> list[Source]:
@@ -33,20 +32,3 @@ def _prepare(config: Config) -> Outcome:
     prepared = read_prompts(config.data, config.seed)
     RunDir(config.run_dir).write_table(PROMPTS, prepared.table)
     return Outcome(outputs=(PROMPTS,), summary=prepared.counts)
-
-
-def _lines(manifest: dict[str, Any]) -> Iterator[str]:
-    counts = manifest["summary"]
-    for source in counts["sources"]:
-        yield f"prepare: {source['source']} ({source['format']}): {source['rows']} rows, {_list(source['prompts'])}"
-        if source["dropped"]:
-            yield f"  left out: {_list(source['dropped'])}"
-        for note in source["notes"]:
-            yield f"  {note}"
-    for label, splits in counts["labels"].items():
-        yield f"  {label}: {_list(splits)}"
-    yield f"  {counts['goals']} goals, {counts['duplicates']} duplicate prompts merged"
-
-
-def _list(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"

@@ -18,7 +18,7 @@ from moe_safety.pipeline.artifacts import (
 )
 from moe_safety.pipeline.order import in_order
 from moe_safety.pipeline.run import run_all, run_one
-from moe_safety.pipeline.stage import STAGES, Stage
+from moe_safety.pipeline.stage import STAGES, Flag, Stage
 
 __all__ = [
     "BATCHES",
@@ -36,6 +36,7 @@ __all__ = [
     "SELECTION",
     "STAGES",
     "TRAINED",
+    "Flag",
     "Stage",
     "in_order",
     "run_all",

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 from moe_safety.config import Config
-from moe_safety.pipeline.stage import STAGES
+from moe_safety.pipeline.run import QUIET
+from moe_safety.pipeline.stage import STAGES, Manifest, Stage
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
-
-Manifest = dict[str, Any]
 
 
 def perform(
     config: Config,
     work: Work,
     body: Callable[[], Outcome],
-    lines: Callable[[Manifest], Iterable[str]],
     *,
     check: Callable[[], object] = lambda: None,
     force: bool = False,
-    quiet: bool = False,
 ) -> Manifest:
-    """The manifest of the work. `lines` sum it up, unless it is to be `quiet`, the first of them alone where the work
-    was done already; the rest is as in `run_work`. A stage of another package is part of what decides its work."""
-    stage = work.name.partition("/")[0]
-    if stage in STAGES:
-        work = replace(work, others={**work.others, **STAGES.identity(stage)})
+    """The manifest of a stage's work, which is told; the rest is as in `run_work`. A stage of another package is part
+    of what decides its work."""
+    work = replace(work, others={**work.others, **STAGES.identity(_stage_of(work.name).name)})
     manifest = run_work(RunDir(config.run_dir), work, config.model_dump(mode="json"), body, check=check, force=force)
-    told = iter(() if quiet else lines(manifest))
-    if manifest["skipped"]:
-        told = (f"{line} (unchanged)" for line in islice(told, 1))
-    for line in told:
-        print(line, flush=True)
+    tell(config, manifest)
     return manifest
+
+
+def tell(config: Config, manifest: Manifest) -> None:
+    """Prints the lines that sum a stage's work up, unless it runs quietly."""
+    lines = iter(() if QUIET.get() else _stage_of(manifest["stage"]).lines(config, manifest))
+    if manifest["skipped"]:
+        lines = (f"{line} (unchanged)" for line in islice(lines, 1))
+    for line in lines:
+        print(line, flush=True)
+
+
+def _stage_of(work: str) -> Stage:
+    return STAGES.get(work.partition("/")[0])

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from moe_safety.config import Config, Registry
+
+Manifest = dict[str, Any]
 
 
 def _nothing() -> tuple[str, ...]:
     return ()
 
 
+def _no_lines(config: Config, manifest: Manifest) -> tuple[str, ...]:
+    return ()
+
+
 def _always(config: Config) -> bool:
     return True
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of a stage's command, which the stage's function takes by its name."""
+
+    name: str
+    about: str
+    metavar: str | None = None
+    """What stands behind it; without one the flag is a switch."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +40,26 @@ class Stage:
     name: str
     summary: str
     """In one line, for help."""
-    run: Callable[..., dict[str, Any]]
-    """Takes the configuration and, by name, `force` and the stage's own options, such as `quiet`; returns the manifest.
-    What it needs is imported when it runs."""
+    run: Callable[..., Manifest]
+    """Takes the configuration and, by name, `force`, its flags and other options; returns the manifest, with `failed`
+    where a check failed that a flag asked for. What it needs is imported when it runs."""
     writes: tuple[str, ...]
     """Artifacts that other stages may read, by their names in a run directory."""
     reads: Callable[[], tuple[str, ...]] = _nothing
     """The artifacts that it reads where they are there. A score of another package may bring one."""
+    lines: Callable[[Config, Manifest], Iterable[str]] = _no_lines
+    """Sum up what it did, by its manifest. Of work that was done already the first is told alone."""
+    section: str | None = None
+    """Its section of the configuration, if it has settings."""
+    needs_model: bool = False
+    """Whether it loads weights."""
     needed_when: Callable[[Config], bool] = _always
     """Whether `run` takes the stage in."""
+    flags: tuple[Flag, ...] = ()
+    example: str = ""
+    """Flags that help shows in use."""
+    look_at: tuple[str, ...] = ()
+    """Files that it leaves for people."""
 
 
 STAGES: Registry[Stage] = Registry("stage", "moe_safety.stages")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from moe_safety.report.verdict import verdict
 from moe_safety.rundir import Outcome, RunDir, Work
 
 
-def report(config: Config, *, force: bool = False, quiet: bool = False, show_text: bool = False) -> dict[str, Any]:
+def report(config: Config, *, force: bool = False, show_text: bool = False) -> dict[str, Any]:
     """Writes `report.html`; harmful words stand in it only with `show_text`."""
     run = RunDir(config.run_dir)
     manifests = read_manifests(run)
@@ -33,15 +32,7 @@ def report(config: Config, *, force: bool = False, quiet: bool = False, show_tex
         others={f"manifest of {name}": _digest(manifest) for name, manifest in manifests.items()},
         remade=True,
     )
-    body, lines = partial(_report, config, run, show_text), partial(_lines, run.path(REPORT))
-    return perform(config, work, body, lines, force=force, quiet=quiet)
-
-
-def _lines(page: str, manifest: dict[str, Any]) -> Iterator[str]:
-    if not manifest["skipped"]:
-        yield f"report: {manifest['summary']['verdict']}"
-        yield from (f"  {caveat}" for caveat in manifest["summary"]["caveats"])
-    yield f"report: {page}"
+    return perform(config, work, partial(_report, config, run, show_text), force=force)
 
 
 def _digest(manifest: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from moe_safety.config import Config
@@ -14,6 +15,15 @@ def _capture(config: Config, **options: Any) -> dict[str, Any]:
     return capture(config, **options)
 
 
+def _lines(config: Config, manifest: dict[str, Any]) -> Iterator[str]:
+    summary = manifest["summary"]
+    yield f"capture: {summary['prompts']} prompts, {summary['tokens']} counted tokens, {summary['items']} work items"
+    if summary["uncounted"]:
+        yield f"  {summary['uncounted']} prompts have no counted token"
+    for item, notes in summary["notes"].items():
+        yield f"  item {item}: {notes}"
+
+
 STAGES.add(
     Stage(
         "capture",
@@ -21,5 +31,8 @@ STAGES.add(
         _capture,
         writes=(ROUTING,),
         reads=lambda: (BATCHES,),
+        lines=_lines,
+        section="capture",
+        needs_model=True,
     )
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -22,21 +21,12 @@ from moe_safety.rundir import Outcome, RunDir, Work
 FOLDER = "routing"
 
 
-def capture(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
+def capture(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `routing/`: one table per work item, together a row for every prompt of the batches; with
     `capture.per_token` also `routing_tokens/`, a row for every token and layer."""
     run = RunDir(config.run_dir)
     body, check = partial(_capture, config, run), beside(partial(check_loadable, config.model), config.capture)
-    return perform(config, _work(config, run), body, _lines, check=check, force=force, quiet=quiet)
-
-
-def _lines(manifest: dict[str, Any]) -> Iterator[str]:
-    summary = manifest["summary"]
-    yield f"capture: {summary['prompts']} prompts, {summary['tokens']} counted tokens, {summary['items']} work items"
-    if summary["uncounted"]:
-        yield f"  {summary['uncounted']} prompts have no counted token"
-    for item, notes in summary["notes"].items():
-        yield f"  item {item}: {notes}"
+    return perform(config, _work(config, run), body, check=check, force=force)
 
 
 def capture_job(config: Config, run: RunDir, place: str = "") -> Job:

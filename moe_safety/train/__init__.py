@@ -7,6 +7,7 @@ from typing import Any
 from moe_safety.arms import arm_of
 from moe_safety.config import Config
 from moe_safety.pipeline import BATCHES, SELECTION, STAGES, TRAINED, Stage
+from moe_safety.train.printing import end_lines
 
 
 def _needed(config: Config) -> bool:
@@ -27,6 +28,10 @@ STAGES.add(
         _train,
         writes=(TRAINED,),
         reads=lambda: (BATCHES, SELECTION),
+        lines=end_lines,
+        section="train",
+        needs_model=True,
         needed_when=_needed,
+        example="--set train.arm=selective-causal",
     )
 )

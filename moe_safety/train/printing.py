@@ -6,16 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from moe_safety.arms import SIZED, Arm, names_of, parameters_of, size_of
 from moe_safety.batches import nothing_harmless
 from moe_safety.config import Config
-from moe_safety.identify import Pair, Selection
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from transformers import PreTrainedModel
 
+    from moe_safety.identify import Pair, Selection
     from moe_safety.models import MoELayout
 
 
@@ -62,7 +61,7 @@ def size_lines(arm: Arm, model: PreTrainedModel, layout: MoELayout, experts: Seq
         yield f"  {own:,} parameters beside {wanted:,} in the selection's {len(experts)} experts{end}"
 
 
-def end_lines(manifest: dict[str, Any]) -> Iterator[str]:
+def end_lines(config: Config, manifest: dict[str, Any]) -> Iterator[str]:
     """The lines that sum a training up."""
     summary = manifest["summary"]
     yield (

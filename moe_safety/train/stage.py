@@ -17,7 +17,7 @@ from moe_safety.pipeline import BATCH_MASKS, BATCHES, MASK, PROMPTS
 from moe_safety.pipeline.perform import perform
 from moe_safety.rundir import Outcome, RunDir, Work
 from moe_safety.train.metadata import metadata, union_of
-from moe_safety.train.printing import end_lines, print_start, size_lines
+from moe_safety.train.printing import print_start, size_lines
 from moe_safety.train.rounds import Plan, Round, first_selection, run_rounds
 from moe_safety.train.task import Task
 
@@ -30,21 +30,21 @@ METADATA = "training_metadata.json"
 DELTA = "delta.safetensors"
 
 
-def train(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
+def train(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Trains the arm that the configuration describes, on the experts that `identify` or the arm itself selects."""
     arm = own_arm(config)
     arm.select(force=force)
-    manifest = train_arm(arm, force=force, quiet=quiet)
+    manifest = train_arm(arm, force=force)
     # Where this process trained, it holds the card that replicas are to fill.
     forget_model()
     return manifest
 
 
-def train_arm(arm: SeededArm, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
+def train_arm(arm: SeededArm, *, force: bool = False) -> dict[str, Any]:
     """Trains one arm with one seed, on the experts of its selection."""
     config, run = arm.config, RunDir(arm.config.run_dir)
     body, check = partial(_train, arm, run), partial(check_loadable, config.model)
-    return perform(config, training_of(arm), body, end_lines, check=check, force=force, quiet=quiet)
+    return perform(config, training_of(arm), body, check=check, force=force)
 
 
 def training_of(seeded: SeededArm) -> Work:

@@ -62,7 +62,7 @@ def test_it_has_the_experts_of_its_own_arm_and_each_mask_stands_with_another_bat
     config = invent(goals=24, per_batch=4, seed=3).write(tmp_path, threshold=0.0, top_k=2)
     compared = config.compare.model_copy(update={"arms": [PERMUTED[0]]})
     config = config.model_copy(update={"compare": compared})
-    identify(config, quiet=True)
+    identify(config)
     (arm,) = seeded_arms(config)
     arm.select()
     run = RunDir(config.run_dir)

@@ -3,8 +3,11 @@
 from moe_safety.arms import ARMS
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.measures import MEASURES, WITH_HARM
-from moe_safety.evaluate.printing import print_subject
+from moe_safety.evaluate.printing import subject_lines
 from moe_safety.evaluate.short_table import WIDTH, short_table
+from moe_safety.everything import load_config
+from moe_safety.pipeline.perform import tell
+from moe_safety.rundir import RunDir
 from tests.evaluate.rates import plain
 
 
@@ -13,17 +16,18 @@ def found(**changes):
     return {"arm": "random", "overall": overall, "reattack": {}, "tasks": {}, **changes}
 
 
+def said_of(report):
+    return "\n".join(subject_lines(report))
+
+
 def test_no_pair_of_answers_has_no_p(capsys):
-    print_subject(found(compared={"asr": {"n": 0, "n_goals": 0, "b": 0, "c": 0, "p": None}}), skipped=False)
-    assert "against the base" not in capsys.readouterr().out
-    print_subject(found(compared={"asr": {"n": 4, "n_goals": 2, "b": 3, "c": 1, "p": 0.625}}), skipped=False)
-    said = capsys.readouterr().out
+    assert "against the base" not in said_of(found(compared={"asr": {"n": 0, "n_goals": 0, "b": 0, "c": 0, "p": None}}))
+    said = said_of(found(compared={"asr": {"n": 4, "n_goals": 2, "b": 3, "c": 1, "p": 0.625}}))
     assert "against the base: 3 attacks are not answered now, 1 are answered now, of n=4 of 2 goals, p = 0.62" in said
 
 
 def test_a_metric_without_a_value_is_said_so(capsys):
-    print_subject(found(tasks={"arc": {"acc": 0.25, "stderr": None}}), skipped=False)
-    assert "task arc: acc 0.25, stderr n/a" in capsys.readouterr().out
+    assert "task arc: acc 0.25, stderr n/a" in said_of(found(tasks={"arc": {"acc": 0.25, "stderr": None}}))
 
 
 def report_of(names, **changes):
@@ -35,12 +39,10 @@ def test_words_say_whether_success_is_harm_or_any_answer(capsys):
     more = {"success_at": {"2": plain(1, 10).to_dict()}}
     more |= {"compared": {"asr": {"n": 4, "n_goals": 2, "b": 3, "c": 1, "p": 0.625}}}
     judged, unjudged = report_of(WITH_HARM, **more), report_of(MEASURES, **more)
-    print_subject(judged, skipped=False)
-    said = capsys.readouterr().out
+    said = said_of(judged)
     assert "3 attacks fail now, 1 succeed now" in said
     assert "attack success 0.100 (n=10 of 10 goals, 0.300 with 2 unparsed counted), attacks answered 0.100" in said
-    print_subject(unjudged, skipped=False)
-    said = capsys.readouterr().out
+    said = said_of(unjudged)
     assert "random: attacks answered 0.100" in said
     assert "succe" not in said
     for report, words, missing in (
@@ -55,8 +57,7 @@ def test_words_say_whether_success_is_harm_or_any_answer(capsys):
 def test_corrected_rates_stand_beside_the_raw_ones(capsys):
     span = {"value": 0.08, "low": 0.01, "high": 0.2, "judged": 0.3}
     judged = report_of(WITH_HARM, corrected={"asr": span | {"sensitivity": 0.9, "specificity": 0.9, "labels": 50}})
-    print_subject(judged, skipped=False)
-    assert "asr corrected by its judge's errors: 0.080 [0.01, 0.20]" in capsys.readouterr().out
+    assert "asr corrected by its judge's errors: 0.080 [0.01, 0.20]" in said_of(judged)
     arm = arm_object("base", judged)
     told = page([arm], "test")
     assert "| base | 0.080 [0.01, 0.20] (0.300) |" in " ".join(told.split())
@@ -88,8 +89,13 @@ def test_arms_can_be_told_apart_in_the_short_table():
     assert {line.split()[0] for line in lines if line[:1].strip()} >= {*ARMS.names()}
 
 
-def test_what_is_unchanged_is_one_line(capsys):
-    print_subject(found(tasks={"arc": {"acc": 0.25}}), skipped=True)
-    assert capsys.readouterr().out.endswith("(unchanged)\n")
-    print_subject(found(tasks={"arc": {"acc": 0.25}}), skipped=True)
-    assert len(capsys.readouterr().out.splitlines()) == 1
+def test_what_is_unchanged_is_one_line(tmp_path, capsys):
+    config = load_config("configs/demo.yaml", [f"run_dir={tmp_path}"])
+    RunDir(config.run_dir).write_json("eval/base.json", found(tasks={"arc": {"acc": 0.25}}))
+    manifest = {"stage": "evaluate/base", "outputs": {"eval/base.json": "", "eval/base/responses.parquet": ""}}
+    tell(config, manifest | {"skipped": False})
+    assert len(capsys.readouterr().out.splitlines()) > 1
+    tell(config, manifest | {"skipped": True})
+    said = capsys.readouterr().out
+    assert said.endswith("(unchanged)\n")
+    assert len(said.splitlines()) == 1

@@ -35,7 +35,7 @@ def test_the_ranking_names_experts_of_the_guilty_sign_alone(tmp_path, monkeypatc
 
 def identify_here(folder):
     config = invent().write(folder)
-    identify(config, quiet=True)
+    identify(config)
     return config
 
 

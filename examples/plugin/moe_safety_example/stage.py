@@ -13,7 +13,7 @@ NAME = "batch-categories"
 TABLE = "batch_categories.parquet"
 
 
-def compare_with_categories(config: Config, *, force: bool = False, quiet: bool = False) -> dict[str, Any]:
+def compare_with_categories(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes a row for each batch and category: how many experts both select, and their part of the union."""
     from moe_safety.pipeline.perform import perform
     from moe_safety.rundir import Outcome, RunDir, Work
@@ -28,7 +28,7 @@ def compare_with_categories(config: Config, *, force: bool = False, quiet: bool 
         return Outcome((TABLE,), {"rows": len(table)})
 
     work = Work(NAME, settings={}, reads=(SELECTION, SERVING))
-    return perform(config, work, body, _lines, force=force, quiet=quiet)
+    return perform(config, work, body, force=force)
 
 
 def _rows(run: Any) -> Iterator[dict[str, Any]]:
@@ -45,7 +45,7 @@ def _rows(run: Any) -> Iterator[dict[str, Any]]:
             yield {"batch_idx": batch, "category": category, "shared": shared, "jaccard": shared / union}
 
 
-def _lines(manifest: dict[str, Any]) -> Iterator[str]:
+def _lines(config: Config, manifest: dict[str, Any]) -> Iterator[str]:
     yield f"{NAME}: {manifest['summary']['rows']} pairs of a batch and a category"
 
 
@@ -55,4 +55,5 @@ BATCH_CATEGORIES = Stage(
     compare_with_categories,
     writes=(TABLE,),
     reads=lambda: (SELECTION, SERVING),
+    lines=_lines,
 )

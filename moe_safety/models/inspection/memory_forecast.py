@@ -29,7 +29,8 @@ from typing import Literal
 
 from moe_safety.models.inspection.sizes import LayerSizes, Sizes
 
-Task = Literal["capture", "selective", "full"]
+Training = Literal["selective", "full"]
+Task = Literal["capture"] | Training
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def capture_memory(sizes: Sizes, load: Load) -> Forecast:
     return Forecast("capture", 0, 1, {"weights": weights, "buffers": buffers})
 
 
-def training_memory(sizes: Sizes, load: Load, task: Literal["selective", "full"], stage: int, workers: int) -> Forecast:
+def training_memory(sizes: Sizes, load: Load, task: Training, stage: int, workers: int) -> Forecast:
     """One worker of a training run."""
     b = load.dtype_bytes
     selective = task == "selective"
