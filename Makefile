@@ -28,7 +28,10 @@ lock: setup
 demo: setup
 	$(BIN)/moe-safety demo
 
-# Two workers, each with a Ray of its own: most of a test's time is waiting for processes to start.
+# Two workers, each with a Ray of its own: most of a test's time is waiting for processes to start. All of them would
+# compile the library where the environment says that bytecode is not to be written.
+test soak: export PYTHONDONTWRITEBYTECODE =
+
 test: setup
 	$(BIN)/pytest -m 'not soak' -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -19,12 +19,14 @@ settings.load_profile("patient")
 
 SLOW = {"ray_here", "composed", "head", "nodes", "plugin"}
 """Fixtures whose files take long."""
+LONG = {"benchmarks", "train"}
+"""Folders of which many files do."""
 
 
 def pytest_collection_modifyitems(items):
     """Files that take long come first, so that workers side by side end at about the same time."""
     slow = {item.path for item in items if not SLOW.isdisjoint(item.fixturenames)}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: item.path not in slow and item.path.parent.name not in LONG)
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 def test_rates_and_the_headlines_arm_are_chosen_on_validation_goals(configured):
     flags = ["compare.arms=[base, selective-routing]", "compare.learning_rates=[1.0e-9, 1.0e-2]"]
     flags += ["compare.budgets=[1,2]", "compare.draws=1"]
-    # After few epochs an arm may refuse too much, and a rate that moves nothing never does.
+    # After an epoch an arm may refuse too much, and a rate that moves nothing never does.
     flags.append("compare.margins={over_refusal: 1.0, over_refusal_control: 1.0, benign_loss: 9.0}")
-    config = configured("train.num_epochs=3", "evaluate.routing_prompts=0", "evaluate.reidentify=false", *flags)
+    config = configured("train.num_epochs=1", "evaluate.routing_prompts=0", "evaluate.reidentify=false", *flags)
     for stage in ("capture", "identify"):
         run_one(stage, config)
     compare(config)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from moe_safety.errors import InputError
+from moe_safety.jobs import watchdog
 
 SCHEMA = pa.schema([("n", pa.int64())])
 PID_SCHEMA = pa.schema([("pid", pa.int64())])
@@ -67,6 +68,25 @@ class Square:
         if self.deed == "kill" and not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Impatient:
+    """Builds handlers in processes that give an item up after the third death: each is a process more to start."""
+
+    def __init__(self, build):
+        self.build = build
+
+    def __call__(self):
+        return self.build()
+
+    def __reduce__(self):
+        return _impatient, (self.build,)
+
+
+def _impatient(build):
+    """In the process that it is sent to, before it takes up an item."""
+    watchdog.DEATHS = 3
+    return build
 
 
 class Who:

@@ -21,14 +21,22 @@ from tests.jobs.waits import workers
 pytestmark = pytest.mark.usefixtures("ray_here")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def fresh():
+    """Neither replicas from before nor for those who come after. Other tests go on with what is there: a replica takes
+    seconds to start."""
     release_replicas()
     yield
     release_replicas()
 
 
-def test_replicas_stay_from_one_job_to_the_next(tmp_path):
+@pytest.fixture(scope="module", autouse=True)
+def none_left():
+    yield
+    release_replicas()
+
+
+def test_replicas_stay_from_one_job_to_the_next_until_they_are_given_back(tmp_path, fresh):
     first = workers(tmp_path / "first")
     assert len(first) == 2
     assert workers(tmp_path / "second") == first
@@ -37,21 +45,17 @@ def test_replicas_stay_from_one_job_to_the_next(tmp_path):
     while (phase := ray.get(pool_of(0).phase.remote())) != "working":
         assert time.monotonic() < until, phase
         time.sleep(0.1)
-
-
-def test_what_replicas_hold_is_given_back(tmp_path):
-    before = workers(tmp_path / "first")
     assert ray.available_resources().get("CPU", 0) == 0
     release_replicas()
-    assert not [pid for pid in before if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    assert not [pid for pid in first if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
     until = time.monotonic() + 30
     while ray.available_resources().get("CPU", 0) < 2:
         assert time.monotonic() < until
         time.sleep(0.1)
-    assert not workers(tmp_path / "second") & before
+    assert not workers(tmp_path / "fourth", replicas=1) & first
 
 
-def test_a_replica_is_lent_to_what_wants_a_process(tmp_path):
+def test_a_replica_is_lent_to_what_wants_a_process(tmp_path, fresh):
     before = workers(tmp_path / "first", replicas=1)
     there = pool_of(0)
     assert ray.get(there.lend.remote(1, os.getpid)) in before
@@ -78,7 +82,7 @@ class Here:
 def test_what_a_worker_lacks_is_one_line(tmp_path):
     lacking = "lacks what this job needs: ModuleNotFoundError: No module named 'test_pool'; install it on every host"
     with pytest.raises(InputError, match=lacking):
-        workers(tmp_path, handler=Here)
+        workers(tmp_path, replicas=1, handler=Here)
 
 
 def test_a_process_that_met_a_bug_does_no_other_job(tmp_path):
@@ -106,20 +110,27 @@ def test_why_a_replica_does_not_start_is_one_line(tmp_path):
     assert str(pool._told(error.value)) == f"a worker {lacking}"
 
 
-def test_another_session_of_ray_has_a_pool_of_its_own(tmp_path):
-    """Its jobs have the same numbers as those of the last."""
-    workers(tmp_path / "first", replicas=1)
+def test_another_session_of_ray_has_a_pool_of_its_own_that_starts_beside_a_check(tmp_path):
+    """Its jobs have the same numbers as those of the last. What is wrong is told by the check, and the replica, whose
+    own check goes wrong too, is there all the same."""
+    before = workers(tmp_path / "first", replicas=1)
     ray.shutdown()
-    assert len(workers(tmp_path / "second", replicas=1)) == 1
+    with pytest.raises(InputError, match="is no good"):
+        beside(refuse, ModelJob())()
+    there = pool_of(0)
+    ray.get(there.ready.remote())
+    process = ray.get(there.lend.remote(1, os.getpid))
+    assert process not in before | {os.getpid()}
+    assert workers(tmp_path / "second", replicas=1) == {process}
 
 
-def test_replicas_that_were_ended_before_the_first_item_come_back(tmp_path, monkeypatch):
+def test_replicas_that_were_ended_before_the_first_item_come_back(tmp_path, fresh, monkeypatch):
     """On a busy host an item may be longer on its way than replicas wait."""
     monkeypatch.setattr(pool, "IDLE", 0.0)
-    assert workers(tmp_path / "first")
+    assert workers(tmp_path / "first", replicas=1)
 
 
-def test_replicas_that_nobody_needs_give_way(tmp_path, monkeypatch):
+def test_replicas_that_nobody_needs_give_way(tmp_path, fresh, monkeypatch):
     """A command that joins the cluster of another says what it waits for, and gets its turn."""
     monkeypatch.setattr(pool, "IDLE", 3.0)
     script = f"""
@@ -140,13 +151,3 @@ def test_replicas_that_nobody_needs_give_way(tmp_path, monkeypatch):
         held += 1
         workers(tmp_path / f"first-{held}")
     assert second.wait(timeout=120) == 0, told.read_text()
-
-
-def test_a_replica_starts_beside_a_check():
-    """What is wrong is told by the check, and the replica, whose own check goes wrong too, is there all the same."""
-    ray.shutdown()
-    with pytest.raises(InputError, match="is no good"):
-        beside(refuse, ModelJob())()
-    there = pool_of(0)
-    ray.get(there.ready.remote())
-    assert ray.get(there.lend.remote(1, os.getpid)) != os.getpid()

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from functools import partial
 
 import psutil
@@ -14,8 +15,9 @@ from moe_safety.errors import InputError, RunError
 from moe_safety.jobs import Job, Parts, Plan, run_job, run_jobs
 from moe_safety.jobs.item_halving import Halving
 from moe_safety.jobs.replica import RemoteJob, Replica
+from moe_safety.jobs.watchdog import Watchdog
 from moe_safety.rundir import RunDir
-from tests.jobs.handlers import SCHEMA, Square
+from tests.jobs.handlers import SCHEMA, Impatient, Square
 
 ITEMS = 6
 ROWS = 8
@@ -113,9 +115,21 @@ def test_a_hung_worker_is_ended_and_replaced(tmp_path):
 def test_an_item_that_always_ends_its_process_ends_the_run(tmp_path):
     """As where the kernel has no memory for it: Ray would start actors without end."""
     job = make_job(tmp_path, replicas=1, trap=20, deed="kill always")
+    with pytest.raises(RunError, match=r"^squares: work item 2 ended its process 3 times in a row; .*little memory"):
+        run_job(replace(job, build=Impatient(job.build)))
+    assert run_job(make_job(tmp_path, replicas=1)).notes == {}, "the next command begins to count anew"
+
+
+def test_an_item_may_end_its_process_five_times(tmp_path):
+    parts = make_job(tmp_path).parts
+    for _ in range(5):
+        Watchdog(parts, 2, None).__enter__()
+    with Watchdog(parts, 2, None):
+        pass
+    for _ in range(6):
+        Watchdog(parts, 2, None).__enter__()
     with pytest.raises(RunError, match=r"^squares: work item 2 ended its process 6 times in a row; .*little memory"):
-        run_job(job)
-    assert run_job(make_job(tmp_path)).notes == {}, "the next command begins to count anew"
+        Watchdog(parts, 2, None).__enter__()
 
 
 def test_where_an_item_was_cut_is_remembered(tmp_path):
