@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from moe_safety.arms import ARMS, LOSSES, Arm, Phase
+from moe_safety.arms import ARMS, Arm, Phase
 from moe_safety.config import Config, results_only
 from moe_safety.identify import Pair
 from moe_safety.models import MoELayout
@@ -35,8 +35,8 @@ class Task:
 
     @property
     def declared(self) -> Arm:
-        """The declaration of the arm."""
-        return ARMS.get(self.arm)
+        """The declaration of the arm, with its settings."""
+        return ARMS.get(self.arm).of(self.config)
 
     @property
     def union(self) -> list[Pair]:
@@ -50,8 +50,7 @@ class Task:
         decides = [
             arm.name,
             arm.decides(self.config),
-            ARMS.identity(arm.name),
-            LOSSES.identity(arm.loss),
+            arm.identity(self.config),
             results_only(self.config.train),
             self.config.seed,
             self.kind,
