@@ -159,8 +159,10 @@ class Arm:
         return self.says.format(masking=train.masking, rounds=rounds)
 
     def training(self, config: Config) -> dict[str, Any]:
-        """What it changes of `train`. Where every parameter trains there is no mask, and no routing to keep."""
-        router = config.train.router.model_copy(update={"enabled": "router" in self.phases})
+        """What it changes of `train`. Where every parameter trains there is no mask, and no routing to keep. Routers
+        that train alone take as many steps as others do."""
+        alone = {"num_epochs": config.train.num_epochs} if self.phases == ("router",) else {}
+        router = config.train.router.model_copy(update={"enabled": "router" in self.phases, **alone})
         if self.trains_all:
             return {"mode": "baseline", "router": router, "masking": "gradient", "routing": "frozen"}
         return {"mode": "selective", "router": router}

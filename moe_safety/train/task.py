@@ -39,6 +39,12 @@ class Task:
         return ARMS.get(self.arm).of(self.config)
 
     @property
+    def epochs(self) -> int:
+        """Passes over all batches."""
+        settings = self.config.train
+        return settings.router.num_epochs if self.kind == "router" else settings.num_epochs
+
+    @property
     def union(self) -> list[Pair]:
         """Every expert that some batch may move."""
         return sorted(set().union(*self.masks.values()))

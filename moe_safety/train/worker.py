@@ -112,7 +112,7 @@ def _train(task: Task, world: World, run: RunDir) -> dict[str, Any]:
             data=data,
             settings=settings,
             peak_rate=settings.router.lr if task.kind == "router" else settings.learning_rate,
-            epochs=settings.router.num_epochs if task.kind == "router" else settings.num_epochs,
+            epochs=task.epochs,
             seed=task.config.seed,
             weights=task.weights,
             checkpoints=checkpoints,
