@@ -64,7 +64,7 @@ FULL = {
     "data": {"attacks": [SOURCE], "benign": [SOURCE], "controls": {"from": "benign", "wrapper": "flip-word-order"}},
     "judges": JUDGES,
     "evaluate": {"reattack": [SOURCE], "suites": [{"name": "a", "kind": "attack", "source": SOURCE, **JUDGES}]},
-    "arms": {"dpo": {}, "lora": {}, "representation": {}},
+    "arms": {"dpo": {}, "lora": {}, "lora-experts": {}, "prefix": {}, "representation": {}},
     "engines": {"slots": {}},
 }
 

@@ -1,6 +1,6 @@
 """Arms: ways of hardening a model, each one value, and what each of them trains, by which loss."""
 
-from moe_safety.arms.arm import SELECTED, Arm, Phase
+from moe_safety.arms.arm import SELECTED, Arm, OfArm, Phase
 from moe_safety.arms.choice import AsMany, ByMethod, Choice, Drawn, Permuted
 from moe_safety.arms.loss import ForwardPass, Loss, TokenLosses, token_losses
 from moe_safety.arms.losses.answers import ANSWERS
@@ -15,6 +15,7 @@ from moe_safety.arms.seeded import (
     own_arm,
     rate_trials,
     seeded_arms,
+    told_of,
 )
 from moe_safety.arms.selected import selected_arm
 from moe_safety.config import ARMS, LOSSES
@@ -36,6 +37,7 @@ __all__ = [
     "Drawn",
     "ForwardPass",
     "Loss",
+    "OfArm",
     "Permuted",
     "Phase",
     "SeededArm",
@@ -53,6 +55,7 @@ __all__ = [
     "selected_arm",
     "size_of",
     "token_losses",
+    "told_of",
 ]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import field_validator
 
 from moe_safety.arms.choice import Choice
-from moe_safety.arms.parameters import PARTS, SIZED, Asked, Trains, routers
-from moe_safety.config import ARMS, Config, Section
+from moe_safety.arms.parameters import PARTS, SIZED, Asked, Trains, routers, selected_experts
+from moe_safety.config import ARMS, LOSSES, Config, NameIn, Section
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,6 +21,26 @@ if TYPE_CHECKING:
 Phase = Literal["experts", "router"]
 SELECTED = "experts"
 """What an arm may change where that is the experts that it selects."""
+
+
+class OfArm(Section):
+    """Settings of an arm that is a way of training, whatever it trains."""
+
+    takes_experts_alone: ClassVar[bool] = False
+
+    experts: Annotated[str, NameIn(ARMS)] | None = None
+    """The arm whose experts it trains in place of its own, such as `selective-routing`, or `baseline` for every
+    parameter; with `+router` the routers follow."""
+
+    @field_validator("experts")
+    @classmethod
+    def _can_be_trained(cls, name: str | None) -> str | None:
+        of = None if name is None else ARMS.get(name)
+        if of and ("experts" not in of.phases or of.section or of.loss != "answers"):
+            raise ValueError(f"the arm '{name}' is no choice of what to train by the loss of answers")
+        if of and cls.takes_experts_alone and of.trains is not selected_experts:
+            raise ValueError(f"the arm '{name}' selects no experts")
+        return name
 
 
 @dataclass(frozen=True)
@@ -105,6 +127,24 @@ class Arm:
         """Whether further seeds say more of it: training hangs on the seed."""
         return bool(self.phases)
 
+    def on(self, name: str | None) -> Arm:
+        """The same way of training, of what the arm of this name trains; itself where none is named."""
+        if name is None:
+            return self
+        way: dict[str, Any] = {"name": self.name, "loss": self.loss, "section": self.section, "by_train": self.by_train}
+        if self.trains is not selected_experts:
+            way |= {"trains": self.trains, "training_mode": self.training_mode}
+        return replace(ARMS.get(name), **way)
+
+    def experts_of(self, config: Config) -> str | None:
+        """The arm whose experts it trains by its settings; none where these are its own."""
+        own = ARMS.settings(config.arms, self.name)
+        return own.experts if isinstance(own, OfArm) else None
+
+    def of(self, config: Config) -> Arm:
+        """What it is with its settings."""
+        return self.on(self.experts_of(config))
+
     def asked(self, config: Config, layout: MoELayout, experts: Sequence[Pair], gather: Gather | None = None) -> Asked:
         """What it asks to train of these experts."""
         return Asked(layout, experts, gather, ARMS.settings(config.arms, self.name), config.seed)
@@ -124,8 +164,10 @@ class Arm:
         return self.says.format(masking=train.masking, rounds=rounds)
 
     def training(self, config: Config) -> dict[str, Any]:
-        """What it changes of `train`. Where every parameter trains there is no mask, and no routing to keep."""
-        router = config.train.router.model_copy(update={"enabled": "router" in self.phases})
+        """What it changes of `train`. Where every parameter trains there is no mask, and no routing to keep. Routers
+        that train alone take as many steps as others do."""
+        alone = {"num_epochs": config.train.num_epochs} if self.phases == ("router",) else {}
+        router = config.train.router.model_copy(update={"enabled": "router" in self.phases, **alone})
         if self.trains_all:
             return {"mode": "baseline", "router": router, "masking": "gradient", "routing": "frozen"}
         return {"mode": "selective", "router": router}
@@ -133,4 +175,10 @@ class Arm:
     def decides(self, config: Config) -> Mapping[str, Any]:
         """Its own settings, where it takes some."""
         own = ARMS.settings(config.arms, self.name)
-        return {"arm": own.model_dump(mode="json")} if own else {}
+        given = own.model_dump(mode="json", exclude_none=True) if own else {}
+        return {"arm": given} if given else {}
+
+    def identity(self, config: Config) -> dict[str, str]:
+        """What it depends on of other packages."""
+        of = self.experts_of(config)
+        return {**ARMS.identity(self.name), **LOSSES.identity(self.loss), **(ARMS.identity(of) if of else {})}

@@ -28,15 +28,14 @@ class LowRankSettings(Section):
 
 
 def low_rank_parts(*parts: str) -> Trains:
-    """Factors of every matrix of these parts of a model; of experts' biases none."""
+    """Factors of these parts of a model, which are matrices, or stacks of them."""
 
     @contextmanager
     def trains(model: PreTrainedModel, asked: Asked) -> Iterator[Trained]:
         from moe_safety.models.experts import frozen
 
-        among, stacks = (names_of(each, model, asked.layout) for each in (parts, ["every expert"]))
-        own = [(name, parameter.ndim) for name, parameter in model.named_parameters() if name in among]
-        names = [name for name, axes in own if axes > 1 + (name in stacks)]
+        among = names_of(parts, model, asked.layout)
+        names = [name for name, _ in model.named_parameters() if name in among]
         with frozen(model), _factors(model, names, asked) as factors:
             yield Trained(factors.parameters, lambda: factors.resting, merged_into=names)
 

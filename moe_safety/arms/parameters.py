@@ -111,8 +111,12 @@ def _shared_experts(model: PreTrainedModel, layout: MoELayout, experts: Sequence
     return _below(modules, model, f"{layout.model_type} has no shared experts")
 
 
-def _every_expert(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair]) -> Collection[str]:
-    return [name for layer in layout.layers for name in layer.parameters]
+def _attention_matrices(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair]) -> Collection[str]:
+    return [name for name in _attention(model, layout, experts) if model.get_parameter(name).ndim > 1]
+
+
+def _expert_matrices(model: PreTrainedModel, layout: MoELayout, experts: Sequence[Pair]) -> Collection[str]:
+    return [name for layer in layout.layers for name, shape in layer.parameters.items() if len(shape) > 2]
 
 
 def _below(modules: Iterable[str], model: PreTrainedModel, complaint: str) -> Collection[str]:
@@ -127,7 +131,8 @@ PARTS: dict[str, Names] = {
     "attention": _attention,
     "attention of the selection's size": _sized_attention,
     "shared experts": _shared_experts,
-    "every expert": _every_expert,
+    "matrices of attention": _attention_matrices,
+    "matrices of every expert": _expert_matrices,
     "everything": _everything,
 }
 """What an arm may change beside the experts that it selects."""

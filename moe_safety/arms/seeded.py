@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from moe_safety.arms.arm import Arm, Phase
 from moe_safety.arms.choice import AsMany
@@ -32,7 +33,7 @@ class SeededArm:
     @property
     def arm(self) -> Arm:
         """The declaration of the arm."""
-        return ARMS.get(self.kind)
+        return ARMS.get(self.kind).of(self.config)
 
     @property
     def selection(self) -> str:
@@ -58,7 +59,7 @@ class SeededArm:
 def seeded_arms(config: Config, rates: Mapping[str, float] | None = None) -> list[SeededArm]:
     """The arms that the configuration names, but for the untouched model; behind them their repeats with further
     seeds. `rates` are the learning rates that were chosen for some, by their names."""
-    arms = [arm for arm in map(ARMS.get, config.compare.arms) if arm.hardens]
+    arms = [arm.of(config) for arm in map(ARMS.get, config.compare.arms) if arm.hardens]
     repeats = [(arm, seed) for seed in training_seeds(config)[1:] for arm in arms if arm.has_repeats]
     named = [*((arm, None) for arm in arms), *repeats]
     return [_seeded(_at_rate(config, (rates or {}).get(arm.name)), arm, seed) for arm, seed in named]
@@ -108,7 +109,7 @@ def budget_arms(config: Config, rates: Mapping[str, float] | None = None) -> lis
 
 def rate_trials(config: Config) -> dict[str, dict[float, list[SeededArm]]]:
     """Every arm that trains, with each of the learning rates that it is to be chosen from, and each training seed."""
-    arms = [arm for arm in map(ARMS.get, config.compare.arms) if arm.phases]
+    arms = [arm.of(config) for arm in map(ARMS.get, config.compare.arms) if arm.phases]
     return {
         arm.name: {
             rate: [_trial(_at_rate(config, rate), arm, seed, place) for seed in training_seeds(config)]
@@ -144,7 +145,7 @@ def arm_of(config: Config) -> Arm:
     if named := config.train.arm:
         if not ARMS.get(named).phases:
             raise InputError(f"the arm '{named}' trains nothing", key="train.arm")
-        return ARMS.get(named)
+        return ARMS.get(named).of(config)
     method = config.identify.method if config.train.mode == "selective" else None
     phases: tuple[Phase, ...] = ("experts", "router") if config.train.router.enabled else ("experts",)
     return _arm_that_trains(method, phases)
@@ -153,6 +154,13 @@ def arm_of(config: Config) -> Arm:
 def kind_of(name: str) -> str:
     """The name of the arm of which this names a folder."""
     return name.partition(_SEED)[0]
+
+
+def told_of(arm: Mapping[str, Any]) -> Arm | None:
+    """The declaration of an arm of `comparison.json`, with the experts that it trained; none where no such arm is
+    known."""
+    kind = kind_of(arm["arm"])
+    return ARMS.get(kind).on(arm.get("experts_of")) if kind in ARMS else None
 
 
 def _seeded(config: Config, arm: Arm, seed: int | None) -> SeededArm:

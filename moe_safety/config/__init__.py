@@ -13,7 +13,7 @@ from moe_safety.config.judges import CalibrationsConfig, JudgeOf, JudgesConfig, 
 from moe_safety.config.load import dump_config, load_config, models_in
 from moe_safety.config.model import ModelConfig
 from moe_safety.config.names import ARMS, ENGINES, FORMATS, JUDGES, LOSSES, SCORES
-from moe_safety.config.registry import Registry
+from moe_safety.config.registry import NameIn, Registry
 from moe_safety.config.respond import RespondConfig
 from moe_safety.config.root import Config
 from moe_safety.config.space import Domain, Point
@@ -50,6 +50,7 @@ __all__ = [
     "MarginsConfig",
     "ModelConfig",
     "ModelJob",
+    "NameIn",
     "Place",
     "Point",
     "Question",

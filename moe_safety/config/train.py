@@ -38,7 +38,8 @@ class RouterConfig(Section):
     """Divergence between the mean routing of safe prompts, the target, and that of unsafe ones: KL(target || now), the
     `reverse`, or the mean of both."""
     num_epochs: int = Field(1, ge=1)
-    """Passes of each router phase over all batches."""
+    """Passes of each router phase over all batches, where it follows an expert phase; the arm `router` alone takes
+    `train.num_epochs`."""
 
 
 class TrainConfig(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from moe_safety.arms import ARMS, BASE
+from moe_safety.arms import BASE, told_of
 from moe_safety.config import Config, MarginsConfig
 
 ArmObject = Mapping[str, Any]
@@ -59,7 +59,7 @@ def choose(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict
 def choose_repair(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict[str, Any]] | None:
     """The same among arms that train chosen experts alone: what the run is about, where another does better."""
     base, *others = arms
-    return choose([base, *(arm for arm in others if arm["arm"] in ARMS and ARMS.get(arm["arm"]).repairs)], margins)
+    return choose([base, *(arm for arm in others if (of := told_of(arm)) and of.repairs)], margins)
 
 
 def choose_least(
@@ -80,9 +80,9 @@ def choose_least(
 def _is_repair(arm: ArmObject) -> bool:
     from moe_safety.evaluate.seeds import by_seed
 
-    is_control = arm["arm"] in ARMS and ARMS.get(arm["arm"]).is_control
+    of = told_of(arm)
     kept_word = "fail" not in (one.get("verify") for one in by_seed(arm).values())
-    return arm["arm"] != BASE and kept_word and not is_control
+    return arm["arm"] != BASE and kept_word and not (of and of.is_control)
 
 
 def _attacks(arm: ArmObject, end: str = "value") -> float | None:

@@ -206,6 +206,8 @@ def _put_together(
         objects[arm.name] = arm_object(arm.kind, run.read_json(reports[arm.name]), *trained)
         if arm.control_of:
             objects[arm.name]["control_of"] = arm.control_of
+        if of := arm.arm.experts_of(config):
+            objects[arm.name]["experts_of"] = of
         if arm.arm.phases and config.compare.learning_rates:
             objects[arm.name]["learning_rate"] = arm.config.train.learning_rate
     for name in objects:

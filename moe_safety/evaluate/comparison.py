@@ -258,7 +258,7 @@ _COSTS = [
 def _cost_row(arm: Mapping[str, Any]) -> list[str]:
     memory = arm["peak_memory_bytes"]
     return [
-        arm["arm"],
+        arm["arm"] + (f" (experts of {arm['experts_of']})" if "experts_of" in arm else ""),
         *(_number(arm.get(name), ",.0f") for name in ("steps", "trained_parameters", "tokens_read", "dose")),
         _number(arm["seconds_per_step"], ".3f"),
         _number(arm.get("training_seconds"), ".1f"),

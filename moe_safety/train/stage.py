@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.arms import ARMS, LOSSES, Arm, SeededArm, own_arm
+from moe_safety.arms import LOSSES, Arm, SeededArm, own_arm
 from moe_safety.batches.files import check_encoding
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
@@ -58,7 +58,7 @@ def training_of(seeded: SeededArm) -> Work:
         f"train/{seeded.name}",
         settings=settings,
         reads=(PROMPTS, BATCHES, *([seeded.selection] if arm.reads_selection else [])),
-        others={"model": model_fingerprint(config.model), **ARMS.identity(arm.name), **LOSSES.identity(arm.loss)},
+        others={"model": model_fingerprint(config.model), **arm.identity(config)},
         folder=f"train/{seeded.name}",
     )
 

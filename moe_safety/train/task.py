@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from moe_safety.arms import ARMS, LOSSES, Arm, Phase
+from moe_safety.arms import ARMS, Arm, Phase
 from moe_safety.config import Config, results_only
 from moe_safety.identify import Pair
 from moe_safety.models import MoELayout
@@ -38,8 +38,14 @@ class Task:
 
     @property
     def declared(self) -> Arm:
-        """The declaration of the arm."""
-        return ARMS.get(self.arm)
+        """The declaration of the arm, with its settings."""
+        return ARMS.get(self.arm).of(self.config)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over all batches."""
+        settings = self.config.train
+        return settings.router.num_epochs if self.kind == "router" else settings.num_epochs
 
     @property
     def union(self) -> list[Pair]:
@@ -68,8 +74,7 @@ class Task:
         decides = [
             name,
             arm.decides(self.config),
-            ARMS.identity(arm.name),
-            LOSSES.identity(arm.loss),
+            arm.identity(self.config),
             train,
             self.config.seed,
             self.kind,

@@ -16,7 +16,7 @@ from moe_safety.batches import Example
 from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.models import inspect_model
-from moe_safety.models.io import check_loadable, load_model, skeleton_of
+from moe_safety.models.io import check_loadable, load_chat, load_model, model_folder, skeleton_of
 from moe_safety.models.text.answer_losses import answer_losses, make_rows
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
@@ -123,6 +123,32 @@ def test_a_model_without_shared_experts_has_none_to_train(tmp_path):
     names = names_of(["shared experts"], model, inspect_model(model))
     assert names
     assert all("shared_expert" in name for name in names)
+
+
+@pytest.mark.parametrize("family", ["qwen2_moe", "deepseek_v3"])
+def test_shared_experts_train_and_nothing_else(tmp_path, family):
+    model, base = build(family), tmp_path / "base"
+    shutil.copytree(model_folder(ModelConfig(name="demo")), base, ignore=shutil.ignore_patterns("config*", "*.safe*"))
+    model.resize_token_embeddings(len(load_chat(ModelConfig(name="demo")).tokenizer))
+    model.save_pretrained(base)
+    found, tuned, config = trained(tmp_path / "run", "shared-experts", "train.num_epochs=2", f"model.name={base}")
+    assert (found["verify"], found["violations"], found["experts"], found["routers"]) == ("pass", [], [], [])
+    before, own = model.state_dict(), names_of(["shared experts"], model, inspect_model(model))
+    bits = {name: value.view(torch.int32) for name, value in tuned.state_dict().items() if value.dtype == torch.float32}
+    changed = {name for name, value in bits.items() if not torch.equal(value, before[name].view(torch.int32))}
+    assert changed == own
+    log = RunDir(config.run_dir).read_json("train/shared-experts/training_metadata.json")
+    assert log["trainable_params"] == sum(before[name].numel() for name in own)
+    assert [row["batch_idx"] for row in log["training_logs"]][:2] in ([[0], [1]], [[1], [0]])
+    # Neither a gate of theirs nor anything else may differ.
+    final = RunDir(config.run_dir).path("train/shared-experts/final_model/model.safetensors")
+    tensors = load_file(final)
+    spoilt = next(name for name in tensors if ("shared_expert_gate" if "qwen2" in family else "kv_a_proj") in name)
+    os.remove(final)
+    save_file(tensors | {spoilt: tensors[spoilt] * 2}, final, {"format": "pt"})
+    verify_arm(own_arm(config), {"final_model": "train/shared-experts/final_model", "delta": None}, force=True)
+    told = verified(RunDir(config.run_dir), own_arm(config))["violations"]
+    assert [violation.partition(":")[0] for violation in told] == [spoilt]
 
 
 def test_recovery_reads_the_refusal_again_behind_the_answer_s_opening():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from moe_safety.arms import Asked
-from moe_safety.arms.low_rank import LowRankSettings, low_rank_experts, low_rank_parts
+from moe_safety.arms import ARMS, Asked, names_of
+from moe_safety.arms.low_rank import LowRankSettings, low_rank_experts
 from moe_safety.arms.parameters import whole
 from moe_safety.errors import InputError
 from moe_safety.models import inspect_model
@@ -21,7 +21,7 @@ from tests.families import build
 IDS = torch.randint(3, 90, (2, 9), generator=torch.Generator().manual_seed(4))
 OWN = LowRankSettings(rank=2)
 FEW = [(0, 1), (0, 5), (2, 3)]
-EVERYTHING = low_rank_parts("attention", "every expert")
+EVERYTHING = ARMS.get("lora").trains
 
 
 def loss_of(model):
@@ -59,6 +59,8 @@ def test_every_matrix_gets_factors_and_the_model_is_plain_again(family):
     after = bits(model)
     assert sorted(names) == sorted(dict(model.named_parameters()))
     assert {name for name in before if not torch.equal(before[name], after[name])} == set(trained.changes)
+    # `verify` lets these differ and no norm or bias beside them.
+    assert names_of(ARMS.get("lora").parts, model, inspect_model(model)) == set(trained.changes)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 

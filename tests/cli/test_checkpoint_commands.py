@@ -90,6 +90,9 @@ def test_an_arm_says_what_may_differ(folder, capsys):
     assert run(capsys, *asked, "--selection", "second.json")[0] == 0
     assert run(capsys, *asked, "--selection", "first.json")[0] == 1
     assert "takes --selection FILE" in run(capsys, *asked)[1]
+    assert run(capsys, "verify", "base", "attentive", "--arm", "lora")[0] == 0
+    flip_one_bit(save_base("olmoe", folder / "normed"), "model.layers.1.self_attn.q_norm.weight")
+    assert run(capsys, "verify", "base", "normed", "--arm", "lora")[0] == 1
     code, said = run(capsys, "verify", "base", "attentive", "--arm", "router")
     assert code == 1
     assert "model.layers.1.self_attn.q_proj.weight: 1 of" in said

@@ -9,13 +9,14 @@ import pytest
 
 from moe_safety.arms import ARMS, own_arm, seeded_arms
 from moe_safety.batches.files import prompts_digest
-from moe_safety.config import load_config
+from moe_safety.config import ModelConfig, load_config
 from moe_safety.evaluate.comparison import arm_object, page
 from moe_safety.evaluate.costs import NOTHING, Costs
 from moe_safety.models.io import check_loadable
 from moe_safety.routing.table import routing_table
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from moe_safety.train.several import train_and_verify
+from moe_safety.train.task import Task
 from tests.evaluate.schema import check_comparison
 from tests.evaluate.test_gate import arm as arm_by_hand
 from tests.train.byhand import configured
@@ -33,9 +34,21 @@ def test_nothing_that_orders_batches_or_counts_steps_hangs_on_the_arm(seeds):
     for arm in seeded_arms(asked):
         ours, theirs = (config.train.model_dump() for config in (arm.config, asked))
         assert {name for name in ours if ours[name] != theirs[name]} <= OF_AN_ARM
-        assert {name for name in ours["router"] if ours["router"][name] != theirs["router"][name]} <= {"enabled"}
+        of_routers = {"enabled", "num_epochs"} if arm.arm.phases == ("router",) else {"enabled"}
+        assert {name for name in ours["router"] if ours["router"][name] != theirs["router"][name]} <= of_routers
         assert arm.config.batches == asked.batches
         assert arm.config.seed in (asked.seed, *asked.compare.seeds)
+
+
+@pytest.mark.parametrize("flags", [[], ["train.num_epochs=5"], ["train.router.num_epochs=7"]])
+def test_every_arm_takes_as_many_steps_by_default(flags):
+    """A router phase that follows is a further one, and has epochs of its own."""
+    asked = load_config("configs/olmoe.yaml", [f"compare.arms=[{', '.join(TRAINED)}]", *flags])
+    layout = check_loadable(ModelConfig(name="demo"))
+    for arm in seeded_arms(asked):
+        first, *further = (Task(arm.kind, arm.config, layout, kind, "", "").epochs for kind in arm.arm.phases)
+        assert first == asked.train.num_epochs, arm.name
+        assert set(further) <= {asked.train.router.num_epochs}
 
 
 def captured(config, layout):
@@ -75,9 +88,7 @@ def test_all_arms_train_on_the_same_batches_in_the_same_order(told):
     orders = {name: [row["batch_idx"] for row in metadata["training_logs"]] for name, (metadata, _, _) in told.items()}
     assert len(orders["selective-causal"]) == 4
     for name, order in orders.items():
-        # Routers have epochs of their own, in the same order.
-        least = min(len(order), 4)
-        assert order[:least] == orders["selective-causal"][:least], name
+        assert order == orders["selective-causal"], name
 
 
 def test_what_reads_more_of_each_row_says_so(told):

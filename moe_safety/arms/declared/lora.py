@@ -6,7 +6,7 @@ from moe_safety.arms.arm import Arm
 from moe_safety.arms.low_rank import LowRankSettings, low_rank_parts
 from moe_safety.config import ARMS
 
-PARTS = ("attention", "every expert")
+PARTS = ("matrices of attention", "matrices of every expert")
 
 ARMS.add(
     Arm(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from moe_safety.arms.arm import OfArm
 from moe_safety.arms.choice import ByMethod
 from moe_safety.arms.selected import selected_arm
 from moe_safety.config import ARMS
 
-ARMS.add(selected_arm("prefix", ByMethod("causal"), loss="recovery", by_train=False))
+ARMS.add(replace(selected_arm("prefix", ByMethod("causal"), loss="recovery", by_train=False), section=OfArm))

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from moe_safety.arms.arm import OfArm
 from moe_safety.arms.loss import ForwardPass, Loss, TokenLosses
 from moe_safety.batches import Example
-from moe_safety.config import LOSSES, Section
+from moe_safety.config import LOSSES
 
 if TYPE_CHECKING:
     import torch
 
 
-class Preference(Section):
+class Preference(OfArm):
     """Settings of the loss `dpo`."""
 
     beta: float = Field(0.1, gt=0)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from moe_safety.arms.arm import OfArm
 from moe_safety.arms.loss import ForwardPass, Loss
 from moe_safety.batches import Example
-from moe_safety.config import LOSSES, Section
+from moe_safety.config import LOSSES
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,7 @@ TURN = 0.01
 cosine is at its maximum and has no gradient."""
 
 
-class Rerouting(Section):
+class Rerouting(OfArm):
     """Settings of the loss `rerouting`."""
 
     reroute: float = Field(1.0, ge=0)

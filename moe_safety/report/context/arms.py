@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moe_safety.arms import ARMS, BASE, Arm, Choice, kind_of
+from moe_safety.arms import BASE, Arm, Choice, kind_of, told_of
 from moe_safety.evaluate.compare import COMPARISON
-from moe_safety.rundir import RunDir
+from moe_safety.rundir import RunDir, manifest_name
 
 Rate = Mapping[str, Any]
 """As `comparison.json` has it."""
@@ -36,8 +36,7 @@ class ComparedArm:
     @property
     def declared(self) -> Arm | None:
         """The declaration of the arm; none for any other checkpoint, and for an arm whose package is gone."""
-        kind = kind_of(self.name)
-        return ARMS.get(kind) if kind in ARMS else None
+        return told_of(self.measures)
 
     @property
     def choice(self) -> Choice | None:
@@ -115,7 +114,7 @@ def read_arms(run: RunDir) -> list[ComparedArm]:
     known = {found["arm"] for found in compared}
     # Repeats with other seeds are told of beside their arm, and arms of the budget curve by that.
     further = [
-        {"arm": name, **found["overall"], **found}
+        {"arm": name, **found["overall"], **found, **_experts_of(run, name)}
         for name, found in reports.items()
         if name not in known and kind_of(name) == name
     ]
@@ -125,6 +124,13 @@ def read_arms(run: RunDir) -> list[ComparedArm]:
         for found in [*compared, *further]
         for name in [found["arm"]]
     ]
+
+
+def _experts_of(run: RunDir, arm: str) -> dict[str, str]:
+    """The arm whose experts it trained, as a comparison would name it, where these are not its own."""
+    manifest = manifest_name(f"train/{arm}")
+    own = run.read_json(manifest)["settings"].get("arm", {}) if run.exists(manifest) else {}
+    return {"experts_of": own["experts"]} if "experts" in own else {}
 
 
 def _reports(run: RunDir, folder: str) -> dict[str, Any]:
