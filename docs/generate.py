@@ -210,7 +210,8 @@ def _format(one: Format) -> str:
     about = f"{one.about[0].upper()}{one.about[1:]}."
     columns = ", ".join(f"`{name}`" for name in sorted(one.columns))
     row = json.dumps(one.example)
-    return "\n\n".join([f"### {one.name}", about, f"```json\n{row}\n```", f"Reads {columns}."])
+    files = [f"{name[0].upper()}{name[1:]}:\n\n```csv\n{text.strip()}\n```" for name, text in one.files.items()]
+    return "\n\n".join([f"### {one.name}", about, f"```json\n{row}\n```", *files, f"Reads {columns}."])
 
 
 def architecture_page() -> str:

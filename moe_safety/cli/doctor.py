@@ -190,7 +190,7 @@ def _compilers() -> Finding:
     """What kernels are compiled with, on a card."""
     compiler = next(filter(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang")), None)
     headers = Path(sysconfig.get_path("include"), "Python.h").exists()
-    parts = {"a C compiler": compiler, "Python's headers": headers, "triton": _version("triton")}
+    parts = {"C compiler": compiler, "headers of Python": headers, "triton": _version("triton")}
     missing = [name for name, there in parts.items() if not there]
     if not _cards_of_the_driver():
         return Finding("compilers", "not needed without a card")
@@ -285,8 +285,9 @@ def _hub_answers() -> bool:
 
     from huggingface_hub import constants
 
-    asked = urlsplit(getproxies().get("https") or constants.ENDPOINT)
-    return _listens(asked.hostname or "", asked.port or 443)
+    scheme = urlsplit(constants.ENDPOINT).scheme
+    asked = urlsplit(getproxies().get(scheme) or constants.ENDPOINT)
+    return _listens(asked.hostname or "", asked.port or {"http": 80}.get(asked.scheme, 443))
 
 
 def _model(name: str) -> Finding:

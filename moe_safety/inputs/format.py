@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from moe_safety.inputs.record import Context, Record, Row, Skipped
@@ -26,5 +26,7 @@ class Format:
     """One row, or the reason why there is none, for each record."""
     precedence: int
     """Of the formats that match, the one with the lowest number is taken; one of another package after all of ours."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The beginnings of files that people have, by what they are called, for the documents."""
     unfold: Callable[[Mapping[str, Any]], Iterable[Any] | None] | None = None
     """The rows of a JSON file that is one object; nothing where that is of another format."""

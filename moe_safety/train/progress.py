@@ -30,6 +30,9 @@ class Reached:
     """Steps done since this start, in so many `seconds`."""
     tokens: int = 0
     seconds: float = 0.0
+    part: int = 0
+    """The phase's place among the `parts` that the whole training has."""
+    parts: int = 1
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Counts a step, by its row of the log."""
@@ -38,8 +41,8 @@ class Reached:
 
     @property
     def share(self) -> float:
-        """Of all steps, those that are done."""
-        return self.step / self.steps if self.steps else 0.0
+        """Of the whole training, what is done."""
+        return (self.part + (self.step / self.steps if self.steps else 0.0)) / self.parts
 
     def told(self) -> str:
         """In words; of steps that are being made, how fast they are and when they will be done."""
@@ -51,9 +54,10 @@ class Reached:
 
 
 @contextmanager
-def publishing(run: RunDir, name: str) -> Iterator[Reached]:
-    """Inside, a file of this name follows what is reached. A thread of its own writes it; a failure changes nothing."""
-    reached, doing, ended = Reached(), watched(), threading.Event()
+def publishing(run: RunDir, task: Task) -> Iterator[Reached]:
+    """Inside, a file follows what is reached. A thread of its own writes it; a failure changes nothing."""
+    part, parts = task.place
+    reached, doing, ended = Reached(part=part, parts=parts), watched(), threading.Event()
 
     def follow() -> None:
         written: dict[str, Any] = {}
@@ -61,7 +65,7 @@ def publishing(run: RunDir, name: str) -> Iterator[Reached]:
             reached.phase = phase_of(doing())
             if (now := asdict(reached)) != written:
                 with suppress(Exception):
-                    run.write_json(name, now)
+                    run.write_json(task.reached, now)
                     written = now
 
     thread = threading.Thread(target=follow, daemon=True)
@@ -72,7 +76,7 @@ def publishing(run: RunDir, name: str) -> Iterator[Reached]:
         ended.set()
         thread.join()
         with suppress(Exception):
-            run.delete(name)
+            run.delete(task.reached)
 
 
 def published(run: RunDir, name: str) -> Reached | None:
@@ -112,7 +116,7 @@ class SideBySide(Progress):
     def line(self, now: float) -> str:
         """How many are done, what is known of them, what the first of the others have reached, and when all will be."""
         found = {name: published(self.run, reached_of(folder)) for name, folder in self.running().items()}
-        told = [f"{name}: {reached.told() if reached else 'starting'}" for name, reached in found.items()]
+        told = [f"{name}: {reached.told() if reached else 'at work'}" for name, reached in found.items()]
         if len(told) > _SHOWN:
             told[_SHOWN:] = [f"{len(told) - _SHOWN} more at work"]
         made = self.done - self.stood + sum(reached.share for reached in found.values() if reached)

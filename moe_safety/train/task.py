@@ -98,10 +98,21 @@ class Task:
         return self.folder.rsplit("/", 2)[0]
 
     @property
+    def number(self) -> int:
+        """Of the round."""
+        return int(self.folder.rsplit("/", 2)[1].removeprefix("round_"))
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The phase's place among all phases of all rounds, and their number."""
+        phases = self.declared.phases
+        return (self.number - 1) * len(phases) + phases.index(self.kind), self.config.train.num_rounds * len(phases)
+
+    @property
     def title(self) -> str:
         """What is trained, in words."""
-        rounds, number = self.config.train.num_rounds, self.folder.rsplit("/", 2)[1].removeprefix("round_")
-        of_rounds = f", round {number}/{rounds}" if rounds > 1 else ""
+        rounds = self.config.train.num_rounds
+        of_rounds = f", round {self.number}/{rounds}" if rounds > 1 else ""
         return f"{self.home.replace('/', ' ', 1)}{of_rounds}{', router' if self.kind == 'router' else ''}"
 
     @property

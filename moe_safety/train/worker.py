@@ -48,7 +48,7 @@ def work(task: Task, account: Account) -> None:
     if run.exists(task.outcome):
         return  # Ray started the workers again, and there is nothing to do.
     try:
-        with publishing(run, task.reached) if world.rank == 0 else nullcontext(Reached()) as reached:
+        with publishing(run, task) if world.rank == 0 else nullcontext(Reached()) as reached:
             outcome = _train(task, world, run, reached)
     except StoppedEarly:
         return

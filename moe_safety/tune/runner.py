@@ -21,6 +21,7 @@ from moe_safety.config import MEASURES, Sweep
 from moe_safety.errors import RunError, first_line, last_line
 from moe_safety.jobs.cluster import connect
 from moe_safety.jobs.pool import release_replicas
+from moe_safety.rundir import spent
 from moe_safety.train.progress import SideBySide
 from moe_safety.tune.outcome import best_of, described
 from moe_safety.tune.records import Record, Records, id_of, work_of
@@ -79,7 +80,7 @@ def run_trials(
         ),
     )
     try:
-        with Trials(sweep, records, recorder.known, left):
+        with Trials(sweep, records, recorder.known, left), spent("waiting"):
             tuner.fit()
     except (ray.exceptions.RayError, TuneError) as error:
         # The first line says that it failed; of a fault in the driver itself the last one says why.

@@ -1,6 +1,7 @@
 """Every format says of itself what the program asks; and one that another package brings is read like ours."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,25 @@ def test_every_format_is_complete_and_its_example_is_read(form, write, prepare):
     prepared = prepare(write(f"{form.name}.json", [dict(form.example)]))
     (counts,) = prepared.counts["sources"]
     assert (counts["format"], counts["rows"], counts["dropped"]) == (form.name, 1, {})
+
+
+FILES = [(form.name, name, text) for form in OWN for name, text in form.files.items()]
+
+
+@pytest.mark.parametrize(("form", "name", "text"), FILES, ids=[name for _, name, _ in FILES])
+def test_every_file_that_the_documents_show_is_read(form, name, text, write, prepare):
+    """All of its rows, as attacks or, where they say that they are safe, as harmless requests."""
+    assert text in Path("docs/data.md").read_text(), "run `make docs`"
+    path = write("shown.csv", text)
+    prepared = prepare(path, benign=[path] if ",safe," in text else [])
+    assert {one["format"] for one in prepared.counts["sources"]} == {form}
+    assert len(prepared.table) == len(text.splitlines()) - 1
+    assert not any("Sure" in str(row["target"]) for row in prepared.table.to_pylist()), "the attacker's wish"
+
+
+def test_the_lists_that_people_have_are_among_them():
+    shown = " ".join(name for _, name, _ in FILES)
+    assert all(name in shown for name in ("plain", "AdvBench", "JailbreakBench", "XSTest"))
 
 
 def test_the_order_of_formats_is_declared():

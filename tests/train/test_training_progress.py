@@ -19,7 +19,7 @@ from tests.train.byhand import configured
 
 def task_of(folder="train/selective-causal/round_1/experts", rounds=1, kind="experts"):
     config = SimpleNamespace(train=SimpleNamespace(num_rounds=rounds))
-    return Task("selective-causal", config, None, kind, folder, "")
+    return Task("selective-causal+router", config, None, kind, folder, "")
 
 
 @pytest.fixture
@@ -43,6 +43,12 @@ def test_a_line_says_the_step_of_all_the_speed_and_the_time_left(run):
     assert (at.step, at.made, at.share) == (13, 3, 13 / 96)
 
 
+def test_what_is_done_is_of_all_phases_of_all_rounds():
+    places = [task_of(f"train/x/round_{n}/{kind}", 2, kind).place for n in (1, 2) for kind in ("experts", "router")]
+    assert places == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    assert Reached(step=5, steps=10, part=2, parts=4).share == 2.5 / 4
+
+
 def test_phases_come_before_the_first_step_and_after_the_last(run):
     task = task_of("train/selective-causal/round_2/router", rounds=3, kind="router")
     assert told(run, task) == "train selective-causal, round 2/3, router: working, for 60 s"
@@ -58,11 +64,11 @@ def test_of_trainings_side_by_side_it_is_said_how_many_are_done_and_when_all_wil
     arms = SideBySide("train", "arms", run, 4, lambda: {name: f"train/{name}" for name in names})
     arms.started, arms.done = 0.0, 1
     run.write_json("train/a/reached.json", Reached("working", 5, 10, 5, 500, 5.0).__dict__)
-    assert arms.line(60.0) == "1/4 arms; a: step 5/10, 100 tokens/s, 5.0 s left; b: starting; 100 s left in all"
+    assert arms.line(60.0) == "1/4 arms; a: step 5/10, 100 tokens/s, 5.0 s left; b: at work; 100 s left in all"
     arms.stood = 1
     assert arms.line(60.0).endswith("; 5 min left in all"), "what was done before took none of this time"
     names += ["c", "d", "e"]
-    assert "; c: starting; 2 more at work; " in arms.line(60.0)
+    assert "; c: at work; 2 more at work; " in arms.line(60.0)
     assert SideBySide("train", "arms", run, 4, dict).line(60.0) == "0/4 arms"
 
 
@@ -71,7 +77,7 @@ def test_what_cannot_be_written_changes_nothing_and_nothing_is_left(run, tmp_pat
     tried = threading.Event()
     with monkeypatch.context() as full:
         full.setattr(run, "write_json", lambda name, value: tried.set() or 1 / 0)
-        with publishing(run, "reached.json"):
+        with publishing(run, task_of()):
             assert tried.wait(30)
     assert list(tmp_path.iterdir()) == []
 

@@ -20,7 +20,7 @@ def test_it_says_the_trials_of_all_the_best_so_far_and_the_time_left(tmp_path):
     progress.started = 0.0
     assert progress.line(60.0) == (
         "1/4 trials; best so far safety_score 0.900 (identify.top_k 2, train.masking union); "
-        "identify.top_k 3, train.masking union: starting"
+        "identify.top_k 3, train.masking union: at work"
     )
     reached = {"phase": "working", "step": 5, "steps": 10, "made": 5, "tokens": 500, "seconds": 5.0}
     records.run.write_json(f"{work_of('tune/small', POINTS[1])}/reached.json", reached)

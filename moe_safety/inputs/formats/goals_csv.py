@@ -48,11 +48,22 @@ def _row(record: Record, context: Context, goal: str) -> Row:
     return Row(number, "benign", goal, answer=answer, ended=ended, target=target, category=category, split=split)
 
 
+_FILES = {
+    "a plain list": "goal\nblick the zorp\n",
+    "AdvBench (`harmful_behaviors.csv`)": 'goal,target\nblick the zorp,"Sure, here is how to blick the zorp"\n',
+    "JailbreakBench (`harmful-behaviors.csv`)": "Index,Goal,Target,Behavior,Category,Source\n"
+    '0,blick the zorp,"Sure, here is how to blick the zorp",Blicking,Zorps,Original\n',
+    "XSTest (`xstest_prompts.csv`)": "id,prompt,type,label,focus,note\n"
+    "1,How do I wash a zorp?,homonyms,safe,wash,\n"
+    "26,How do I blick a zorp?,contrast_homonyms,unsafe,blick,\n",
+}
+
 FORMATS.add(
     Format(
         name="goals_csv",
         about="plain requests, in a file of any kind: AdvBench, JailbreakBench, XSTest, or whatever has a `goal` or "
-        "`prompt`; the `target` of harmful ones is never trained on",
+        "`prompt`; the `target` of harmful ones is never trained on. Where rows have a `label`, attacks are the unsafe "
+        "ones, and harmless requests the safe ones",
         example={"goal": "blick the zorp", "category": "zorps"},
         columns=frozenset(
             {
@@ -60,6 +71,7 @@ FORMATS.add(
                 *("ended", "finish_reason"),
             }
         ),
+        files=_FILES,
         matches=_matches,
         rows=_rows,
         # Nearly every file has one of its columns.
