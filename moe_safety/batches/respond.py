@@ -14,7 +14,7 @@ from moe_safety.batches.respond_job import RECORDED, handler, write_plan
 from moe_safety.batches.verdicts import judge_answers, summarise
 from moe_safety.config import Config, results_only
 from moe_safety.generation import ENGINES, engine_settings, limits_of, opening_of
-from moe_safety.generation.items import ANSWERS, tables_of
+from moe_safety.generation.items import ANSWERS, at_once, tables_of
 from moe_safety.jobs import Job, Parts, Plan, beside, run_job
 from moe_safety.judges import check_judge, judge_inputs, make_judge
 from moe_safety.models.io import check_loadable, load_chat, model_fingerprint, window_of
@@ -99,7 +99,8 @@ def _answer(
         open_, weighed = _asked(prompts, encoder)
         write_plan(plan, open_, weighed, opening, settings, seed=config.seed, identity=identity)
     parts = Parts(run, _FOLDER, plan)
-    run_job(Job(plan, parts, partial(handler, opening, config.batches.max_answer), settings))
+    build = partial(handler, opening, config.batches.max_answer)
+    run_job(Job(plan, parts, build, settings, partial(at_once, plan, opening)))
     answers, weights = (
         [row for table in tables_of(parts, kind) for row in table.to_pylist()] for kind in (ANSWERS, RECORDED)
     )

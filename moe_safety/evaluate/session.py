@@ -21,7 +21,7 @@ from moe_safety.evaluate.prompts import EXAM_SCHEMA, HARMFUL, accounts_of, harmf
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.evaluate.robustness import check_harmless, digest_of, harmless_rows, robustness_items, usual_refusal
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
-from moe_safety.generation.items import ANSWERS, tables_of
+from moe_safety.generation.items import ANSWERS, at_once, tables_of
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
 from moe_safety.judges import (
     Exchange,
@@ -277,7 +277,8 @@ class Session:
                 further=self._robustness(subject),
                 identity=identity,
             )
-        return Job(parts.plan, parts, partial(examiner, opening, subject.avoided, settings), settings)
+        build = partial(examiner, opening, subject.avoided, settings)
+        return Job(parts.plan, parts, build, settings, partial(at_once, parts.plan, opening))
 
     def _encoded(self, subject: Subject) -> list[dict[str, Any]]:
         """The exam as the subject's model sees it. Arms share their base's tokenizer, so that is done once."""

@@ -39,9 +39,7 @@ class Engine(ABC):
     section: ClassVar[type[Section] | None] = None
     """The class of its settings, which the configuration holds as `engines.NAME`; it gets them when it is opened."""
     prompts_per_item: ClassVar[int] = 64
-    """The most prompts that it is given at once."""
-    tokens_per_item: ClassVar[int] = 0
-    """As many of their tokens, those that may be said included, it takes at once, however few a forward pass takes."""
+    """The most prompts that an item gives it."""
 
     def __init__(self, model: ModelConfig, limits: Limits, gpus: int, settings: Any = None) -> None:
         """Opens it on a model, which may spread over so many GPUs and say so much."""
@@ -55,6 +53,16 @@ class Engine(ABC):
     ) -> list[Answer]:
         """Each prompt's answer, within the limits. Temperature 0 is greedy. An answer depends on its prompt,
         temperature and seed alone, not on what else is answered beside it or before."""
+
+    @classmethod
+    def at_once(cls, settings: Any) -> int:
+        """How many prompts, of several items too, it answers side by side, by its own settings; 1 where items gain
+        nothing from each other."""
+        return 1
+
+    def holds(self, prompts: Sequence[Sequence[int]]) -> bool:
+        """Whether it answers all of these side by side, as it would answer each alone."""
+        return False
 
     def avoiding(self, experts: Iterable[tuple[int, int]]) -> AbstractContextManager[None]:
         """Inside, no token is routed to these (layer, expert) pairs."""
@@ -102,9 +110,18 @@ class Opening:
 
     def open(self, name: str) -> Engine:
         """The engine of this name, on the model without its delta, which is swapped in."""
-        kind: type[Engine] = ENGINES.get(name)
-        settings = kind.section and kind.section.model_validate(self.settings.get(name, {}))
+        kind, settings = self._declared(name)
         return kind(self.model.with_delta(None), self.limits, self.gpus, settings)
+
+    @property
+    def at_once(self) -> int:
+        """How many prompts are answered side by side."""
+        kind, settings = self._declared(self.engine)
+        return kind.at_once(settings)
+
+    def _declared(self, name: str) -> tuple[type[Engine], Any]:
+        kind: type[Engine] = ENGINES.get(name)
+        return kind, kind.section and kind.section.model_validate(self.settings.get(name, {}))
 
 
 def opening_of(config: Config, settings: RespondConfig | EvaluateConfig, model: ModelConfig) -> Opening:

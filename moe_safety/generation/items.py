@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from moe_safety.config import ENGINES
 from moe_safety.generation.answers import TOKENS, answers_table, pack_prompts
@@ -46,15 +48,21 @@ def make_item(kind: str, rows: Iterable[TableRow]) -> pa.Table:
 
 
 def items_to_answer(kind: str, rows: Sequence[TableRow], opening: Opening, budget: int) -> Iterator[pa.Table]:
-    """Items of prompts to answer, each with its temperature and seed: those of like length stand together, as many as
-    the engine takes, and `budget` of their tokens, what may be said included, or more where it takes more and has to do
-    nothing else with them. Few prompts are shared out all the same: four replicas may have work."""
-    limit, engine = opening.limits.answer, ENGINES.get(opening.engine)
+    """Items of prompts to answer, each with its temperature and seed: those of like length stand together, at most as
+    many as the engine is given, and `budget` of their tokens, what may be said included. Small ones, so that a job is
+    work for many replicas; `at_once` lets one with room take several."""
+    limit = opening.limits.answer
     sizes = [len(row["tokens"]) + max(limit, len(row.get("answer", ()))) for row in rows]
-    budget = max(budget, engine.tokens_per_item) if kind == ANSWERS else budget
-    at_most = min(engine.prompts_per_item, max(Engine.prompts_per_item, -(-len(rows) // 4)))
-    for group in pack_prompts(sizes, budget, at_most):
+    for group in pack_prompts(sizes, budget, ENGINES.get(opening.engine).prompts_per_item):
         yield make_item(kind, [rows[place] for place in group.tolist()])
+
+
+def at_once(plan: Plan, opening: Opening, item: int) -> int:
+    """How many items like this one a replica takes at once: of those to answer, as many as their prompts fill its
+    engine."""
+    if opening.at_once < 2 or (rows := plan.rows(item))["kind"][0].as_py() != ANSWERS:
+        return 1
+    return max(1, opening.at_once // len(rows))
 
 
 def items_of(plan: Plan, kind: str) -> list[int]:
@@ -94,7 +102,8 @@ def _answered(engine: Engine, rows: pa.Table) -> pa.Table:
 
 @dataclass
 class ItemHandler:
-    """Handles one item, of whatever kind it is; all are done on one loaded model, as far as the engine can."""
+    """Handles an item, of whatever kind it is, or several to answer; all are done on one loaded model, as far as the
+    engine can."""
 
     opening: Opening
     kinds: Mapping[str, Kind] = field(default_factory=dict)
@@ -109,13 +118,29 @@ class ItemHandler:
 
     def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> pa.Table:
         kind = self.kinds[rows["kind"][0].as_py()]
+        with self._ready(kind) as engine:
+            return kind.do(engine, rows)
+
+    def together(self, items: Sequence[pa.Table]) -> list[pa.Table] | None:
+        """The parts of items to answer, where the engine holds all of their prompts."""
+        with self._ready(self.kinds[ANSWERS]) as engine:
+            every = pa.concat_tables(items)
+            if pc.unique(every["kind"]).to_pylist() != [ANSWERS] or not engine.holds(every["tokens"].to_pylist()):
+                return None
+            answers = iter(answer_prompts(engine, every))
+            ids = (rows["prompt_id"].to_pylist() for rows in items)
+            return [answers_table(engine.chat, own, list(islice(answers, len(own)))) for own in ids]
+
+    @contextmanager
+    def _ready(self, kind: Kind) -> Iterator[Engine]:
+        """The engine for items of this kind, with the delta in its model, and kept away from experts."""
         engine, delta = self._engine(kind), delta_file(self.opening.model)
         with ExitStack() as stack:
             if delta:
                 stack.enter_context(engine.swapping(str(delta)))
             if self.avoided:
                 stack.enter_context(engine.avoiding(self.avoided))
-            return kind.do(engine, rows)
+            yield engine
 
     def tokens(self, rows: pa.Table) -> int:
         """The most tokens that an item's answers take, prompts included."""

@@ -1,4 +1,4 @@
-"""The driver's side of a job: Ray Data spreads its work items over callers, and each hands its item to a replica."""
+"""The driver's side of a job: Ray Data spreads its work items over callers, and each hands what it has to a replica."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import ray
 from ray.data import TaskPoolStrategy
 
 from moe_safety.errors import InputError, RunError, last_line
+from moe_safety.jobs.bundles import bundles
 from moe_safety.jobs.cluster import connect, gpus_per_replica, replicas
 from moe_safety.jobs.job import Job
 from moe_safety.jobs.pool import pool_of, release_replicas
@@ -25,8 +26,8 @@ from moe_safety.jobs.watchdog import forget_attempts
 from moe_safety.rundir import spent, spent_by_replicas
 
 
-def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
-    """Every item of `todo`, by one pool of replicas; returns the tokens per second."""
+def handle(jobs: Sequence[Job], todo: Sequence[tuple[int, int]], name: str) -> float:
+    """Every item of `todo`, a job's number and an item each, by one pool of replicas; returns the tokens per second."""
     connect()
     for job in jobs:
         forget_attempts(job.parts)
@@ -35,10 +36,12 @@ def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
         RemoteJob(job.plan.run, job.plan.name, (job.parts.folder, *job.parts.beside), job.build, resources.item_timeout)
         for job in jobs
     ]
-    pool, count = pool_of(gpus_per_replica(resources)), replicas(resources, len(todo))
+    gpus, count = gpus_per_replica(resources), replicas(resources, len(todo))
+    given = bundles(jobs, todo, count) if gpus else [(job, [item]) for job, item in todo]
+    rows, pool = [{"job": job, "items": json.dumps(items)} for job, items in given], pool_of(gpus)
     ray.get(pool.hold.remote(count))
     threading.Thread(target=_say_if_it_waits, args=(pool, name), daemon=True).start()
-    results = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
+    results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         _ask,
         fn_args=(pool, uuid.uuid4().hex, [ray.put(remote)]),
         batch_size=1,
@@ -52,7 +55,7 @@ def handle(jobs: Sequence[Job], todo: list[dict[str, int]], name: str) -> float:
                 progress.warn(json.loads(row["warned"]))
                 if row["error"]:
                     _raise(row["error"], row["message"])
-                progress.advance(int(row["rows"]), int(row["tokens"]), float(row["worked"]))
+                progress.advance(int(row["rows"]), int(row["tokens"]), float(row["worked"]), int(row["items"]))
                 spent_by_replicas(json.loads(row["spent"]))
         except ray.exceptions.RayError as error:
             raise _given_up(error) from error
@@ -86,12 +89,12 @@ def _phase(pool: Any) -> str:
 
 
 def _ask(batch: dict[str, Any], pool: Any, ticket: str, jobs: list[Any]) -> dict[str, Any]:
-    """What became of an item. Nothing is raised here: Ray Data would try the item again, without end."""
-    job, item = int(batch["job"][0]), int(batch["item"][0])
+    """What became of a bundle. Nothing is raised here: Ray Data would try it again, without end."""
+    job, items = int(batch["job"][0]), json.loads(str(batch["items"][0]))
     try:
-        result = ray.get(pool.handle.remote(ticket, jobs, job, item))
+        result = ray.get(pool.handle.remote(ticket, jobs, job, items))
     except ray.exceptions.RayError as error:
-        result = result_of(item, _given_up(error))
+        result = result_of(items, _given_up(error))
     return {name: [value] for name, value in result.items()}
 
 

@@ -6,15 +6,46 @@ memory there is by then.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import torch
 
 from moe_safety.errors import InputError, RunError
-from moe_safety.jobs.job import Handler
+from moe_safety.jobs.job import Handler, Joining
 from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.jobs.parts import Part, Parts
+
+
+def made_of(
+    parts: Parts, items: Sequence[int], handler: Handler, rows: Sequence[pa.Table], notes: Sequence[dict[str, Any]]
+) -> Iterator[Part]:
+    """Each item's part. Several are made at once where the handler can and they fit the memory so; where one was halved
+    before, each is made by itself."""
+    own = [Halving(parts, item, handler, noted) for item, noted in zip(items, notes, strict=True)]
+    if len(items) > 1 and isinstance(handler, Joining) and not any(one.cut for one in own):
+        made = _together(handler, rows)
+        if made is not None:
+            yield from made
+            return
+        _free_memory()
+    for one, these in zip(own, rows, strict=True):
+        yield one(these)
+
+
+def _together(handler: Joining, rows: Sequence[pa.Table]) -> Sequence[Part] | None:
+    try:
+        return handler.together(rows)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
+
+
+def _free_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class Halving:
@@ -36,8 +67,7 @@ class Halving:
                 if not self.handler.divisible or len(rows) < 2:
                     raise RunError(f"out of memory on one work item of {len(rows)} rows: {error}") from error
             # Out of the handler's frame, so that what it held is freed first.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            _free_memory()
             self.cut.append(piece)
             self.run.write_json(self.file, {"key": self.key, "cut": self.cut})
         self.notes["halved"] = self.notes.get("halved", 0) + 1

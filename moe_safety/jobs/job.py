@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -28,6 +28,18 @@ class Handler(Protocol):
         """For the progress line."""
 
 
+@runtime_checkable
+class Joining(Handler, Protocol):
+    """A handler that gains from several items at once."""
+
+    def together(self, items: Sequence[pa.Table]) -> Sequence[Part] | None:
+        """The part of each, as it would be alone; nothing where the items have to be handled one by one."""
+
+
+def _alone(item: int) -> int:
+    return 1
+
+
 @dataclass(frozen=True)
 class Job:
     """A stage's work: what is to be done, where it goes, and by what."""
@@ -37,3 +49,5 @@ class Job:
     build: Callable[[], Handler]
     """Runs once in each actor."""
     resources: ModelJob
+    at_once: Callable[[int], int] = _alone
+    """How many items like this one a replica with a card takes at once."""

@@ -84,36 +84,37 @@ class Pool:
             if not self.at_work and time.monotonic() - self.rests_since > self.idle:
                 await self.release()
 
-    async def handle(self, ticket: str, jobs: list[Any], job: int, item: int) -> dict[str, Any]:
-        """One item's result. An item whose replica dies goes to another; its watchdog counts how often."""
+    async def handle(self, ticket: str, jobs: list[Any], job: int, items: list[int]) -> dict[str, Any]:
+        """The result of items that are given at once. Where their replica dies they go to another; watchdogs count how
+        often."""
         self.at_work += 1
         if not self.there:
             self._fill()
         try:
-            return await self._handle(ticket, jobs, job, item)
+            return await self._handle(ticket, jobs, job, items)
         finally:
             self.at_work -= 1
             self.rests_since = time.monotonic()
 
-    async def _handle(self, ticket: str, jobs: list[Any], job: int, item: int) -> dict[str, Any]:
+    async def _handle(self, ticket: str, jobs: list[Any], job: int, items: list[int]) -> dict[str, Any]:
         while True:
             async with self.changed:
                 await self.changed.wait_for(lambda: self.free or self.hopeless or ticket in self.failed)
                 if self.hopeless:
-                    self.failed.setdefault(ticket, result_of(item, self.hopeless))
+                    self.failed.setdefault(ticket, result_of(items, self.hopeless))
                 if ticket in self.failed:
-                    return self.failed[ticket] | {"item": item}
+                    return self.failed[ticket]
                 replica = self.free.pop()
             try:
                 # Within a list a reference travels as it is, and is looked up where it is needed.
-                result = await replica.handle.remote(ticket, jobs[0], job, item)
+                result = await replica.handle.remote(ticket, jobs[0], job, items)
             except ray.exceptions.RayActorError:
                 self._end(replica)
                 self._start()
                 continue
             except ray.exceptions.RayError as error:
                 # `handle` itself raises nothing.
-                result = result_of(item, _told(error))
+                result = result_of(items, _told(error))
             await self._take_back(replica, ticket, result)
             return result
 

@@ -79,9 +79,9 @@ class Progress:
                 self.warned.add(line)
                 print(f"{self.name}: {line}", file=sys.stderr, flush=True)
 
-    def advance(self, prompts: int, tokens: int, worked: float) -> None:
-        """Counts an item as done. Whoever did it has `worked` for so many seconds by now, on this item and others."""
-        self.done, self.prompts, self.tokens = self.done + 1, self.prompts + prompts, self.tokens + tokens
+    def advance(self, prompts: int, tokens: int, worked: float, items: int = 1) -> None:
+        """Counts items as done. Whoever did them has `worked` for so many seconds by now, on these and others."""
+        self.done, self.prompts, self.tokens = self.done + items, self.prompts + prompts, self.tokens + tokens
         now = time.monotonic()
         self.began = min(self.began or now, now - worked)
         if self.done == self.items:

@@ -1,4 +1,5 @@
-"""A replica: a Ray worker with a model in its memory, which handles one work item at a time."""
+"""A replica: a Ray worker with a model in its memory, which handles one work item at a time, or several at once where
+its handler gains from that."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +39,11 @@ class RemoteJob:
         return Parts(self.run, self.folders[0], Plan(self.run, self.plan), *self.folders[1:])
 
 
-def result_of(item: int, error: MoeSafetyError | None = None) -> dict[str, Any]:
-    """What is told of an item on its way to the driver: an error, as far as there is one, and what was done."""
+def result_of(items: Sequence[int], error: MoeSafetyError | None = None) -> dict[str, Any]:
+    """What is told of items on their way to the driver: an error, as far as there is one, and what was done."""
     kind, message = (type(error).__name__, str(error)) if error else ("", "")
     told = {"error": kind, "message": message, "broken": False}
-    return {"item": item, "rows": 0, "tokens": 0, "worked": 0.0, "spent": "{}", "warned": "[]"} | told
+    return {"items": len(items), "rows": 0, "tokens": 0, "worked": 0.0, "spent": "{}", "warned": "[]"} | told
 
 
 class Replica:
@@ -84,8 +85,8 @@ class Replica:
         finally:
             self.account = Account()
 
-    def handle(self, ticket: str, jobs: Sequence[RemoteJob], job: int, item: int) -> dict[str, Any]:
-        """Does one item of one of the ticket's jobs. `broken` in the result says that this process is not to be trusted
+    def handle(self, ticket: str, jobs: Sequence[RemoteJob], job: int, items: Sequence[int]) -> dict[str, Any]:
+        """Does items of one of the ticket's jobs. `broken` in the result says that this process is not to be trusted
         any more."""
         if ticket != self.ticket:
             self.held, self.began = None, None
@@ -93,9 +94,9 @@ class Replica:
         warned: list[str] = []
         with spent("other"), warnings_to(warned.append):
             try:
-                result = result_of(item) | self._do(jobs[job], job, item)
+                result = result_of(items) | self._do(jobs[job], job, items)
             except MoeSafetyError as error:
-                result = result_of(item, error)
+                result = result_of(items, error)
         return result | {"spent": json.dumps(self._spent()), "warned": json.dumps(warned)}
 
     def _spent(self) -> dict[str, float]:
@@ -103,29 +104,43 @@ class Replica:
         account, self.account = self.account, Account()
         return account.spent()[0]
 
-    def _do(self, work: RemoteJob, job: int, item: int) -> dict[str, Any]:
-        from moe_safety.jobs.item_halving import Halving
-        from moe_safety.jobs.watchdog import Watchdog
+    def _do(self, work: RemoteJob, job: int, items: Sequence[int]) -> dict[str, Any]:
+        from moe_safety.jobs.watchdog import was_tried
 
-        parts = work.parts
+        parts, at = work.parts, items[0]
+        rows = tokens = 0
         try:
             _check_shared(parts)
-            with Watchdog(parts, item, work.item_timeout) as watchdog:
-                parts, handler = self._handler(job, work, parts)
-                rows = parts.plan.rows(item)
-                notes: dict[str, Any] = dict(watchdog.notes)
-                self.began = self.began or time.monotonic()
-                with spent("computing"):
-                    part = Halving(parts, item, handler, notes)(rows)
-                parts.commit(item, part, notes)
-            return {"rows": len(rows), "tokens": handler.tokens(rows), "worked": time.monotonic() - self.began}
+            # Where a process ended or hung at one of them, it is to be seen at which.
+            careful = len(items) > 1 and any(was_tried(parts, item) for item in items)
+            for some in [[item] for item in items] if careful else [items]:
+                at = some[0]
+                done = self._do_at_once(work, job, parts, some)
+                rows, tokens = rows + done[0], tokens + done[1]
+            return {"rows": rows, "tokens": tokens, "worked": time.monotonic() - (self.began or 0.0)}
         except MoeSafetyError:
             raise
         except Exception as error:  # The boundary of the process: whatever it was, the driver tells it.
-            log = f"{parts.folder}/_errors/part-{item:06d}.txt"
+            log = f"{parts.folder}/_errors/part-{at:06d}.txt"
             parts.run.write_bytes(log, traceback.format_exc().encode())
             line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
             return {"error": RunError.__name__, "message": f"{parts.run.path(log)}: {line}", "broken": True}
+
+    def _do_at_once(self, work: RemoteJob, job: int, parts: Parts, items: Sequence[int]) -> tuple[int, int]:
+        """Leaves the part of each; returns how many rows and tokens they were."""
+        from moe_safety.jobs.item_halving import made_of
+        from moe_safety.jobs.watchdog import Watchdog
+
+        limit = work.item_timeout and work.item_timeout * len(items)
+        with ExitStack() as stack:
+            notes = [dict(stack.enter_context(Watchdog(parts, item, limit)).notes) for item in items]
+            parts, handler = self._handler(job, work, parts)
+            rows = [parts.plan.rows(item) for item in items]
+            self.began = self.began or time.monotonic()
+            with spent("computing"):
+                for item, part, noted in zip(items, made_of(parts, items, handler, rows, notes), notes, strict=True):
+                    parts.commit(item, part, noted)
+        return sum(map(len, rows)), sum(map(handler.tokens, rows))
 
     def _handler(self, job: int, work: RemoteJob, parts: Parts) -> tuple[Parts, Handler]:
         """The handler at hand is that of the job that was worked on last."""

@@ -34,7 +34,7 @@ def run_jobs(jobs: Sequence[Job], name: str) -> list[Report]:
     todo = []
     for number, job in enumerate(jobs):
         job.parts.remove_strangers()
-        todo += [{"job": number, "item": item} for item in job.parts.unfinished()]
+        todo += [(number, item) for item in job.parts.unfinished()]
     speed = None
     if todo:
         from moe_safety.jobs.handle import handle

@@ -30,6 +30,15 @@ class Attempts:
     died: int = 0
 
 
+def was_tried(parts: Parts, item: int) -> bool:
+    """Whether somebody began the item in this command, and did not come to an end with it."""
+    return parts.run.exists(_note_name(parts, item))
+
+
+def _note_name(parts: Parts, item: int) -> str:
+    return f"{parts.folder}/_attempts/part-{item:06d}.json"
+
+
 def forget_attempts(parts: Parts) -> None:
     """A command begins to count anew."""
     parts.run.delete_folder(f"{parts.folder}/_attempts")
@@ -40,7 +49,7 @@ class Watchdog:
 
     def __init__(self, parts: Parts, item: int, limit: float | None) -> None:
         self.parts, self.item, self.limit = parts, item, limit
-        self.note = f"{parts.folder}/_attempts/part-{item:06d}.json"
+        self.note = _note_name(parts, item)
         self.before = self._read()
         self.timer = threading.Timer(limit or 0, self._end)
         self.timer.daemon = True

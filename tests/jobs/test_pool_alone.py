@@ -79,12 +79,12 @@ def test_what_waits_for_replicas_that_never_start_ends(monkeypatch):
     async def asked():
         there = Pool(0, 30.0)
         await there.hold(1)
-        item = asyncio.ensure_future(there.handle("ticket", [None], 0, 3))
+        item = asyncio.ensure_future(there.handle("ticket", [None], 0, [3, 4]))
         with pytest.raises(InputError, match="lacks what this job needs"):
             await asyncio.wait_for(there.lend(1, nothing), 10)
         return await asyncio.wait_for(item, 10)
 
     result = asyncio.run(asked())
-    assert (result["item"], result["error"]) == (3, "InputError")
+    assert (result["items"], result["error"]) == (2, "InputError")
     assert result["message"].endswith("ModuleNotFoundError: No module named 'torch'; install it on every host")
     assert Fake.started == STARTS

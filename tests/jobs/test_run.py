@@ -196,7 +196,7 @@ def test_clocks_and_file_times_do_not_matter(tmp_path, monkeypatch):
 def test_a_run_directory_that_a_host_does_not_see_is_told(tmp_path):
     job = make_job(tmp_path)
     work = RemoteJob(RunDir(str(tmp_path / "elsewhere")), job.plan.name, ("squares",), job.build, None)
-    result = Replica().handle("ticket", [work], 0, 0)
+    result = Replica().handle("ticket", [work], 0, [0])
     assert result["error"] == "InputError"
     assert "run_dir: is not seen from" in result["message"]
 

@@ -32,8 +32,6 @@ class Slots(Transformers):
 
     name = "slots"
     section = SlotSettings
-    prompts_per_item = 256
-    tokens_per_item = 1 << 18
     device = "cuda"
     """The kind of device on which graphs pay; on others the reference answers."""
 
@@ -43,11 +41,17 @@ class Slots(Transformers):
         self._opened: Answering | None = None
         self._weights: list[int] = []
 
+    @classmethod
+    def at_once(cls, settings: Any) -> int:
+        return settings.slots if isinstance(settings, SlotSettings) else 1
+
+    def holds(self, prompts: Sequence[Sequence[int]]) -> bool:
+        slots = self._slots
+        return slots is not None and all(map(slots.fits, prompts))
+
     def answer(
         self, prompts: Sequence[Sequence[int]], temperatures: Sequence[float], seeds: Sequence[int]
     ) -> list[Answer]:
-        from moe_safety.generation.answers import pack_prompts
-
         def asked(places: Sequence[int]) -> list[list[Any]]:
             return [[each[place] for place in places] for each in (prompts, temperatures, seeds)]
 
@@ -55,10 +59,8 @@ class Slots(Transformers):
         served = [place for place, prompt in enumerate(prompts) if slots and slots.fits(prompt)]
         answers = dict(zip(served, slots(*asked(served)), strict=True)) if slots else {}
         others = sorted(set(range(len(prompts))) - set(served))
-        sizes = [len(prompts[place]) + self.limits.answer for place in others]
-        for group in pack_prompts(sizes, _TOKENS, Transformers.prompts_per_item):
-            places = [others[each] for each in group.tolist()]
-            answers |= zip(places, super().answer(*asked(places)), strict=True)
+        if others:
+            answers |= zip(others, super().answer(*asked(others)), strict=True)
         return [answers[place] for place in range(len(prompts))]
 
     @property
@@ -85,7 +87,3 @@ class Slots(Transformers):
         except NotServed as reason:
             logging.getLogger(__name__).warning("answers come from the engine `transformers`: %s", reason)
             return None
-
-
-_TOKENS = 32768
-"""Of prompts and answers that the reference takes at once in the place of slots."""
