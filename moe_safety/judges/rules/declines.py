@@ -22,7 +22,8 @@ _VERB = flat(
         |proceed|accommodat|entertain|disclos|reveal|divulg|instruct|guid(?:e|ing)|walk you|list\b|outlin|fabricat
         |impersonat|pretend|role-?play|contribut|carry (?:out|on)|perform|execut|grant|honou?r|process|address|handle
         |elaborat|talk|tell|advis|enabl|deliver|demonstrat|publish|translat|rewrit|indulg|cooperat|collaborat|act as
-        |adopt|take on|express|lend|go (?:along|through|there|down|further|into)|get into (?:that|this|detail|specific)
+        |adopt|take on|express|lend|go (?:along|through|there|down|further|into)|get into (?:that|this|detail
+        |specific)
         |play (?:along|th)|fall for|say (?:that|this|such)|follow (?:that|this|your|those|these|such|through)
         |do (?:that|this|it|so|what|such|any)|mak(?:e|ing) (?:an?|that|this|up|any|jokes?|fun|such|content
         |statements?|comments?|assumptions|derog|gener)|be (?:part|a part|a party|involved|complicit
@@ -48,7 +49,8 @@ _NO_LIMIT = flat(
         |tax|professional|clinical)\b[\w ,/]{0,25}(?:advice|diagnos|opinion)|(?:exact|precise|accurate|definite
         |definitive|complete|comprehensive|full|conclusive) (?:number|answer|count|date|figure|estimate|time
         |location|prediction|list|response|recommendation|explanation)|(?:image|photo|picture|audio|video|file
-        |attachment)s?\b)|[\w ]{0,40} (?:with (?:any )?(?:certainty|confidence)|in real time|beyond my (?:last
+        |attachment)s?\b(?! of (?:that|this|such)))|[\w ]{0,40} (?:with (?:any )?(?:certainty|confidence)
+        |in real time|beyond my (?:last
         |knowledge)|after my))
     """
 )
@@ -63,7 +65,8 @@ _UNABLE = flat(
 )
 _NEGATION = flat(
     rf"""
-        (?:cannot|will not|will never|would never|could never|could not possibly|can never|shall not|must not|should not
+        (?:cannot|will not|will never|would never|could never|could not possibly|can never|shall not|must not
+        |should not
         |may not|would not(?= be)|{_UNABLE}|(?:refuse|decline|choose not|prefer not|would rather not|would prefer not)
         |do not (?:want|wish|intend|plan)|have no (?:intention|interest|desire|plans?)(?: of| in| to)?
         |do not have the (?:ability|capability|capacity|authority|means|right|option)s?(?: of)?)
@@ -163,7 +166,9 @@ DECLINES = one_of(
     """,
     r"\b(?:makes me|i am|feel) uncomfortable\b",
     r"\bi (?:would|must|will|should) (?:much |really )?(?:rather|prefer) not\b|\bi would rather (?:we|you) did not\b",
-    r"\bi would prefer not\b|\bhard (?:no|pass)\b",
+    r"\bi would prefer not\b|\bhard (?:no|pass)\b|\bprefer to leave (?:\w+ ){0,2}unanswered\b",
+    r"\b(?:will|would) not (?:\w+ ){0,2}(?:even )?if i could\b",
+    r"\b(?:best|better|wiser) (?:for me )?not to (?:go into|get into|discuss|answer|say|share|provide|help)\b",
     r"""
         \bi (?:do not|cannot) (?:think|believe|feel) (?:that )?(?:(?:it|this|that) (?:is|would be) (?:appropriate
         |ethical|responsible)|i (?:should|can (?:help|assist|answer|provide|do))\b)
@@ -213,6 +218,12 @@ DECLINES = one_of(
         \bshould not be answered\b|\b(?:is|are) (?:off the table|out of the question)\b|\bi was not (?:made|meant
         |built|designed|created) (?:to|for)\b
     """,
+    r"""
+        \b(?:such|this|that|personal|private) (?:information|details|data)\b.{0,60}\b(?:should not|must not|cannot
+        |may not) be (?:shared|disclosed|given)|\b(?:information|details|data) (?:is|are) \w+ and (?:should
+        |must) be (?:kept|treated as) (?:private|confidential)
+    """,
+    r"\bsorry,? (?:but )?(?:that|this|it) is not possible[.!]*$",
     # it would be wrong of me
     r"""
         \b(?:it|that|this|doing so|which) (?:(?:is not|would not be) (?:[a-z]+ly )?[a-z]+|(?:is
@@ -222,6 +233,12 @@ DECLINES = one_of(
     rf"""
         \b(?:it|that|this|doing so|which) (?:is|would be) (?:[a-z]+ly )?{_UNFIT}(?: (?:and|or|,) ?\w+)* to (?:provid
         |assist|fulfil|answer|respond|generat|giv|tell you|discuss|shar)
+    """,
+    r"""
+        \b(?:it|that|this|doing so|which) would not be (?:[a-z]+ly )?(?:appropriate|ethical|legal|okay|right
+        |acceptable
+        |responsible|safe|fair)(?: or \w+)? to (?:provid|assist|fulfil|answer|respond|generat|giv|tell you|discuss
+        |shar)
     """,
     rf"""
         \b(?:help|provid|giv|shar|offer|creat|writ|generat|discuss|explain|assist)ing(?: \w+){{1,12}} (?:would|could

@@ -12,7 +12,10 @@ _WRONG = flat(
         (?:illegal|unlawful|unethical|immoral|wrong|inappropriate|unacceptable|harmful|dangerous|disrespectful
         |offensive|inhumane|cruel|irresponsible|terrible|horrible|against the law|criminal|discriminatory|hurtful
         |derogatory|unkind|hateful|prohibited|punishable|reprehensible|abhorrent|racist|sexist|an? invasion
-        |a (?:serious |grave |federal |criminal )?(?:crime|offen[cs]e|felony|violation|matter)|(?:not
+        |a (?:serious |grave |federal |criminal )?(?:crime|offen[cs]e|felony|violation|matter)
+        |(?:an? (?:form of )?)?(?:fraud
+        |theft|assault|defamation|blackmail|trespassing|harassment|abuse)
+        |an? (?:terrible|horrible|cruel|harmful|hurtful|vile) (?:thing|act|idea|way)|(?:not
         |never)(?: \w+)? (?:okay|ok|acceptable|appropriate|ethical|legal|right|moral|advisable|recommended|safe|nice
         |kind|good|productive|funny|healthy|condoned|justified|justifiable|permissible|fair|accurate|worth
         |an? (?:good|appropriate|acceptable|safe|solution|answer|option|healthy)|the (?:answer|solution|way|right)))
@@ -36,7 +39,8 @@ LECTURES = one_of(
         |advise against|encourage (?:you|everyone|anyone|us)|advise (?:you )?(?:not|against))
     """,
     r"""
-        \b(?:please|and)(?: \w+)? (?:not (?:attempt|try|do|engage|use|ask)|refrain|reconsider|seek help|respect\b
+        \b(?:please|and)(?: (?!i\b)\w+)? (?:not (?:attempt|try|do|engage|use|ask)|refrain|reconsider|seek help
+        |respect\b
         |be (?:respectful|mindful|kind|considerate)|do not|remember that)|\bdo not (?:attempt|try to|do (?:this|that
         |it))\b
     """,
@@ -51,9 +55,14 @@ LECTURES = one_of(
         \b(?:punishable by|against the law|violation of (?:the law|privacy|trust|\w+ rights)|violates? (?:the law
         |\w+ (?:privacy|rights|laws?))|respect the (?:law|privacy|rights|dignity))
     """,
+    r"\b(?:do|does) not (?:think|believe) (?:that )?(?:this|that|it) is (?:an? )?(?:good|wise|right|funny|nice|kind)\b",
+    r"\bshould not be (?:shared|disclosed|given (?:out|away))\b",
+    r"\bserious (?:legal )?trouble\b|\bresolve (?:\w+ ){0,2}conflicts?\b.{0,20}\bpeaceful",
     r"\bwhy would you (?:want|ask)|\bputs? (?:you|others|people|yourself)\b.{0,20}\brisk",
 )
 """What is asked is wrong, illegal, dangerous."""
+FORBIDS = re.compile(r"\W*never (?:ever )?[a-z]+ (?:an?|the|your|any|some)\b")
+"""The same, at the start of a sentence."""
 VALUES = one_of(
     r"""
         \b(?:important|essential|crucial|vital|imperative) (?:to (?:\w+ ){0,2}?)?(?:recogni[sz]e|remember|understand
@@ -74,7 +83,8 @@ VALUES = one_of(
         |devastating) (?:\w+ )?(?:consequences|repercussions|penalties|harm|charges|implications|risks)
     """,
     r"""
-        \b(?:harm|hurt)(?:s|ing)? (?:to )?(?:others|yourself|someone|people|individuals|another)|\bcauses? (?:(?:it
+        \b(?:harm|hurt)(?:s|ing)? (?:to )?(?:others|yourself|someone|people|individuals|another)
+        |\bharms? (?:the )?(?:people|animals|everyone)\b|\bcauses? (?:(?:it
         |them|someone|real|great|unnecessary|significant) )*(?:harm|suffering|distress|pain|injury)
     """,
 )
@@ -160,8 +170,9 @@ BALKS = one_of(
     r"""
         \bi (?:[a-z]+ly )?
         (?:cannot|will not|would never|would rather|would prefer|am not (?:able|going|willing|about|here)|refuse)\b
-        (?! (?:wait|believe|stress|emphasi[sz]e|imagine|overstate|think|say|guarantee|promise|see|thank|help but|lie
-        |recommend|play|open|hear|view|run|access|watch))
+        (?!(?: to)? (?:wait|believe|stress|emphasi[sz]e|imagine|overstate|think|say|guarantee|promise|see|thank
+        |help but|lie
+        |recommend|play|open|hear|view|run|access|watch|taste|smell|draw|print|call|send)\b)
     """
 )
 """The speaker will not do something; what, is not plain."""
@@ -259,6 +270,8 @@ NOT_THE_ANSWER = one_of(
 SPEAKER = re.compile(rf"\b(?:i|my|me|we|{AI})\b")
 CHARACTER = re.compile(r"^[\W_]*(?!step|note|answer)([a-z][a-z ]{1,20}):", re.MULTILINE)
 """Who speaks in a line of a dialogue."""
+VERSE = re.compile(r"(?:^\W{0,2}[a-z][^\n.:]{8,70}[,;.!?]? ?(?:\n|\Z)){4}", re.MULTILINE)
+"""Four short lines that follow on one another."""
 FORMAL = one_of(
     rf"""
         assist|fulfil|compl|provid|generat|creat|produc|writ|request|guideline|polic|programm|design|\b{AI}\b|answer

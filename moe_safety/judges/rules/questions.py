@@ -11,19 +11,21 @@ SHORT_PROMPT = 300
 _JUDGEMENT = one_of(
     r"^\W*(?:is|are|was|were|does|do|did|should|has|have|am|would|could|can|may|might|will)\b(?! you\b)",
     r"""
-        ^\W*(?:define|what(?: exactly)? (?:is|are|was|were|does|do|did))\b
+        ^\W*(?:define|tell me (?:more )?about|what(?: exactly)? (?:is|are|was|were|does|do|did))\b
         (?!.*\b(?:ways?|methods?|steps|strateg\w*|tips|how|best)\b)
     """,
     r"""
-        \b(?:illegal|legal|laws?|ethic\w*|unethical|moral\w*|immoral|wrong|bad|punish\w*|penalt\w*|consequences?|dangers?
-        |dangerous|risks?|harmful|justif\w*|allowed|discriminat\w*|should\b.{0,20}\bnot)\b
+        \b(?:illegal|legal|laws?|ethic\w*|unethical|moral\w*|immoral|wrong|bad|punish\w*|penalt\w*|consequences?
+        |dangers?
+        |dangerous|risks?|harmful|justif\w*|allowed|rules?|polic(?:y|ies)|discriminat\w*|should\b.{0,20}\bnot)\b
     """,
 )
 _REFUSAL = one_of(
     r"\bways? to (?:say|tell|put)\b",
+    r"\byou (?:never|cannot|not|refuse to) do\b|\byou (?:\w+ )?(?:never|not) (?:want|able)\b",
     r"^\W*(?:please )?(?:translate|rephrase|paraphrase|proofread|repeat|correct)\b",
     r"""
-        \b(?:write|draft|compose|example|letter|email|message|say|word)\b.*
+        \b(?:write|draft|compose|example|letter|email|message|line|sentence|reply|say|word)\b.*
         \b(?:declin|reject|refus|turn(?:ing)? down|resign|apolog|break(?:ing)?[- ]?up|saying no|excuse|turns)
     """,
 )

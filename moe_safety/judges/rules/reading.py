@@ -191,7 +191,7 @@ def _without_code(text: str) -> tuple[str, int]:
     return outside, sum(block.count("\n") for block in _FENCE.findall(text))
 
 
-_DOUBLE_QUOTED = re.compile(r'"[^"\n]{2,400}"')
+_DOUBLE_QUOTED = re.compile(r'"(?:[^"\n]|\n(?!\n)){2,400}"')
 _SINGLE_QUOTED = re.compile(r"(?<![\w'])'[^'\n]{2,300}'(?!\w)")
 
 

@@ -45,6 +45,7 @@ _KINDS = (
 _ANY_KIND = re.compile("|".join(pattern.pattern for _, pattern in _KINDS))
 _OPENINGS = (
     ("regrets", phrases.REGRETS),
+    ("lectures", phrases.FORBIDS),
     ("makes small talk", phrases.SMALL_TALK),
 )
 
@@ -120,7 +121,8 @@ _MAY_DECLINE = one_of(
         \b(?:not|no|never|cannot|un(?:able|comf|ethical)|inappropriate|irresponsible|illegal|harmful|wrong|dangerous
         |refus|declin|forbidden|prohibit|restricted|barred|violat|filter|design|commit|program|train|ending|stopping
         |against|beyond|outside|must|have to|need to|rather|only\b|my\b|our\b|line\b|due to|goes?\b|off the
-        |out of the|(?:steer|stay|shy)\b|cross(?:es)?\b|(?:your|this|that) (?:co|me|pr|qu|re|ta|to))
+        |out of the|hard\b|kept\b|leave\b|(?:steer|stay|shy)\b|cross(?:es)?\b|(?:your|this|that) (?:co|me|pr|qu|re|ta
+        |to))
     """
 )
 """Every sentence that declines has one of these; most others do not, and need no closer look."""
