@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,13 +18,16 @@ _NAMED = 3
 
 def versions() -> dict[str, str]:
     """The versions of packages in this process."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unpackaged"
-    return found
+    return {package: _version(package) for package in PACKAGES}
+
+
+@cache
+def _version(package: str) -> str:
+    """Read once: a package's description is long, and every stage and arm has a manifest."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unpackaged"
 
 
 def warn_of_other_versions(run: RunDir, stage: str, now: Mapping[str, str], own: Mapping[str, Any] | None) -> None:

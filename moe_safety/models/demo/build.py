@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +77,7 @@ def _cache() -> Path:
     return Path(base) / "demo"
 
 
+@cache
 def _recipe() -> str:
     """Changes whenever what is built could change: with this package's sources and the libraries below it."""
     digest = hashlib.sha256(f"{version('torch')} {version('transformers')}".encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -33,12 +34,18 @@ def _brought_family(folder: Path) -> dict[str, str]:
         kinds = [part.get("model_type") for part in (config, config.get("text_config")) if part]
     except (OSError, ValueError, AttributeError):  # What is wrong with it, loading says.
         return {}
-    brought = [kind for kind in kinds if kind and entry_points(group="moe_safety.families", name=kind)]
+    brought = [kind for kind in kinds if kind in _brought_names()]
     if not brought:
         return {}
     from moe_safety.models.families import FAMILIES  # With torch, which a finished stage else does without.
 
     return FAMILIES.identity(brought[-1])
+
+
+@cache
+def _brought_names() -> frozenset[str]:
+    """The families of other packages, read once: all that is installed is looked through, and every arm asks."""
+    return frozenset(point.name for point in entry_points(group="moe_safety.families"))
 
 
 def local_folder(name: str, revision: str | None) -> Path:
