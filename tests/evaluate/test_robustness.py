@@ -2,23 +2,34 @@
 
 import builtins
 import gc
+import io
 import json
+import os
 import re
 import weakref
+from contextlib import contextmanager
 from copy import deepcopy
 from itertools import pairwise
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import safetensors.numpy
+import safetensors.torch
 import torch
+from pyarrow import fs
+from safetensors.torch import save_file
 from transformers import GenerationMixin, PreTrainedModel
 
 from moe_safety.batches.encoded import Encoder
 from moe_safety.config import EvaluateConfig, ModelConfig, load_config
 from moe_safety.errors import InputError, RunError
+from moe_safety.evaluate import examiner as examining
 from moe_safety.evaluate import robustness, robustness_measure
 from moe_safety.evaluate.choice import on_validation
+from moe_safety.evaluate.compare import compare
 from moe_safety.evaluate.evaluated_models import base_subject
 from moe_safety.evaluate.examiner import examiner
 from moe_safety.evaluate.prompts import harmful_goals
@@ -32,15 +43,20 @@ from moe_safety.evaluate.robustness import (
 )
 from moe_safety.evaluate.session import Session
 from moe_safety.generation import Limits, Opening
+from moe_safety.generation.engines.hf import Transformers
+from moe_safety.generation.engines.slots import Slots
 from moe_safety.inputs.table import PROMPTS_SCHEMA
+from moe_safety.jobs import handle as handling
 from moe_safety.judges.kinds.demo import DemoJudge
 from moe_safety.models.demo import REFUSAL, language
 from moe_safety.models.experts import Trial, margins
 from moe_safety.models.io import kept_model, load_chat
+from moe_safety.models.io.save import save_model
 from moe_safety.models.text.generate import Generator
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from moe_safety.train.optimizer import MasterAdamW
+from tests.evaluate import here
 from tests.evaluate.schema import check_comparison
 from tests.evaluate.test_gate import arm
 from tests.models.io.test_swap import bits, same
@@ -90,29 +106,139 @@ def measured(item):
     return examiner(Opening("transformers", DEMO, Limits(12), 1, {}), (), SETTINGS)(item, {})
 
 
-@pytest.fixture
-def sealed(monkeypatch):
-    """Nothing is written, and nothing is generated."""
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
-    def opened(file, mode="r", *rest, **more):
-        assert not set(mode) & set("wax+") or str(file).endswith(".lock"), f"{file} is written"
-        return real(file, mode, *rest, **more)
 
-    real = builtins.open
-    monkeypatch.setattr(builtins, "open", opened)
-    for owner, name in (
-        (torch, "save"),
-        (PreTrainedModel, "save_pretrained"),
-        (GenerationMixin, "generate"),
-        (Generator, "answer"),
-    ):
-        monkeypatch.setattr(owner, name, lambda *_, **__: pytest.fail("a weakened model is kept, or speaks"))
+@contextmanager
+def seal():
+    """Within it nothing is written, by whatever the program writes with, and nothing is generated."""
+
+    def refuse(*_, **__):
+        pytest.fail("a weakened model is kept, or speaks")
+
+    def opening(real):
+        def opened(file, mode="r", *rest, **more):
+            if str(file).endswith(".lock") or not set(str(mode)) & set("wax+"):
+                return real(file, mode, *rest, **more)
+            return refuse()
+
+        return opened
+
+    def opened_by_system(file, flags, *rest, **more):
+        return refuse() if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else real(file, flags, *rest, **more)
+
+    real = os.open
+    owned = {
+        torch: ["save"],
+        safetensors.torch: ["serialize", "serialize_file"],
+        safetensors.numpy: ["serialize", "serialize_file"],
+        pq.core.ParquetWriter: ["__init__"],
+        pa.ipc: ["new_file", "new_stream"],
+        fs: ["copy_files"],
+        RunDir: ["writing", "write_bytes", "write_json", "write_table", "copy"],
+        PreTrainedModel: ["save_pretrained"],
+        GenerationMixin: ["generate"],
+        Generator: ["answer"],
+        Transformers: ["answer"],
+        Slots: ["answer"],
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, names in owned.items():
+            for name in names:
+                patch.setattr(owner, name, refuse)
+        for owner, name in ((builtins, "open"), (io, "open"), (pa, "OSFile")):
+            patch.setattr(owner, name, opening(getattr(owner, name)))
+        patch.setattr(os, "open", opened_by_system)
+        yield
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: torch.save({}, path),
+        lambda path: save_file({"a": torch.ones(1)}, path),
+        lambda path: safetensors.torch.save({"a": torch.ones(1)}),
+        lambda path: safetensors.numpy.save_file({"a": np.ones(1)}, path),
+        lambda path: pq.write_table(pa.table({"a": [1]}), path),
+        lambda path: pq.ParquetWriter(path, pa.schema([("a", pa.int32())])),
+        lambda path: pa.OSFile(str(path), "wb"),
+        lambda path: pa.ipc.new_file(pa.BufferOutputStream(), pa.schema([])),
+        lambda path: np.save(path, np.ones(1)),
+        lambda path: path.write_bytes(b"a"),
+        lambda path: os.open(path, os.O_WRONLY | os.O_CREAT),
+        lambda path: RunDir(str(path)).write_json("a.json", {}),
+        lambda path: RunDir(str(path)).write_table("a.parquet", pa.table({"a": [1]})),
+        lambda path: save_model(kept_model(DEMO, 1), path),
+    ],
+)
+def test_the_seal_holds_against_all_that_the_program_writes_with(write, tmp_path):
+    kept_model(DEMO, 1)
+    with seal(), pytest.raises(pytest.fail.Exception, match="a weakened model is kept"):
+        write(tmp_path / "kept")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_whole_comparison_keeps_nothing_of_weakened_models(configured, tmp_path, monkeypatch):
+    """While robustness is measured nothing is written; after it there are margins, and no other trace."""
+    measured_in = []
+
+    def watched(real):
+        def watching(settings, engine, rows):
+            before = files(tmp_path / "run")
+            with seal():
+                found = real(settings, engine, rows)
+            assert files(tmp_path / "run") == before
+            measured_in.append(rows["kind"][0].as_py())
+            return found
+
+        return watching
+
+    monkeypatch.setattr(handling, "handle", here.handle)
+    for name in ("held_back", "finetuned"):
+        monkeypatch.setattr(examining, name, watched(getattr(examining, name)))
+    flags = [
+        "evaluate.held_back=[1,2]",
+        "evaluate.after_finetuning=2",
+        "evaluate.prompts=2",
+        "evaluate.routing_prompts=0",
+    ]
+    flags += [
+        "evaluate.split=validation",
+        "evaluate.reattack=[]",
+        "evaluate.reidentify=false",
+        "identify.method=random",
+        "train.num_epochs=1",
+    ]
+    config = configured(*flags, "compare.arms=[base, random]", "compare.parallel=1", "train.save=delta")
+    run_one("identify", config)
+    compare(config)
+    run = RunDir(config.run_dir)
+    assert sorted(set(measured_in)) == [FINETUNED, HELD_BACK]
+    found = run.read_json("eval/validation/comparison.json")
+    check_comparison(found)
+    for one in found:
+        for curves in (one["robustness"]["held_back"], one["robustness"]["after_finetuning"]):
+            assert {tuple(point["at"] for point in curve) for curve in curves.values()} == {(0, 1, 2)}
+    of_models = {
+        path.relative_to(tmp_path / "run").parts[0] for path in files(tmp_path / "run") if path.suffix in WEIGHTS
+    }
+    assert of_models == {"train"}
+    for name in run.files("eval"):
+        if name.endswith(".parquet"):
+            assert not {"layer", "expert", "Layer_Expert"} & {*run.read_table(name).schema.names}, name
+        else:
+            assert not re.search(rb"L\d+_E\d+", run.read_bytes(name)), name
+
+
+def files(folder):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.rglob("*"))}
 
 
 @pytest.mark.parametrize("kind", [(HELD_BACK, "safe"), (HELD_BACK, "unsafe"), (FINETUNED, "safe")])
-def test_margins_are_all_that_leaves_a_replica_and_the_model_stays(kind, items, sealed, capfd):
+def test_margins_are_all_that_leaves_a_replica_and_the_model_stays(kind, items, capfd):
     before = bits(kept_model(DEMO, 1))
-    found = measured(items[kind])
+    with seal():
+        found = measured(items[kind])
     assert same(bits(kept_model(DEMO, 1)), before)
     assert found.schema == pa.schema([("prompt_id", pa.string()), ("at", pa.int32()), ("margin", pa.float64())])
     assert set(found["prompt_id"].to_pylist()) == {name for name in items[kind]["prompt_id"].to_pylist() if "-" in name}
