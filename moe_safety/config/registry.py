@@ -73,11 +73,12 @@ class Registry(Generic[T]):
         return [*self._own, *sorted(self._plugins.keys() - self._own.keys())]
 
     def get(self, name: str) -> T:
-        """The declaration of this name; an error that suggests the nearest one where there is none."""
+        """The declaration of this name; an error that suggests the nearest one where there is none. Configurations name
+        what is there, so a process that has it not may be a worker on a host that lacks a package."""
         if name in self._own:
             return self._own[name]
         if name not in self._plugins:
-            raise InputError(self.unknown(name))
+            raise InputError(f"{self.unknown(name)}; a package that brings it has to be installed on every host")
         if name not in self._brought:
             self._brought[name] = self._load(self._plugins[name])
         return self._brought[name]

@@ -1,6 +1,5 @@
 """An engine of another package, which answers by rule, in `respond` and `evaluate`."""
 
-import pickle
 import sys
 from textwrap import dedent
 
@@ -10,7 +9,7 @@ from moe_safety.batches.respond import respond
 from moe_safety.errors import InputError
 from moe_safety.evaluate.compare import compare
 from moe_safety.evaluate.stage import evaluate
-from moe_safety.generation import ENGINES, opening_of
+from moe_safety.generation import ENGINES
 from moe_safety.inputs.stage import prepare
 from moe_safety.rundir import RunDir
 from tests.demo import demo
@@ -113,16 +112,6 @@ def test_an_engine_that_cannot_steer_is_told_of_before_anything_is_trained(canne
     told = r"evaluate\.engine: the engine 'canned' cannot keep tokens away from experts"
     with pytest.raises(InputError, match=told):
         compare(config)
-
-
-def test_a_worker_that_lacks_it_can_say_so(canned, tmp_path):
-    """What travels holds no class of the other package."""
-    config = demo(tmp_path / "run", *flags())
-    travels = pickle.dumps(opening_of(config, config.evaluate, config.model))
-    assert b"canned" in travels
-    assert b"canned_engine" not in travels
-    engine = pickle.loads(travels).open("canned")
-    assert (engine.name, engine.helpful) == ("canned", YES)
 
 
 def test_an_engine_that_nobody_brings_is_told_with_the_nearest(tmp_path):

@@ -8,21 +8,10 @@ import pandas as pd
 
 from benchmarks.planted.report.figures import MEASURES, Estimate, Summary, percent
 from benchmarks.planted.scores import FAMILIES
+from benchmarks.planted.scores.offered import label_of
 from moe_safety.scores import SCORES
 
-IN_IDENTIFY = {
-    "risk difference": "risk_diff",
-    "risk difference, batch mean": "risk_diff_mean",
-    "risk difference, control-adjusted": "risk_diff_control",
-    "routing weight": "weight",
-    "gradient": "gradient",
-    "gradient per token": "gradient_per_token",
-    "gradient L2": "gradient_l2",
-    "effect minus control": "effect",
-    "effect minus control, conditional": "effect_conditional",
-    "first-order effect minus control": "first_order",
-}
-"""What `identify` calls a score."""
+_OFFERED = {label_of(score): score for score in SCORES}
 
 STEPS = {
     "controls subtracted from the risk difference": ("risk difference", "risk difference, control-adjusted"),
@@ -60,7 +49,7 @@ def family_table(summary: Summary, order: Sequence[str], shares: Sequence[float]
     columns = [(measure, share) for measure in ("auroc", "reset") for share in shares]
     rows = []
     for name in order:
-        if name in best or name in IN_IDENTIFY or name == "random":
+        if name in best or name in _OFFERED or name == "random":
             family = next(family for family, scores in FAMILIES.items() if name in scores)
             marks = [f"**{name}**" if name in best else name, family, _in_identify(name)]
             rows.append([*marks, *(str(summary[share, name][measure]) for measure, share in columns)])
@@ -70,7 +59,7 @@ def family_table(summary: Summary, order: Sequence[str], shares: Sequence[float]
 
 def _in_identify(name: str) -> str:
     """The method and the name of a score there."""
-    return f"`{SCORES.get(IN_IDENTIFY[name]).method}`, `{IN_IDENTIFY[name]}`" if name in IN_IDENTIFY else ""
+    return f"`{_OFFERED[name].method}`, `{_OFFERED[name].name}`" if name in _OFFERED else ""
 
 
 def step_table(frame: pd.DataFrame, shares: Sequence[float]) -> str:

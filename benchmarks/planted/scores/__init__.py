@@ -9,8 +9,14 @@ import numpy as np
 from benchmarks.planted.plant import Planted
 from benchmarks.planted.probes import Probes
 from benchmarks.planted.scores import combined, effects, gradients, routing
+from benchmarks.planted.scores.offered import described
 
-FAMILIES = {"routing": routing.WHAT, "gradient": gradients.WHAT, "effect": effects.WHAT, "combined": combined.WHAT}
+FAMILIES = {
+    "routing": described("capture", routing.WHAT),
+    "gradient": described("gradients", gradients.WHAT),
+    "effect": described("effects", effects.WHAT),
+    "combined": combined.WHAT,
+}
 """The scores of each family, and what each is."""
 
 Clock = Callable[[str, Callable[[], dict[str, np.ndarray]]], dict[str, np.ndarray]]

@@ -12,7 +12,7 @@ import torch
 from benchmarks.planted.plant import Planted
 from benchmarks.planted.probes import Probes
 from benchmarks.planted.resetting import held_back
-from benchmarks.planted.scores.offered import offered, on_attacks, passes_of
+from benchmarks.planted.scores.offered import offered, offered_by, on_attacks, passes_of
 from moe_safety.effects.conditional import RISE
 from moe_safety.models.experts import expert_effects
 from moe_safety.models.experts.effects import first_order_effects, margins
@@ -70,12 +70,11 @@ def effect_scores(model: Planted, probes: Probes) -> dict[str, np.ndarray]:
     first, average = _sides(exact_first), _sides(averaged)
     passes = passes_of(model, probes, OPENING, PROMPTS)
     return {
+        **{label: offered(score, passes) for label, score in offered_by("effects").items()},
         "effect": on_attacks(passes[0]),
-        "effect minus control": offered("effect", passes[:2]),
         "effect, first token": first.attack,
         "effect minus control, first token": first.difference,
         "first-order effect": on_attacks(passes[1]),
-        "first-order effect minus control": offered("first_order", passes[:2]),
         "first-order effect, first token": _slope(model, probes, FIRST, "unsafe"),
         "averaged first-order effect": average.attack,
         "averaged first-order effect minus control": average.difference,
@@ -84,7 +83,6 @@ def effect_scores(model: Planted, probes: Probes) -> dict[str, np.ndarray]:
             model, first.difference, lambda: _sides(exact_first).difference
         ),
         "conditional averaged effect": conditional(model, average.attack, lambda: averaged("unsafe")),
-        "effect minus control, conditional": offered("effect_conditional", passes),
     }
 
 

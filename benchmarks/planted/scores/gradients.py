@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+import pandas as pd
 import torch
 
 from benchmarks.planted.plant import Planted
 from benchmarks.planted.probes import Probes, rows_of
+from benchmarks.planted.scores.offered import offered_by
 from moe_safety.models.experts import gradient_magnitudes
 from moe_safety.models.experts.effects import Trial
 from moe_safety.models.text.answer_losses import answer_losses
@@ -25,38 +25,31 @@ WHAT = {
 }
 
 
-@dataclass(frozen=True)
-class _Mean:
-    """Over batches, as the `gradients` stage folds them; a mean per token is one over all tokens."""
-
-    absolute: np.ndarray
-    l2: np.ndarray
-    per_token: np.ndarray
-
-
 def gradient_scores(model: Planted, probes: Probes) -> dict[str, np.ndarray]:
     refuse = _mean(model, probes.batches("unsafe"), "safe")
     comply = _mean(model, probes.batches("unsafe"), "unsafe")
     refuse_control = _mean(model, probes.batches("control"), "safe")
     opening = [[Trial(one.prompt, one.safe[:1], one.unsafe) for one in batch] for batch in probes.batches("unsafe")]
     return {
-        "gradient": refuse.absolute,
-        "gradient per token": refuse.per_token,
-        "gradient L2": refuse.l2,
-        "gradient per token, first token": _mean(model, opening, "safe").per_token,
-        "gradient, refusal minus compliance": refuse.absolute - comply.absolute,
-        "gradient, attack minus control": refuse.absolute - refuse_control.absolute,
+        **{label: score.of_table(refuse) for label, score in offered_by("gradients").items()},
+        "gradient per token, first token": _mean(model, opening, "safe")["gradient_per_token"].to_numpy(),
+        "gradient, refusal minus compliance": (refuse - comply)["gradient"].to_numpy(),
+        "gradient, attack minus control": (refuse - refuse_control)["gradient"].to_numpy(),
         "gradient x weight": _times_weight(model, probes.trials["unsafe"]),
     }
 
 
-def _mean(model: Planted, batches: list[list[Trial]], answer: str) -> _Mean:
+def _mean(model: Planted, batches: list[list[Trial]], answer: str) -> pd.DataFrame:
+    """Over batches, as the `gradients` stage folds them; a mean per token is one over all tokens."""
     found = [gradient_magnitudes(model.model, [rows_of(batch, answer)], layout=model.layout) for batch in batches]
     absolute, l2, tokens = (
         torch.stack(values).flatten(1).numpy()
         for values in zip(*((one.scores(), one.scores_l2(), one.tokens) for one in found), strict=True)
     )
-    return _Mean(absolute.mean(axis=0), l2.mean(axis=0), absolute.sum(axis=0) / np.maximum(tokens.sum(axis=0), 1))
+    per_token = absolute.sum(axis=0) / np.maximum(tokens.sum(axis=0), 1)
+    return pd.DataFrame(
+        {"gradient": absolute.mean(axis=0), "gradient_l2": l2.mean(axis=0), "gradient_per_token": per_token}
+    )
 
 
 def _times_weight(model: Planted, trials: list[Trial]) -> np.ndarray:

@@ -1,6 +1,8 @@
-"""The scores of effects that `identify` offers, by its own handlers, passes and formulas, in this process."""
+"""The scores that `identify` offers, by its own formulas; those of effects by its handlers and passes, here."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,37 @@ from moe_safety.effects.measurer import Foreseer, Harmless, Measurer, trials_of
 from moe_safety.effects.table import by_prompt, merge
 from moe_safety.effects.trials import TRIALS_SCHEMA
 from moe_safety.models.experts.effects import MAX_TOKENS
-from moe_safety.scores import SCORES
+from moe_safety.scores import SCORES, Score
+from moe_safety.scores.causal import EFFECTS
+
+_LABELS = {
+    "risk_diff": "risk difference",
+    "risk_diff_mean": "risk difference, batch mean",
+    "risk_diff_control": "risk difference, control-adjusted",
+    "weight": "routing weight",
+    "gradient_per_token": "gradient per token",
+    "gradient_l2": "gradient L2",
+    "effect": "effect minus control",
+    "effect_conditional": "effect minus control, conditional",
+    "first_order": "first-order effect minus control",
+}
+"""What results call some of them, which stand beside variants of theirs."""
+
+
+def label_of(score: Score) -> str:
+    """What results call a score of `identify`."""
+    return _LABELS.get(score.name, score.name)
+
+
+def offered_by(stage: str) -> dict[str, Score]:
+    """The scores of `identify` that are made from what this stage measures, by what results call them."""
+    return {label_of(score): score for score in SCORES if score.reads.stage == stage}
+
+
+def described(stage: str, what: Mapping[str, str]) -> dict[str, str]:
+    """What each score is: those of `what`, and others of `identify` by their definitions."""
+    return {**what, **{label: one.definition for label, one in offered_by(stage).items() if label not in what}}
+
 
 Passes = list[pa.Table]
 """A row per prompt each: the effects, the first-order estimates, and the effects with others held back."""
@@ -38,11 +70,12 @@ def passes_of(model: Planted, probes: Probes, opening: int, prompts: int) -> Pas
     return [alone, Foreseer(model.model, MAX_TOKENS)(trials, {}), *held]
 
 
-def offered(name: str, passes: Passes) -> np.ndarray:
-    """A score of `identify`."""
-    score = SCORES.get(name)
-    values: np.ndarray = score.of_table(score.reads.fold(passes).to_pandas())
-    return values
+def offered(score: Score, passes: Passes) -> np.ndarray:
+    """A score of effects; all but one read the first two passes alone."""
+    assert score.reads.fold
+    table = score.reads.fold(passes[:2] if score.reads is EFFECTS else passes)
+    assert table
+    return score.of_table(table.to_pandas())
 
 
 def on_attacks(table: pa.Table) -> np.ndarray:

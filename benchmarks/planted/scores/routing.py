@@ -7,10 +7,13 @@ import torch
 
 from benchmarks.planted.plant import Planted
 from benchmarks.planted.probes import BATCH, Probes
+from benchmarks.planted.scores.offered import offered_by
 from moe_safety.models.experts import run_counting
 from moe_safety.models.text.answer_losses import IGNORED
-from moe_safety.scores import LABELS, SCORES, Sums
+from moe_safety.scores import LABELS, RISK_DIFF, RoutingScore, Sums
+from moe_safety.scores.routing.risk_diff_control import RISK_DIFF_CONTROL
 
+OFFERED = {label: score for label, score in offered_by("capture").items() if isinstance(score, RoutingScore)}
 WHAT = {
     "risk difference": "activation rate on the answers to attacks minus that on the answers to plain harmful requests,"
     " pooled over all tokens",
@@ -26,19 +29,14 @@ def routing_scores(model: Planted, probes: Probes) -> dict[str, np.ndarray]:
     answers, weights = _sums(model, probes, prompts=False)
     everything, _ = _sums(model, probes, prompts=True)
     return {
-        "risk difference": _by("risk_diff", answers),
-        "risk difference, batch mean": _by("risk_diff_mean", answers),
-        "risk difference, control-adjusted": _by("risk_diff_control", answers),
-        "risk difference, all tokens": _by("risk_diff", everything),
-        "routing weight": _by("weight", weights),
-        "routing weight, control-adjusted": _by("risk_diff_control", weights),
+        **{label: _by(score, weights if score.sums == "weights" else answers) for label, score in OFFERED.items()},
+        "risk difference, all tokens": _by(RISK_DIFF, everything),
+        "routing weight, control-adjusted": _by(RISK_DIFF_CONTROL, weights),
     }
 
 
-def _by(score: str, batches: Sums) -> np.ndarray:
-    """A score of `identify`."""
-    values: np.ndarray = SCORES.get(score).aggregated(batches)[0]
-    return values
+def _by(score: RoutingScore, batches: Sums) -> np.ndarray:
+    return score.aggregated(batches)[0]
 
 
 def _sums(model: Planted, probes: Probes, prompts: bool) -> tuple[Sums, Sums]:

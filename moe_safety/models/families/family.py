@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_experts_forward
+from typing import TYPE_CHECKING, Any
 
 from moe_safety.config import Registry
 from moe_safety.models.families.router_rules import Rule
+
+if TYPE_CHECKING:
+    import torch
 
 _TRAITS = ("has_gate", "has_bias", "is_transposed", "is_concatenated")
 
@@ -33,6 +33,8 @@ class AdoptedExperts:
 
     def call(self, hidden: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Runs the registered experts function that the config names."""
+        from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_experts_forward
+
         chosen = ALL_EXPERTS_FUNCTIONS.get_interface(self.config._experts_implementation, grouped_mm_experts_forward)
         return chosen(self, hidden, index, weights)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from moe_safety.models.families.family import FAMILIES, Family
 from moe_safety.models.families.router_rules import RouterCall, Softmax
+
+if TYPE_CHECKING:
+    import torch
 
 
 class _Rule(Softmax):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from moe_safety.models.families.family import FAMILIES, AdoptedExperts, Adoption, Family
+
+if TYPE_CHECKING:
+    import torch
 
 
 class _Experts(AdoptedExperts):
@@ -17,7 +18,7 @@ class _Experts(AdoptedExperts):
     ) -> torch.Tensor:
         # The weight scales an expert's input, not its output, so each choice of a token is a row of its own.
         rows = (hidden_states.unsqueeze(1) * top_k_weights.unsqueeze(-1)).flatten(0, 1)
-        out = self.call(rows, top_k_index.reshape(-1, 1), torch.ones_like(rows[:, :1]))
+        out = self.call(rows, top_k_index.reshape(-1, 1), rows.new_ones(len(rows), 1))
         return out.view(*top_k_index.shape, out.shape[-1]).sum(dim=1)
 
 

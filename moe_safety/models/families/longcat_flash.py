@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
+from typing import TYPE_CHECKING
 
 from moe_safety.models.families.family import FAMILIES, AdoptedExperts, Adoption, Family
+
+if TYPE_CHECKING:
+    import torch
 
 
 class _Experts(AdoptedExperts):

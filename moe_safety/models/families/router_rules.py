@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _SCALES = ("routed_scaling_factor", "router_scaling_factor", "route_scale")
 
@@ -28,8 +29,8 @@ class Rule:
 
     normalise: bool = True
     """Whether weights are divided by their sum, where the router itself does not say."""
-    dtype: torch.dtype | None = torch.float32
-    """What scores are computed in; None is the type of the logits."""
+    dtype: str | None = "float32"
+    """What scores are computed in, by its name; None is the type of the logits."""
     added: float = 1e-20
     """What keeps that sum from being zero."""
     speakers: int = 2
@@ -43,15 +44,17 @@ class Rule:
         """What is added to the scores for the choice alone."""
         return call.bias if call.bias is not None else getattr(call.router, "e_score_correction_bias", 0.0)
 
-    @torch.no_grad()
     def order(self, call: RouterCall) -> torch.Tensor:
         """All experts of each token, best first; those of groups that the token may not use come last."""
-        choice = self.scores(call) + self.bias(call)
-        order = choice.argsort(dim=-1, descending=True, stable=True)
-        outside = self._outside(call.router, choice)
-        if outside is None:
-            return order
-        return order.gather(1, outside.gather(1, order).byte().argsort(dim=-1, stable=True))
+        import torch
+
+        with torch.no_grad():
+            choice = self.scores(call) + self.bias(call)
+            order = choice.argsort(dim=-1, descending=True, stable=True)
+            outside = self._outside(call.router, choice)
+            if outside is None:
+                return order
+            return order.gather(1, outside.gather(1, order).byte().argsort(dim=-1, stable=True))
 
     def weights(self, call: RouterCall, index: torch.Tensor) -> torch.Tensor:
         """The weights [tokens, top_k] that the router gives to these experts where they are the chosen ones."""
@@ -69,10 +72,18 @@ class Rule:
         """The router's distribution over experts, float32 [tokens, experts]."""
         raise NotImplementedError
 
+    def _typed(self, logits: torch.Tensor) -> torch.Tensor:
+        """The logits in the type that scores are computed in."""
+        import torch
+
+        return logits if self.dtype is None else logits.to(getattr(torch, self.dtype))
+
     def _outside(self, router: Any, choice: torch.Tensor) -> torch.Tensor | None:
         """Which experts stand in groups that the token may not use; None where there are no groups."""
         if getattr(router, "num_group", None) is None or getattr(router, "topk_method", None) == "greedy":
             return None
+        import torch
+
         groups = choice.view(len(choice), router.num_group, -1)
         strength = groups.topk(self.speakers, dim=-1).values.sum(dim=-1)
         best = strength.topk(router.topk_group, dim=-1).indices
@@ -85,7 +96,7 @@ class Softmax(Rule):
 
     def scores(self, call: RouterCall) -> torch.Tensor:
         """The softmax over all experts."""
-        return call.logits.softmax(dim=-1, dtype=self.dtype)
+        return self._typed(call.logits).softmax(dim=-1)
 
     def probabilities(self, call: RouterCall) -> torch.Tensor:
         """The softmax over all experts, in float32."""
@@ -105,7 +116,7 @@ class SoftmaxOfChosen(Rule):
 
     def probabilities(self, call: RouterCall) -> torch.Tensor:
         """The softmax over all experts, in float32."""
-        return call.logits.softmax(dim=-1, dtype=torch.float32)
+        return call.logits.float().softmax(dim=-1)
 
 
 class Sigmoid(Rule):
@@ -113,8 +124,9 @@ class Sigmoid(Rule):
 
     def scores(self, call: RouterCall) -> torch.Tensor:
         """The sigmoid of each logit, or the router's own function."""
-        logits = call.logits if self.dtype is None else call.logits.to(self.dtype)
-        return getattr(call.router, "score_fn", torch.sigmoid)(logits)
+        logits = self._typed(call.logits)
+        scored: torch.Tensor = call.router.score_fn(logits) if hasattr(call.router, "score_fn") else logits.sigmoid()
+        return scored
 
     def probabilities(self, call: RouterCall) -> torch.Tensor:
         # Such a router defines no distribution of its own: the scores, brought to a sum of one, stand for it. The

@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from moe_safety.errors import InputError, first_line
+from moe_safety.models.families import FAMILIES
 from moe_safety.rundir import file_digest, in_threads, spent
 
 _SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py")
@@ -37,8 +38,6 @@ def _brought_family(folder: Path) -> dict[str, str]:
     brought = [kind for kind in kinds if kind in _brought_names()]
     if not brought:
         return {}
-    from moe_safety.models.families import FAMILIES  # With torch, which a finished stage else does without.
-
     return FAMILIES.identity(brought[-1])
 
 
