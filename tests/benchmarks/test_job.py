@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import ray
 
 from benchmarks.job.__main__ import main
 from benchmarks.job.floors import Floors, Machine, Shape
+from moe_safety.jobs.pool import release_replicas
+from tests.demo import REPLICAS
 
 OLMOE = Shape(
     layers=16,
@@ -28,9 +31,13 @@ def test_the_formulas_are_the_known_floors():
     assert H100.answers(np.zeros(0), 0) == 0
 
 
-def test_the_demo_as_a_job(capfd):
+def test_the_demo_as_a_job(capfd, ray_here, monkeypatch):
+    """On the cluster that is there: starting another takes longer than most stages."""
+    release_replicas()
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     small = ["data.max_samples=40", "compare.arms=[base,selective-routing]", "train.num_epochs=1"]
     small += ["evaluate.reidentify=false", "evaluate.reattack=[]", "identify.bootstrap_rounds=20"]
+    small += [f"{key}={count}" for key, count in REPLICAS.items()]
     flags = [flag for one in small for flag in ("--set", one)]
     assert main(["--runs", "1", *flags]) == 0
     told = capfd.readouterr().out.splitlines()
