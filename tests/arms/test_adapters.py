@@ -180,6 +180,17 @@ def test_states_of_an_attack_are_turned_away_and_others_stay():
     assert float(both) == pytest.approx(0.75 + 1.25, abs=1e-3)
 
 
+def test_layers_below_all_that_trains_are_the_floor_of_the_loss():
+    """As docs/arms.md says: of four layers the lowest three rest, and one of two rows is an attack."""
+    still = torch.tensor([[1.0, 0.0], [4.0, 4.0]])
+    away = torch.tensor([[0.0, -1.0], [4.0, 4.0]])
+    now, before = (SimpleNamespace(layers=[*[still] * 3, last], row=torch.arange(2)) for last in (away, still))
+    read = [answered(UNSAFE), answered(SAFE)]
+    for done, c in ((0.0, 1.0), (0.5, 0.75), (1.0, 0.5)):
+        logged = float(rerouted(ForwardPass(read, now, before, Rerouting(reroute=2.0), done))) / len(read)
+        assert logged == pytest.approx(c * 2 * 3 / 4 / 2, abs=1e-3)
+
+
 def test_equal_states_have_somewhere_to_go():
     now = torch.tensor([[3.0, 4.0]], requires_grad=True)
     before = SimpleNamespace(layers=[now.detach()], row=torch.arange(1))
