@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from textwrap import fill
 
 from moe_safety.cli import checkpoints, completion, doctor, init, stages, tools
-from moe_safety.cli.commands import Commands
+from moe_safety.cli.commands import Commands, Parser
 from moe_safety.errors import MoeSafetyError
 from moe_safety.stopping import Stopped, stoppable
 
@@ -68,7 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     import moe_safety
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="moe-safety",
         usage="moe-safety COMMAND [...]     (COMMAND --help: its flags and an example)",
         description=fill(moe_safety.__doc__ or "", 80),

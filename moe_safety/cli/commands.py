@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from textwrap import fill
+from typing import NoReturn
 
 Run = Callable[[argparse.Namespace], object]
 
 GROUPS = ("whole runs", "stages, in their order", "looking", "checkpoints", "this program")
 """Of commands, as help tells them."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program, with the nearest of the names that there are."""
+        found = re.match(r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if found:
+            names = re.findall(r"[\w-]+", found[3])
+            near = get_close_matches(found[2], names, 1)
+            guess = f", did you mean '{near[0]}'?" if near else f". Known: {', '.join(names)}"
+            message = f"{found[1]}: there is no '{found[2]}'{guess}"
+        self.exit(2, f"error: {message} ({self.prog} --help)\n")
 
 
 class Commands:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -50,11 +51,10 @@ def add_commands(commands: Commands) -> None:
 
 def _as_cards(text: str) -> list[float]:
     """The gigabytes of each card."""
-    count, _, size = text.partition("x")
-    cards = [float(size)] * int(count)
-    if not cards or not 0 < cards[0] < float("inf"):
-        raise ValueError
-    return cards
+    found = re.fullmatch(r"(\d+)x(\d+(?:\.\d+)?)", text)
+    if found is None or not int(found[1]) or not float(found[2]):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of cards and their gigabytes, such as 4x80")
+    return [float(found[2])] * int(found[1])
 
 
 def _init(args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+
+from moe_safety.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from moe_safety.rundir import RunDir
@@ -65,13 +68,16 @@ class _Log:
         self.text: TextIO = io.StringIO()
         if run.is_local:
             # Line by line, so that what was said stays if this process is killed.
-            from moe_safety.rundir import refusals
-
-            with refusals(run.path(LOG)):
+            try:
                 os.makedirs(run.root, exist_ok=True)
                 self.text = open(  # noqa: SIM115
                     run.path(LOG), "a", buffering=1, encoding="utf-8"
                 )
+            except OSError as error:
+                told = f"nothing can be written in {run.root}: {error.strerror}"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise RunError(told) from None
+                raise InputError(f"{told}; take another, or see to the rights there", key="run_dir") from None
 
     def write(self, text: str) -> None:
         """Takes what is printed. A status line, which is written over, is not news; a full disk is told by the work.

@@ -47,6 +47,36 @@ def test_every_example_is_a_command(path):
         assert make_parser().parse_args(words[1:]).run is not None
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("prepar x.yaml", "COMMAND: there is no 'prepar', did you mean 'prepare'? (moe-safety --help)"),
+        (
+            "completion tcsh-like",
+            "bash|zsh|fish: there is no 'tcsh-like'. Known: bash, zsh, fish (moe-safety completion",
+        ),
+        ("init demo", "the following arguments are required: --attacks (moe-safety init --help)"),
+        ("init demo --attacks a --cards many", "argument --cards: 'many' is no number of cards and their gigabytes"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(given, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(given.split())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {said}")
+
+
+@pytest.mark.parametrize("where", ["file/run", "file", "/sys/run"])
+def test_where_nothing_can_be_written_the_key_is_named(where, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    attacks = "{attacks: [{path: demo:attacks.json}]}"
+    (tmp_path / "c.yaml").write_text(f"run_dir: {tmp_path / where}\nmodel: {{name: demo}}\ndata: {attacks}\n")
+    assert main(["prepare", str(tmp_path / "c.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: run_dir: nothing can be written in {tmp_path / where}: ")
+    assert "log.txt" not in said
+
+
 def test_help_tells_every_command_once_by_groups():
     text = EVERY[()].format_help()
     for (name,) in (path for path in EVERY if len(path) == 1):
