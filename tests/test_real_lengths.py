@@ -1,8 +1,11 @@
 """Prompts and answers as long as real ones reach every stage whole, in the form that their template gives them."""
 
+from functools import wraps
 from statistics import median
 
+import numpy as np
 import pytest
+import torch
 
 from moe_safety.batches.compose import compose
 from moe_safety.config import load_config
@@ -10,21 +13,21 @@ from moe_safety.evaluate.plan import ANSWER_SHIFT, LOSSES, ROUTING
 from moe_safety.generation.items import ANSWERS
 from moe_safety.inputs.stage import prepare
 from moe_safety.jobs import Plan
+from moe_safety.jobs.replica import RemoteJob, Replica
 from moe_safety.models.io import load_chat
-from moe_safety.pipeline import run_all
-from moe_safety.routing.plan import write_plan
+from moe_safety.pipeline import STAGES, in_order, run_one
 from moe_safety.rundir import RunDir
 from moe_safety.train.data import BatchData
 from tests.lengths import Texts, write_files, write_model
-from tests.templates import CHANNELS, NO_SYSTEM, THINKS
+from tests.templates import CHANNELS, TEMPLATES
 
 MAX_ANSWER = 128
 
 
-def configured(folder, template, *flags):
+def configured(folder, template, *flags, goals=30):
     texts = Texts(template)
     write_model(folder / "model", texts)
-    write_files(folder, texts)
+    write_files(folder, texts, goals)
     path = folder / "run.yaml"
     path.write_text(
         f"""
@@ -63,17 +66,25 @@ class Expected:
             messages = [{"role": "user", "content": both}]
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
+    def tokens(self, text):
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
     def prompt(self, prompt_id):
-        return self.tokenizer(self.text(prompt_id), add_special_tokens=False).input_ids
+        return self.tokens(self.text(prompt_id))
 
-    def before(self, prompt_id):
-        """The prompt and what the template writes before an answer, as it stands before one."""
-        whole = self.text(prompt_id) + self.chat.frame.prefix + "x"
-        return self.tokenizer(whole, add_special_tokens=False).input_ids[:-1]
-
-    def span(self, text):
-        tokens = self.tokenizer(text, add_special_tokens=False).input_ids
-        return [*tokens, self.chat.end] if len(tokens) <= MAX_ANSWER else tokens[:MAX_ANSWER]
+    def answered(self, prompt_id, answer):
+        """The prompt, with what the template writes before an answer, and the span of the answer."""
+        prompt, prefix = self.prompt(prompt_id), self.chat.frame.prefix
+        before, start = self.text(prompt_id) + prefix, len(prompt)
+        whole = self.tokens(before + answer)
+        if whole[:start] != prompt:
+            # What is said goes on from the prompt's last token, and is not joined with it.
+            whole = prompt + self.tokens(prefix + answer)
+        # A space before an answer may be the beginning of its first token.
+        while before.startswith(self.tokenizer.decode(whole[: start + 1])):
+            start += 1
+        own = whole[start:]
+        return whole[:start], [*own, self.chat.end] if len(own) <= MAX_ANSWER else own[:MAX_ANSWER]
 
 
 def check_captured(expected, plan):
@@ -82,27 +93,13 @@ def check_captured(expected, plan):
     trained = {row["prompt_id"] for row in expected.run.read_table("batches.parquet").to_pylist()}
     assert {row["prompt_id"] for row in rows} == trained
     for row in rows:
-        answer = expected.rows[row["prompt_id"]]["answer"]
-        counted = row["tokens"][row["counted_from"] : row["counted_to"]]
-        assert row["tokens"][: len(expected.prompt(row["prompt_id"]))] == expected.prompt(row["prompt_id"])
+        answer, tokens = expected.rows[row["prompt_id"]]["answer"], row["tokens"]
+        whole = expected.prompt(row["prompt_id"])
+        assert tokens[: len(whole)] == whole
         if answer is not None:
-            assert row["tokens"][: row["counted_from"]] == expected.before(row["prompt_id"])
-            assert counted == expected.span(answer)
-        assert row["counted_to"] == len(row["tokens"])
-
-
-@pytest.mark.parametrize("template", [CHANNELS, NO_SYSTEM], ids=["channels", "no system role"])
-def test_what_is_composed_and_counted_is_whole(tmp_path, template):
-    config = configured(tmp_path, template)
-    prepare(config)
-    summary = compose(config)["summary"]
-    assert summary["too_long"] == {}
-    assert summary["answers"]["own"] == 0
-    expected = Expected(config)
-    plan = Plan(expected.run, "plan.parquet")
-    with expected.run.open_parquet("batches.parquet") as batches:
-        write_plan(plan, batches, config.capture, "identity")
-    check_captured(expected, plan)
+            found = tokens[: row["counted_from"]], tokens[row["counted_from"] : row["counted_to"]]
+            assert found == expected.answered(row["prompt_id"], answer)
+        assert row["counted_to"] == len(tokens)
 
 
 def test_rows_that_do_not_fit_go_with_their_pair_and_are_named(tmp_path, capsys):
@@ -113,7 +110,7 @@ def test_rows_that_do_not_fit_go_with_their_pair_and_are_named(tmp_path, capsys)
     unsafe = [row for row in expected.rows.values() if row["label"] == "unsafe" and row["split"] == "train"]
 
     def length(row):
-        return len(expected.before(row["prompt_id"])) + len(expected.span(row["answer"]))
+        return sum(map(len, expected.answered(row["prompt_id"], row["answer"])))
 
     too_long = {row["prompt_id"] for row in unsafe if length(row) > 520}
     assert 3 < len(too_long) < len(unsafe) - 3, "some fit and some do not"
@@ -127,30 +124,85 @@ def test_rows_that_do_not_fit_go_with_their_pair_and_are_named(tmp_path, capsys)
     assert "longer than batches.max_length or the model's window, so left out: " in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("ray_here")
-def test_every_prompt_reaches_every_stage_whole(tmp_path):
-    config = configured(tmp_path, THINKS)
-    run_all(config)
-    run, expected = RunDir(config.run_dir), Expected(config)
+@pytest.fixture
+def seen(monkeypatch):
+    """Every row of tokens that a model reads, by what `seen.stage` is then."""
+    rows, real = {}, torch.nn.Embedding.forward
+
+    @wraps(real)
+    def recorded(self, ids):
+        rows.setdefault(rows["stage"], []).extend(row.astype(np.int32).tobytes() for row in np.atleast_2d(ids.numpy()))
+        return real(self, ids)
+
+    monkeypatch.setattr(torch.nn.Embedding, "forward", recorded)
+    return rows
+
+
+@pytest.fixture
+def without_ray(monkeypatch):
+    """Work items are handled by a replica in this process, as those of Ray handle them."""
+    import moe_safety.jobs.handle as driver
+
+    def handle(jobs, todo, name):
+        replica = Replica()
+        works = [
+            RemoteJob(one.plan.run, one.plan.name, (one.parts.folder, *one.parts.beside), one.build, None)
+            for one in jobs
+        ]
+        for job, item in todo:
+            told = replica.handle(name, works, job, [item])
+            assert not told["error"], told
+        return 1.0
+
+    monkeypatch.setattr(driver, "handle", handle)
+    monkeypatch.setattr(driver.ray, "is_initialized", lambda: True)
+
+
+def whole(tokens):
+    return np.array(tokens, np.int32).tobytes()
+
+
+@pytest.mark.usefixtures("without_ray")
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_every_prompt_reaches_every_stage_whole(tmp_path, template, seen):
+    """`prepare` to `report`, in this process: five seconds of a processor for each template, half a minute in all."""
+    config = configured(tmp_path, template, goals=12)
+    prepare(config)
+    expected, run = Expected(config), RunDir(config.run_dir)
+    held_out = {key for key, row in expected.rows.items() if row["split"] == "test"}
+    lengths = {key: len(expected.prompt(key)) for key in held_out}
+    longest = max(lengths.values())
+    config = load_config(tmp_path / "run.yaml", [f"evaluate.max_length={longest - 1}"])
+    for stage in in_order(STAGES):
+        seen["stage"] = stage.name
+        if stage.needed_when(config) or stage.name in ("gradients", "effects"):
+            run_one(stage.name, config, **({"pictures": False} if stage.name == "identify" else {}))
+    assert run.exists("report.html")
     attacks = [expected.prompt(key) for key, row in expected.rows.items() if row["label"] == "unsafe"]
     assert 380 < median(map(len, attacks)) < 460
-    assert run.exists("report.html")
 
     def planned(name):
         plan = Plan(run, f"plans/{name}.parquet")
         return [row for item in range(len(plan)) for row in plan.rows(item).to_pylist()]
+
+    def reached(stage, rows):
+        assert rows
+        everything = b"|".join(seen[stage])
+        assert [one for one in rows if whole(one) not in everything] == [], stage
 
     asked = planned("respond")
     training = {key for key, row in expected.rows.items() if row["split"] != "test"}
     without = {key for key in training if expected.rows[key]["answer"] is None}
     assert {row["prompt_id"] for row in asked if row["kind"] == ANSWERS} == without
     assert all(row["tokens"] == expected.prompt(row["prompt_id"]) for row in asked)
+    reached("respond", [expected.prompt(key) for key in without])
     check_captured(expected, Plan(run, "plans/capture.parquet"))
+    reached("capture", [row["tokens"] for row in planned("capture")])
     # What the model thought before its own answers is seen, and not counted.
     own = [row for row in run.read_table("responses/responses.parquet").to_pylist() if not row["recorded"]]
     assert own
-    summary = run.read_json("manifests/compose.json")["summary"]["answers"]
-    assert summary["own"] > 0
+    summary = run.read_json("manifests/compose.json")["summary"]
+    assert (summary["answers"]["own"] > 0, summary["too_long"]) == (True, {})
     batches = {row["prompt_id"]: row for row in run.read_table("batches.parquet").to_pylist()}
     for row in own:
         if row["prompt_id"] in batches:
@@ -158,21 +210,22 @@ def test_every_prompt_reaches_every_stage_whole(tmp_path):
     unsafe = [row for row in batches.values() if row["label"] == "unsafe"]
     assert {row["prompt_id"] for row in planned("gradients")} == {row["prompt_id"] for row in unsafe}
     for row in planned("gradients"):
-        assert row["prompt"] == expected.before(row["prompt_id"])
-        assert row["target"] == expected.span(batches[row["prompt_id"]]["target"])
+        told = row["prompt"], row["target"]
+        assert told == expected.answered(row["prompt_id"], batches[row["prompt_id"]]["target"])
+    reached("gradients", [row["prompt"] + row["target"] for row in planned("gradients")])
     for row in planned("effects"):
-        assert row["prompt"] == expected.before(row["prompt_id"])
-        assert row["unsafe"] == batches[row["prompt_id"]]["answer_tokens"][:16]
-    for place, example in enumerate(BatchData(run)):
-        prompt_id = BatchData(run).prompt_ids[place]
-        assert example.prompt == expected.before(prompt_id)
+        own = batches[row["prompt_id"]]
+        assert row["prompt"] == expected.answered(row["prompt_id"], own["target"])[0]
+        assert row["unsafe"] == own["answer_tokens"][:16]
+    reached("effects", [row["prompt"] + row["unsafe"] for row in planned("effects")])
+    learned = BatchData(run)
+    for prompt_id, example in zip(learned.prompt_ids, learned, strict=True):
+        if batches[prompt_id]["label"] in ("safe", "unsafe") or expected.rows[prompt_id]["target"]:
+            assert (example.prompt, example.target) == expected.answered(prompt_id, batches[prompt_id]["target"])
         assert example.target == batches[prompt_id]["target_tokens"]
-        if place == 40:
-            break
-    held_out = {key for key, row in expected.rows.items() if row["split"] == "test"}
+    reached("compare", [example.prompt + example.target for example in learned])
     examined = planned("eval.base")
-    too_long = {key for key in held_out if len(expected.prompt(key)) > config.evaluate.max_length}
-    assert 0 < len(too_long) < 6
+    too_long = {key for key in held_out if lengths[key] == longest}
     assert {row["prompt_id"] for row in examined if row["kind"] == ANSWERS} == held_out - too_long
     said = {row["prompt_id"]: row for row in run.read_table("eval/base/responses.parquet").to_pylist()}
     assert said.keys() == held_out, "the longest attacks do not vanish"
@@ -183,8 +236,16 @@ def test_every_prompt_reaches_every_stage_whole(tmp_path):
     assert rate["n"] == sum(row["label"] == "unsafe" for row in said.values())
     assert rate["unparsed"] >= len(too_long)
     for row in examined:
-        whole = expected.before if row["answer"] else expected.prompt
-        assert [*row["tokens"], *row["prefix"]] == whole(row["prompt_id"])
+        tokens = [*row["tokens"], *row["prefix"]], row["answer"]
+        known = expected.rows[row["prompt_id"]]
+        reference = known["target"] or known["answer"]
+        weighed = row["kind"] != ANSWERS and reference
+        assert tokens == (
+            expected.answered(row["prompt_id"], reference) if weighed else (expected.prompt(row["prompt_id"]), [])
+        )
     assert {row["kind"] for row in examined} == {ANSWERS, LOSSES, ROUTING, ANSWER_SHIFT}
-    told = f"{summary['recorded']} come from the files and {summary['own']} are the model&#39;s own"
+    reached("compare", [row["tokens"] + row["prefix"] + row["answer"] for row in examined])
+    told = (
+        f"{summary['answers']['recorded']} come from the files and {summary['answers']['own']} are the model&#39;s own"
+    )
     assert told in run.read_bytes("report.html").decode()
