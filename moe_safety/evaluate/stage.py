@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.config import Config
+from moe_safety.arms import own_arm
+from moe_safety.config import Config, results_only
 from moe_safety.evaluate.ability import benign_exact, benign_loss, benign_losses
 from moe_safety.evaluate.differences import of_answers, of_losses, of_tasks
 from moe_safety.evaluate.evaluated_models import Subject, base_subject, configured_subject
@@ -20,12 +21,13 @@ from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.suites import is_own, suite_results
 from moe_safety.judges import TOO_LONG
 from moe_safety.models.io import check_loadable
-from moe_safety.pipeline.perform import tell
+from moe_safety.pipeline.perform import check_made_so, tell
 from moe_safety.rundir import (
     Outcome,
     RunDir,
     Work,
     check_not_refused,
+    check_settings,
     discard,
     is_changed,
     is_finished,
@@ -39,6 +41,9 @@ def evaluate(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Writes `eval/ARM.json` and `eval/ARM/responses.parquet`, and the same for the base where that is not there."""
     run = RunDir(config.run_dir)
     subject = configured_subject(config, run)
+    if config.evaluate.model_path is None:
+        arm = own_arm(config)
+        check_settings(run, f"train/{arm.name}", {"train": results_only(arm.config.train)})
     asked = [] if subject == base_subject(config) else [subject]
     manifests = evaluate_all(config, run, asked, force=force)
     for manifest in manifests:
@@ -88,6 +93,8 @@ def _evaluate_all(
     session, base = Session(config, run), base_subject(config)
     everyone = [base, *subjects]
     stages = _stages(session, everyone)
+    for stage in stages.values():
+        check_made_so(config, stage)
     if force:
         # The base goes last: whether an arm has changed is told by the base's results, too.
         for stage in reversed(stages.values()):

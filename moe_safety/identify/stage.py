@@ -40,6 +40,7 @@ def identify(config: Config, *, force: bool = False, pictures: bool = True) -> d
         settings={"seed": config.seed, "identify": results_only(config.identify), **_own_settings(config)},
         reads=(PROMPTS, BATCHES, *(table for table in score_tables() if table != RISK and run.exists(table))),
         others={"model": inputs.model, **inputs.counts_hash, **_identities(inputs)},
+        behind=tuple(inputs.routing.files[:1]) if inputs.routing else (),
     )
     return perform(config, work, partial(_identify, config, run, inputs, pictures), force=force)
 

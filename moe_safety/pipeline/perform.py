@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
-from moe_safety.config import Config
+from moe_safety.config import Config, Section, results_only
 from moe_safety.pipeline.run import QUIET
 from moe_safety.pipeline.stage import STAGES, Manifest, Stage
-from moe_safety.rundir import Outcome, RunDir, Work, run_work
+from moe_safety.rundir import Outcome, RunDir, Work, check_settings, made_before, run_work
 
 
 def perform(
@@ -23,6 +23,7 @@ def perform(
     """The manifest of a stage's work, which is told; the rest is as in `run_work`. A stage of another package is part
     of what decides its work."""
     work = replace(work, others={**work.others, **STAGES.identity(_stage_of(work.name).name)})
+    check_made_so(config, work)
     manifest = run_work(RunDir(config.run_dir), work, config.model_dump(mode="json"), body, check=check, force=force)
     tell(config, manifest)
     return manifest
@@ -39,3 +40,22 @@ def tell(config: Config, manifest: Manifest) -> None:
 
 def _stage_of(work: str) -> Stage:
     return STAGES.get(work.partition("/")[0])
+
+
+def check_made_so(config: Config, work: Work) -> None:
+    """What the work reads was made in the way that is configured now, whatever stages made it; else what it says of
+    itself would not be so. What it has among its own settings is its own business, and seeds are those of arms."""
+    if work.remade:
+        return
+    run = RunDir(config.run_dir)
+    for made in made_before(run, work):
+        if "/" in made["stage"]:
+            # Of an arm, whose configuration is its own.
+            continue
+        now = {}
+        for name, then in made["settings"].items():
+            section, own = getattr(config, name, None), work.settings.get(name)
+            if isinstance(section, Section) and isinstance(then, dict):
+                left = then.keys() - (own if isinstance(own, dict) else {}).keys()
+                now[name] = {key: value for key, value in results_only(section).items() if key in left}
+        check_settings(run, made["stage"], now)

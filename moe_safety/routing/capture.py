@@ -60,6 +60,7 @@ def _work(config: Config, run: RunDir) -> Work:
         "capture",
         settings=settings_of(config),
         others={"prompts": prompts_digest(run), "model": model_fingerprint(config.model)},
+        behind=(BATCHES,),
         folder=FOLDER,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,6 +28,8 @@ class Work:
     """Files of the run directory."""
     others: dict[str, str] = field(default_factory=dict)
     """Hashes of what stands outside it: input files, the model."""
+    behind: tuple[str, ...] = ()
+    """Files that it reads too, of which something else than their own hash decides."""
     folder: str | None = None
     """Where its parts gather, if it has any; `--force` empties it."""
     keyed: str | None = None
@@ -87,6 +89,7 @@ def run_work(
             "status": "running",
             "settings": stage.settings,
             "inputs": inputs,
+            "behind": stage.behind,
             "config": config,
             "versions": versions(),
             "started": time.time(),
@@ -122,11 +125,27 @@ def is_up_to_date(run: RunDir, stage: Work) -> bool:
 
 def check_settings(run: RunDir, stage: str, settings: dict[str, Any]) -> None:
     """The error for a later stage that goes on from what `stage` left, where that was run in another way than is
-    configured now: what the later one says of itself would not be so. Only the given settings are compared."""
+    configured now: what the later one says of itself would not be so. Only the given settings are compared, of sections
+    the given keys."""
     stored, given = _stored(run, stage), json.loads(json.dumps(settings))
-    then = {name: value for name, value in (stored["settings"] if stored else {}).items() if name in given}
+    known = stored["settings"] if stored else {}
+    then = {name: _of(known[name], given[name]) for name in known if name in given}
     if stored is not None and (change := _other_setting(stage, then, given)):
         raise InputError(f"{change}; run `{stage}` again with --force, or use another run_dir", file=run.uri)
+
+
+def _of(value: Any, given: Any) -> Any:
+    both = isinstance(value, dict) and isinstance(given, dict)
+    return {key: value[key] for key in value if key in given} if both else value
+
+
+def made_before(run: RunDir, stage: Work) -> Iterator[dict[str, Any]]:
+    """The manifests of the stages that made what it reads, and of those before them."""
+    left, wanted = list(_manifests(run).values()), {*stage.reads, *stage.behind}
+    while makers := [one for one in left if wanted & one.get("outputs", {}).keys()]:
+        yield from makers
+        left = [one for one in left if one not in makers]
+        wanted = {name for one in makers for name in (*one["inputs"], *one.get("behind", ()))}
 
 
 def is_changed(run: RunDir, stage: Work) -> bool:

@@ -15,7 +15,7 @@ from moe_safety.errors import InputError
 from moe_safety.models.io import check_loadable, forget_model, model_fingerprint, model_folder, skeleton_of
 from moe_safety.pipeline import BATCH_MASKS, BATCHES, MASK, PROMPTS
 from moe_safety.pipeline.perform import perform
-from moe_safety.rundir import Outcome, RunDir, Work
+from moe_safety.rundir import Outcome, RunDir, Work, check_settings
 from moe_safety.train.metadata import metadata, union_of
 from moe_safety.train.printing import print_start, size_lines
 from moe_safety.train.rounds import Plan, Round, first_selection, run_rounds
@@ -33,6 +33,8 @@ DELTA = "delta.safetensors"
 def train(config: Config, *, force: bool = False) -> dict[str, Any]:
     """Trains the arm that the configuration describes, on the experts that `identify` or the arm itself selects."""
     arm = own_arm(config)
+    if arm.arm.choice and not arm.place:
+        check_settings(RunDir(config.run_dir), "identify", {"identify": results_only(config.identify)})
     arm.select(force=force)
     manifest = train_arm(arm, force=force)
     # Where this process trained, it holds the card that replicas are to fill.

@@ -11,12 +11,14 @@ from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
 from moe_safety.arms import arm_of
+from moe_safety.config import load_config
 from moe_safety.errors import InputError, RunError
 from moe_safety.models.demo import demo_folder
 from moe_safety.models.io import check_loadable, skeleton_of
 from moe_safety.pipeline import BATCHES
 from moe_safety.rundir import RunDir
 from moe_safety.train import rounds
+from moe_safety.train.phases.experts import ExpertPhase
 from moe_safety.train.stage import plan_rounds, train
 from moe_safety.train.step_log import Watcher
 from tests.checkpoints.pairs import rewrite
@@ -234,6 +236,19 @@ def test_a_base_that_changed_under_its_selection_is_refused(tmp_path):
     file.write_text(file.read_text() + "\n")
     with pytest.raises(InputError, match="was made for another model; run `identify` again"):
         train(config)
+
+
+def test_the_earlier_gradient_scripts_configuration_learns_attacks_alone(tmp_path, monkeypatch):
+    labels = load_config("configs/gradient_rounds.yaml").train.labels
+    learned, groups = [], ExpertPhase._groups
+
+    def watched(self, rows):
+        learned.extend(row.label for row in rows)
+        return groups(self, rows)
+
+    monkeypatch.setattr(ExpertPhase, "_groups", watched)
+    train(configured(tmp_path / "run", EXPERTS, f"train.labels={labels}", "train.num_epochs=1"))
+    assert set(learned) == {"unsafe"}, "of batches of a safe, an unsafe and a benign row"
 
 
 @pytest.mark.parametrize("masking", ["gradient", "union"])
