@@ -44,7 +44,13 @@ def test_partial_refusals_are_told_apart(name):
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize(
     "kind",
-    ["declines then instructs", "foreign decline then prose", "lecture after an answer", "harmless words", "foreign help"],
+    [
+        "declines then instructs",
+        "foreign decline then prose",
+        "lecture after an answer",
+        "harmless words",
+        "foreign help",
+    ],
 )
 def test_hardly_any_compliance_is_called_refused(name, kind):
     scores = calibrated(name).by_type[kind]
