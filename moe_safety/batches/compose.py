@@ -69,6 +69,7 @@ def _compose(config: Config, run: RunDir) -> Outcome:
         "labels": dict(Counter(row["label"] for batch in composed.batches for row in batch)),
         "answered_by": "respond" if run.exists(RESPONSES) else "the files alone",
         "answers": _whose(composed),
+        "attacks": _judged_attacks(composed),
         "leftover": composed.leftover,
         "reused": composed.reused,
         "too_long": dict(encoded.too_long),
@@ -180,6 +181,12 @@ def _whose(composed: Composed) -> dict[str, int]:
     rows = {row["prompt_id"]: row for batch in composed.batches for row in batch if row["answer"]}
     recorded = sum(bool(row["recorded"]) for row in rows.values())
     return {"recorded": recorded, "own": len(rows) - recorded}
+
+
+def _judged_attacks(composed: Composed) -> dict[str, int]:
+    """How many answers to attacks have which verdict; `none` where a file's answer was not judged."""
+    rows = {row["prompt_id"]: row for batch in composed.batches for row in batch if row["label"] == "unsafe"}
+    return dict(Counter(row["verdict"] or "none" for row in rows.values() if row["answer"]))
 
 
 def _weights(run: RunDir) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from moe_safety.batches.warnings import foreign_answers, nothing_harmless
+from moe_safety.batches.warnings import foreign_answers, nothing_harmless, refusals_of_attacks
 from moe_safety.config import Config
 
 
@@ -45,6 +45,7 @@ def compose_lines(config: Config, manifest: dict[str, Any]) -> Iterator[str]:
         counts = ", ".join(f"{count} {label}" for label, count in summary["too_long"].items())
         yield f"  longer than batches.max_length or the model's window, so left out: {counts}"
         yield f"    {', '.join(summary['too_long_rows'][:3])}{', ...' if len(summary['too_long_rows']) > 3 else ''}"
-    for warning in (foreign_answers(summary), nothing_harmless(summary["labels"])):
+    judged = refusals_of_attacks(summary.get("attacks", {}))
+    for warning in (judged, foreign_answers(summary), nothing_harmless(summary["labels"])):
         if warning:
             yield f"  warning: {warning}"

@@ -20,6 +20,18 @@ def foreign_answers(summary: Mapping[str, Any]) -> str | None:
     )
 
 
+def refusals_of_attacks(verdicts: Mapping[str, int]) -> str | None:
+    """Where answers to attacks in the batches may be refusals, which capture counts as unsafe all the same; `verdicts`
+    has how many there are of each, `none` where nobody judged."""
+    if refused := verdicts.get("refused"):
+        told = f"{refused} answers to attacks are refusals, kept since respond.filter is false"
+    elif unjudged := verdicts.get("none"):
+        told = f"nobody judged {unjudged} recorded answers to attacks, so some may be refusals (`respond` drops these)"
+    else:
+        return None
+    return f"{told}; they are counted as unsafe answers"
+
+
 def nothing_harmless(labels: Mapping[str, int], learned: frozenset[str] | None = None) -> str | None:
     """Where no row teaches a model to go on helping: none of a kind is in the batches, or none of it is `learned`."""
     missing = [label for label in ("benign", "control") if not labels.get(label)]

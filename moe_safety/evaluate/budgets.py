@@ -53,11 +53,12 @@ def budget_curve(
 
 
 def matters(curve: Mapping[str, Any]) -> bool | None:
-    """Whether the choice of experts matters, by draws of the same layers and load; unknown where there are too few."""
+    """Whether the choice of experts matters, by draws of the same layers and load; unknown where there are too few.
+    Nothing is shown by a curve of which an arm changed what it may not."""
     drawn = curve["kinds"].get("random-load-matched")
     if drawn is None or drawn["draws"] < ENOUGH_DRAWS:
         return None
-    return bool(drawn["p"] <= 1 - LEVEL + 1e-9)
+    return not curve.get("failed") and bool(drawn["p"] <= 1 - LEVEL + 1e-9)
 
 
 def _areas(
@@ -148,6 +149,8 @@ def curve_page(curve: Mapping[str, Any], success: str) -> str:
         "draws, with the choice among them, that do as well as the choice."
     )
     table = "\n".join(lines)
+    if failed := curve.get("failed"):
+        end = words[False] = f"The curve proves nothing: {', '.join(failed)} changed what may not change (`verify`)"
     enough = f"{told_budget(curve, success)} " if "chosen" in curve else ""
     return f"\n## By budget\n\n{told}\n\n{table}\n\n{enough}{end if sure is None else words[sure]}.\n"
 
@@ -156,6 +159,8 @@ def told_budget(curve: Mapping[str, Any], success: str) -> str:
     """How many experts are enough by validation goals, in a sentence."""
     chosen = curve["chosen"]
     keep = "of budgets that keep compare.margins there" if chosen["within_margins"] else "though none keeps the margins"
+    if chosen["within_margins"] and not chosen["shown"]:
+        keep = "of budgets whose figures keep compare.margins there, though so few goals do not show it"
     ties = "the smallest that ties with the lowest" if chosen["tied"] else "that of the lowest"
     counts = f"{chosen['n']} answers to validation attacks about {chosen['n_goals']} goals"
     return f"A budget of {chosen['budget']} was chosen on {counts}: {keep}, {ties} {success}."

@@ -13,7 +13,7 @@ from moe_safety.arms import ARMS, BASE, BUDGET_ARMS, BudgetArm, SeededArm, budge
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.evaluate.budgets import CURVE, budget_curve, curve_page
-from moe_safety.evaluate.choice import choose, choose_least, choose_repair, on_validation
+from moe_safety.evaluate.choice import FAIL, choose, choose_least, choose_repair, on_validation
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.costs import Costs
 from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
@@ -115,7 +115,7 @@ def _rates(config: Config, run: RunDir, *, force: bool) -> dict[str, float]:
     base = _on_validation(config, run, [BASE])
     chosen = {}
     for name, rates in trials.items():
-        found = {rate: _on_validation(config, run, [one.name for one in seeds]) for rate, seeds in rates.items()}
+        found = {rate: _trial(config, run, seeds) for rate, seeds in rates.items()}
         chosen[name], _ = choose_least(base, found, config.compare.margins)
         print(f"compare: {name}: learning rate {chosen[name]:g}, by validation goals", flush=True)
     return chosen
@@ -126,6 +126,13 @@ def _on_validation(config: Config, run: RunDir, names: Sequence[str]) -> dict[st
     folders = [f"{Session(on_validation(config), run).root}/{name}" for name in names]
     reports = [run.read_json(f"{folder}.json") for folder in folders]
     return figures_over_seeds(reports, [run.read_table(f"{folder}/responses.parquet") for folder in folders])
+
+
+def _trial(config: Config, run: RunDir, seeds: Sequence[SeededArm]) -> dict[str, Any]:
+    """The same of one rate or budget, and whether it kept its word with every seed."""
+    verdicts = [verified(run, one)["verify"] for one in seeds]
+    found = _on_validation(config, run, [one.name for one in seeds])
+    return found | {"verify": FAIL if FAIL in verdicts else verdicts[0]}
 
 
 def _own(budgets: Sequence[BudgetArm]) -> list[BudgetArm]:
@@ -234,7 +241,8 @@ def _put_together(
         answers = {arm.name: run.read_table(_answers(curve, arm)) for arm in budgets}
         losses = {arm.name: run.read_json(curve[arm.name])["benign_loss"] for arm in budgets}
         drawn = budget_curve(budgets, answers, losses)
-        if "validation" in found[0]:
+        drawn["failed"] = [arm.name for arm in budgets if verified(run, arm)["verify"] == FAIL]
+        if "validation" in found[0] and not {arm.name for arm in _own(budgets)} <= {*drawn["failed"]}:
             drawn["chosen"] = _chosen_budget(config, run, found[0]["validation"], budgets)
         written.append(name.replace(COMPARISON, CURVE))
         run.write_json(written[-1], drawn)
@@ -248,10 +256,10 @@ def _chosen_budget(
     config: Config, run: RunDir, base: Mapping[str, Any], budgets: Sequence[BudgetArm]
 ) -> dict[str, Any]:
     """The budget of the headline, over all training seeds."""
-    seeds: dict[int, list[str]] = {}
+    seeds: dict[int, list[SeededArm]] = {}
     for arm in _own(budgets):
-        seeds.setdefault(arm.budget, []).append(arm.name)
-    trials = {budget: _on_validation(config, run, names) for budget, names in seeds.items()}
+        seeds.setdefault(arm.budget, []).append(arm)
+    trials = {budget: _trial(config, run, arms) for budget, arms in seeds.items()}
     budget, how = choose_least(base, trials, config.compare.margins)
     return {"budget": budget, **how}
 

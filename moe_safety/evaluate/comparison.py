@@ -136,6 +136,8 @@ def told_choice(name: str, chosen: Mapping[str, Any]) -> str:
         goals += f", and attacks by {', '.join(wrappers)} on the same goals"
     keep = chosen["within_margins"]
     among = ", among arms that keep compare.margins there" if keep else "; no arm keeps compare.margins"
+    if keep and not chosen["shown"]:
+        among = ", among arms whose figures keep compare.margins there, though so few goals do not show it"
     if not (tied := chosen["tied"]):
         return f"{goals}{among}."
     do = "tie" if len(tied) > 1 else "ties"

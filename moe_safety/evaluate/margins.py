@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moe_safety.arms import BASE
 from moe_safety.config import MarginsConfig
 from moe_safety.evaluate.comparison import aligned
-from moe_safety.evaluate.seeds import by_seed
+from moe_safety.evaluate.seeds import by_seed, worst_differences
 
 
 def against(differences: Mapping[str, Mapping[str, Any]], margins: MarginsConfig) -> dict[str, dict[str, Any]]:
@@ -27,19 +27,15 @@ def _holds(one: Mapping[str, Any], margin: float) -> bool | None:
     return bool(one["high"] <= margin)
 
 
-def worst_of(seeds: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Mapping[str, Any]]:
-    """Of what stands `against` margins with several seeds, each at the seed where it is worst."""
-    names = dict.fromkeys(name for one in seeds for name in one)
-    return {name: max((one[name] for one in seeds if name in one), key=_reach) for name in names}
-
-
-def _reach(one: Mapping[str, Any]) -> float:
-    return math.inf if one["high"] is None else one["high"]
+def margins_by_arm(arms: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """What stands against margins, by arm; of several seeds each difference where it is worst."""
+    others = [arm for arm in arms if arm["arm"] != BASE]
+    return {arm["arm"]: worst_differences([one.get("margins", {}) for one in by_seed(arm).values()]) for arm in others}
 
 
 def margins_page(arms: Sequence[Mapping[str, Any]]) -> str:
     """The section of comparison.md; nothing where nothing stands beside the base."""
-    found = {arm["arm"]: worst_of([one.get("margins", {}) for one in by_seed(arm).values()]) for arm in arms[1:]}
+    found = margins_by_arm(arms)
     return f"\n## No worse than the base?\n\n{_ABOUT}{_table(found)}\n" if any(found.values()) else ""
 
 

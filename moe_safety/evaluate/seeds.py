@@ -45,12 +45,24 @@ def figures_over_seeds(reports: Sequence[Mapping[str, Any]], answers: Sequence[p
     pooled = measures(responses.filter(is_own(responses)))["overall"]
     rates = {name: _of_the_method(rate, [one[name] for one in each]) for name, rate in pooled.items()}
     loss = _spread([one["benign_loss"] for one in each])["mean"]
-    return rates | {"benign_loss": loss, "reattack": _reattacks(responses, each)}
+    worst = worst_differences([one["differences"] for one in each])
+    return rates | {"benign_loss": loss, "reattack": _reattacks(responses, each), "differences": worst}
 
 
 def _figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """What choices read of a report on validation goals."""
-    return {**report["overall"], "benign_loss": report["benign_loss"], "reattack": report["reattack"]}
+    told = {"benign_loss": report["benign_loss"], "reattack": report["reattack"]}
+    return {**report["overall"], **told, "differences": report.get("differences", {})}
+
+
+def worst_differences(seeds: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Mapping[str, Any]]:
+    """Of what differs from the base with several seeds, each at the seed where its interval reaches highest."""
+    names = dict.fromkeys(name for one in seeds for name in one)
+    return {name: max((one[name] for one in seeds if name in one), key=_reach) for name in names}
+
+
+def _reach(one: Mapping[str, Any]) -> float:
+    return np.inf if one["high"] is None else float(one["high"])
 
 
 def _reattacks(responses: pa.Table, each: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

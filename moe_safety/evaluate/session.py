@@ -19,7 +19,16 @@ from moe_safety.evaluate.harness import Harness, Solved, check_harness
 from moe_safety.evaluate.plan import PREFILLS, TASKS, sample_id, samples_of, write_exam
 from moe_safety.evaluate.prompts import EXAM_SCHEMA, HARMFUL, accounts_of, harmful_goals, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
-from moe_safety.evaluate.robustness import check_harmless, digest_of, harmless_rows, robustness_items, usual_refusal
+from moe_safety.evaluate.robustness import (
+    BATCH,
+    PROMPTS_OF_A_KIND,
+    check_harmless,
+    digest_of,
+    harmless_rows,
+    robustness_items,
+    usual_refusal,
+)
+from moe_safety.evaluate.suites import is_own
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
 from moe_safety.generation.items import ANSWERS, at_once, tables_of
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
@@ -308,10 +317,29 @@ class Session:
         settings = self.config.evaluate
         if not (settings.held_back or settings.after_finetuning):
             return []
-        if settings.after_finetuning:
-            check_harmless(self._training, self.judges["harm"])
         encoder = self._encoder(subject, load_chat(subject.model))
-        return list(robustness_items(self._encoded(subject), encoder, self._refusal, settings, self._training))
+        exam = [
+            row if row["prompt_id"] in self._answers_known else row | {"reference": None}
+            for row in self._encoded(subject)
+        ]
+        return list(robustness_items(exam, encoder, self._refusal, settings, self._judged_harmless))
+
+    @cached_property
+    def _answers_known(self) -> set[str]:
+        """The attacks on which margins can be measured: of the first, those whose recorded answer is no refusal. Files
+        whose successes nobody looked at hold such too."""
+        rows = self.exam.filter(is_own(self.exam)).to_pylist()
+        attacks = [row for row in rows if row["label"] == "unsafe" and row["reference"]]
+        some = sorted(attacks, key=lambda row: row["prompt_id"])[: 2 * PROMPTS_OF_A_KIND]
+        verdicts = ask(self.judges["refusal"], [Exchange.of(row | {"answer": row["reference"]}) for row in some])
+        return {row["prompt_id"] for row, said in zip(some, verdicts, strict=True) if said.label == "complied"}
+
+    @cached_property
+    def _judged_harmless(self) -> list[dict[str, Any]]:
+        """The rows that models are fine-tuned on, which the judge of harm is asked about once for all models."""
+        if self._training:
+            check_harmless(self._training, self.judges["harm"])
+        return self._training
 
     @cached_property
     def _refusal(self) -> str:
@@ -324,7 +352,8 @@ class Session:
         """The rows that models are fine-tuned on."""
         if not self.config.evaluate.after_finetuning:
             return []
-        return harmless_rows(self.run, load_chat(self.config.model), harmful_goals(self.config, self.run))
+        rows = harmless_rows(self.run, load_chat(self.config.model), harmful_goals(self.config, self.run))
+        return rows[: self.config.evaluate.after_finetuning * BATCH]
 
     def _requests(self, chat: Chat) -> list[dict[str, Any]]:
         """What tasks of lm-evaluation-harness ask. Arms share their base's tokenizer, so that is done once."""
@@ -362,6 +391,8 @@ class Session:
             (self._settings | {"evaluate": asking}).get(name) for name in ("seed", "model", "evaluate", "engines")
         ]
         trained = digest_of(self._training) if self._training else ""
+        if self._refusal:
+            trained += str(self._settings["judges"]["refusal"])
         return f"{subject.identity} {self._answering} {settings} {_digest(self.exam)}{trained}{self._refusal}"
 
 

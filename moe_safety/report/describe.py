@@ -66,6 +66,8 @@ def choice_matters(curve: Mapping[str, Any]) -> str:
     """Whether the choice of experts matters, as far as the draws can tell."""
     told = curve["kinds"]["random-load-matched"]
     drawn, sure = told["draws"], matters(curve)
+    if failed := curve.get("failed"):
+        return f"The curve proves nothing: {', '.join(failed)} changed what may not change (verify)."
     if sure is None:
         return f"Of {drawn} load-matched draws nobody can say whether the choice matters: {ENOUGH_DRAWS} are needed."
     if sure:

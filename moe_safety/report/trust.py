@@ -205,7 +205,7 @@ def _choice(context: Context, topics: dict[str, list[str]]) -> Iterator[Check]:
     best = context.best
     if best and best.chosen:
         useful = (
-            "among arms that keep compare.margins"
+            f"among arms {'that' if best.chosen['shown'] else 'whose figures'} keep compare.margins"
             if best.chosen["within_margins"]
             else "though none keeps compare.margins"
         )

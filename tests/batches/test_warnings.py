@@ -1,6 +1,7 @@
 import pytest
 
 from moe_safety.batches import foreign_answers, nothing_harmless
+from moe_safety.batches.warnings import refusals_of_attacks
 
 
 @pytest.mark.parametrize(
@@ -11,6 +12,19 @@ def test_answers_that_are_hardly_the_model_s_own_are_told(recorded, own, told):
     assert (found is not None) == told
     assert not told or "1.40 nats per token, the model's own 0.80" in found
     assert foreign_answers({}) is None
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "told"),
+    [
+        ({"complied": 4}, None),
+        ({"complied": 4, "refused": 2}, "2 answers to attacks are refusals, kept since respond.filter is false"),
+        ({"none": 6}, "nobody judged 6 recorded answers to attacks, so some may be refusals (`respond` drops these)"),
+    ],
+)
+def test_refusals_that_are_counted_as_unsafe_answers_are_told(verdicts, told):
+    found = refusals_of_attacks(verdicts)
+    assert found == (told and f"{told}; they are counted as unsafe answers")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from moe_safety.errors import InputError
 from moe_safety.evaluate.budgets import _weights, budget_curve, curve_page, matters
 from moe_safety.evaluate.compare import _train_budgets
 from moe_safety.pipeline import PROMPTS
+from moe_safety.report.describe import choice_matters
 from moe_safety.rundir import RunDir
 
 PLAIN = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a.json"}]}}
@@ -79,11 +80,22 @@ def test_budget_arms_train_at_the_rates_that_were_chosen():
 
 def test_the_budget_is_told_with_how_it_was_chosen():
     curve = curve_of({key: [20, 10, 0] for key in BUDGET_ARMS})
-    curve["chosen"] = {"budget": 4, "within_margins": True, "tied": [], "n": 40, "n_goals": 20}
+    curve["chosen"] = {"budget": 4, "within_margins": True, "shown": True, "tied": [], "n": 40, "n_goals": 20}
     assert (
         "A budget of 4 was chosen on 40 answers to validation attacks about 20 goals: of budgets that keep "
         "compare.margins there, that of the lowest attack success."
     ) in curve_page(curve, "attack success")
+
+
+def test_a_curve_of_which_an_arm_changed_what_it_may_not_proves_nothing():
+    curve = curve_of({key: [20, 10, 0] for key in BUDGET_ARMS})
+    curve["kinds"]["random-load-matched"] |= {"draws": 19, "p": 0.05}
+    assert matters(curve) is True
+    curve["failed"] = ["random.seed-42-budget-1"]
+    assert matters(curve) is False
+    told = "The curve proves nothing: random.seed-42-budget-1 changed what may not change (`verify`)."
+    assert told in curve_page(curve, "attack success")
+    assert choice_matters(curve) == told.replace("`", "")
 
 
 @pytest.mark.parametrize("budgets", [[4], [4, 2], [1, 1]])

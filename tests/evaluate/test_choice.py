@@ -1,5 +1,6 @@
 """The headline's arm: chosen on validation goals at equal utility, never by the figures that it is told by."""
 
+import jsonschema
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,13 +21,17 @@ from tests.evaluate.test_gate import arm
 MARGINS = MarginsConfig()
 
 
-def judged(name, attacks, refused=0, loss=0.5, unparsed=0, changed=0.1, test=(0, 100), elsewhere=None, **more):
-    """An arm of which so many of 40 validation attacks succeed, and so many of 40 harmless requests are refused;
-    `elsewhere` says how many of 40 attacks in a wrapper succeed that training never saw."""
+def judged(
+    name, attacks, refused=0, loss=0.5, unparsed=0, changed=0.1, test=(0, 100), elsewhere=None, sure=0.04, **more
+):
+    """An arm of which so many of 40 validation attacks succeed, and so many of 40 harmless requests are refused, give
+    or take `sure`; `elsewhere` says how many of 40 attacks in a wrapper succeed that training never saw."""
     rates = {"asr": plain(attacks, 40, unparsed), "over_refusal": plain(refused, 40)}
     rates |= {"over_refusal_control": plain(0, 40)}
     found = {measure: one.to_dict() for measure, one in rates.items()}
     found |= {"benign_loss": loss, "reattack": {} if elsewhere is None else {"zorp": plain(elsewhere, 40).to_dict()}}
+    apart = {"value": refused / 40, "low": refused / 40 - sure, "high": refused / 40 + sure, "n": 40, "n_goals": 40}
+    found |= {"differences": {"over_refusal": apart}}
     return arm(name, test, changed_ratio=changed, validation=found, **more)
 
 
@@ -37,7 +42,7 @@ def test_the_lowest_on_validation_goals_is_chosen_whatever_the_test_goals_say():
     lucky, good = judged("selective-routing", 30, test=(0, 100)), judged("selective-causal", 2, test=(50, 100))
     assert choose([BASE, lucky, good], MARGINS) == (
         "selective-causal",
-        {"within_margins": True, "tied": [], "wrappers": [], "n": 40, "n_goals": 40, "seeds": 1},
+        {"within_margins": True, "shown": True, "tied": [], "wrappers": [], "n": 40, "n_goals": 40, "seeds": 1},
     )
 
 
@@ -49,6 +54,29 @@ def test_an_arm_that_is_less_useful_is_passed_over(change):
     assert (name, found["within_margins"]) == ("baseline", False)
     wide = MarginsConfig(over_refusal=0.5, benign_loss=1.0)
     assert choose([BASE, dear, good], wide)[0] == "baseline"
+
+
+def test_margins_are_kept_for_sure_only_where_the_whole_interval_lies_within():
+    """As on test goals; what so few goals leave open is told, and comes after what is shown."""
+    unsure, sure = judged("baseline", 0, sure=0.06, changed=0.1), judged("selective-causal", 1, changed=0.2)
+    name, found = choose([BASE, unsure, sure], MARGINS)
+    assert (name, found["shown"], found["tied"]) == ("selective-causal", True, [])
+    name, found = choose([BASE, unsure], MARGINS)
+    assert (name, found["within_margins"], found["shown"]) == ("baseline", True, False)
+    assert "among arms whose figures keep compare.margins there, though so few goals do not show it" in told_choice(
+        name, found
+    )
+    weak = judged("selective-causal", 35)
+    assert choose([BASE, unsure, weak], MARGINS)[0] == "baseline", "an arm that does nothing is sure to be useful"
+    trials = {1: unsure["validation"], 2: sure["validation"]}
+    assert choose_least(BASE["validation"], trials, MARGINS)[0] == 2
+
+
+def test_a_rate_or_budget_that_changed_what_it_may_not_is_passed_over():
+    broke, good = (judged("x", attacks)["validation"] for attacks in (0, 10))
+    trials = {1: broke | {"verify": "fail"}, 2: good | {"verify": "pass"}}
+    assert choose_least(BASE["validation"], trials, MARGINS)[0] == 2
+    assert choose_least(BASE["validation"], {1: trials[1]}, MARGINS)[0] == 1, "an arm has some rate"
 
 
 def test_an_arm_that_changed_what_it_may_not_with_any_seed_is_passed_over():
@@ -152,7 +180,7 @@ def test_a_learning_rate_is_chosen_by_the_same_rule():
         return choose_least(base, trials, MARGINS)
 
     rate, how = chosen({1e-5: figures(30), 1e-4: figures(1), 1e-3: figures(0, refused=9)})
-    assert (rate, how) == (1e-4, {"within_margins": True, "tied": [], "n": 40, "n_goals": 40})
+    assert (rate, how) == (1e-4, {"within_margins": True, "shown": True, "tied": [], "n": 40, "n_goals": 40})
     rate, how = chosen({1e-3: figures(0), 1e-4: figures(1), 1e-5: figures(30)})
     assert (rate, how["tied"]) == (1e-4, [1e-3])
     rate, how = chosen({1e-4: figures(20, refused=9), 1e-3: figures(0, refused=9)})
@@ -207,3 +235,10 @@ def test_trials_are_every_arm_that_trains_with_every_rate():
     assert [kind_of(name) for name in names] == ["selective-causal"] * 4 + ["random"] * 4
     chosen = seeded_arms(config, {"random": 1e-3, "selective-causal": 1e-4})
     assert [one.config.train.learning_rate for one in chosen] == [1e-4, 1e-3, config.train.learning_rate, 1e-4, 1e-3]
+
+
+def test_what_identification_finds_on_an_arm_is_declared():
+    found = {"experts": [[0, 3]], "kept": 0, "new": 1, "highest_risk_diff": 0.1, "highest_risk_diff_of_base": None}
+    check_comparison([BASE, arm("selective-causal", identified=found)])
+    with pytest.raises(jsonschema.ValidationError):
+        check_comparison([BASE, arm("selective-causal", identified=found | {"experts": ["L00_E03"]})])

@@ -9,7 +9,8 @@ import pytest
 from moe_safety.config import MarginsConfig
 from moe_safety.evaluate.differences import of_answers, of_losses, of_tasks
 from moe_safety.evaluate.harness import Solved
-from moe_safety.evaluate.margins import against, margins_page, worst_of
+from moe_safety.evaluate.margins import against, margins_page
+from moe_safety.evaluate.seeds import worst_differences
 from moe_safety.evaluate.statistics import difference, mean_difference
 from tests.evaluate.schema import check_comparison
 from tests.evaluate.test_gate import arm
@@ -91,7 +92,7 @@ def _true(edge):
 
 def test_of_several_seeds_the_worst_is_told():
     good, bad = ({"benign_loss": {"value": v, "low": v, "high": v, "margin": 0.1, "holds": v < 0.1}} for v in (0, 1))
-    assert worst_of([good, bad])["benign_loss"]["holds"] is False
+    assert worst_differences([good, bad])["benign_loss"]["holds"] is False
     margins = against(of_answers(answers(*["refused"] * 9), answers(*["complied"] * 9)), MARGINS)
     found = [arm("base", verify="n/a"), arm("selective-causal", margins=margins)]
     check_comparison(found)

@@ -383,6 +383,38 @@ def test_margins_hang_on_what_batches_teach_as_a_refusal(tmp_path):
     assert known != anew
 
 
+def test_a_judge_is_asked_once_for_all_models_and_of_what_is_learned_alone(tmp_path):
+    flags = ["evaluate.after_finetuning=1", "evaluate.held_back=[]", f"run_dir={tmp_path}"]
+    run, asked = RunDir(str(tmp_path)), []
+    attack = harmless()[0] | {"prompt_id": "a", "goal_id": "g0", "label": "unsafe", "goal": "blick", "split": "test"}
+    run.write_table("prompts.parquet", pa.Table.from_pylist(harmless(attack), schema=PROMPTS_SCHEMA))
+    session = Session(load_config("configs/demo.yaml", flags), run)
+
+    class Counting(DemoJudge):
+        def judge_all(self, exchanges):
+            asked.append(len(exchanges))
+            return super().judge_all(exchanges)
+
+    session.__dict__ |= {"judges": {"harm": Counting(), "refusal": session.judges["refusal"]}, "_refusal": REFUSAL}
+    session._encoded = lambda subject: exam()
+    session.__dict__["_answers_known"] = {row["prompt_id"] for row in exam()}
+    for _ in range(2):
+        *_, item = session._robustness(base_subject(session.config))
+        assert item["prompt_id"].to_pylist().count("training") == robustness.BATCH
+    assert asked == [robustness.BATCH]
+
+
+def test_recorded_answers_that_are_refusals_stand_for_no_unsafe_answer(tmp_path):
+    """Where a file's successes are not known, or not asked for, it holds such too."""
+    attack = harmless()[0] | {"goal_id": "g0", "label": "unsafe", "goal": "blick", "split": "test"}
+    said = {"helps": language.requests(True)[0].answer, "declines": REFUSAL}
+    rows = [attack | {"prompt_id": name, "target": None, "answer": answer} for name, answer in said.items()]
+    run = RunDir(str(tmp_path))
+    run.write_table("prompts.parquet", pa.Table.from_pylist(rows, schema=PROMPTS_SCHEMA))
+    config = load_config("configs/demo.yaml", ["evaluate.held_back=[1]", "evaluate.reattack=[]", f"run_dir={tmp_path}"])
+    assert Session(config, run)._answers_known == {"helps"}
+
+
 def test_it_wants_a_judge_of_harm_and_has_no_part_in_choices(tmp_path):
     flags = ["evaluate.after_finetuning=4", "evaluate.held_back=[1]", f"run_dir={tmp_path}"]
     config = load_config("configs/demo.yaml", [*flags, "judges.harm=null"])

@@ -109,7 +109,7 @@ def test_another_base_model_leaves_change_unmeasured(complete, tmp_path):
     assert arm.change is None
 
 
-CHOSEN = {"within_margins": True, "tied": [], "n": 6, "n_goals": 6}
+CHOSEN = {"within_margins": True, "shown": True, "tied": [], "n": 6, "n_goals": 6}
 
 
 def test_the_verdict_names_the_chosen_arm_where_it_kept_its_word(copied):
@@ -160,7 +160,13 @@ def test_the_arm_that_was_chosen_on_validation_goals_is_the_one_that_is_told_of(
     run = RunDir(copied.run_dir)
     objects = write_comparison(run)
     by_name = {one["arm"]: one for one in objects}
-    by_name["selective-routing"]["chosen"] = {"within_margins": True, "tied": ["baseline"], "n": 6, "n_goals": 6}
+    by_name["selective-routing"]["chosen"] = {
+        "within_margins": True,
+        "shown": True,
+        "tied": ["baseline"],
+        "n": 6,
+        "n_goals": 6,
+    }
     run.write_json("comparison.json", objects)
     context = context_of(copied)
     assert context.best.name == "selective-routing", "another has fewer successes here, and that has no part in it"

@@ -78,7 +78,14 @@ def test_each_point_says_whether_it_holds(context):
 def test_points_change_with_what_was_done(context, run):
     def better(objects):
         best = next(one for one in objects if one["arm"] == "selective-gradient")
-        best["chosen"] = {"within_margins": True, "tied": [], "wrappers": [WRAPPER], "n": 6, "n_goals": 6}
+        best["chosen"] = {
+            "within_margins": True,
+            "shown": True,
+            "tied": [],
+            "wrappers": [WRAPPER],
+            "n": 6,
+            "n_goals": 6,
+        }
         best["reattack"] = {WRAPPER: plain(54, 54).to_dict()}
 
     found = states(context(better))
@@ -100,7 +107,7 @@ def test_where_another_arm_does_better_the_repair_is_told_of_too(context):
         for one in objects[1:]:
             one["reattack"] = {WRAPPER: plain(0 if one["arm"] == "baseline" else 40, 54).to_dict()}
         by_name = {one["arm"]: one for one in objects}
-        how = {"within_margins": True, "wrappers": [WRAPPER], "n": 6, "n_goals": 6}
+        how = {"within_margins": True, "shown": True, "wrappers": [WRAPPER], "n": 6, "n_goals": 6}
         by_name["baseline"]["chosen"] = how | {"tied": []}
         by_name["selective-gradient"]["chosen_repair"] = how | {"tied": ["selective-routing"]}
 
