@@ -123,6 +123,8 @@ class AsMany(ABC):
     is_drawn = False
     reads: ClassVar[tuple[str, ...]] = ()
     """What `choose` reads of the run directory, beside the run's own selection."""
+    settles: ClassVar[bool] = False
+    """Whether enough draws of it, all of them worse, show that the choice of experts matters."""
 
     def settings(self, own: IdentifyConfig) -> IdentifyConfig:
         """The run's own settings."""

@@ -10,8 +10,11 @@ from moe_safety.config.base import Section
 from moe_safety.config.names import SCORES
 from moe_safety.config.registry import NameIn
 
-BY_CHANCE = ("random", "random_layer_matched")
-"""The methods that draw experts; the others rank them by scores, and are those that scores name."""
+BY_CHANCE = {
+    "random": "drawn by chance",
+    "random_layer_matched": "drawn by chance, as many in each layer as what they are matched to",
+}
+"""The methods that draw experts, and how they do; the others rank them by scores, and are those that scores name."""
 
 
 def _ranks(method: str) -> str:

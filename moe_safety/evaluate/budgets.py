@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.arms import BUDGET_ARMS, BudgetArm
+from moe_safety.arms import ARMS, BUDGET_ARMS, BudgetArm
 from moe_safety.evaluate.measures import VERDICTS, measures, measures_of
 from moe_safety.evaluate.statistics import LEVEL
 from moe_safety.evaluate.suites import is_own
@@ -53,12 +53,19 @@ def budget_curve(
 
 
 def matters(curve: Mapping[str, Any]) -> bool | None:
-    """Whether the choice of experts matters, by draws of the same layers and load; unknown where there are too few.
-    Nothing is shown by a curve of which an arm changed what it may not."""
-    drawn = curve["kinds"].get("random-load-matched")
+    """Whether the choice of experts matters, by draws that settle it; unknown where there are too few. Nothing is shown
+    by a curve of which an arm changed what it may not."""
+    drawn = settling(curve)
     if drawn is None or drawn["draws"] < ENOUGH_DRAWS:
         return None
     return not curve.get("failed") and bool(drawn["p"] <= 1 - LEVEL + 1e-9)
+
+
+def settling(curve: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The curve of the arm whose draws say whether the choice of experts matters: same layers, same load."""
+    return next(
+        (told for kind, told in curve["kinds"].items() if getattr(ARMS.get(kind).choice, "settles", False)), None
+    )
 
 
 def _areas(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moe_safety.batches import foreign_answers, nothing_harmless
-from moe_safety.config import BatchesConfig
+from moe_safety.config import BY_CHANCE, BatchesConfig
 from moe_safety.report.context import Context
 from moe_safety.scores import SCORES
 
@@ -100,9 +100,8 @@ def selection(context: Context) -> str:
     assert context.identification is not None
     summary, rule = context.identification.summary, context.settings["identify"]["identify"]
     method, selected, union = summary["method"], summary["selected"], summary["per_batch"]["union"]
-    if method.startswith("random"):
-        places = ", as many in each layer as what they are matched to" if method == "random_layer_matched" else ""
-        return f"{selected} experts drawn by chance{places}."
+    if method in BY_CHANCE:
+        return f"{selected} experts {BY_CHANCE[method]}."
     lowest = rule["threshold" if SCORES.get(summary["score"]).lowest == "threshold" else "min_score"]
     bound = "" if lowest is None else f", above {lowest:g}"
     chosen = f"the best {selected} over all layers together" if selected else "none"

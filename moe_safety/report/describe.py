@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from moe_safety.evaluate import SHORT, success
-from moe_safety.evaluate.budgets import ENOUGH_DRAWS, TOLD, matters
+from moe_safety.evaluate.budgets import ENOUGH_DRAWS, TOLD, matters, settling
 from moe_safety.evaluate.measures import WITH_HARM
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import ComparedArm
@@ -64,7 +64,8 @@ def budget_curve(curve: Mapping[str, Any], measure: str, title: str) -> str:
 
 def choice_matters(curve: Mapping[str, Any]) -> str:
     """Whether the choice of experts matters, as far as the draws can tell."""
-    told = curve["kinds"]["random-load-matched"]
+    told = settling(curve)
+    assert told is not None
     drawn, sure = told["draws"], matters(curve)
     if failed := curve.get("failed"):
         return f"The curve proves nothing: {', '.join(failed)} changed what may not change (verify)."
