@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Pair = tuple[int, int]
+"""An expert: its layer and its number there."""
 
 
 def require(holds: object, argument: str, complaint: str) -> None:

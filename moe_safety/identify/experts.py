@@ -10,10 +10,9 @@ from itertools import chain
 
 import numpy as np
 
+from moe_safety.checks import Pair
 from moe_safety.errors import InputError
 from moe_safety.models import MoELayout
-
-Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,6 @@ from moe_safety.config import Config, Registry
 Manifest = dict[str, Any]
 
 
-def _nothing() -> tuple[str, ...]:
-    return ()
-
-
-def _no_lines(config: Config, manifest: Manifest) -> tuple[str, ...]:
-    return ()
-
-
-def _always(config: Config) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class Flag:
     """A flag of a stage's command, which the stage's function takes by its name."""
@@ -45,15 +33,15 @@ class Stage:
     where a check failed that a flag asked for. What it needs is imported when it runs."""
     writes: tuple[str, ...]
     """Artifacts that other stages may read, by their names in a run directory."""
-    reads: Callable[[], tuple[str, ...]] = _nothing
+    reads: Callable[[], tuple[str, ...]] = lambda: ()
     """The artifacts that it reads where they are there. A score of another package may bring one."""
-    lines: Callable[[Config, Manifest], Iterable[str]] = _no_lines
+    lines: Callable[[Config, Manifest], Iterable[str]] = lambda config, manifest: ()
     """Sum up what it did, by its manifest. Of work that was done already the first is told alone."""
     section: str | None = None
     """Its section of the configuration, if it has settings."""
     needs_model: bool = False
     """Whether it loads weights."""
-    needed_when: Callable[[Config], bool] = _always
+    needed_when: Callable[[Config], bool] = lambda config: True
     """Whether `run` takes the stage in."""
     flags: tuple[Flag, ...] = ()
     example: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from moe_safety.models.decoder import decoder_of
 from moe_safety.models.experts.evaluating import evaluating
 from moe_safety.models.experts.interface import adopted
 from moe_safety.models.families import family_of
+from moe_safety.models.hooks import hooked
 from moe_safety.models.kernels import card, formulas
 from moe_safety.models.kernels.formulas import WEIGHT_UNIT
 from moe_safety.models.layout import MoELayer, MoELayout, inspect_model
@@ -64,11 +65,8 @@ def at_experts(
         model.get_submodule(layer.experts).register_forward_pre_hook(partial(hook, position, layer), with_kwargs=True)
         for position, layer in enumerate(layout.layers)
     ]
-    try:
+    with hooked(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -104,13 +102,8 @@ def stopping_after_routing(model: PreTrainedModel, layout: MoELayout) -> Iterato
     def stop(module: torch.nn.Module, args: Any) -> None:
         raise _Enough
 
-    handle = model.get_submodule(layout.layers[-1].experts).register_forward_pre_hook(stop)
-    try:
+    with suppress(_Enough), model.get_submodule(layout.layers[-1].experts).register_forward_pre_hook(stop):
         yield
-    except _Enough:
-        pass
-    finally:
-        handle.remove()
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from moe_safety.models.experts.activation_checkpointing import checkpointed
 from moe_safety.models.experts.counting import counting
 from moe_safety.models.experts.evaluating import evaluating
 from moe_safety.models.experts.interface import adopted
+from moe_safety.models.hooks import hooked
 from moe_safety.models.kernels import card, formulas
 from moe_safety.models.layout import MoELayout, inspect_model
 from moe_safety.models.text.answer_losses import IGNORED, Rows, answer_losses
@@ -153,12 +154,9 @@ def _reduced_on_arrival(parameters: list[tuple[int, torch.nn.Parameter]], found:
     handles = [
         parameter.register_post_accumulate_grad_hook(partial(reduce, position)) for position, parameter in parameters
     ]
-    try:
+    with hooked(handles):
         yield
         # An expert layer that the last micro-batch did not reach keeps what the earlier ones left.
         for position, parameter in parameters:
             if parameter.grad is not None:
                 reduce(position, parameter)
-    finally:
-        for handle in handles:
-            handle.remove()

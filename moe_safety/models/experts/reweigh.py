@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from moe_safety.models.hooks import hooked
 from moe_safety.models.layout import MoELayout
 
 Reweigh = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -31,11 +32,8 @@ def reweighed(model: PreTrainedModel, layout: MoELayout, rows: int, reweigh: Rew
         model.get_submodule(layer.experts).register_forward_pre_hook(partial(hook, position), with_kwargs=True)
         for position, layer in enumerate(layout.layers)
     ]
-    try:
+    with hooked(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

@@ -18,13 +18,12 @@ from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from moe_safety import checks
+from moe_safety.checks import Pair
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.experts.forward import NAME, TRAINED, Dispatch, grouped_outer, grouped_product
 from moe_safety.models.experts.interface import adopted
 from moe_safety.models.kernels.training import HALVES, chosen_outer, serves
 from moe_safety.models.layout import MoELayer, MoELayout, check_experts, inspect_model
-
-Pair = tuple[int, int]
 
 
 class Gather(Protocol):

@@ -14,6 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from moe_safety.errors import InputError
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.families import RouterCall, Rule, declared
+from moe_safety.models.hooks import hooked
 from moe_safety.models.layout import MoELayout
 
 Act = Callable[[int, Rule, RouterCall], torch.Tensor | None]
@@ -48,12 +49,8 @@ def at_routers(model: PreTrainedModel, layout: MoELayout, act: Act) -> Iterator[
         model.get_submodule(layer.router).register_forward_hook(partial(hook, position), with_kwargs=True)
         for position, layer in enumerate(layout.layers)
     ]
-    try:
-        with _as_in_eval(model, layout):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), _as_in_eval(model, layout):
+        yield
 
 
 def _read(router: torch.nn.Module, args: tuple[Any, ...], answer: Any) -> RouterCall:

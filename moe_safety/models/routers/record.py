@@ -50,16 +50,12 @@ def _seeing(
         seen.add(what(rule, call))
 
     decoder = decoder_of(model)
-    handles = [
+    begin, end = (
         decoder.register_forward_pre_hook(seen.begin),
         decoder.register_forward_hook(seen.end, always_call=True),
-    ]
-    try:
-        with at_routers(model, layout, act):
-            yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+    )
+    with begin, end, at_routers(model, layout, act):
+        yield seen
 
 
 @contextmanager

@@ -148,8 +148,5 @@ def logits_only_at(model: PreTrainedModel, choose: Callable[[torch.Tensor], torc
         hidden, *rest = args
         return choose(hidden), *rest
 
-    handle = model.get_output_embeddings().register_forward_pre_hook(only)
-    try:
+    with model.get_output_embeddings().register_forward_pre_hook(only):
         yield
-    finally:
-        handle.remove()
