@@ -36,7 +36,7 @@ from moe_safety.rundir import RunDir
 
 PROCESSES = multiprocessing.get_context("forkserver")
 """Drivers begin with everything imported, so that a kill costs a second and not ten."""
-PRELOADED = ["moe_safety.routing.capture", "moe_safety.train.stage"]
+PRELOADED = ["moe_safety.routing.capture", "moe_safety.train.train"]
 PROMPTS = 6000
 ARM = "selective-routing"
 

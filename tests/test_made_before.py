@@ -4,14 +4,14 @@ import pytest
 
 from moe_safety.batches.compose import settings_of
 from moe_safety.config import load_config, results_only
-from moe_safety.effects.stage import effects
+from moe_safety.effects.effects import effects
 from moe_safety.errors import InputError
-from moe_safety.evaluate.stage import evaluate
-from moe_safety.gradients.stage import gradients
+from moe_safety.evaluate.evaluate import evaluate
+from moe_safety.gradients.gradients import gradients
 from moe_safety.pipeline import BATCHES, PROMPTS, SELECTION
 from moe_safety.routing.capture import capture
 from moe_safety.rundir import Outcome, RunDir, Work, is_finished, run_work
-from moe_safety.train.stage import train
+from moe_safety.train.train import train
 from tests.train import byhand
 
 ALONE = {"capture": capture, "gradients": gradients, "effects": effects, "train": train, "evaluate": evaluate}

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from moe_safety.config import load_config
-from moe_safety.identify.stage import identify
+from moe_safety.identify.identify import identify
 from moe_safety.jobs import Parts, Plan
 from moe_safety.routing.capture import capture
 from moe_safety.routing.reader import build_reader
 from moe_safety.rundir import RunDir
-from moe_safety.train.stage import train
-from moe_safety.tune.stage import tune
+from moe_safety.train.train import train
+from moe_safety.tune.tune import tune
 from tests.nodes import PATIENCE, several_nodes, wait_for
 from tests.tune.sweeps import records_of, sweep_file
 

@@ -23,8 +23,15 @@ for module in sys.argv[1:]:
     import_module(module)
 print(*sorted({"torch", "transformers", "ray", "scipy", "matplotlib"} & sys.modules.keys()))
 """
-WHERE = ["inputs.stage", "batches.respond", "batches.compose", "routing.capture", "gradients.stage", "effects.stage"]
-WHERE += ["identify.stage", "train.stage", "evaluate.stage", "evaluate.compare", "report.stage"]
+WHERE = [
+    "inputs.prepare",
+    "batches.respond",
+    "batches.compose",
+    "routing.capture",
+    "gradients.gradients",
+    "effects.effects",
+]
+WHERE += ["identify.identify", "train.train", "evaluate.evaluate", "evaluate.compare", "report.report"]
 
 
 def test_no_stage_brings_torch_or_ray_along_before_there_is_work():

@@ -11,7 +11,7 @@ from moe_safety.batches.compose import compose
 from moe_safety.config import load_config
 from moe_safety.evaluate.plan import ANSWER_SHIFT, LOSSES, ROUTING
 from moe_safety.generation.items import ANSWERS
-from moe_safety.inputs.stage import prepare
+from moe_safety.inputs.prepare import prepare
 from moe_safety.jobs import Plan
 from moe_safety.jobs.replica import RemoteJob, Replica
 from moe_safety.models.io import load_chat

@@ -12,7 +12,7 @@ from moe_safety.evaluate.prompts import read_exam
 from moe_safety.evaluate.robustness import FINETUNED, HELD_BACK, harmless_rows, robustness_items
 from moe_safety.evaluate.session import Session
 from moe_safety.generation import opening_of
-from moe_safety.inputs.stage import prepare
+from moe_safety.inputs.prepare import prepare
 from moe_safety.jobs import Plan
 from moe_safety.models.io import load_chat
 from moe_safety.rundir import RunDir

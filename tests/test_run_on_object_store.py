@@ -12,7 +12,7 @@ from moe_safety.config import ModelConfig, load_config
 from moe_safety.identify import read_selection
 from moe_safety.models.io import model_folder
 from moe_safety.rundir import RunDir
-from moe_safety.train.stage import train
+from moe_safety.train.train import train
 from tests.objectstore import SECRETS, serving
 
 FLAGS = [

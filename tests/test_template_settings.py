@@ -8,18 +8,18 @@ from moe_safety.batches import compose, respond
 from moe_safety.batches.encoded import Encoder
 from moe_safety.batches.files import write_batches
 from moe_safety.batches.mixed import BATCHES_SCHEMA
-from moe_safety.effects import stage as effects
+from moe_safety.effects import effects
 from moe_safety.errors import InputError
 from moe_safety.evaluate.evaluated_models import base_subject
 from moe_safety.evaluate.session import Session
-from moe_safety.gradients import stage as gradients
-from moe_safety.identify.stage import identify
-from moe_safety.inputs.stage import prepare
+from moe_safety.gradients import gradients
+from moe_safety.identify.identify import identify
+from moe_safety.inputs.prepare import prepare
 from moe_safety.models.io import load_chat
 from moe_safety.pipeline import STAGES
 from moe_safety.routing import capture
 from moe_safety.rundir import Outcome, RunDir, check_not_refused, run_work
-from moe_safety.train.stage import training_of
+from moe_safety.train.train import training_of
 from tests.demo import demo
 
 MODULES = {"respond": respond, "compose": compose, "capture": capture, "gradients": gradients, "effects": effects}

@@ -75,7 +75,7 @@ class ByMethod:
         return _rule(settings)
 
     def select(self, config: Config, place: str, *, force: bool) -> None:
-        from moe_safety.identify.stage import select_by
+        from moe_safety.identify.identify import select_by
 
         select_by(config, place, force=force)
 
@@ -106,7 +106,7 @@ class Permuted:
 
     def select(self, config: Config, place: str, *, force: bool) -> None:
         """Writes the method's selection with its masks permuted by the seed."""
-        from moe_safety.identify.stage import select_permuted
+        from moe_safety.identify.identify import select_permuted
 
         if config.train.masking == "union":
             raise InputError("union trains every mask in each batch, so none can be exchanged", key="train.masking")
@@ -142,7 +142,7 @@ class AsMany(ABC):
     def select(self, config: Config, place: str, *, force: bool, budget: int | None = None) -> None:
         """Writes the selection of the experts that `choose` gives; with a budget for the first so many of the run's
         own."""
-        from moe_safety.identify.stage import select_control
+        from moe_safety.identify.identify import select_control
 
         def choose(run: RunDir, inputs: Inputs, like: Sequence[Pair]) -> list[Pair]:
             return self.choose(run, inputs, like[:budget], config.seed)
@@ -179,7 +179,7 @@ class Drawn(AsMany):
 
 
 def _rule(settings: IdentifyConfig) -> dict[str, Any]:
-    from moe_safety.identify.stage import rule
+    from moe_safety.identify.identify import rule
 
     return rule(settings)
 

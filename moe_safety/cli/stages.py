@@ -141,7 +141,7 @@ def _tune(args: argparse.Namespace) -> None:
         return
     if args.address:
         os.environ["RAY_ADDRESS"] = args.address
-    from moe_safety.tune.stage import tune
+    from moe_safety.tune.tune import tune
 
     with logged(file.config.run_dir, quiet=args.quiet, verbose=args.verbose):
         done = {"tune": tune(file, force=args.force)}

@@ -11,7 +11,7 @@ from moe_safety.pipeline import BATCHES, EXPERT_EFFECTS, PROMPTS, STAGES, Stage
 
 
 def _effects(config: Config, **options: Any) -> dict[str, Any]:
-    from moe_safety.effects.stage import effects
+    from moe_safety.effects.effects import effects
 
     return effects(config, **options)
 

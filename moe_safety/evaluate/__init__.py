@@ -26,7 +26,7 @@ def _names_arms(config: Config) -> bool:
 
 
 def _evaluate(config: Config, **options: Any) -> dict[str, Any]:
-    from moe_safety.evaluate.stage import evaluate
+    from moe_safety.evaluate.evaluate import evaluate
 
     return evaluate(config, **options)
 

@@ -16,6 +16,7 @@ from moe_safety.evaluate.budgets import CURVE, budget_curve, curve_page
 from moe_safety.evaluate.choice import FAIL, choose, choose_least, choose_repair, on_validation
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.costs import Costs
+from moe_safety.evaluate.evaluate import check_examinable, evaluate_all
 from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
 from moe_safety.evaluate.gate import misses, parse_gate
 from moe_safety.evaluate.margins import against, margins_page
@@ -25,7 +26,6 @@ from moe_safety.evaluate.robustness import robustness_page
 from moe_safety.evaluate.seeds import figures_over_seeds, with_repeats
 from moe_safety.evaluate.session import Session
 from moe_safety.evaluate.short_table import short_table
-from moe_safety.evaluate.stage import check_examinable, evaluate_all
 from moe_safety.generation import Ability, check_able
 from moe_safety.identify import read_selection
 from moe_safety.models.io import skeleton_of
@@ -33,7 +33,7 @@ from moe_safety.pipeline import COMPARISON
 from moe_safety.pipeline.perform import tell
 from moe_safety.rundir import Outcome, RunDir, Work, is_finished, run_work, summary_of
 from moe_safety.train.several import is_known, to_train_anew, train_arms
-from moe_safety.train.stage import METADATA
+from moe_safety.train.train import METADATA
 from moe_safety.train.verified import verified
 
 COMPARISON_PAGE = "comparison.md"

@@ -17,7 +17,7 @@ from moe_safety.batches.files import prompts_digest
 from moe_safety.pipeline import BATCH_MASKS, BATCHES
 from moe_safety.routing.table import matrix
 from moe_safety.rundir import RunDir, is_finished, manifest_name, summary_of
-from moe_safety.train.stage import METADATA
+from moe_safety.train.train import METADATA
 
 NOTHING: Mapping[str, Any] = {
     "steps": 0,

@@ -7,7 +7,7 @@ from typing import Any
 from moe_safety.config import Config
 from moe_safety.evaluate.evaluated_models import Subject
 from moe_safety.identify import read_selection
-from moe_safety.identify.stage import select_by
+from moe_safety.identify.identify import select_by
 from moe_safety.jobs import Job
 from moe_safety.pipeline import BATCHES, PROMPTS, RISK, SELECTION, run_one
 from moe_safety.routing.capture import capture_job

@@ -10,7 +10,7 @@ from moe_safety.pipeline import BATCHES, EXPERT_GRADIENTS, STAGES, Stage
 
 
 def _gradients(config: Config, **options: Any) -> dict[str, Any]:
-    from moe_safety.gradients.stage import gradients
+    from moe_safety.gradients.gradients import gradients
 
     return gradients(config, **options)
 

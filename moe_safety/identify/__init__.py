@@ -29,7 +29,7 @@ __all__ = [
 
 
 def _identify(config: Config, **options: Any) -> dict[str, Any]:
-    from moe_safety.identify.stage import identify
+    from moe_safety.identify.identify import identify
 
     return identify(config, **options)
 

@@ -18,7 +18,7 @@ FORMATS.add_folder("moe_safety.inputs.formats")
 
 
 def _prepare(config: Config, **options: Any) -> dict[str, Any]:
-    from moe_safety.inputs.stage import prepare
+    from moe_safety.inputs.prepare import prepare
 
     return prepare(config, **options)
 

@@ -1,20 +1,45 @@
-"""From the configured sources to the table of prompts."""
+"""`prepare`: from the configured sources to the table of prompts, split by goal."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.config import DataConfig, DerivedControls, Source
+from moe_safety.config import Config, DataConfig, DerivedControls, Source, results_only
 from moe_safety.errors import InputError
 from moe_safety.inputs.collect import Collector
 from moe_safety.inputs.record import Role
-from moe_safety.inputs.sources import SourceRows, read_source
+from moe_safety.inputs.sources import SourceRows, digests, formats_brought, read_source
 from moe_safety.inputs.split import check_no_leak
+from moe_safety.pipeline import PROMPTS
+from moe_safety.pipeline.perform import perform
+from moe_safety.rundir import Outcome, RunDir, Work
+
+
+def prepare(config: Config, *, force: bool = False) -> dict[str, Any]:
+    """Writes `prompts.parquet`."""
+    work = Work(
+        "prepare",
+        settings={"seed": config.seed, "data": results_only(config.data)},
+        others=digests(_sources(config)) | formats_brought(_sources(config)),
+    )
+    return perform(config, work, partial(_prepare, config), force=force)
+
+
+def _sources(config: Config) -> list[Source]:
+    data = config.data
+    return [*data.attacks, *data.benign, *(data.controls if isinstance(data.controls, list) else [])]
+
+
+def _prepare(config: Config) -> Outcome:
+    prepared = read_prompts(config.data, config.seed)
+    RunDir(config.run_dir).write_table(PROMPTS, prepared.table)
+    return Outcome(outputs=(PROMPTS,), summary=prepared.counts)
 
 
 @dataclass(frozen=True)

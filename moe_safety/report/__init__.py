@@ -10,7 +10,7 @@ from moe_safety.pipeline import COMPARISON, EVALUATED, REPORT, RISK, SELECTION, 
 
 
 def _report(config: Config, **options: Any) -> dict[str, Any]:
-    from moe_safety.report.stage import report
+    from moe_safety.report.report import report
 
     return report(config, **options)
 

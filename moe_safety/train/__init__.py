@@ -16,7 +16,7 @@ def _needed(config: Config) -> bool:
 
 
 def _train(config: Config, **options: Any) -> dict[str, Any]:
-    from moe_safety.train.stage import train
+    from moe_safety.train.train import train
 
     return train(config, **options)
 

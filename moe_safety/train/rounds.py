@@ -10,7 +10,7 @@ from moe_safety.arms import Arm, Phase
 from moe_safety.config import Config, ModelConfig
 from moe_safety.errors import InputError
 from moe_safety.identify import Pair, Selection, read_selection
-from moe_safety.identify.stage import rule
+from moe_safety.identify.identify import rule
 from moe_safety.models import MoELayout
 from moe_safety.models.io import forget_model, model_fingerprint
 from moe_safety.pipeline import BATCH_MASKS, BATCHES, MASK, PROMPTS, SELECTION, run_one

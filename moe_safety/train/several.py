@@ -17,8 +17,8 @@ from moe_safety.models.io import forget_model
 from moe_safety.rundir import RunDir, count_imports, is_changed, is_finished, manifest_name, stage_account
 from moe_safety.stopping import gently
 from moe_safety.train.progress import SideBySide
-from moe_safety.train.stage import train_arm, training_of
 from moe_safety.train.task import stop_of
+from moe_safety.train.train import train_arm, training_of
 from moe_safety.train.verified import verify_arm
 
 _ASKS_EVERY = 1.0

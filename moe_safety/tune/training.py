@@ -12,16 +12,16 @@ from moe_safety.arms import own_arm
 from moe_safety.config import Config, Point, SweepFile
 from moe_safety.errors import InputError
 from moe_safety.evaluate import on_validation
+from moe_safety.evaluate.evaluate import evaluate_all, evaluate_beside
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
-from moe_safety.evaluate.stage import evaluate_all, evaluate_beside
 from moe_safety.generation import ENGINES, Ability
-from moe_safety.identify.stage import select_by
+from moe_safety.identify.identify import select_by
 from moe_safety.jobs.cluster import connect, groups_of_workers
 from moe_safety.models.io import check_loadable, skeleton_of
 from moe_safety.pipeline import SELECTION
 from moe_safety.rundir import RunDir, discard_all
 from moe_safety.train.rounds import run_rounds
-from moe_safety.train.stage import plan_rounds
+from moe_safety.train.train import plan_rounds
 from moe_safety.tune.objective import safety_measures
 from moe_safety.tune.records import Record, Records, work_of
 from moe_safety.tune.runner import ERROR, run_trials

@@ -8,7 +8,7 @@ from moe_safety.errors import InputError
 from moe_safety.identify import read_selection
 from moe_safety.rundir import RunDir
 from moe_safety.train.several import train_and_verify
-from moe_safety.train.stage import train
+from moe_safety.train.train import train
 from moe_safety.train.verified import verified
 from tests.train.byhand import configured
 

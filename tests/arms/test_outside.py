@@ -10,7 +10,7 @@ from moe_safety.errors import InputError
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from moe_safety.train.several import train_and_verify
-from moe_safety.train.stage import train_arm
+from moe_safety.train.train import train_arm
 from moe_safety.train.verified import verified
 from tests.demo import demo
 from tests.evaluate.schema import check_comparison

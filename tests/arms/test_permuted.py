@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from moe_safety.arms import ARMS, seeded_arms
 from moe_safety.errors import InputError
 from moe_safety.identify import read_selection
+from moe_safety.identify.identify import identify
 from moe_safety.identify.select import permuted
 from moe_safety.identify.selection import Selection
-from moe_safety.identify.stage import identify
 from moe_safety.rundir import RunDir
 from moe_safety.train.several import train_and_verify
 from moe_safety.train.verified import verified

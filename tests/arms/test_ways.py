@@ -15,7 +15,7 @@ from moe_safety.evaluate.comparison import arm_object, page
 from moe_safety.models.io import load_model
 from moe_safety.rundir import RunDir
 from moe_safety.train.several import train_and_verify
-from moe_safety.train.stage import training_of
+from moe_safety.train.train import training_of
 from moe_safety.train.verified import verified
 from tests.arms.test_field import EXPERTS, trained
 from tests.evaluate.test_gate import arm as arm_by_hand

@@ -9,7 +9,7 @@ from moe_safety.batches.compose import compose
 from moe_safety.batches.respond import respond
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
-from moe_safety.inputs.stage import prepare
+from moe_safety.inputs.prepare import prepare
 from moe_safety.models.demo.language import REFUSAL
 from moe_safety.rundir import RunDir
 from tests.judges import handmade

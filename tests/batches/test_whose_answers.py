@@ -7,7 +7,7 @@ import pytest
 from moe_safety.batches.compose import compose
 from moe_safety.batches.respond import respond
 from moe_safety.config import load_config
-from moe_safety.inputs.stage import prepare
+from moe_safety.inputs.prepare import prepare
 from moe_safety.models.demo import demo_folder
 from moe_safety.rundir import RunDir
 

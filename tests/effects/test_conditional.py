@@ -6,13 +6,13 @@ import torch
 
 from moe_safety import expert_effects
 from moe_safety.effects.conditional import RISE, conditional
-from moe_safety.effects.stage import effects
+from moe_safety.effects.effects import effects
 from moe_safety.effects.table import against_control, by_prompt, effects_table
 from moe_safety.errors import InputError
 from moe_safety.identify import Experts
+from moe_safety.identify.identify import identify
 from moe_safety.identify.inputs import part_scores
 from moe_safety.identify.select import Rule
-from moe_safety.identify.stage import identify
 from moe_safety.jobs import Parts, Plan
 from moe_safety.models import inspect_model
 from moe_safety.models.io import load_model

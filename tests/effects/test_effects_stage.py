@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from moe_safety import expert_effects
-from moe_safety.effects.stage import effects
+from moe_safety.effects.effects import effects
 from moe_safety.effects.table import by_prompt
 from moe_safety.errors import InputError
 from moe_safety.jobs import Plan

@@ -7,8 +7,8 @@ import pytest
 
 from moe_safety.errors import InputError
 from moe_safety.evaluate.compare import compare
+from moe_safety.evaluate.evaluate import evaluate_all
 from moe_safety.evaluate.gate import Limit, misses
-from moe_safety.evaluate.stage import evaluate_all
 from moe_safety.pipeline import run_one
 from moe_safety.rundir import RunDir
 from tests.demo import demo

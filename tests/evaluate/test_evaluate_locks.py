@@ -4,10 +4,10 @@ import pytest
 
 from moe_safety.config import load_config
 from moe_safety.errors import RunError
+from moe_safety.evaluate.evaluate import evaluate
 from moe_safety.evaluate.evaluated_models import base_subject
 from moe_safety.evaluate.session import Session
-from moe_safety.evaluate.stage import evaluate
-from moe_safety.inputs.stage import prepare
+from moe_safety.inputs.prepare import prepare
 from moe_safety.models.demo import demo_folder
 from moe_safety.rundir import Outcome, RunDir, run_work, stage_lock
 

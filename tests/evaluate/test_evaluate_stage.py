@@ -18,16 +18,16 @@ from moe_safety.cli import main
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.compare import compare, comparison_of
+from moe_safety.evaluate.evaluate import evaluate
 from moe_safety.evaluate.evaluated_models import Subject, arm_subject
 from moe_safety.evaluate.measures import measures
 from moe_safety.evaluate.plan import ROUTING
 from moe_safety.evaluate.reidentify import _highest, by_routing, selection_of_base
 from moe_safety.evaluate.routing_drift import ROUTING_SCHEMA, routing_shift
 from moe_safety.evaluate.session import Session
-from moe_safety.evaluate.stage import evaluate
 from moe_safety.generation.items import items_of
 from moe_safety.identify import read_selection
-from moe_safety.identify.stage import identify
+from moe_safety.identify.identify import identify
 from moe_safety.models import inspect_model
 from moe_safety.models.io import load_chat, load_model, model_fingerprint, model_folder
 from moe_safety.models.routers import divergence, probabilities

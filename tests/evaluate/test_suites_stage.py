@@ -5,7 +5,7 @@ import json
 import pyarrow.compute as pc
 import pytest
 
-from moe_safety.evaluate.stage import evaluate
+from moe_safety.evaluate.evaluate import evaluate
 from moe_safety.models.demo import Request
 from moe_safety.models.demo.language import REFUSAL
 from moe_safety.rundir import RunDir

@@ -14,7 +14,7 @@ from moe_safety.cli import main
 from moe_safety.errors import InputError
 from moe_safety.export import export_pickles
 from moe_safety.identify import read_selection
-from moe_safety.identify.stage import identify
+from moe_safety.identify.identify import identify
 from moe_safety.jobs import Plan
 from moe_safety.pipeline import EXPERT_GRADIENTS
 from moe_safety.routing.plan import PLAN_SCHEMA

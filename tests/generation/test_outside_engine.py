@@ -8,9 +8,9 @@ import pytest
 from moe_safety.batches.respond import respond
 from moe_safety.errors import InputError
 from moe_safety.evaluate.compare import compare
-from moe_safety.evaluate.stage import evaluate
+from moe_safety.evaluate.evaluate import evaluate
 from moe_safety.generation import ENGINES
-from moe_safety.inputs.stage import prepare
+from moe_safety.inputs.prepare import prepare
 from moe_safety.rundir import RunDir
 from tests.demo import demo
 

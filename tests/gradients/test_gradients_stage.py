@@ -9,9 +9,9 @@ import torch
 from moe_safety.batches.compose import compose
 from moe_safety.errors import InputError
 from moe_safety.gradients.collector import GradientCollector, build_collector
-from moe_safety.gradients.stage import gradients
+from moe_safety.gradients.gradients import gradients
 from moe_safety.identify import read_selection
-from moe_safety.identify.stage import identify
+from moe_safety.identify.identify import identify
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.models.experts import gradient_magnitudes
 from moe_safety.models.text.answer_losses import make_rows

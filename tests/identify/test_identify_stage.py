@@ -10,7 +10,7 @@ from moe_safety.batches.compose import settings_of
 from moe_safety.batches.files import prompts_digest
 from moe_safety.errors import InputError
 from moe_safety.identify import read_selection
-from moe_safety.identify.stage import identify
+from moe_safety.identify.identify import identify
 from moe_safety.identify.statistics import (
     aggregate_batch_risk_diffs,
     calculate_risk_diff_per_batch,
@@ -376,5 +376,5 @@ def test_counts_of_another_layout(made, tmp_path):
 
 
 def test_it_needs_no_ray():
-    code = "import sys, moe_safety.identify.stage; assert 'ray' not in sys.modules"
+    code = "import sys, moe_safety.identify.identify; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,9 +11,9 @@ from moe_safety.errors import InputError
 from moe_safety.gradients.table import gradients_schema
 from moe_safety.identify import Experts, read_selection
 from moe_safety.identify.batch_rows import read_batch_rows
+from moe_safety.identify.identify import identify, select_by
 from moe_safety.identify.inputs import _by_batch
-from moe_safety.identify.stage import identify, select_by
-from moe_safety.identify.summary import _sizes_lines
+from moe_safety.identify.printing import _sizes_lines
 from moe_safety.rundir import RunDir
 from moe_safety.scores import SCORES
 from tests.identify.synthetic import invent, make_layout, with_settings

@@ -1,8 +1,8 @@
 import numpy as np
 
 from moe_safety.identify import Experts, pictures
+from moe_safety.identify.identify import identify
 from moe_safety.identify.pictures import PANELS, heatmap, ranking, small_maps
-from moe_safety.identify.stage import identify
 from moe_safety.rundir import RunDir
 from tests.identify.synthetic import invent, make_layout
 

@@ -7,8 +7,8 @@ from transformers import OlmoeConfig
 
 from moe_safety.errors import InputError
 from moe_safety.identify import pictures, read_selection
+from moe_safety.identify.identify import identify
 from moe_safety.identify.pictures import heatmap
-from moe_safety.identify.stage import identify
 from moe_safety.models.io import model_fingerprint
 from moe_safety.rundir import Outcome, RunDir, Work, run_work
 from moe_safety.scores import SCORES as DECLARED

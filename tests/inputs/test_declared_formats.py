@@ -9,7 +9,7 @@ from moe_safety.config import DataConfig
 from moe_safety.config.load import parse_config
 from moe_safety.errors import InputError
 from moe_safety.inputs import FORMATS, Format
-from moe_safety.inputs.stage import prepare as prepare_stage
+from moe_safety.inputs.prepare import prepare as prepare_stage
 from tests.packages import bring
 
 OWN = FORMATS.own()

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from playwright import sync_api as playwright
 
-from moe_safety.report.stage import report
+from moe_safety.report.report import report
 from moe_safety.rundir import RunDir
 from tests.report.handmade import ARMS, WRAPPER
 

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pytest
 
 from moe_safety.identify import read_selection
-from moe_safety.identify.stage import identify
+from moe_safety.identify.identify import identify
 from moe_safety.report.caveats import caveats
 from moe_safety.report.context import read_context
 from moe_safety.report.context.examples import Answered

@@ -10,7 +10,7 @@ import pytest
 from moe_safety.cli import main
 from moe_safety.config import dump_config
 from moe_safety.errors import InputError
-from moe_safety.report.stage import report
+from moe_safety.report.report import report
 from moe_safety.rundir import RunDir
 
 

@@ -13,7 +13,7 @@ import torch
 from moe_safety.batches.compose import compose
 from moe_safety.config import load_config
 from moe_safety.errors import InputError
-from moe_safety.identify.stage import identify
+from moe_safety.identify.identify import identify
 from moe_safety.jobs import Job, Parts, Plan, run_job
 from moe_safety.pipeline import run_one
 from moe_safety.routing.capture import capture

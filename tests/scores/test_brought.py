@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from moe_safety.identify import pictures, read_selection
+from moe_safety.identify.identify import identify, select_by
 from moe_safety.identify.pictures import heatmap
-from moe_safety.identify.stage import identify, select_by
 from moe_safety.models.io import model_fingerprint
 from moe_safety.pipeline import SELECTION
 from moe_safety.rundir import Outcome, RunDir, Work, run_work

@@ -8,7 +8,7 @@ from moe_safety.batches.encoded import ENCODED, Encoder
 from moe_safety.batches.files import write_batches
 from moe_safety.config import Config, ModelConfig, load_config
 from moe_safety.identify import Selection
-from moe_safety.identify.stage import rule
+from moe_safety.identify.identify import rule
 from moe_safety.models.io import load_chat, model_fingerprint
 from moe_safety.pipeline import BATCHES, PROMPTS, SELECTION
 from moe_safety.rundir import RunDir

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from moe_safety.rundir import RunDir
 from moe_safety.train.float32_masters import half_last_bits
-from moe_safety.train.stage import train
+from moe_safety.train.train import train
 from tests.train.byhand import configured
 from tests.train.tiny import Case, run_workers
 

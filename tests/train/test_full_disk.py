@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from moe_safety.cli import main
 from moe_safety.config import load_config
-from moe_safety.identify.stage import identify
+from moe_safety.identify.identify import identify
 from moe_safety.rundir import RunDir
-from moe_safety.train.stage import train
+from moe_safety.train.train import train
 
 ARM = "train/random"
 ALONE = ["train.launch=process", "train.checkpoint_every=2"]

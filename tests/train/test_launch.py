@@ -11,7 +11,7 @@ from ray.train.torch import TorchTrainer
 from moe_safety.errors import RunError
 from moe_safety.rundir import Account, RunDir
 from moe_safety.train import launch, worker
-from moe_safety.train.stage import train
+from moe_safety.train.train import train
 from moe_safety.train.worker import work
 from tests.train.byhand import configured
 

@@ -15,7 +15,7 @@ from moe_safety.models.io import check_loadable, load_model, model_folder
 from moe_safety.models.io.quantised import dequantising
 from moe_safety.models.io.skeleton import read_config
 from moe_safety.rundir import RunDir
-from moe_safety.train.stage import train
+from moe_safety.train.train import train
 from tests.checkpoints.pairs import rewrite
 from tests.quantised import KINDS, change_config, save_quantised
 from tests.train.byhand import configured

@@ -19,8 +19,8 @@ from moe_safety.pipeline import BATCHES
 from moe_safety.rundir import RunDir
 from moe_safety.train import rounds
 from moe_safety.train.phases.experts import ExpertPhase
-from moe_safety.train.stage import plan_rounds, train
 from moe_safety.train.step_log import Watcher
+from moe_safety.train.train import plan_rounds, train
 from tests.checkpoints.pairs import rewrite
 from tests.train.byhand import configured
 

@@ -24,7 +24,7 @@ from moe_safety.identify import read_selection
 from moe_safety.models.io import check_loadable, model_folder
 from moe_safety.pipeline import SELECTION, run_one
 from moe_safety.rundir import RunDir
-from moe_safety.train.stage import train
+from moe_safety.train.train import train
 from tests.demo import demo
 
 pytestmark = pytest.mark.usefixtures("ray_here")

@@ -10,9 +10,9 @@ from moe_safety.jobs import progress as lines
 from moe_safety.rundir import Account, RunDir, spent
 from moe_safety.train import launch, progress
 from moe_safety.train.progress import PhaseProgress, Reached, SideBySide, publishing
-from moe_safety.train.stage import train
 from moe_safety.train.step_log import Watcher
 from moe_safety.train.task import Task
+from moe_safety.train.train import train
 from moe_safety.train.worker import work
 from tests.train.byhand import configured
 

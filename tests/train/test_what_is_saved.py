@@ -13,7 +13,7 @@ from moe_safety.evaluate.evaluated_models import arm_subject
 from moe_safety.models.io import kept_model, load_model, model_folder
 from moe_safety.rundir import RunDir
 from moe_safety.train.several import train_and_verify, train_arms
-from moe_safety.train.stage import train
+from moe_safety.train.train import train
 from moe_safety.train.verified import verified
 from tests.objectstore import serving
 from tests.train.byhand import configured

@@ -5,7 +5,7 @@ import pytest
 
 from moe_safety.config.load import parse_config
 from moe_safety.tune.outcome import best_of, on_front, ranked, results_table
-from moe_safety.tune.stage import _of_training
+from moe_safety.tune.tune import _of_training
 from tests.tune.sweeps import finished, sweep_of
 
 

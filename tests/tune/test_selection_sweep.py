@@ -18,7 +18,7 @@ from moe_safety.rundir import RunDir
 from moe_safety.tune.records import Records
 from moe_safety.tune.selection.ground import read_ground
 from moe_safety.tune.selection.held_out import capture_held_out
-from moe_safety.tune.stage import tune
+from moe_safety.tune.tune import tune
 from tests.demo import REPLICAS
 
 METHODS = [{"method": "routing", "score": "risk_diff"}, {"method": "gradient", "score": "gradient"}]

@@ -15,7 +15,7 @@ from moe_safety.errors import InputError
 from moe_safety.evaluate.measures import measures
 from moe_safety.rundir import RunDir
 from moe_safety.tune.objective import asked_by, safety_measures
-from moe_safety.tune.stage import tune
+from moe_safety.tune.tune import tune
 from tests.tune.sweeps import records_of, sweep_file, sweep_of
 
 TWO = {"kind": "training", "search": "grid", "space": {"identify.threshold": {"choice": [0.0, 1.0]}}}

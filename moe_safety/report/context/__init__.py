@@ -25,7 +25,7 @@ from moe_safety.report.context.timings import Timings, read_timings
 from moe_safety.report.context.training import Trained, read_training
 from moe_safety.rundir import RunDir
 from moe_safety.scores import LABELS
-from moe_safety.train.stage import METADATA
+from moe_safety.train.train import METADATA
 
 
 @dataclass(frozen=True)

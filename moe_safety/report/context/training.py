@@ -15,7 +15,7 @@ from moe_safety.models.io import check_loadable, model_fingerprint, model_folder
 from moe_safety.report.context.experts import cells, grid_of
 from moe_safety.report.figures.heatmap import Grid
 from moe_safety.rundir import RunDir
-from moe_safety.train.stage import METADATA
+from moe_safety.train.train import METADATA
 
 
 @dataclass(frozen=True)

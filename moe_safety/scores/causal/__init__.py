@@ -21,13 +21,13 @@ UNIT = "nats by token of the answer's opening"
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    from moe_safety.effects.stage import settings_of
+    from moe_safety.effects.effects import settings_of
 
     return settings_of(config)
 
 
 def _collected(run: RunDir) -> list[pa.Table]:
-    from moe_safety.effects.stage import estimates_by_prompt, measured_by_prompt
+    from moe_safety.effects.effects import estimates_by_prompt, measured_by_prompt
 
     return [measured_by_prompt(run), estimates_by_prompt(run)]
 

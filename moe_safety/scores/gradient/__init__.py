@@ -21,7 +21,7 @@ UNIT = "nats by unit of a parameter"
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    from moe_safety.gradients.stage import settings_of
+    from moe_safety.gradients.gradients import settings_of
 
     return settings_of(config)
 
