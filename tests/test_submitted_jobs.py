@@ -111,8 +111,9 @@ def flags(folder, *overrides):
 
 def test_a_job_succeeds_on_the_cluster_that_it_was_submitted_to(head, composed, tmp_path):
     shutil.copytree(composed, tmp_path / "run")
+    words = flags(tmp_path / "run", "capture.replicas=1")
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(submit, head, "ray_jobs/capture.py", "configs/demo.yaml", *flags(tmp_path / "run"))
+        running = pool.submit(submit, head, "ray_jobs/capture.py", "configs/demo.yaml", *words)
         most = 0
         while not running.done():
             most = max(most, sum(started_by(file, head) for file in Path("/proc").glob("[0-9]*/cmdline")))

@@ -216,17 +216,17 @@ def test_an_item_out_of_memory_is_halved_and_noted(tmp_path):
 
 def test_an_item_that_must_stay_whole_is_not_halved(tmp_path):
     with pytest.raises(RunError, match="out of memory on one work item of 8 rows"):
-        run_job(make_job(tmp_path, trap=9, deed="memory", divisible=False))
+        run_job(make_job(tmp_path, replicas=1, trap=9, deed="memory", divisible=False))
 
 
 def test_a_user_s_mistake_found_by_an_actor_stays_one_line(tmp_path):
     with pytest.raises(InputError, match=r"^some.json, row 3: is no good$"):
-        run_job(make_job(tmp_path, trap=9, deed="input"))
+        run_job(make_job(tmp_path, replicas=1, trap=9, deed="input"))
 
 
 def test_a_bug_in_an_actor_ends_the_run_and_names_itself(tmp_path):
     with pytest.raises(RunError, match=r"squares/_errors/part-000001.txt: ZeroDivisionError: a bug"):
-        run_job(make_job(tmp_path, trap=9, deed="bug"))
+        run_job(make_job(tmp_path, replicas=1, trap=9, deed="bug"))
 
 
 def test_a_killed_driver_loses_nothing(tmp_path):
@@ -237,7 +237,7 @@ def test_a_killed_driver_loses_nothing(tmp_path):
     run_job(make_job(Path({str(tmp_path)!r}), replicas=1, pause=0.5))
     """
     driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
-    job = make_job(tmp_path)
+    job = make_job(tmp_path, replicas=1)
     while len(job.parts.unfinished()) > ITEMS - 2:
         time.sleep(0.1)
         assert driver.poll() is None

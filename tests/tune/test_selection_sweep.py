@@ -19,7 +19,7 @@ from moe_safety.tune.records import Records
 from moe_safety.tune.selection.ground import read_ground
 from moe_safety.tune.selection.held_out import capture_held_out
 from moe_safety.tune.tune import tune
-from tests.demo import REPLICAS
+from tests.demo import REPLICAS, demo
 
 METHODS = [{"method": "routing", "score": "risk_diff"}, {"method": "gradient", "score": "gradient"}]
 SWEEP = {
@@ -105,7 +105,7 @@ def test_what_was_held_out_follows_what_was_prepared(file, swept, tmp_path):
     """Other prompts, or prompts captured in another way, take the place of those that the sweep before held out."""
     run = RunDir(file.config.run_dir)
     shutil.copytree(run.root, tmp_path / "other")
-    config = load_config("configs/demo.yaml", [f"run_dir={tmp_path / 'other'}", "data.max_samples=60", "seed=1"])
+    config = demo(tmp_path / "other", "seed=1")
     other = RunDir(config.run_dir)
     before = other.digest("tune/_validation/prompts.parquet")
     for stage in ("prepare", "respond", "compose", "capture"):
