@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from moe_safety.config import Config, IdentifyConfig
+from moe_safety.config import BY_CHANCE, Config, IdentifyConfig
 from moe_safety.errors import InputError
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ class AsMany(ABC):
     is_drawn = False
     reads: ClassVar[tuple[str, ...]] = ()
     """What `choose` reads of the run directory, beside the run's own selection."""
+    leaves_choice_alone: ClassVar[bool] = False
+    """Whether its draws differ from the selection in nothing but the choice, so that they say if that matters."""
 
     def settings(self, own: IdentifyConfig) -> IdentifyConfig:
         """The run's own settings."""
@@ -163,7 +165,7 @@ class Drawn(AsMany):
         """The run's own settings, or those of drawing by this method."""
         if own.method == self.method:
             return own
-        matched = {"matches": own.method} if self.method == "random_layer_matched" else {}
+        matched = {"matches": own.method} if BY_CHANCE[self.method].in_each_layer else {}
         return _of_method(own, self.method, **matched)
 
     def rule(self, settings: IdentifyConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from moe_safety.config.data import NUMBERING, DataConfig, DerivedControls, Sourc
 from moe_safety.config.effects import EffectsConfig
 from moe_safety.config.evaluate import EvaluateConfig
 from moe_safety.config.gradients import GradientsConfig
-from moe_safety.config.identify import IdentifyConfig
+from moe_safety.config.identify import BY_CHANCE, IdentifyConfig
 from moe_safety.config.judges import CalibrationsConfig, JudgeOf, JudgesConfig, JudgeSettings, Question, RulesSettings
 from moe_safety.config.load import dump_config, load_config, models_in
 from moe_safety.config.model import ModelConfig
@@ -24,6 +24,7 @@ from moe_safety.config.train import KL, RouterConfig, TrainConfig
 
 __all__ = [
     "ARMS",
+    "BY_CHANCE",
     "ENGINES",
     "FORMATS",
     "JUDGES",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.arms import BUDGET_ARMS, BudgetArm
+from moe_safety.arms import ARMS, BUDGET_ARMS, AsMany, BudgetArm
 from moe_safety.evaluate.measures import VERDICTS, measures, measures_of
 from moe_safety.evaluate.statistics import LEVEL
 from moe_safety.evaluate.suites import is_own
@@ -54,10 +54,11 @@ def budget_curve(
 
 def matters(curve: Mapping[str, Any]) -> bool | None:
     """Whether the choice of experts matters, by draws of the same layers and load; unknown where there are too few."""
-    drawn = curve["kinds"].get("random-load-matched")
-    if drawn is None or drawn["draws"] < ENOUGH_DRAWS:
-        return None
-    return bool(drawn["p"] <= 1 - LEVEL + 1e-9)
+    for kind, drawn in curve["kinds"].items():
+        choice = ARMS.get(kind).choice if kind in ARMS else None
+        if isinstance(choice, AsMany) and choice.leaves_choice_alone:
+            return bool(drawn["p"] <= 1 - LEVEL + 1e-9) if drawn["draws"] >= ENOUGH_DRAWS else None
+    return None
 
 
 def _areas(

@@ -24,7 +24,7 @@ class LoadMatched(AsMany):
     """For each selected expert another one of its layer and of its tenth of the attack-token share; of the nearest
     tenth where there is none. A selected one is drawn only where its layer has no other left."""
 
-    is_drawn = True
+    is_drawn = leaves_choice_alone = True
     reads = (RISK,)
 
     def choose(self, run: RunDir, inputs: Inputs, like: Sequence[Pair], seed: int) -> list[Pair]:
