@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from moe_safety.arms import BUDGET_ARMS, BudgetArm, budget_arms
+from moe_safety.arms import ARMS, BUDGET_ARMS, AsMany, BudgetArm, budget_arms
 from moe_safety.config.load import parse_config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.budgets import _weights, budget_curve, curve_page, matters
@@ -151,6 +151,11 @@ def test_the_choice_matters_only_with_enough_draws_that_all_do_worse():
     assert matters(tied) is False
     assert "Nothing shows that the choice" in curve_page(tied, "attack success")
     json.dumps(many, allow_nan=False)
+    # It is the arm that says so, and none is known here by its name.
+    kinds = {f"{name}-of-another-package": told for name, told in many["kinds"].items()}
+    assert matters({"kinds": kinds}) is None
+    (strictest,) = [arm for arm in ARMS if isinstance(arm.choice, AsMany) and arm.choice.settles]
+    assert matters({"kinds": {strictest.name: many["kinds"]["random-load-matched"]}}) is True
 
 
 def test_draws_that_differ_widen_the_interval():
