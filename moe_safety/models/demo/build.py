@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from functools import cache
 from importlib.metadata import version
@@ -33,6 +34,7 @@ def demo_folder(shape: Shape = "olmoe", seed: int = 0) -> Path:
     with open(folder.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
+            print("demo: its model is built, once; half a minute on idle cores", file=sys.stderr, flush=True)
             _build(folder, shape, seed)
     return folder
 

@@ -173,7 +173,7 @@ class Chat:
         from jinja2 import TemplateError
 
         if self.tokenizer.chat_template is None:
-            raise self._error("its tokenizer has no chat template")
+            raise self._error("its tokenizer has no chat template: take a chat model, or give it one")
         has_system = messages[0]["role"] == "system" and len(messages) > 1
         try:
             text = self.tokenizer.apply_chat_template(
