@@ -13,11 +13,11 @@ from moe_safety.evaluate.plan import ANSWER_SHIFT, LOSSES, ROUTING
 from moe_safety.generation.items import ANSWERS
 from moe_safety.inputs.prepare import prepare
 from moe_safety.jobs import Plan
-from moe_safety.jobs.replica import RemoteJob, Replica
 from moe_safety.models.io import load_chat
 from moe_safety.pipeline import STAGES, in_order, run_one
 from moe_safety.rundir import RunDir
 from moe_safety.train.data import BatchData
+from tests.evaluate import here
 from tests.lengths import Texts, write_files, write_model
 from tests.templates import CHANNELS, TEMPLATES
 
@@ -140,21 +140,10 @@ def seen(monkeypatch):
 
 @pytest.fixture
 def without_ray(monkeypatch):
-    """Work items are handled by a replica in this process, as those of Ray handle them."""
+    """Work items are handled in this process."""
     import moe_safety.jobs.handle as driver
 
-    def handle(jobs, todo, name):
-        replica = Replica()
-        works = [
-            RemoteJob(one.plan.run, one.plan.name, (one.parts.folder, *one.parts.beside), one.build, None)
-            for one in jobs
-        ]
-        for job, item in todo:
-            told = replica.handle(name, works, job, [item])
-            assert not told["error"], told
-        return 1.0
-
-    monkeypatch.setattr(driver, "handle", handle)
+    monkeypatch.setattr(driver, "handle", here.handle)
     monkeypatch.setattr(driver.ray, "is_initialized", lambda: True)
 
 

@@ -121,7 +121,7 @@ def test_margins_are_of_what_was_said_and_rows_to_learn_are_encoded_as_all_other
     run = RunDir(config.run_dir)
     session, subject = Session(config, run), base_subject(config)
     known = {row["prompt_id"]: row for row in run.read_table("prompts.parquet").to_pylist()}
-    training = harmless_rows(run, chat)
+    training = harmless_rows(run, chat, {})
     asked = config.evaluate.model_copy(update={"held_back": [1], "after_finetuning": 2})
 
     def items(longest):
