@@ -46,7 +46,9 @@ class SeededArm:
         leaves is what this one's routers follow. Nothing where no arm does."""
         if self.arm.phases != ("experts", "router"):
             return None
-        alone = (arm.name for arm in ARMS if arm.phases == ("experts",) and arm.experts_phase == self.arm.experts_phase)
+        others = (arm.of(self.config) for arm in ARMS if arm.name != self.kind)
+        same = self.arm.experts_phase
+        alone = (arm.name for arm in others if arm.phases == ("experts",) and arm.experts_phase == same)
         kind = next(alone, None)
         return f"{kind}{self.name.removeprefix(self.kind)}" if kind else None
 

@@ -89,6 +89,13 @@ def test_an_arm_with_routers_begins_as_the_one_without_them():
     assert begins == {f"{kind}+router{seed}": f"{kind}{seed}" for kind in kinds for seed in ("", ".seed-1")}
 
 
+@pytest.mark.parametrize("name", ["prefix", "dpo"])
+def test_a_way_of_training_with_routers_is_no_other_arm_s(name):
+    own = f"arms.{name}.experts=selective-causal+router"
+    (arm,) = seeded_arms(config(f"compare.arms=['{name}']", own))
+    assert (arm.arm.phases, arm.begins_as) == (("experts", "router"), None)
+
+
 def test_a_name_is_one_of_a_folder():
     for name in ("a/b", "a.seed-7"):
         with pytest.raises(ValueError, match="cannot be the name of a folder"):
