@@ -3,7 +3,7 @@
 
 def handle(jobs, todo, name):
     for number, job in enumerate(jobs):
-        items = [one["item"] for one in todo if one["job"] == number]
+        items = [item for of, item in todo if of == number]
         handler = job.build() if items else None
         for item in items:
             notes = {}
