@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moe_safety.arms import BASE
 from moe_safety.config import MarginsConfig
 from moe_safety.evaluate.comparison import aligned
 from moe_safety.evaluate.seeds import by_seed, worst_differences
@@ -27,15 +26,14 @@ def _holds(one: Mapping[str, Any], margin: float) -> bool | None:
     return bool(one["high"] <= margin)
 
 
-def margins_by_arm(arms: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """What stands against margins, by arm; of several seeds each difference where it is worst."""
-    others = [arm for arm in arms if arm["arm"] != BASE]
-    return {arm["arm"]: worst_differences([one.get("margins", {}) for one in by_seed(arm).values()]) for arm in others}
+def margins_of(arm: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What of the arm stands against margins; of several seeds each difference where it is worst."""
+    return worst_differences([one.get("margins", {}) for one in by_seed(arm).values()])
 
 
 def margins_page(arms: Sequence[Mapping[str, Any]]) -> str:
     """The section of comparison.md; nothing where nothing stands beside the base."""
-    found = margins_by_arm(arms)
+    found = {arm["arm"]: margins_of(arm) for arm in arms[1:]}
     return f"\n## No worse than the base?\n\n{_ABOUT}{_table(found)}\n" if any(found.values()) else ""
 
 
@@ -44,16 +42,18 @@ _ABOUT = (
     "worse where the whole interval is within the margin, worse where it is above; else nothing is shown. Unparsed "
     "answers count against the arm, and not against the base; of several seeds the worst is told.\n\n"
 )
-_HOLDS = {True: "no worse", False: "worse", None: "not shown"}
+HOLDS = {True: "no worse", False: "worse", None: "not shown"}
+"""What is said of a margin that holds, that does not, or of which nothing is shown."""
 
 
 def _table(found: Mapping[str, Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for each in found.values() for name in each))
-    head = ["arm", *(f"{_MARGIN_HEADS.get(name, name)} (margin {_margin_of(found, name):g})" for name in names)]
+    head = ["arm", *(f"{HEADS.get(name, name)} (margin {_margin_of(found, name):g})" for name in names)]
     return aligned([head, *([arm, *(_kept(each.get(name)) for name in names)] for arm, each in found.items())])
 
 
-_MARGIN_HEADS = {"over_refusal": "over-refusal", "over_refusal_control": "wrapped", "benign_loss": "benign loss"}
+HEADS = {"over_refusal": "over-refusal", "over_refusal_control": "wrapped", "benign_loss": "benign loss"}
+"""Over columns of differences; tasks have their own names."""
 
 
 def _margin_of(found: Mapping[str, Mapping[str, Any]], name: str) -> float:
@@ -64,4 +64,4 @@ def _kept(one: Mapping[str, Any] | None) -> str:
     if one is None:
         return ""
     bounds = "" if one["high"] is None else f" [{one['low']:+.3f}, {one['high']:+.3f}]"
-    return f"{one['value']:+.3f}{bounds} {_HOLDS[one['holds']]}"
+    return f"{one['value']:+.3f}{bounds} {HOLDS[one['holds']]}"

@@ -36,6 +36,22 @@ _PARTS = (
         *("arms", "shifted", "Routing shift"),
         "evaluate.routing_prompts is 0, or the routing of this model cannot be read",
     ),
+    (
+        *("arms", "weighed", "No worse than the base?"),
+        "margins stand in a comparison (moe-safety compare) of arms beside the base",
+    ),
+    (
+        *("arms", "reworded", "What harmless answers say"),
+        "evaluate.routing_prompts is 0, or two models' answers cannot be compared",
+    ),
+    (
+        *("arms", "held_back", "How firm the repair is, held back"),
+        "evaluate.held_back is not set, or no attack has a recorded answer",
+    ),
+    (
+        *("arms", "after_finetuning", "How firm the repair is, fine-tuned"),
+        "evaluate.after_finetuning is not set, or no attack has a recorded answer",
+    ),
     ("arms", "examples", "Single prompts", "the answers of the base, or of the arm, are not there any more"),
     ("", "sweeps", "Sweeps", "none was run in this run directory (moe-safety tune)"),
     (

@@ -9,6 +9,7 @@ import numpy as np
 
 from moe_safety.evaluate import SHORT, success
 from moe_safety.evaluate.budgets import ENOUGH_DRAWS, TOLD, matters, settling
+from moe_safety.evaluate.margins import HEADS, HOLDS
 from moe_safety.evaluate.measures import WITH_HARM
 from moe_safety.report.context import Context
 from moe_safety.report.context.arms import ComparedArm
@@ -25,6 +26,12 @@ SHIFTS = {
     "kl": "KL divergence from the base's routing (nats)",
     "replaced": "Share of the base's top-k choices that others took the place of",
 }
+WEAKENED = {
+    "held_back": "With so many experts held back of those that refusing hangs on most",
+    "after_finetuning": "After so many steps of fine-tuning on harmless rows",
+}
+ASKED = {"safe": "plain goals", "unsafe": "attacks"}
+"""What refusal margins are about, by label."""
 KNOWN = {"interval": "95 % interval", "q_value": "q", "batches": "Batches"}
 """What may be known of an expert beside its scores, by column."""
 
@@ -44,6 +51,42 @@ def attacks(arms: Sequence[ComparedArm]) -> str:
     """What the share of attacks is called that count as successful."""
     words = success(arms[0].measures)
     return f"{words[0].upper()}{words[1:]}"
+
+
+def margins(arms: Sequence[ComparedArm]) -> dict[str, str]:
+    """What stands beside margins, and its titles."""
+    names = dict.fromkeys(name for arm in arms for name in arm.margins)
+    return {name: words[0].upper() + words[1:] for name in names for words in [HEADS.get(name, name)]}
+
+
+def margin(arms: Sequence[ComparedArm], name: str) -> str:
+    """The margin of one difference."""
+    return next(f"{arm.margins[name]['margin']:g}" for arm in arms if name in arm.margins)
+
+
+def held(one: Mapping[str, Any]) -> str:
+    """Whether a margin holds."""
+    return HOLDS[one["holds"]]
+
+
+def bounds(one: Mapping[str, Any]) -> str:
+    """The interval of a difference, where it has one."""
+    return "" if one["high"] is None else f"[{one['low']:+.3f}, {one['high']:+.3f}]"
+
+
+def places(arms: Sequence[ComparedArm], weakened: str) -> list[str]:
+    """How far models were weakened, step by step."""
+    curve = next(iter(arms[0].robustness[weakened].values()))
+    return [str(point["at"]) for point in curve]
+
+
+def firmness(arm: ComparedArm, weakened: str) -> str:
+    """What a curve of refusal margins shows, in words."""
+    told = [
+        f"{ASKED[label]} from {curve[0]['value']:+.2f} to {curve[-1]['value']:+.2f}"
+        for label, curve in arm.robustness[weakened].items()
+    ]
+    return f"{arm.name}: refusal margin. {WEAKENED[weakened]}: {', '.join(told)}."
 
 
 def budget_measures(context: Context) -> dict[str, str]:

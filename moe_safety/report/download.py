@@ -18,7 +18,7 @@ def rated(rate: Mapping[str, Any] | None) -> Markup:
     """Attributes of a cell that shows a rate: what it is sorted by, and its numbers for the download."""
     if not rate or rate["value"] is None:
         return Markup()
-    numbers = "|".join(f"{rate[part]:.6g}" for part in _PARTS if part in rate)
+    numbers = "|".join("" if rate[part] is None else f"{rate[part]:.6g}" for part in _PARTS if part in rate)
     return Markup(' data-value="{:.6g}" data-rate="{}"').format(rate["value"], numbers)
 
 

@@ -30,6 +30,8 @@ _TITLES = {
     "trust": "Can I trust this?",
     "budgets": "Does the choice of experts matter?",
     "arms": "What the arms do",
+    "kept": "No worse than the base?",
+    "firm": "How firm the repair is",
     "reattack": "Further attacks and suites",
     "asked": "What was asked",
     "experts": "Which experts",
@@ -104,6 +106,8 @@ def _has(context: Context, section: str) -> bool:
     needed: dict[str, Any] = {
         "budgets": context.budgets,
         "arms": context.arms,
+        "kept": context.weighed or context.reworded,
+        "firm": context.held_back or context.after_finetuning,
         "reattack": context.wrappers or context.suites or context.identified_again,
         "experts": found and (found.maps or found.selected),
         "batches": context.by_batch,

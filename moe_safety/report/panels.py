@@ -13,6 +13,7 @@ from moe_safety.report import describe
 from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.context.training import Curve, Trained
 from moe_safety.report.figures.curves import curves, powers_around, round_up
+from moe_safety.report.figures.intervals import against_margin
 
 MANY_TIMES = 30
 
@@ -43,6 +44,28 @@ def budgets(curve: Mapping[str, Any], measure: str, title: str) -> Markup:
     top = _top([value for line in lines.values() for value in line]) if measure == "benign_loss" else 1.0
     label = describe.budget_curve(curve, measure, title)
     return curves(list(named), lines, label, top=top, x_name="experts repaired", named=named, height=190)
+
+
+def margin(arm: ComparedArm, name: str, title: str, everyone: Iterable[ComparedArm]) -> Markup:
+    """One difference from the base beside its margin, on the scale of all arms."""
+    known = [each.margins[name] for each in everyone if name in each.margins]
+    ends = [abs(one[end]) for one in known for end in ("value", "low", "high", "margin") if one[end] is not None]
+    one = arm.margins[name]
+    label = f"{arm.name}, {title}: {one['value']:+.3f} {describe.bounds(one)}, margin {one['margin']:g}: "
+    return against_margin(one, _top(ends), label + describe.held(one))
+
+
+def firmness(arm: ComparedArm, weakened: str, everyone: Iterable[ComparedArm]) -> Markup:
+    """A line for plain goals and one for attacks, over how far the model was weakened."""
+    every = [point["value"] for each in everyone for line in each.robustness[weakened].values() for point in line]
+    reach = _top([abs(value) for value in every])
+    curve = arm.robustness[weakened]
+    lines = {
+        words: [point["value"] for point in curve[label]] for label, words in describe.ASKED.items() if label in curve
+    }
+    at = [point["at"] for point in next(iter(curve.values()))]
+    name, label = ("experts held back", "steps")[weakened != "held_back"], describe.firmness(arm, weakened)
+    return curves(at, lines, label, top=reach, bottom=-reach if min(every) < 0 else 0, x_name=name)
 
 
 def _top(values: Iterable[float]) -> float:

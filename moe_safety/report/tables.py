@@ -92,6 +92,11 @@ FOUND_AGAIN: dict[str, Callable[[ComparedArm], str]] = {
 }
 
 
+def kinds_of_answers(arms: Iterable[ComparedArm]) -> list[str]:
+    """The kinds of harmless request whose answers were compared with the base's."""
+    return sorted({kind for arm in arms for kind in arm.answer_shift["kl"]})
+
+
 def spread(repeats: dict[str, Any]) -> str:
     """Between seeds."""
     if repeats["mean"] is None:

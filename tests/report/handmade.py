@@ -2,7 +2,10 @@
 
 import pyarrow as pa
 
+from moe_safety.config import MarginsConfig
 from moe_safety.evaluate.comparison import arm_object
+from moe_safety.evaluate.differences import of_answers
+from moe_safety.evaluate.margins import against
 from moe_safety.evaluate.measures import compared, measures
 from tests.evaluate.rates import plain
 
@@ -52,6 +55,22 @@ def shift(scale):
     }
 
 
+def firmness(lean):
+    """Refusal margins that sink, of plain goals from `lean` on and of attacks from -`lean`."""
+    drop = {"held_back": ([0, 1, 4], 0.4), "after_finetuning": ([0, 5, 10], 0.2)}
+    return {
+        name: {
+            label: [
+                {"at": at, "value": value, "low": value - 0.3, "high": value + 0.3, "n": 12, "n_goals": 12}
+                for step, at in enumerate(places)
+                for value in [sign * lean - step * by]
+            ]
+            for label, sign in (("safe", 1), ("unsafe", -1))
+        }
+        for name, (places, by) in drop.items()
+    }
+
+
 ARMS = {
     "base": {},
     "selective-routing": {"complied": 1, "moved": 0.2, "share": 0.18},
@@ -78,12 +97,18 @@ def write_comparison(run, arms=tuple(ARMS), labels=tuple(VERDICTS), judged=True)
             "routing_shift": shift(made["moved"]) if made else None,
             "reattack": {WRAPPER: plain(2 if made else 54, 54).to_dict()},
             "tasks": {},
+            "robustness": firmness(0.5 + len(objects) / 10),
         }
         if made:
             report["compared"] = compared(table, base)
+            report["answer_shift"] = {"kl": {"benign": made["moved"] / 50}, "tokens": {"benign": 400}}
         run.write_json(f"eval/{name}.json", report)
         run.write_table(f"eval/{name}/responses.parquet", table)
         objects.append(arm_object(name, report, *_training(name, made.get("share"))))
+        if made:
+            loss = {"value": made["moved"] / 5, "low": made["moved"] / 5 - 0.03, "high": made["moved"] / 5 + 0.03}
+            differences = of_answers(table, base) | {"benign_loss": loss | {"n": 12, "n_goals": 12}}
+            objects[-1]["margins"] = against(differences, MarginsConfig())
     run.write_json("comparison.json", objects)
     return objects
 

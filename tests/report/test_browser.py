@@ -65,6 +65,9 @@ FIGURES = {
     f"{WRAPPER}: ": len(ARMS),
     "Risk difference of 6 batches for": 1,
     ", and after ": 4,
+    ", margin 0.1: ": len(ARMS) - 1,
+    "refusal margin. With so many experts held back": len(ARMS),
+    "refusal margin. After so many steps": len(ARMS),
 }
 """What stands in for a figure that cannot be seen, or begins it, and how many there are."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from moe_safety.evaluate import SHORT
 from moe_safety.evaluate.measures import compared, measures
+from moe_safety.report.absent import absent
 from moe_safety.report.caveats import caveats
 from moe_safety.report.context import read_context
 from moe_safety.report.page import render
@@ -364,3 +365,28 @@ def test_the_budget_curve_is_the_first_picture(run, told):
     drawn |= {"draws": 59, "p": 3 / 60}
     run.write_json("budget_curve.json", {"budgets": [1, 2, 4], "goals": 12, "kinds": kinds})
     assert "The choice of experts matters: only 2 of 59 load-matched draws do as well." in told()
+
+
+def test_margins_words_and_firmness_have_panels_and_say_why_where_they_are_not(copied):
+    """What a comparison has of them the page has, without scripts."""
+    run = RunDir(copied.run_dir)
+    objects = write_comparison(run, ("base", "selective-routing", "selective-gradient"))
+    found = read_context(run, copied.model)
+    page = render(found)
+    assert "selective-gradient, Benign loss: +0.060 [+0.030, +0.090], margin 0.1: no worse" in html.unescape(page)
+    assert 'class="limit"' in page
+    assert "0.0060" in page, "KL of harmless answers"
+    for name, times in {"held back of those": 4, "steps of fine-tuning": 4}.items():
+        assert page.count(name) >= times, name
+    assert "selective-routing: refusal margin. With so many experts held back" in page
+    assert not {"No worse than the base?", "What harmless answers say"} & absent(found).keys()
+    parts = ("margins", "answer_shift", "robustness")
+    objects = [{key: one[key] for key in one if key not in parts} for one in objects]
+    for name in run.names("eval", ".json"):
+        run.write_json(name, {key: value for key, value in run.read_json(name).items() if key not in parts})
+    run.write_json("comparison.json", objects)
+    found = read_context(run, copied.model)
+    assert 'class="limit"' not in render(found)
+    lacking = absent(found)
+    assert lacking["How firm the repair is, held back"].startswith("evaluate.held_back is not set")
+    assert {"No worse than the base?", "What harmless answers say"} <= lacking.keys()

@@ -149,6 +149,26 @@ class Context:
         return [arm for arm in self.arms if arm.measures.get("identified")]
 
     @property
+    def weighed(self) -> list[ComparedArm]:
+        """Whose differences from the base stand beside margins."""
+        return [arm for arm in self.arms if arm.margins]
+
+    @property
+    def reworded(self) -> list[ComparedArm]:
+        """Whose words were compared with the base's in answers to harmless requests."""
+        return [arm for arm in self.arms if arm.answer_shift]
+
+    @property
+    def held_back(self) -> list[ComparedArm]:
+        """Whose refusal margin is known with experts held back."""
+        return [arm for arm in self.arms if arm.robustness.get("held_back")]
+
+    @property
+    def after_finetuning(self) -> list[ComparedArm]:
+        """Whose refusal margin is known after fine-tuning."""
+        return [arm for arm in self.arms if arm.robustness.get("after_finetuning")]
+
+    @property
     def shifted(self) -> list[ComparedArm]:
         """Whose routing was compared with the base's."""
         return [arm for arm in self.arms if arm.shift]

@@ -8,6 +8,7 @@ from typing import Any
 
 from moe_safety.arms import BASE, Arm, Choice, kind_of, told_of
 from moe_safety.evaluate.compare import COMPARISON
+from moe_safety.evaluate.margins import margins_of
 from moe_safety.rundir import RunDir, manifest_name
 
 Rate = Mapping[str, Any]
@@ -74,6 +75,22 @@ class ComparedArm:
     def tasks(self) -> Mapping[str, Mapping[str, float | None]]:
         """Metrics of lm-evaluation-harness, by task."""
         return self.measures.get("tasks", {})
+
+    @property
+    def margins(self) -> Mapping[str, Mapping[str, Any]]:
+        """How much worse than the base it is at what it should keep, each difference beside its margin."""
+        return margins_of(self.measures)
+
+    @property
+    def answer_shift(self) -> Mapping[str, Any]:
+        """How far the words of good answers to harmless requests moved; empty where that is not known."""
+        return self.measures.get("answer_shift") or {}
+
+    @property
+    def robustness(self) -> Mapping[str, Mapping[str, list[dict[str, Any]]]]:
+        """The refusal margin while the model is weakened, by how, and by what was asked."""
+        found: Mapping[str, Mapping[str, list[dict[str, Any]]]] = self.measures.get("robustness", {})
+        return found
 
     @property
     def by_category(self) -> Mapping[str, Rate]:

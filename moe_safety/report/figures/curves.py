@@ -30,9 +30,9 @@ def curves(
     named: Mapping[float, str] | None = None,
     height: int = 150,
 ) -> Markup:
-    """Each of `lines` over `x`, from 0 to `top`, or from `bottom` to it by powers of ten. `breaks` are named upright
-    lines. With `smooth` each line is drawn pale under its running mean. `named` are the places to name below, where
-    these are no round numbers."""
+    """Each of `lines` over `x`, from `bottom` to `top`, by powers of ten where `bottom` lies above 0. `breaks` are
+    named upright lines. With `smooth` each line is drawn pale under its running mean. `named` are the places to name
+    below, where these are no round numbers."""
     low, high = float(min(x)), float(max(x))
 
     def across(place: float) -> float:
@@ -108,19 +108,19 @@ def powers_around(low: float, high: float) -> tuple[float, float]:
 
 def _heights(values: np.ndarray, bottom: float, top: float) -> np.ndarray:
     """Shares of the plot, counted from above."""
-    if not bottom:
-        return 1 - values / top
+    if bottom <= 0:
+        return 1 - (values - bottom) / (top - bottom)
     return 1 - np.log(np.maximum(values, bottom) / bottom) / math.log(top / bottom)
 
 
 def _levels(bottom: float, top: float) -> list[Markup]:
     """Faint lines at round heights, and their numbers."""
     found = []
-    powers = range(round(math.log10(bottom)), round(math.log10(top)) + 1) if bottom else ()
-    for tick in [10.0**power for power in powers] or ticks(0, top, 4):
+    powers = range(round(math.log10(bottom)), round(math.log10(top)) + 1) if bottom > 0 else ()
+    for tick in [10.0**power for power in powers] or ticks(bottom, top, 4):
         (at,) = _heights(np.array([tick]), bottom, top).tolist()
         found += [
             tag("line", class_="level", x1="0", x2="100%", y1=percent(at), y2=percent(at)),
-            text(f"{tick:g}" if tick >= 0.001 or not tick else f"{tick:.0e}", 0, at, "end", dx=-6, dy=4),
+            text(f"{tick:g}" if tick >= 0.001 or tick <= 0 else f"{tick:.0e}", 0, at, "end", dx=-6, dy=4),
         ]
     return found

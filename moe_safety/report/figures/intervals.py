@@ -28,6 +28,23 @@ def interval(rate: Mapping[str, Any], label: str) -> Markup:
     return plot(label, 16, titled(label), *marks, class_="interval")
 
 
+def against_margin(difference: Mapping[str, Any], reach: float, label: str) -> Markup:
+    """A difference from -reach to reach: a point, a bar for its interval, and the margin as an upright line."""
+
+    def at(value: float) -> str:
+        return percent((value + reach) / (2 * reach))
+
+    marks = [tag("line", class_="track", x1="0", x2="100%", y1=_MIDDLE, y2=_MIDDLE)]
+    marks.append(tag("line", class_="track", x1=at(0), x2=at(0), y1="25%", y2="75%"))
+    limit = at(difference["margin"])
+    marks.append(tag("line", class_="limit", x1=limit, x2=limit, y1="0", y2="100%"))
+    if difference["high"] is not None:
+        low, high = at(difference["low"]), at(difference["high"])
+        marks.append(tag("line", class_="range", x1=low, x2=high, y1=_MIDDLE, y2=_MIDDLE))
+    marks.append(tag("circle", class_="value", cx=at(difference["value"]), cy=_MIDDLE, r="4"))
+    return plot(label, 16, titled(label), *marks, class_="interval")
+
+
 def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any], label: str) -> Markup:
     """Two such rates on one line, unparsed answers of the later one at its worse end."""
     marks = [tag("line", class_="track", x1="0", x2="100%", y1=_MIDDLE, y2=_MIDDLE)]
