@@ -3,8 +3,8 @@
 import importlib
 
 from moe_safety.arms import budget_arms
+from moe_safety.evaluate.evaluate import evaluate_all
 from moe_safety.evaluate.evaluated_models import seeded_subject
-from moe_safety.evaluate.stage import evaluate_all
 from moe_safety.jobs import handle as handling
 from moe_safety.models.io import forget_model
 from moe_safety.pipeline import run_one
