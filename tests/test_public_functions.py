@@ -238,6 +238,10 @@ def test_epochs_of_a_sampler():
         ({"lr": "1e-3"}, "lr: is '1e-3', and not a number from 0 on"),
         ({"betas": 0.9}, "betas: is 0.9, and not two numbers"),
         ({"betas": (0.9, 1.0)}, "betas: is 1.0, and not a number from 0 on and below 1"),
+        (
+            {"betas": (0.9, 0.9999)},
+            "betas: has 0.9999, whose moment lacks weight after 32767 steps too, and no more are counted",
+        ),
         ({"eps": -1e-8}, "eps: is -1e-08, and not a number from 0 on"),
         ({"weight_decay": -0.1}, "weight_decay: is -0.1, and not a number from 0 on"),
     ],

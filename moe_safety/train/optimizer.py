@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.optim import Optimizer
@@ -19,10 +19,14 @@ _BLOCK = 1 << 16
 """Elements handled at once on a CPU: what one step touches of them stays in its cache."""
 MOST_STEPS = torch.iinfo(torch.int16).max
 """As far as an element's steps are counted: what moments of 0.9 and 0.999 lack of their full weight is nothing then."""
+_NOTHING = torch.finfo(torch.float32).eps
 
 
 class _WithMasters(Optimizer):
     """Parameters of fewer than 32 bits have a float32 copy, which is what an update changes; they follow it."""
+
+    counts_to: ClassVar[float] = math.inf
+    """How many steps are told apart."""
 
     def __init__(
         self,
@@ -39,6 +43,8 @@ class _WithMasters(Optimizer):
         )
         for beta in betas:
             checks.real_number(beta, "betas", least=0, below=1)
+            told = f"has {beta}, whose moment lacks weight after {self.counts_to} steps too, and no more are counted"
+            checks.require(beta**self.counts_to <= _NOTHING, "betas", told)
         checks.real_number(eps, "eps", least=0)
         checks.real_number(weight_decay, "weight_decay", least=0)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
@@ -131,6 +137,8 @@ class LazyAdamW(_WithMasters):
     >>> (weight == 1).tolist()
     [False, True, False]
     """
+
+    counts_to = MOST_STEPS
 
     def _fresh(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
         fresh = super()._fresh(parameter)
