@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from moe_safety.config import Config, IdentifyConfig
+from moe_safety.config import BY_CHANCE, Config, IdentifyConfig
 from moe_safety.errors import InputError
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Drawn(AsMany):
         """The run's own settings, or those of drawing by this method."""
         if own.method == self.method:
             return own
-        matched = {"matches": own.method} if self.method == "random_layer_matched" else {}
+        matched = {"matches": own.method} if BY_CHANCE[self.method].in_each_layer else {}
         return _of_method(own, self.method, **matched)
 
     def rule(self, settings: IdentifyConfig) -> dict[str, Any]:

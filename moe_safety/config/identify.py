@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -10,9 +11,22 @@ from moe_safety.config.base import Section
 from moe_safety.config.names import SCORES
 from moe_safety.config.registry import NameIn
 
+
+@dataclass(frozen=True)
+class Draw:
+    """How a method draws experts."""
+
+    says: str
+    """What follows "experts" in a sentence."""
+    in_each_layer: bool
+    """Whether it draws as many in each layer as a selection has there, which it is always matched to."""
+
+
 BY_CHANCE = {
-    "random": "drawn by chance",
-    "random_layer_matched": "drawn by chance, as many in each layer as what they are matched to",
+    "random": Draw("drawn by chance", in_each_layer=False),
+    "random_layer_matched": Draw(
+        "drawn by chance, as many in each layer as what they are matched to", in_each_layer=True
+    ),
 }
 """The methods that draw experts, and how they do; the others rank them by scores, and are those that scores name."""
 
@@ -74,9 +88,9 @@ class IdentifyConfig(Section):
     @property
     def ranking(self) -> str | None:
         """The method whose scores decide, for a draw as well, unless the number drawn is given; a share gives none."""
-        if self.method == "random":
-            return self.matches if self.top_p else None
-        return self.matches if self.method == "random_layer_matched" else self.method
+        if not self.by_chance:
+            return self.method
+        return self.matches if self.top_p or BY_CHANCE[self.method].in_each_layer else None
 
     @property
     def ranked_by(self) -> str:

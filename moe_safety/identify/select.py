@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 
-from moe_safety.config import IdentifyConfig
+from moe_safety.config import BY_CHANCE, IdentifyConfig
 from moe_safety.errors import InputError
 from moe_safety.identify.experts import Experts, Pair
 
@@ -85,10 +85,10 @@ def draw_like(like: Sequence[Pair], method: str, experts: Experts, batch_ids: It
     """A control of a selection, drawn from all experts, those included: as many as it has, for `random_layer_matched`
     in each layer. Each batch's selection is the global one."""
     generator = _generator(method, seed)
-    if method == "random":
-        drawn = generator.choice(len(experts), len(like), replace=False)
-    else:
+    if BY_CHANCE[method].in_each_layer:
         drawn = _layer_matched(experts, experts.find(like), generator)
+    else:
+        drawn = generator.choice(len(experts), len(like), replace=False)
     return _everywhere(experts.pairs(np.sort(drawn)), batch_ids)
 
 

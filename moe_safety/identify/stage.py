@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from moe_safety.config import Config, IdentifyConfig, results_only
+from moe_safety.config import BY_CHANCE, Config, IdentifyConfig, results_only
 from moe_safety.errors import InputError
 from moe_safety.identify.analysis import BATCH_RISK, CATEGORY_RISK, Analysis, analyse, write_risk, writing_batches
 from moe_safety.identify.experts import Experts, Pair
@@ -168,13 +168,14 @@ def _selection_of(run: RunDir, inputs: Inputs, choice: Choice, made: Mapping[str
 
 def rule(settings: IdentifyConfig) -> dict[str, Any]:
     """What a selection says of how it was made."""
+    draw = BY_CHANCE.get(settings.method)
     return {
         "method": settings.method,
         "score": None if settings.by_chance else settings.ranked_by,
         "threshold": None if settings.by_chance else settings.lowest,
         "top_k": settings.top_k,
         "top_p": settings.top_p,
-        "matches": settings.matches if settings.method == "random_layer_matched" else None,
+        "matches": settings.matches if draw and draw.in_each_layer else None,
         "masks": None if settings.by_chance else settings.masks,
     }
 

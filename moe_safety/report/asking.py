@@ -101,7 +101,7 @@ def selection(context: Context) -> str:
     summary, rule = context.identification.summary, context.settings["identify"]["identify"]
     method, selected, union = summary["method"], summary["selected"], summary["per_batch"]["union"]
     if method in BY_CHANCE:
-        return f"{selected} experts {BY_CHANCE[method]}."
+        return f"{selected} experts {BY_CHANCE[method].says}."
     lowest = rule["threshold" if SCORES.get(summary["score"]).lowest == "threshold" else "min_score"]
     bound = "" if lowest is None else f", above {lowest:g}"
     chosen = f"the best {selected} over all layers together" if selected else "none"
