@@ -187,12 +187,15 @@ def test_what_the_model_has_none_of_is_refused(tmp_path, name):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("ray_here")
 def test_all_arms_stand_in_one_comparison(tmp_path):
     from moe_safety.config import load_config
 
+    # Few steps and few answers; what stands beside every arm otherwise has tests of its own.
     few = ["data.max_samples=60", "effects.prompts=12", "train.num_epochs=1", "train.router.num_epochs=1"]
-    flags = [f"run_dir={tmp_path}/run", *few, *(f"{key}={count}" for key, count in REPLICAS.items())]
+    less = ["data.validation_fraction=0", "evaluate.reattack=[]", "evaluate.routing_prompts=0", "compare.parallel=1"]
+    flags = [f"run_dir={tmp_path}/run", *few, *less, *(f"{key}={count}" for key, count in REPLICAS.items())]
     config = load_config("configs/arms.yaml", flags)
     run_all(config)
     run = RunDir(config.run_dir)
