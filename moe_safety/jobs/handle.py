@@ -46,7 +46,7 @@ def handle(jobs: Sequence[Job], todo: Sequence[tuple[int, int]], name: str) -> f
         _ask,
         fn_args=(pool, uuid.uuid4().hex, [ray.put(remote)]),
         batch_size=1,
-        compute=TaskPoolStrategy(size=callers(count)),
+        compute=TaskPoolStrategy(size=callers(count, len(rows))),
         # A caller only waits; processors and cards are the replicas'.
         num_cpus=0,
     )
@@ -63,10 +63,11 @@ def handle(jobs: Sequence[Job], todo: Sequence[tuple[int, int]], name: str) -> f
         return progress.rates(time.monotonic())[1]
 
 
-def callers(replicas: int) -> int:
-    """How many callers so many replicas have. Ray Data looks for finished ones ten times a second: with one for each
-    replica, that waited as long for its next item, which may take less itself."""
-    return replicas + math.ceil(replicas / 2)
+def callers(replicas: int, most: int) -> int:
+    """How many callers so many replicas have, and at most: of more than it has work for Ray Data would warn. It looks
+    for finished ones ten times a second: with one for each replica, that waited as long for its next item, which may
+    take less itself."""
+    return min(replicas + math.ceil(replicas / 2), most)
 
 
 @contextmanager

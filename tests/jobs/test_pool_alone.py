@@ -8,6 +8,7 @@ from ray.exceptions import RayActorError
 
 from moe_safety.errors import InputError
 from moe_safety.jobs import pool
+from moe_safety.jobs.handle import callers
 from moe_safety.jobs.pool import STARTS, Pool
 
 
@@ -88,3 +89,8 @@ def test_what_waits_for_replicas_that_never_start_ends(monkeypatch):
     assert (result["items"], result["error"]) == (2, "InputError")
     assert result["message"].endswith("ModuleNotFoundError: No module named 'torch'; install it on every host")
     assert Fake.started == STARTS
+
+
+def test_a_replica_has_its_next_item_at_hand_and_no_caller_is_without_work():
+    assert [callers(replicas, 100) for replicas in (1, 2, 3, 8)] == [2, 3, 5, 12]
+    assert [callers(2, items) for items in (1, 2, 3)] == [1, 2, 3]
