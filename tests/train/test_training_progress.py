@@ -18,7 +18,7 @@ from tests.train.byhand import configured
 
 
 def task_of(folder="train/selective-causal/round_1/experts", rounds=1, kind="experts"):
-    config = SimpleNamespace(train=SimpleNamespace(num_rounds=rounds))
+    config = SimpleNamespace(train=SimpleNamespace(num_rounds=rounds), arms={})
     return Task("selective-causal+router", config, None, kind, folder, "")
 
 
