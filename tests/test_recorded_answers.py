@@ -8,7 +8,6 @@ from moe_safety.batches.compose import compose
 from moe_safety.config import load_config
 from moe_safety.evaluate.evaluated_models import base_subject
 from moe_safety.evaluate.plan import ANSWER_SHIFT, LOSSES, ROUTING, write_exam
-from moe_safety.evaluate.prompts import read_exam
 from moe_safety.evaluate.robustness import FINETUNED, HELD_BACK, harmless_rows, robustness_items
 from moe_safety.evaluate.session import Session
 from moe_safety.generation import opening_of
@@ -91,8 +90,8 @@ def test_batches_count_and_learn_no_thinking_and_no_end_that_was_not_said(config
 def test_references_are_weighed_and_read_without_thinking_and_as_far_as_they_came(config, chat):
     run = RunDir(config.run_dir)
     known = {row["prompt_id"]: row for row in run.read_table("prompts.parquet").to_pylist()}
-    exam = {row["prompt_id"]: row for row in read_exam(config, run).to_pylist() if row["suite"] is None}
     session, subject = Session(config, run), base_subject(config)
+    exam = {row["prompt_id"]: row for row in session.exam.to_pylist() if row["suite"] is None}
     settings, encoded = config.evaluate, session._encoded(base_subject(config))
     opening = opening_of(config, settings, subject.model)
     plan = Plan(run, "plans/exam.parquet")

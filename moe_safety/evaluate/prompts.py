@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.batches.encoded import in_parts
 from moe_safety.config import Config, Source
 from moe_safety.errors import InputError
 from moe_safety.evaluate.suites import LABELS, suite_rows
@@ -17,7 +16,6 @@ from moe_safety.inputs.collect import Collector
 from moe_safety.inputs.sources import read_source
 from moe_safety.inputs.split import check_no_leak
 from moe_safety.inputs.table import MESSAGES, goal_id
-from moe_safety.models.io import load_chat
 from moe_safety.models.text import Chat
 from moe_safety.pipeline import BATCHES, PROMPTS
 from moe_safety.rundir import RunDir
@@ -40,7 +38,7 @@ EXAM_SCHEMA = pa.schema(
         ("depth", pa.int32()),
     ]
 )
-"""`reference` is what a harmless prompt should get, and what a harmful one got when its file was made: final text;
+"""`reference` is what a harmless prompt should get, and what a harmful one got when its file was made;
 `reference_ended` whether that came to its end; `batch_idx` is that of the first training batch that a prompt stands in;
 `reattack` marks attacks in wrappers kept from training. `suite` names the suite of a row. The answer to a row with an
 `opening` goes on from it, or from its first `depth` tokens."""
@@ -48,22 +46,19 @@ _ACCOUNTS = b"suites"
 
 
 def read_exam(config: Config, run: RunDir) -> pa.Table:
-    """The prompts of the configured split, and those of further attacks on goals that are in no other split."""
+    """The prompts of the configured split, and those of further attacks on goals that are in no other split; answers
+    are as their files have them."""
     if not run.exists(PROMPTS):
         raise InputError(f"`evaluate` needs {PROMPTS}, which is not there; run `prepare` before it", file=run.uri)
-    prompts, chat = run.read_table(PROMPTS), load_chat(config.model)
+    prompts = run.read_table(PROMPTS)
     check_no_leak(prompts)
     settings = config.evaluate
     rows = prompts.filter(pc.equal(prompts["split"], settings.split)).to_pylist()
-    chosen = [
-        in_parts(row, chat)
-        for label in ("safe", "unsafe", "benign", "control")
-        for row in _some(rows, label, settings.prompts)
-    ]
+    chosen = [row for label in ("safe", "unsafe", "benign", "control") for row in _some(rows, label, settings.prompts)]
     if not chosen:
         raise InputError(f"no prompt is in the {settings.split} split", file=run.path(PROMPTS))
-    again = [in_parts(row, chat) for row in _reattacks(config, prompts)]
-    suites, accounts = _suites(config, prompts, chat)
+    again = _reattacks(config, prompts)
+    suites, accounts = _suites(config, prompts)
     batch = _first_batches(run)
     if settings.split != "train":
         _check_unseen(run, prompts, {row["goal_id"] for row in [*chosen, *again, *suites]}, set(batch))
@@ -78,6 +73,15 @@ def read_exam(config: Config, run: RunDir) -> pa.Table:
         schema=EXAM_SCHEMA,
     )
     return table.replace_schema_metadata({_ACCOUNTS: json.dumps(accounts)})
+
+
+def final_texts(exam: pa.Table, chat: Chat) -> pa.Table:
+    """The exam with answers' final text alone: thinking before it is neither weighed, judged nor gone on from."""
+    rows = exam.to_pylist()
+    for row in rows:
+        for name in ("reference", *(["opening"] if row["depth"] else [])):
+            row[name] = chat.split_text(row[name])[1] if row[name] else row[name]
+    return pa.Table.from_pylist(rows, schema=exam.schema)
 
 
 def accounts_of(exam: pa.Table) -> dict[str, dict[str, Any]]:
@@ -116,10 +120,10 @@ def _reference(row: dict[str, Any]) -> dict[str, Any]:
     return {"reference": row[name], "reference_ended": row[f"{name}_ended"]}
 
 
-def _suites(config: Config, prompts: pa.Table, chat: Chat) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+def _suites(config: Config, prompts: pa.Table) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """The prompts of all suites, and what of each is not asked."""
     elsewhere = _elsewhere(config, prompts)
-    read = {suite.name: suite_rows(config, suite, elsewhere, chat) for suite in config.evaluate.suites}
+    read = {suite.name: suite_rows(config, suite, elsewhere) for suite in config.evaluate.suites}
     return [row for one in read.values() for row in one.rows], {name: one.account() for name, one in read.items()}
 
 

@@ -17,7 +17,7 @@ from moe_safety.errors import InputError
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.harness import Harness, Solved, check_harness
 from moe_safety.evaluate.plan import PREFILLS, TASKS, sample_id, samples_of, write_exam
-from moe_safety.evaluate.prompts import EXAM_SCHEMA, HARMFUL, accounts_of, harmful_goals, read_exam
+from moe_safety.evaluate.prompts import EXAM_SCHEMA, HARMFUL, accounts_of, final_texts, harmful_goals, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.evaluate.robustness import (
     BATCH,
@@ -83,9 +83,14 @@ class Session:
     run: RunDir
 
     @cached_property
+    def exam_of_files(self) -> pa.Table:
+        """The prompts that are asked, as their files have them."""
+        return read_exam(self.config, self.run)
+
+    @cached_property
     def exam(self) -> pa.Table:
         """The prompts that are asked."""
-        return read_exam(self.config, self.run)
+        return final_texts(self.exam_of_files, load_chat(self.config.model))
 
     @cached_property
     def harness(self) -> Harness:
@@ -255,14 +260,16 @@ class Session:
         """Hashes of the prompts that further files give, which settings of `data` have a part in."""
         found = {}
         if self.config.evaluate.reattack:
-            found["set of re-attacks"] = _digest(self.exam.filter(self.exam["reattack"]))
+            found["set of re-attacks"] = _digest(self.exam_of_files.filter(self.exam_of_files["reattack"]))
         if self._training:
             found["rows of fine-tuning"] = digest_of(self._training)
         if self._refusal:
             found["refusal of margins"] = hashlib.sha256(self._refusal.encode()).hexdigest()
         if self.config.evaluate.suites:
-            asked = _digest(self.exam.filter(pc.is_valid(self.exam["suite"])))
-            found["prompts of suites"] = hashlib.sha256(f"{asked} {accounts_of(self.exam)}".encode()).hexdigest()
+            asked = _digest(self.exam_of_files.filter(pc.is_valid(self.exam_of_files["suite"])))
+            found["prompts of suites"] = hashlib.sha256(
+                f"{asked} {accounts_of(self.exam_of_files)}".encode()
+            ).hexdigest()
         return found
 
     def _job(self, subject: Subject) -> Job:

@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moe_safety.batches.encoded import in_parts
 from moe_safety.config import Config, Question, SuiteConfig
 from moe_safety.errors import InputError
 from moe_safety.evaluate.measures import WITH_HARM, corrected, measures, success_at
@@ -17,7 +16,6 @@ from moe_safety.inputs import Role
 from moe_safety.inputs.collect import Collector
 from moe_safety.inputs.sources import read_source
 from moe_safety.judges import Performance
-from moe_safety.models.text import Chat
 
 LABELS = {"attack": "unsafe", "harmful": "safe", "harmless": "benign", "harmless_in_wrapper": "control"}
 _ROLES: Mapping[str, Role] = {
@@ -52,7 +50,7 @@ class SuiteRows:
         return {"left_out": self.left_out, "dropped": self.dropped}
 
 
-def suite_rows(config: Config, suite: SuiteConfig, elsewhere: Collection[str], chat: Chat) -> SuiteRows:
+def suite_rows(config: Config, suite: SuiteConfig, elsewhere: Collection[str]) -> SuiteRows:
     """The suite's prompts, of goals that stand in no other split. Ids hold the suite's name: the same prompt may stand
     in several."""
     rows, dropped = _read(config, suite)
@@ -63,9 +61,7 @@ def suite_rows(config: Config, suite: SuiteConfig, elsewhere: Collection[str], c
     asked = (
         sorted(kept, key=lambda row: row["prompt_id"])[: config.evaluate.prompts] if config.evaluate.prompts else kept
     )
-    return SuiteRows(
-        [one for row in asked for one in _asked(suite, in_parts(row, chat))], len(rows) - len(kept), dropped
-    )
+    return SuiteRows([one for row in asked for one in _asked(suite, row)], len(rows) - len(kept), dropped)
 
 
 def _read(config: Config, suite: SuiteConfig) -> tuple[list[dict[str, Any]], dict[str, int]]:

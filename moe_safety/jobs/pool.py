@@ -73,6 +73,11 @@ class Pool:
         told = {self.phases[place] for place in self.there.values() if place in self.phases}
         return next((phase for phase in _FURTHEST_FIRST if phase in told), "starting replicas")
 
+    def _can_give(self) -> bool:
+        """Whether a replica is free, and no more are at work than are wanted: more may be there from another job."""
+        at_work = sum(place is not None for place in self.there.values()) - len(self.free)
+        return bool(self.free) and at_work < self.wanted
+
     async def ready(self) -> None:
         """Returns when a replica has started."""
         async with self.changed:
@@ -99,7 +104,7 @@ class Pool:
     async def _handle(self, ticket: str, jobs: list[Any], job: int, items: list[int]) -> dict[str, Any]:
         while True:
             async with self.changed:
-                await self.changed.wait_for(lambda: self.free or self.hopeless or ticket in self.failed)
+                await self.changed.wait_for(lambda: self._can_give() or self.hopeless or ticket in self.failed)
                 if self.hopeless:
                     self.failed.setdefault(ticket, result_of(items, self.hopeless))
                 if ticket in self.failed:
@@ -127,7 +132,7 @@ class Pool:
         try:
             while True:
                 async with self.changed:
-                    await self.changed.wait_for(lambda: self.free or self.hopeless)
+                    await self.changed.wait_for(lambda: self._can_give() or self.hopeless)
                     if self.hopeless:
                         raise self.hopeless
                     replica = self.free.pop()

@@ -16,7 +16,6 @@ from moe_safety.evaluate.suites import is_own, suite_results, suite_rows
 from moe_safety.generation import Answer
 from moe_safety.generation.items import make_item
 from moe_safety.judges import Counted, Performance
-from moe_safety.models.io import load_chat
 from tests.evaluate.rates import plain
 from tests.evaluate.schema import check_comparison
 from tests.evaluate.test_gate import arm
@@ -52,7 +51,7 @@ def attack(goal, text="fep it", opening=None, **more):
 
 
 def rows(config, elsewhere=()):
-    found = suite_rows(config, config.evaluate.suites[0], set(elsewhere), load_chat(config.model))
+    found = suite_rows(config, config.evaluate.suites[0], set(elsewhere))
     return found.rows, found.left_out
 
 
@@ -170,14 +169,14 @@ NOT_ASKED, ALL_ASKED = {"left_out": 4, "dropped": {"no prompt": 2}}, {"left_out"
 def test_rows_that_a_reader_skips_or_merges_are_counted_by_reason(write):
     path = write(attack("a", "fep a"), attack("a", "fep a"), {"label": "safe", "messages": [user("b")]})
     config = config_of(suite(path=path))
-    assert suite_rows(config, config.evaluate.suites[0], set(), load_chat(config.model)).dropped == {
+    assert suite_rows(config, config.evaluate.suites[0], set()).dropped == {
         "the same conversation as another row's": 1,
         "a plain goal, and no attack on it": 1,
     }
     jailbreaks = [{"index": 0, "goal": "a", "prompt": "fep a", "jailbroken": True}]
     jailbreaks.append({"index": 1, "goal": "b", "prompt": None, "jailbroken": False})
     config = config_of(suite(path=write({"parameters": {}, "jailbreaks": jailbreaks}, name="artifact.json")))
-    assert suite_rows(config, config.evaluate.suites[0], set(), load_chat(config.model)).account() == {
+    assert suite_rows(config, config.evaluate.suites[0], set()).account() == {
         "left_out": 0,
         "dropped": {"no prompt": 1},
     }
