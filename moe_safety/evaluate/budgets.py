@@ -63,9 +63,8 @@ def matters(curve: Mapping[str, Any]) -> bool | None:
 
 def settling(curve: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The curve of the arm whose draws say whether the choice of experts matters: same layers, same load."""
-    return next(
-        (told for kind, told in curve["kinds"].items() if getattr(ARMS.get(kind).choice, "settles", False)), None
-    )
+    known = ((ARMS.get(kind).choice, told) for kind, told in curve["kinds"].items() if kind in ARMS)
+    return next((told for choice, told in known if getattr(choice, "settles", False)), None)
 
 
 def _areas(

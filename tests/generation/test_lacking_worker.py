@@ -40,7 +40,7 @@ import json, pickle, sys
 from moe_safety.jobs.replica import Replica
 
 job = pickle.load(open(sys.argv[1], "rb"))
-print(json.dumps(Replica().handle("ticket", [job], 0, 0)))
+print(json.dumps(Replica().handle("ticket", [job], 0, [0])))
 """
 
 
@@ -54,7 +54,7 @@ def handled(job, folder, *path):
 
 
 def test_it_says_so_in_one_line_with_the_remedy(tmp_path, monkeypatch):
-    bring(ENGINES, tmp_path, monkeypatch, "canned_engine", BROUGHT, canned="Canned")
+    bring(ENGINES, tmp_path, monkeypatch, "lacking_engine", BROUGHT, canned="Canned")
     run = RunDir(str(tmp_path / "run"))
     run.write_bytes(Plan(run, "plan.parquet").name, b"")
     opening = Opening("canned", ModelConfig(name="demo"), Limits(4), 1, {"canned": {"helpful": "gladly"}})

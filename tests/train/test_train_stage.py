@@ -18,7 +18,6 @@ import torch
 from safetensors.torch import load_file
 
 from moe_safety.checkpoints import apply_delta, verify
-from moe_safety.config import load_config
 from moe_safety.errors import InputError
 from moe_safety.identify import read_selection
 from moe_safety.models.io import check_loadable, model_folder
@@ -123,7 +122,7 @@ def test_what_trained_is_what_the_metadata_say(arm, capsys):
 
     assert train(config)["skipped"]
     with pytest.raises(InputError, match=r"train.learning_rate = 0.001, now 0.01; use --force"):
-        train(load_config("configs/demo.yaml", [f"run_dir={config.run_dir}", *FAST, "train.learning_rate=1e-2"]))
+        train(demo(config.run_dir, *FAST, "train.learning_rate=1e-2"))
 
 
 def test_the_baseline_moves_everything(arm, capsys):
