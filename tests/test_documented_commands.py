@@ -16,7 +16,7 @@ from tests.documents import EXAMPLES, PAGES, blocks
 from tests.walk import arguments, lay_out, lines_of
 
 READ = PAGES | EXAMPLES
-KINDS = {"console", "python", "yaml", "toml", "json", "text"}
+KINDS = {"console", "python", "yaml", "toml", "json", "csv", "text"}
 """Commands run here, Python in test_documented_names and test_contributing; keys are read in the former, rows of files
 in test_declared_formats; text is what a command prints, or a picture."""
 REASONS = {
@@ -34,6 +34,7 @@ OURS = [(page, line) for page, line in LINES if re.match("moe-safety|ray job sub
 RESOLVED = {
     r"ray job submit .*": "tests/test_submitted_jobs.py submits a job",
     r"moe-safety tune .*": "tests/tune runs sweeps",
+    r"moe-safety calibrate-judge tests/judges/.*": "tests/judges/test_exchanges.py holds the page to these figures",
     r".*run_dir=s3://.*": "tests/test_run_on_object_store.py runs there",
 }
 """Why the configuration of a command is resolved, and no more."""
