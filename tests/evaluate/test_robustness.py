@@ -375,7 +375,8 @@ def test_margins_hang_on_what_batches_teach_as_a_refusal(tmp_path):
             "batches.parquet", pa.table({"batch_idx": [0], "prompt_id": ["p"], "label": ["safe"], "target": [said]})
         )
         session = Session(config, run)
-        session.__dict__["exam"] = pa.table({"reattack": pa.array([], pa.bool_()), "suite": pa.array([], pa.string())})
+        nobody = pa.table({"reattack": pa.array([], pa.bool_()), "suite": pa.array([], pa.string())})
+        session.__dict__ |= {"exam": nobody, "exam_of_files": nobody}
         told.append((session.stage(base_subject(config)).others, session._identity(base_subject(config))))
     (before, known), (after, anew) = told
     assert before.pop("refusal of margins") != after.pop("refusal of margins")
