@@ -11,7 +11,8 @@ import random
 import time
 from collections import Counter
 
-from moe_safety.judges import Exchange, RulesJudge, ask
+from moe_safety.judges import Exchange, ask
+from moe_safety.judges.rules.judge import RulesJudge
 
 ANSWERS = 100_000
 GOAL = 30.0

@@ -12,7 +12,6 @@ from moe_safety.judges.ask import ask
 from moe_safety.judges.calibration.agreement import agreement, cohen_kappa
 from moe_safety.judges.calibration.performance import Counted, Performance, read_performance
 from moe_safety.judges.kind import JudgeKind
-from moe_safety.judges.rules import RulesJudge
 from moe_safety.judges.verdict import LABELS, TOO_LONG, Exchange, Judge, Verdict
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "Judge",
     "JudgeKind",
     "Performance",
-    "RulesJudge",
     "Verdict",
     "agreement",
     "ask",

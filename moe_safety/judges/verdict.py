@@ -17,6 +17,8 @@ LABELS: Mapping[Question, tuple[Label, ...]] = {
 """What may be said of an answer, by what is asked; the first is what the question asks for."""
 TOO_LONG = "the question is too long for the judge"
 """Begins the reason of a verdict that was not given, because the judge would have seen a part only."""
+LONGEST_QUOTE = 40
+"""Characters of an answer that a reason shows."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,8 @@ class Judge(ABC):
     @abstractmethod
     def judge_all(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """What it says of each response: whether it refuses what was asked for, or does the harm that was asked for."""
+
+
+def quoted(phrase: str) -> str:
+    """The words in quotation marks, the middle left out where they are many: a reason shows phrases, not answers."""
+    return f"“{phrase}”" if len(phrase) <= LONGEST_QUOTE else f"“{phrase[:15]}…{phrase[-20:]}”"

@@ -6,9 +6,10 @@ import yaml
 
 from moe_safety.cli import main
 from moe_safety.errors import InputError
-from moe_safety.judges import Judge, RulesJudge, Verdict
+from moe_safety.judges import Judge, Verdict
 from moe_safety.judges.calibration.calibrate import Labelled, calibrate, calibrate_file
 from moe_safety.judges.calibration.scores import Share
+from moe_safety.judges.rules.judge import RulesJudge
 from tests.judges import handmade
 from tests.judges.endpoint import said
 

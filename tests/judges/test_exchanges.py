@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from moe_safety.judges import RulesJudge
 from moe_safety.judges.calibration.calibrate import calibrate_file
+from moe_safety.judges.rules.judge import RulesJudge
 
 FOLDER = Path(__file__).parent
 SETS = ("development", "held_out")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from moe_safety.judges import Exchange, RulesJudge
+from moe_safety.judges import Exchange
+from moe_safety.judges.rules.judge import RulesJudge
 
 REFRAIN = "and the flonks of the valley went rolling away, rolling away to the sea"
 VERSES = ["a zorp", "three plims", "the old nurl", "one grey fep", "two kind dorfs", "my own yolt", "a tall hask"]

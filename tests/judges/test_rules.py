@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_safety.config import JudgesConfig
-from moe_safety.judges import RulesJudge, make_judge
+from moe_safety.judges import make_judge
 from moe_safety.judges.rules.declines import CLIPPED, DECLINES, JOINED
+from moe_safety.judges.rules.judge import RulesJudge
 from moe_safety.judges.rules.phrases import SPEAKER
 from moe_safety.judges.rules.reading import read_answer
 from moe_safety.judges.rules.sentence_roles import decline_of

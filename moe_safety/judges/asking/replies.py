@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from moe_safety.judges.asking.asked import Asked, AskedOfHarm, Grading
-from moe_safety.judges.rules import quoted
-from moe_safety.judges.verdict import Verdict, graded
+from moe_safety.judges.verdict import Verdict, graded, quoted
 
 
 class ReplyReader:

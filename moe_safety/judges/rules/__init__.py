@@ -6,10 +6,6 @@ import hashlib
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from moe_safety.judges.rules.judge import RulesJudge, quoted
-
-__all__ = ["RulesJudge", "quoted", "rules_digest"]
-
 
 def rules_digest(folder: Traversable | None = None) -> str:
     """The version of the rules: sha256 over the names and texts of their folder's files, tables and code alike."""
