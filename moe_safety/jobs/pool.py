@@ -75,8 +75,8 @@ class Pool:
 
     def _can_give(self) -> bool:
         """Whether a replica is free, and no more are at work than are wanted: more may be there from another job."""
-        at_work = sum(place is not None for place in self.there.values()) - len(self.free)
-        return bool(self.free) and at_work < self.wanted
+        lent = sum(place is not None for place in self.there.values()) - len(self.free)
+        return bool(self.free) and lent < self.wanted
 
     async def ready(self) -> None:
         """Returns when a replica has started."""

@@ -39,7 +39,8 @@ WORKER = """
 import json, pickle, sys
 from moe_safety.jobs.replica import Replica
 
-job = pickle.load(open(sys.argv[1], "rb"))
+with open(sys.argv[1], "rb") as file:
+    job = pickle.load(file)  # As Ray gives it to a worker: the name of what is to be built, and no code.
 print(json.dumps(Replica().handle("ticket", [job], 0, [0])))
 """
 
