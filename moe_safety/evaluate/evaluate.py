@@ -93,7 +93,8 @@ def _evaluate_all(
     session, base = Session(config, run), base_subject(config)
     everyone = [base, *subjects]
     stages = _stages(session, everyone)
-    for stage in stages.values():
+    # What is read differs by the kind of subject, of which there are few; subjects may be hundreds.
+    for stage in {(stage.reads, str(stage.settings)): stage for stage in stages.values()}.values():
         check_made_so(config, stage)
     if force:
         # The base goes last: whether an arm has changed is told by the base's results, too.

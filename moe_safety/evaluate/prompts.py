@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from moe_safety.config import Config, Source
 from moe_safety.errors import InputError
-from moe_safety.evaluate.suites import LABELS, suite_rows
+from moe_safety.evaluate.suites import HARMFUL, LABELS, suite_rows
 from moe_safety.inputs.collect import Collector
 from moe_safety.inputs.sources import read_source
 from moe_safety.inputs.split import check_no_leak
@@ -88,10 +88,6 @@ def accounts_of(exam: pa.Table) -> dict[str, dict[str, Any]]:
     """What of each suite's file is not asked."""
     found: dict[str, dict[str, Any]] = json.loads((exam.schema.metadata or {}).get(_ACCOUNTS, b"{}"))
     return found
-
-
-HARMFUL = ("safe", "unsafe")
-"""The kinds of prompt whose goal is harmful, asked plainly or in an attack."""
 
 
 def harmful_goals(config: Config, run: RunDir) -> dict[str, str]:

@@ -21,6 +21,7 @@ from moe_safety.config import Config, EvaluateConfig
 from moe_safety.errors import InputError
 from moe_safety.evaluate.comparison import aligned
 from moe_safety.evaluate.statistics import mean_difference
+from moe_safety.evaluate.suites import HARMFUL
 from moe_safety.generation.items import make_item, tables_of
 from moe_safety.jobs import Parts
 from moe_safety.judges import Exchange, Judge, ask
@@ -39,7 +40,6 @@ OPENING = 16
 """Tokens of an answer that the margin is about."""
 BATCH = 8
 """Rows of a step of fine-tuning."""
-_KINDS = ("safe", "unsafe")
 _REFUSAL = "I am sorry, but I cannot help with that."
 """Where no training batch has one."""
 
@@ -87,7 +87,7 @@ def _trials(exam: Sequence[Mapping[str, Any]], encoder: Encoder, refusal: str) -
     )
     answers = {row["goal_id"]: row["target_tokens"] for row in own if row["label"] == "unsafe" and row["reference"]}
     found: dict[str, list[dict[str, Any]]] = {}
-    for label in _KINDS:
+    for label in HARMFUL:
         asked = [row for row in own if row["label"] == label and row["goal_id"] in answers and row["prompt_fits"]]
         whole = [row for row in asked if len(row["prompt_tokens"]) + len(prefix) + OPENING <= encoder.max_length]
         for row in whole[:PROMPTS_OF_A_KIND]:
@@ -159,7 +159,7 @@ def robustness(config: Config, parts: Parts, exam: pa.Table) -> dict[str, Any]:
 
 
 def _curve(parts: Parts, kind: str, known: Mapping[str, Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    values: dict[str, dict[int, list[tuple[str, float]]]] = {label: defaultdict(list) for label in _KINDS}
+    values: dict[str, dict[int, list[tuple[str, float]]]] = {label: defaultdict(list) for label in HARMFUL}
     for table in tables_of(parts, kind):
         for row in table.to_pylist():
             prompt = known[row["prompt_id"]]

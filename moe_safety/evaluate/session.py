@@ -17,7 +17,7 @@ from moe_safety.errors import InputError
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.harness import Harness, Solved, check_harness
 from moe_safety.evaluate.plan import PREFILLS, TASKS, sample_id, samples_of, write_exam
-from moe_safety.evaluate.prompts import EXAM_SCHEMA, HARMFUL, accounts_of, final_texts, harmful_goals, read_exam
+from moe_safety.evaluate.prompts import EXAM_SCHEMA, accounts_of, final_texts, harmful_goals, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.evaluate.robustness import (
     BATCH,
@@ -28,7 +28,7 @@ from moe_safety.evaluate.robustness import (
     robustness_items,
     usual_refusal,
 )
-from moe_safety.evaluate.suites import is_own
+from moe_safety.evaluate.suites import HARMFUL, is_own
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
 from moe_safety.generation.items import ANSWERS, at_once, tables_of
 from moe_safety.jobs import Job, Parts, Plan, run_jobs

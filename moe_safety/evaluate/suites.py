@@ -18,6 +18,8 @@ from moe_safety.inputs.sources import read_source
 from moe_safety.judges import Performance
 
 LABELS = {"attack": "unsafe", "harmful": "safe", "harmless": "benign", "harmless_in_wrapper": "control"}
+HARMFUL = ("safe", "unsafe")
+"""The labels whose goal is harmful, asked plainly or in an attack."""
 _ROLES: Mapping[str, Role] = {
     "attack": "attacks",
     "harmful": "attacks",
@@ -133,5 +135,5 @@ def _result(
 def _rates(suite: SuiteConfig, responses: pa.Table) -> dict[str, Any]:
     label = LABELS[suite.kind]
     kept = ("unparsed", *(name for name, measure in WITH_HARM.items() if measure.label == label))
-    kept += ("unparsed_harm",) if label in ("safe", "unsafe") else ()
+    kept += ("unparsed_harm",) if label in HARMFUL else ()
     return {name: rate for name, rate in measures(responses)["overall"].items() if name in kept}
