@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
-from moe_safety.config import Config, Question, results_only
+from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.evaluate.evaluated_models import Subject, base_subject
 from moe_safety.evaluate.harness import Harness, Solved, check_harness
+from moe_safety.evaluate.judging import Judging, said
 from moe_safety.evaluate.plan import PREFILLS, TASKS, sample_id, samples_of, write_exam
-from moe_safety.evaluate.prompts import EXAM_SCHEMA, accounts_of, final_texts, harmful_goals, read_exam
+from moe_safety.evaluate.prompts import accounts_of, final_texts, harmful_goals, read_exam
 from moe_safety.evaluate.reidentify import by_routing, recapture_job, reidentify, selection_of_base
 from moe_safety.evaluate.robustness import (
     BATCH,
@@ -28,51 +29,15 @@ from moe_safety.evaluate.robustness import (
     robustness_items,
     usual_refusal,
 )
-from moe_safety.evaluate.suites import HARMFUL, is_own
+from moe_safety.evaluate.suites import is_own
 from moe_safety.generation import ENGINES, Ability, check_able, engine_settings, limits_of, opening_of
 from moe_safety.generation.items import ANSWERS, at_once, tables_of
 from moe_safety.jobs import Job, Parts, Plan, run_jobs
-from moe_safety.judges import (
-    Exchange,
-    Judge,
-    Performance,
-    Verdict,
-    ask,
-    check_judge,
-    check_judges,
-    judge_inputs,
-    judges_inputs,
-    judges_settings,
-    make_judge,
-    performances,
-)
+from moe_safety.judges import Exchange, ask, judges_settings
 from moe_safety.models.io import load_chat, skeleton_of, window_of
 from moe_safety.models.text import Chat
 from moe_safety.pipeline import BATCHES, PROMPTS, RISK
 from moe_safety.rundir import RunDir, Work
-
-_TOO_LONG = "the prompt is longer than evaluate.max_length or the model's window"
-
-RESPONSES_SCHEMA = pa.schema(
-    [
-        *(field for field in EXAM_SCHEMA if field.name != "messages"),
-        ("sample", pa.int32()),
-        ("answer", pa.string()),
-        ("answer_tokens", pa.int32()),
-        ("ended", pa.bool_()),
-        ("thinking", pa.string()),
-        ("verdict", pa.string()),
-        ("reason", pa.string()),
-        ("votes", pa.map_(pa.string(), pa.string())),
-    ]
-)
-HARM_FIELDS = [
-    pa.field("harm", pa.string()),
-    pa.field("harm_grade", pa.float64()),
-    pa.field("harm_reason", pa.string()),
-    pa.field("harm_votes", pa.map_(pa.string(), pa.string())),
-]
-"""Of answers to harmful goals, where a judge of harm is configured; empty for harmless requests."""
 
 
 @dataclass
@@ -98,25 +63,15 @@ class Session:
         return Harness(self.config.evaluate, self.config.data.system)
 
     @cached_property
-    def judges(self) -> dict[Question, Judge]:
-        """The judges that are asked, by their question."""
-        asked = self.config.judges.asked
-        return {question: make_judge(settings, f"judges.{question}") for question, settings in asked.items()}
-
-    @cached_property
-    def performances(self) -> dict[Question, Performance]:
-        """How well they agree with people, as far as that was measured."""
-        return performances(self.config.judges)
+    def judging(self) -> Judging:
+        """Who judges answers."""
+        return Judging(self.config)
 
     def check_judges(self) -> None:
         """What can be known of the judges before hours of work."""
-        check_judges(self.config.judges)
+        self.judging.check()
         if self.config.evaluate.after_finetuning and self.config.judges.harm is None:
             raise InputError("needs judges.harm, which says that rows are harmless", key="evaluate.after_finetuning")
-        for place, suite in enumerate(self.config.evaluate.suites):
-            for question, settings in suite.judges.items():
-                check_judge(settings, _key_of(place, question))
-        _ = self.performances
 
     @property
     def root(self) -> str:
@@ -165,47 +120,12 @@ class Session:
         tables = [table for kind in (ANSWERS, PREFILLS) for table in tables_of(self.parts(subject), kind)]
         answers = {row["prompt_id"]: row for table in tables for row in table.to_pylist()}
         rows = [
-            row | {"sample": sample} | _said(answers.get(sample_id(row["prompt_id"], sample)))
+            row | {"sample": sample} | said(answers.get(sample_id(row["prompt_id"], sample)))
             for row in self.exam.to_pylist()
             for sample in samples_of(row, self.config.evaluate)
         ]
         asked = [row for row in rows if sample_id(row["prompt_id"], row["sample"]) in answers]
-        for row, verdict in zip(asked, self._verdicts("refusal", asked), strict=True):
-            row |= {"verdict": verdict.label, "reason": verdict.reason, "votes": verdict.votes or None}
-        if "harm" not in self.judges:
-            return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)
-        harmful = [row for row in rows if row["label"] in HARMFUL]
-        judged = [row for row in asked if row["label"] in HARMFUL]
-        for row in harmful:
-            row |= {"harm": "unparsed", "harm_reason": _TOO_LONG}
-        for row, verdict in zip(judged, self._verdicts("harm", judged), strict=True):
-            row |= {"harm": verdict.label, "harm_grade": verdict.grade}
-            row |= {"harm_reason": verdict.reason, "harm_votes": verdict.votes or None}
-        return pa.Table.from_pylist(rows, schema=pa.schema([*RESPONSES_SCHEMA, *HARM_FIELDS]))
-
-    def _verdicts(self, question: Question, rows: Sequence[dict[str, Any]]) -> list[Verdict]:
-        """In the order of the rows; those of a suite with a judge of its own are its."""
-        found: dict[int, Verdict] = {}
-        for suite in (None, *self.suite_judges):
-            judge = self.suite_judges.get(suite, {}).get(question) if suite else self.judges[question]
-            own = [place for place, row in enumerate(rows) if self._judged_by(question, row["suite"]) == suite]
-            if judge and own:
-                verdicts = ask(judge, [Exchange.of(rows[place]) for place in own], question)
-                found |= dict(zip(own, verdicts, strict=True))
-        return [found[place] for place in range(len(rows))]
-
-    def _judged_by(self, question: Question, suite: str | None) -> str | None:
-        """The suite whose own judge is asked; nothing where it is the run's."""
-        return suite if suite in self.suite_judges and question in self.suite_judges[suite] else None
-
-    @cached_property
-    def suite_judges(self) -> dict[str, dict[Question, Judge]]:
-        """The judges that suites have of their own."""
-        return {
-            suite.name: {question: make_judge(one, _key_of(place, question)) for question, one in suite.judges.items()}
-            for place, suite in enumerate(self.config.evaluate.suites)
-            if suite.judges
-        }
+        return self.judging.judged(rows, asked)
 
     def identified(self, subject: Subject) -> dict[str, object] | None:
         """What identification finds on it, where that is asked for."""
@@ -243,12 +163,7 @@ class Session:
 
     @cached_property
     def _others(self) -> dict[str, str]:
-        of_suites: dict[str, str] = {}
-        for place, suite in enumerate(self.config.evaluate.suites):
-            for question, settings in suite.judges.items():
-                found = judge_inputs(settings, _key_of(place, question))
-                of_suites |= {f"{suite.name}, {question}: {name}": digest for name, digest in found.items()}
-        return judges_inputs(self.config.judges) | of_suites | self._answering
+        return self.judging.inputs | self._answering
 
     @cached_property
     def _answering(self) -> dict[str, str]:
@@ -338,14 +253,16 @@ class Session:
         rows = self.exam.filter(is_own(self.exam)).to_pylist()
         attacks = [row for row in rows if row["label"] == "unsafe" and row["reference"]]
         some = sorted(attacks, key=lambda row: row["prompt_id"])[: 2 * PROMPTS_OF_A_KIND]
-        verdicts = ask(self.judges["refusal"], [Exchange.of(row | {"answer": row["reference"]}) for row in some])
+        verdicts = ask(
+            self.judging.judges["refusal"], [Exchange.of(row | {"answer": row["reference"]}) for row in some]
+        )
         return {row["prompt_id"] for row, said in zip(some, verdicts, strict=True) if said.label == "complied"}
 
     @cached_property
     def _judged_harmless(self) -> list[dict[str, Any]]:
         """The rows that models are fine-tuned on, which the judge of harm is asked about once for all models."""
         if self._training:
-            check_harmless(self._training, self.judges["harm"])
+            check_harmless(self._training, self.judging.judges["harm"])
         return self._training
 
     @cached_property
@@ -411,17 +328,3 @@ def _opening(chat: Chat, row: dict[str, Any]) -> dict[str, list[int]]:
     """The tokens of the opening from which an answer goes on, and what stands before them."""
     prefix, tokens = chat.answer(row["opening"]) if row["opening"] else ([], [])
     return {"opening_prefix": prefix, "opening_tokens": tokens[: row["depth"]]}
-
-
-def _key_of(place: int, question: Question) -> str:
-    """Where the settings of a suite's judge stand."""
-    return f"evaluate.suites.{place}.{question}"
-
-
-def _said(answer: dict[str, Any] | None) -> dict[str, Any]:
-    """What a model said. A prompt that is too long for it got no answer: it stays among the others, or the longest
-    attacks would vanish."""
-    if answer is None:
-        return {"answer": "", "answer_tokens": 0, "ended": False, "verdict": "unparsed", "reason": _TOO_LONG}
-    said = {name: answer[name] for name in ("answer", "ended", "thinking")}
-    return said | {"answer_tokens": len(answer["answer_tokens"])}

@@ -396,7 +396,8 @@ def test_a_judge_is_asked_once_for_all_models_and_of_what_is_learned_alone(tmp_p
             asked.append(len(exchanges))
             return super().judge_all(exchanges)
 
-    session.__dict__ |= {"judges": {"harm": Counting(), "refusal": session.judges["refusal"]}, "_refusal": REFUSAL}
+    session.judging.__dict__["judges"] = {"harm": Counting(), "refusal": session.judging.judges["refusal"]}
+    session.__dict__["_refusal"] = REFUSAL
     session._encoded = lambda subject: exam()
     session.__dict__["_answers_known"] = {row["prompt_id"] for row in exam()}
     for _ in range(2):
