@@ -126,17 +126,18 @@ def _below(modules: Iterable[str], model: PreTrainedModel, complaint: str) -> Co
     return found
 
 
+SIZED_ATTENTION = "attention of the selection's size"
 PARTS: dict[str, Names] = {
     "routers": _routers,
     "attention": _attention,
-    "attention of the selection's size": _sized_attention,
+    SIZED_ATTENTION: _sized_attention,
     "shared experts": _shared_experts,
     "matrices of attention": _attention_matrices,
     "matrices of every expert": _expert_matrices,
     "everything": _everything,
 }
 """What an arm may change beside the experts that it selects."""
-SIZED = {"attention of the selection's size": "attention"}
+SIZED = {SIZED_ATTENTION: "attention"}
 """The parts that are as large as a selection, each with what it is taken from."""
 
 

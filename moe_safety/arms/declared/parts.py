@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from moe_safety.arms.arm import Arm
-from moe_safety.arms.parameters import whole
+from moe_safety.arms.parameters import SIZED_ATTENTION, whole
 from moe_safety.config import ARMS
-
-SIZED_ATTENTION = "attention of the selection's size"
 
 ARMS.add(
     Arm(
