@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_safety.cli.commands import Commands
+from moe_safety.cli.host import memory_here
 from moe_safety.errors import first_line
 
 if TYPE_CHECKING:
@@ -198,16 +199,6 @@ def _compilers() -> Finding:
         remedy = "apt install gcc python3-dev, and pip install triton"
         return Finding("compilers", f"no {', no '.join(missing)}: passes and training are slower", remedy)
     return Finding("compilers", f"{compiler}, triton {parts['triton']}")
-
-
-def memory_here() -> tuple[int, int]:
-    """Bytes of memory that are free, and all, as far as this process may have them."""
-    told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    sizes = [int(told[name].split()[0]) * 1024 for name in ("MemAvailable", "MemTotal")]
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and (allowed := limit.read_text().strip()).isdigit():
-        sizes = [min(size, int(allowed)) for size in sizes]
-    return sizes[0], sizes[1]
 
 
 def _memory() -> Finding:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_safety.cli.commands import Commands
-from moe_safety.cli.doctor import memory_here
+from moe_safety.cli.host import memory_here
 from moe_safety.errors import InputError
 
 if TYPE_CHECKING:
