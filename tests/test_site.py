@@ -4,11 +4,7 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from tests.documents import EXAMPLES, PAGES, ROOT
-
-pytest.importorskip("sphinx", reason="make setup installs it")
 
 
 def build(source, target):

@@ -1,13 +1,8 @@
-"""The arm `lora` beside PEFT itself, where that is installed: from the same factors the same weights.
-
-PEFT is none of the program's packages. In an environment that has these:
-
-    pip install --no-deps peft && pytest tests/arms/test_peft.py
-"""
+"""The arm `lora` beside PEFT itself: from the same factors the same weights."""
 
 import copy
 
-import pytest
+import peft
 import torch
 
 from moe_safety.arms import ARMS, Asked
@@ -16,8 +11,6 @@ from moe_safety.models import inspect_model
 from moe_safety.models.experts import use_our_experts
 from tests.arms.test_low_rank import loss_of
 from tests.families import build
-
-peft = pytest.importorskip("peft", reason="PEFT is not installed; `pip install --no-deps peft` makes this test run")
 
 RATE, STEPS = 0.5, 3
 """With the second step A moves too."""
