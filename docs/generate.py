@@ -210,7 +210,7 @@ def _format(one: Format) -> str:
     about = f"{one.about[0].upper()}{one.about[1:]}."
     columns = ", ".join(f"`{name}`" for name in sorted(one.columns))
     row = json.dumps(one.example)
-    files = [f"{name[0].upper()}{name[1:]}:\n\n```csv\n{text.strip()}\n```" for name, text in one.files.items()]
+    files = [f"{name[0].upper()}{name[1:]}:\n\n```text\n{text.strip()}\n```" for name, text in one.files.items()]
     return "\n\n".join([f"### {one.name}", about, f"```json\n{row}\n```", *files, f"Reads {columns}."])
 
 

@@ -6,7 +6,7 @@ from moe_safety.arms.loss import ForwardPass, Loss, TokenLosses, token_losses
 from moe_safety.arms.losses.answers import ANSWERS
 from moe_safety.arms.parameters import SIZED, Asked, Trained, names_of, parameters_of, routers, size_of
 from moe_safety.arms.seeded import (
-    BUDGET_ARMS,
+    CHOICE,
     BudgetArm,
     SeededArm,
     arm_of,
@@ -24,7 +24,7 @@ __all__ = [
     "ANSWERS",
     "ARMS",
     "BASE",
-    "BUDGET_ARMS",
+    "CHOICE",
     "LOSSES",
     "SELECTED",
     "SIZED",

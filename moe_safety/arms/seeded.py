@@ -83,8 +83,8 @@ class BudgetArm(SeededArm):
         choice.select(self.config, self.place or "", force=force, budget=self.budget)
 
 
-BUDGET_ARMS = ("own-selection", "random", "random-layer-matched", "random-load-matched")
-"""The arms of the budget curve: the choice, and what stands for it by chance."""
+CHOICE = "own-selection"
+"""The arm of the budget curve that trains the run's own selection; the others stand for it by chance."""
 
 
 def budget_arms(config: Config, rates: Mapping[str, float] | None = None) -> list[BudgetArm]:
@@ -93,7 +93,7 @@ def budget_arms(config: Config, rates: Mapping[str, float] | None = None) -> lis
     arm that trains the run's own selection."""
     found, known = [], rates or {}
     drawn = [config.seed + draw for draw in range(config.compare.draws)]
-    for arm in map(ARMS.get, BUDGET_ARMS):
+    for arm in (ARMS.get(CHOICE), *map(_draw, config.compare.draws_of)):
         assert arm.choice
         rate = known.get(arm.name, known.get(_control_of(config, arm) or ""))
         for budget in config.compare.budgets:
@@ -107,6 +107,14 @@ def budget_arms(config: Config, rates: Mapping[str, float] | None = None) -> lis
                 place = f"{arm.choice.method}{_SEED}{own.seed}-budget-{budget}"
                 found.append(BudgetArm(arm.name, name, own, place, budget=budget, draw=draw))
     return found
+
+
+def _draw(name: str) -> Arm:
+    """The arm of a kind of draw."""
+    arm = ARMS.get(name)
+    if not isinstance(arm.choice, AsMany) or not arm.choice.is_drawn:
+        raise InputError(f"{name} draws no experts in place of the selection's", key="compare.draws_of")
+    return arm
 
 
 def rate_trials(config: Config) -> dict[str, dict[float, list[SeededArm]]]:

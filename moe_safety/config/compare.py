@@ -20,6 +20,7 @@ _USUAL = [
     "random-layer-matched",
     "steering",
 ]
+_DRAWN = ["random", "random-layer-matched", "random-load-matched"]
 
 
 class MarginsConfig(Section):
@@ -49,9 +50,12 @@ class CompareConfig(Section):
     """Further seeds, with each of which every arm is trained once more; the spread is reported."""
     budgets: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     """Numbers of experts, such as 1, 2, 4, 8: the first so many of the run's own selection are repaired, and as many
-    drawn by chance, in the same layers, and in the same layers of the same load. The selection has to have as many."""
+    that chance draws. The selection has to have as many."""
     draws: int = Field(2, ge=1)
     """Draws of each kind at each budget. That the choice matters is said with 19 or more."""
+    draws_of: list[Annotated[str, NameIn(ARMS)]] = Field(default_factory=lambda: list(_DRAWN))
+    """The kinds of draw: anywhere, in the same layers, and in the same layers of the same load, the one that settles
+    whether the choice matters."""
     learning_rates: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
     """Rates, usually three, with each of which every arm is trained once, for the experts' phase. An arm's own rate is
     then the one that does best on validation goals at the margins; without any, all have `train.learning_rate`."""
@@ -64,6 +68,8 @@ class CompareConfig(Section):
     def _each_once(self) -> CompareConfig:
         if len(set(self.arms)) < len(self.arms):
             raise ValueError("an arm is named twice")
+        if len(set(self.draws_of)) < len(self.draws_of) or not self.draws_of:
+            raise ValueError("draws_of are kinds of draw, one or more, each once")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds, default=0) < 0:
             raise ValueError("seeds are numbers from 0 up, each once")
         if len(self.budgets) == 1 or sorted(set(self.budgets)) != self.budgets:

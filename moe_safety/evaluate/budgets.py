@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from moe_safety.arms import ARMS, BUDGET_ARMS, BudgetArm
+from moe_safety.arms import ARMS, CHOICE, BudgetArm
 from moe_safety.evaluate.measures import VERDICTS, measures, measures_of
 from moe_safety.evaluate.statistics import LEVEL
 from moe_safety.evaluate.suites import is_own
@@ -38,16 +38,15 @@ def budget_curve(
     goals, chance = len(sizes), np.random.default_rng(0)
     picked = chance.integers(0, goals, (_RESAMPLINGS, goals))
     resampled = {kind: _resampled(chance, each, sizes, picked) for kind, each in areas.items()}
-    own = BUDGET_ARMS[0]
     found: dict[str, Any] = {"budgets": budgets, "goals": goals, "kinds": {}}
     whole = {kind: each.sum(axis=1) / sizes.sum() for kind, each in areas.items()}
     for kind, each in whole.items():
         points = [_point(arms, kind, budget, answers, losses) for budget in budgets]
         told = {"points": points, "draws": len(each), "area": _span(float(each.mean()), resampled[kind])}
-        if kind != own:
-            apart = float(each.mean() - whole[own].mean())
-            told["above_choice"] = _span(apart, resampled[kind] - resampled[own])
-            told["p"] = (1 + int((each <= whole[own].mean() + 1e-12).sum())) / (1 + len(each))
+        if kind != CHOICE:
+            apart = float(each.mean() - whole[CHOICE].mean())
+            told["above_choice"] = _span(apart, resampled[kind] - resampled[CHOICE])
+            told["p"] = (1 + int((each <= whole[CHOICE].mean() + 1e-12).sum())) / (1 + len(each))
         found["kinds"][kind] = told
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from moe_safety.arms import ARMS, BASE, BUDGET_ARMS, BudgetArm, SeededArm, budget_arms, rate_trials, seeded_arms
+from moe_safety.arms import ARMS, BASE, CHOICE, BudgetArm, SeededArm, budget_arms, rate_trials, seeded_arms
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.evaluate.budgets import CURVE, budget_curve, curve_page
@@ -137,7 +137,7 @@ def _trial(config: Config, run: RunDir, seeds: Sequence[SeededArm]) -> dict[str,
 
 def _own(budgets: Sequence[BudgetArm]) -> list[BudgetArm]:
     """Of the arms of the budget curve, those that train the run's own selection."""
-    return [arm for arm in budgets if arm.kind == BUDGET_ARMS[0]]
+    return [arm for arm in budgets if arm.kind == CHOICE]
 
 
 def _check_steering(config: Config, run: RunDir, arms: list[SeededArm], *, again: bool) -> None:
@@ -182,6 +182,7 @@ def _write(config: Config, run: RunDir, arms: list[SeededArm], budgets: list[Bud
         "learning_rates": config.compare.learning_rates,
         "budgets": config.compare.budgets,
         "draws": config.compare.draws,
+        "draws_of": config.compare.draws_of,
         "margins": results_only(config.compare.margins),
     }
     name = "compare" if split == "test" else f"compare/{split}"

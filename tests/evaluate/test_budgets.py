@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from moe_safety.arms import ARMS, BUDGET_ARMS, AsMany, BudgetArm, budget_arms
+from moe_safety.arms import ARMS, CHOICE, AsMany, BudgetArm, budget_arms
 from moe_safety.config.load import parse_config
 from moe_safety.errors import InputError
 from moe_safety.evaluate.budgets import _weights, budget_curve, curve_page, matters
@@ -15,6 +15,7 @@ from moe_safety.pipeline import PROMPTS
 from moe_safety.report.describe import choice_matters
 from moe_safety.rundir import RunDir
 
+BUDGET_ARMS = (CHOICE, "random", "random-layer-matched", "random-load-matched")
 PLAIN = {"run_dir": "x", "model": {"name": "demo"}, "data": {"attacks": [{"path": "a.json"}]}}
 
 
@@ -63,6 +64,17 @@ def test_the_arms_of_the_curve():
     seeded = budget_arms(config_of(budgets=[1, 4], draws=1, seeds=[7]))
     own = [arm for arm in seeded if arm.kind == "own-selection"]
     assert [(arm.budget, arm.config.seed) for arm in own] == [(1, 42), (1, 7), (4, 42), (4, 7)]
+
+
+def test_the_kinds_of_draw_are_named():
+    arms = budget_arms(config_of(budgets=[1, 2], draws=2, draws_of=["random-load-matched"]))
+    assert [arm.kind for arm in arms if arm.budget == 1] == [CHOICE, "random-load-matched", "random-load-matched"]
+    for named in (CHOICE, "most-visited", "baseline", "selective-routing"):
+        with pytest.raises(InputError, match=f"compare.draws_of: {named} draws no experts"):
+            budget_arms(config_of(budgets=[1, 2], draws_of=[named]))
+    for named in ([], ["random", "random"]):
+        with pytest.raises(InputError, match="one or more, each once"):
+            config_of(draws_of=named)
 
 
 def test_budget_arms_train_at_the_rates_that_were_chosen():
