@@ -118,8 +118,9 @@ def _draw(name: str) -> Arm:
 
 
 def rate_trials(config: Config) -> dict[str, dict[float, list[SeededArm]]]:
-    """Every arm that trains, with each of the learning rates that it is to be chosen from, and each training seed."""
-    arms = [arm.of(config) for arm in map(ARMS.get, config.compare.arms) if arm.phases]
+    """Every arm that has an experts' phase, whose rate it is, with each of the learning rates that it is to be chosen
+    from, and each training seed."""
+    arms = [arm.of(config) for arm in map(ARMS.get, config.compare.arms) if "experts" in arm.phases]
     return {
         arm.name: {
             rate: [_trial(_at_rate(config, rate), arm, seed, place) for seed in training_seeds(config)]
