@@ -62,7 +62,7 @@ COSTS: dict[str, Callable[[ComparedArm], str]] = {
     "p": lambda arm: _paired(arm, "p", ".1g"),
     "Benign loss": lambda arm: number(arm.measures["benign_loss"], ".4f"),
     "Exact answers": lambda arm: number(_value(arm.measures["benign_exact"])),
-    "Trained": lambda arm: number(arm.measures.get("trained_parameters"), ",.0f"),
+    "Trained": lambda arm: _trained(arm),
     "Tokens read": lambda arm: number(arm.measures.get("tokens_read"), ",.0f"),
     "Dose": lambda arm: number(arm.measures.get("dose"), ",.0f"),
     "Seconds": lambda arm: number(arm.measures.get("training_seconds"), ".1f"),
@@ -102,6 +102,12 @@ def spread(repeats: dict[str, Any]) -> str:
     if repeats["mean"] is None:
         return ""
     return f"{repeats['mean']:.3f}" + ("" if repeats["std"] is None else f" ± {repeats['std']:.3f}")
+
+
+def _trained(arm: ComparedArm) -> str:
+    """How many parameters, and of which arm's experts where these are not its own."""
+    of = arm.measures.get("experts_of")
+    return number(arm.measures.get("trained_parameters"), ",.0f") + (f" (experts of {of})" if of else "")
 
 
 def _paired(arm: ComparedArm, key: str, form: str) -> str:

@@ -195,6 +195,7 @@ def test_all_arms_stand_in_one_comparison(tmp_path):
     # Few steps and few answers; what stands beside every arm otherwise has tests of its own.
     few = ["data.max_samples=60", "effects.prompts=12", "train.num_epochs=1", "train.router.num_epochs=1"]
     less = ["data.validation_fraction=0", "evaluate.reattack=[]", "evaluate.routing_prompts=0", "compare.parallel=1"]
+    less.append("arms.prefix.experts=selective-gradient")
     flags = [f"run_dir={tmp_path}/run", *few, *less, *(f"{key}={count}" for key, count in REPLICAS.items())]
     config = load_config("configs/arms.yaml", flags)
     run_all(config)
@@ -222,5 +223,9 @@ def test_all_arms_stand_in_one_comparison(tmp_path):
         own, permuted = found[f"selective-{method}"], found[f"selective-{method}-permuted"]
         assert permuted["control_of"] == own["arm"]
         assert permuted["trained_parameters"] == own["trained_parameters"]
+    prefix, gradient = found["prefix"], found["selective-gradient"]
+    assert prefix["experts_of"] == gradient["arm"]
+    assert prefix["trained_parameters"] == gradient["trained_parameters"]
     page = run.read_bytes("report.html").decode()
     assert all(name in page for name in found)
+    assert "experts of selective-gradient" in page

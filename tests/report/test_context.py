@@ -8,8 +8,10 @@ import pytest
 
 from moe_safety.identify import read_selection
 from moe_safety.identify.identify import identify
+from moe_safety.report import tables
 from moe_safety.report.caveats import caveats
 from moe_safety.report.context import read_context
+from moe_safety.report.context.arms import ComparedArm
 from moe_safety.report.context.examples import Answered
 from moe_safety.report.context.experts import _known_of, _score_map, scored_tables
 from moe_safety.report.context.timings import Spent, read_timings
@@ -308,3 +310,11 @@ def test_the_page_says_where_the_time_went(identified):
     table = page[page.index('<section id="timings">') : page.index('<section id="origins">')]
     assert '<th scope="row">identify</th>' in table
     assert "<b>hashing</b>: hashing files" in table
+
+
+def test_an_arm_that_trains_another_s_experts_says_whose():
+    measures = {"trained_parameters": 5000, "experts_of": "selective-gradient"}
+    assert (
+        tables.COSTS["Trained"](ComparedArm("prefix", measures, {}, {}, True))
+        == "5,000 (experts of selective-gradient)"
+    )
