@@ -15,10 +15,9 @@ FAIL = "fail"
 _HARMLESS = ("over_refusal", "over_refusal_control")
 
 
-def on_validation(config: Config) -> Config:
-    """What choices are made by: the answers to validation prompts, and no more than that."""
+def answers_alone(config: Config, **more: object) -> Config:
+    """The settings of an examination of answers and losses, and of no more than that."""
     plain = {
-        "split": "validation",
         "samples": 1,
         "routing_prompts": 0,
         "suites": [],
@@ -26,9 +25,15 @@ def on_validation(config: Config) -> Config:
         "reidentify": False,
         "held_back": [],
         "after_finetuning": 0,
+        "model_path": None,
+        "output_name": None,
     }
-    evaluate = config.evaluate.model_copy(update={**plain, "model_path": None, "output_name": None})
-    return config.model_copy(update={"evaluate": evaluate})
+    return config.model_copy(update={"evaluate": config.evaluate.model_copy(update=plain | more)})
+
+
+def on_validation(config: Config) -> Config:
+    """What choices are made by: the answers to validation prompts."""
+    return answers_alone(config, split="validation")
 
 
 def choose(arms: Sequence[ArmObject], margins: MarginsConfig) -> tuple[str, dict[str, Any]] | None:

@@ -13,11 +13,11 @@ from moe_safety.arms import ARMS, BASE, CHOICE, BudgetArm, SeededArm, budget_arm
 from moe_safety.config import Config, results_only
 from moe_safety.errors import InputError
 from moe_safety.evaluate.budgets import CURVE, budget_curve, curve_page
-from moe_safety.evaluate.choice import FAIL, choose, choose_least, choose_repair, on_validation
+from moe_safety.evaluate.choice import FAIL, answers_alone, choose, choose_least, choose_repair, on_validation
 from moe_safety.evaluate.comparison import arm_object, page, table
 from moe_safety.evaluate.costs import Costs
 from moe_safety.evaluate.evaluate import check_examinable, evaluate_all
-from moe_safety.evaluate.evaluated_models import Subject, seeded_subject
+from moe_safety.evaluate.evaluated_models import OF_BUDGETS, Subject, seeded_subject
 from moe_safety.evaluate.gate import misses, parse_gate
 from moe_safety.evaluate.margins import against, margins_page
 from moe_safety.evaluate.printing import headline, success
@@ -69,7 +69,8 @@ def compare(config: Config, *, force: bool = False, wide: bool = False, gate: st
     done = evaluate_all(config, run, [seeded_subject(run, arm) for arm in arms], force=force, on_done=_say_evaluated)
     budgets = _train_budgets(config, run, rates, force=force)
     if budgets:
-        done += evaluate_all(config, run, [seeded_subject(run, arm) for arm in budgets], force=force)
+        asked, subjects = answers_alone(config, reattack=[]), [seeded_subject(run, arm) for arm in budgets]
+        done += evaluate_all(asked, run, subjects, force=force, within=OF_BUDGETS)
     if _chooses(config, run):
         # The headline's arm and budget are chosen there, so that what they are told by has no part in the choice.
         subjects = [seeded_subject(run, arm) for arm in [*arms, *_own(budgets)]]
@@ -174,7 +175,7 @@ def _write(config: Config, run: RunDir, arms: list[SeededArm], budgets: list[Bud
     trained = [f"train/{arm.name}/{name}" for arm in arms if arm.arm.phases for name in (METADATA, "verify.json")]
     answers = [_answers(reports, arm) for arm in arms if len(_seeds(arm, arms)) > 1]
     chosen_by = _validation_files(config, run, [*reports, *(arm.name for arm in _own(budgets))])
-    curve = {arm.name: f"{session.root}/{arm.name}.json" for arm in budgets}
+    curve = {arm.name: f"{Session(config, run, OF_BUDGETS).root}/{arm.name}.json" for arm in budgets}
     answers += [_answers(curve, arm) for arm in budgets]
     settings = {
         "arms": config.compare.arms,

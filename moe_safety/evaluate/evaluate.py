@@ -57,17 +57,20 @@ def evaluate_all(
     subjects: Sequence[Subject],
     *,
     force: bool = False,
+    within: str | None = None,
     on_done: Callable[[Subject, dict[str, Any]], None] = lambda subject, manifest: None,
 ) -> list[dict[str, Any]]:
-    """The base first, then the subjects, all examined by one pool of actors. Returns their manifests."""
-    stages = _stages(Session(config, run), [base_subject(config), *subjects])
+    """The base first, then the subjects, all examined by one pool of actors. Their results stand `within` a folder of
+    their own, where other examinations ask more. Returns their manifests."""
+    session = Session(config, run, within)
+    stages = _stages(session, [base_subject(config), *subjects])
     # The first to be examined takes the others along, so none may be in another command's hands.
     with ExitStack() as locks:
         first, *others = stages.values()
         locks.enter_context(_base_lock(run, first, force))
         for stage in others:
             locks.enter_context(stage_lock(run, stage.name))
-        return _evaluate_all(config, run, subjects, force=force, on_done=on_done)
+        return _evaluate_all(session, subjects, force=force, on_done=on_done)
 
 
 @contextmanager
@@ -82,15 +85,14 @@ def _base_lock(run: RunDir, stage: Work, force: bool) -> Iterator[None]:
 
 
 def _evaluate_all(
-    config: Config,
-    run: RunDir,
+    session: Session,
     subjects: Sequence[Subject],
     *,
     force: bool,
     on_done: Callable[[Subject, dict[str, Any]], None],
 ) -> list[dict[str, Any]]:
     """The same under the stages' locks."""
-    session, base = Session(config, run), base_subject(config)
+    config, run, base = session.config, session.run, base_subject(session.config)
     everyone = [base, *subjects]
     stages = _stages(session, everyone)
     # What is read differs by the kind of subject, of which there are few; subjects may be hundreds.

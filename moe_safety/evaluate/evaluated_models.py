@@ -13,7 +13,9 @@ from moe_safety.identify import Pair, read_selection
 from moe_safety.models.io import model_fingerprint
 from moe_safety.rundir import RunDir, is_finished, summary_of
 
-_FOLDERS = ("train", "validation", "tune")
+OF_BUDGETS = "budgets"
+"""The folder of the results of the budget curve's arms."""
+_FOLDERS = ("train", "validation", "tune", OF_BUDGETS)
 """Of `eval/`: the results on other splits, and those of sweeps."""
 _COMPARISON = "comparison"
 """What stands beside the results on other splits."""

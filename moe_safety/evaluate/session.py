@@ -46,6 +46,8 @@ class Session:
 
     config: Config
     run: RunDir
+    within: str | None = None
+    """The folder of its results, among those of their split, where it asks less than others do."""
 
     @cached_property
     def exam_of_files(self) -> pa.Table:
@@ -77,7 +79,7 @@ class Session:
     def root(self) -> str:
         """Where results go: those on other splits have a folder of their own."""
         split = self.config.evaluate.split
-        return "eval" if split == "test" else f"eval/{split}"
+        return "/".join(filter(None, ("eval", None if split == "test" else split, self.within)))
 
     def folder(self, subject: Subject) -> str:
         """The folder of an evaluated model's files."""

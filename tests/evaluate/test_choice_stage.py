@@ -40,6 +40,9 @@ def test_rates_and_the_headlines_arm_are_chosen_on_validation_goals(configured):
     assert list(curve["kinds"]) == ["own-selection", "random", "random-layer-matched", "random-load-matched"]
     assert [point["budget"] for point in curve["kinds"]["random"]["points"]] == [1, 2]
     assert curve["chosen"]["budget"] in (1, 2)
+    asked = run.read_table("eval/budgets/own-selection.seed-42-budget-1/responses.parquet").to_pylist()
+    assert {row["reattack"] for row in asked} == {False}, "the curve asks what it tells of, and no more"
+    assert not run.exists("eval/own-selection.seed-42-budget-1.json")
     assert run.read_json("eval/validation/own-selection.seed-42-budget-1.json")["split"] == "validation"
     random = run.read_json(manifest_name("train/random.seed-42-budget-1"))
     assert random["settings"]["train"]["learning_rate"] == 1e-2, "budgets take the rate that was chosen"

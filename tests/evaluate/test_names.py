@@ -28,7 +28,19 @@ def named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("model_path", [None, "/elsewhere/model"])
 @pytest.mark.parametrize(
-    "name", ["base", "train", "validation", "tune", "comparison", "validation.base", "random", "steering", "baseline"]
+    "name",
+    [
+        "base",
+        "train",
+        "validation",
+        "tune",
+        "budgets",
+        "comparison",
+        "validation.base",
+        "random",
+        "steering",
+        "baseline",
+    ],
 )
 def test_a_name_that_other_results_have_is_refused(named, name, model_path):
     with pytest.raises(InputError, match=f"evaluate.output_name: '{name}' is .*; give another"):
