@@ -97,25 +97,28 @@ class Fitting:
 
     def pairs(self, pairs: Sequence[PromptPair]) -> list[PromptPair]:
         """The pairs of which both prompts fit; the others are counted."""
-        found = [(self._row(pair.safe), self._row(pair.unsafe)) for pair in pairs]
-        whole = [PromptPair(safe, unsafe) for safe, unsafe in found if safe and unsafe]
+        found = iter(self._fitting([row for pair in pairs for row in (pair.safe, pair.unsafe)]))
+        whole = [PromptPair(safe, unsafe) for safe, unsafe in zip(found, found, strict=True) if safe and unsafe]
         if len(whole) < len(pairs):
             self.too_long["pairs"] = len(pairs) - len(whole)
         return whole
 
     def rows(self, rows: Sequence[TableRow]) -> list[TableRow]:
         """The rows that fit; the others are counted."""
-        return [row for row in map(self._row, rows) if row]
+        return [row for row in self._fitting(rows) if row]
 
-    def _row(self, row: TableRow) -> TableRow | None:
-        # A plain form may stand in several pairs.
-        if row["prompt_id"] not in self._known:
-            whole = {**row, **self.encoder(row)}
-            fits = self.encoder.fits(whole)
-            self._known[row["prompt_id"]] = whole if fits else None
+    def _fitting(self, rows: Sequence[TableRow]) -> list[TableRow | None]:
+        """Each row, encoded; nothing in its place where it is too long. A plain form may stand in several pairs."""
+        new: dict[str, TableRow] = {}
+        for row in rows:
+            if row["prompt_id"] not in self._known:
+                new.setdefault(row["prompt_id"], row)
+        for row, encoded in zip(new.values(), self.encoder.each(new.values()), strict=True):
+            fits = self.encoder.fits(encoded)
+            self._known[row["prompt_id"]] = {**row, **encoded} if fits else None
             if not fits:
                 self._note(row)
-        return self._known[row["prompt_id"]]
+        return [self._known[row["prompt_id"]] for row in rows]
 
     def _note(self, row: TableRow) -> None:
         self.too_long[row["label"]] += 1

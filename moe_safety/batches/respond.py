@@ -111,10 +111,11 @@ def _answer(
 def _asked(prompts: list[dict[str, Any]], encoder: Encoder) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The prompts to answer, and the attacks whose recorded answers are weighed, drawn by their ids; of either those
     that fit."""
-    encoded = [row | encoder(row) for row in prompts if row["answer"] is None]
+    unanswered = [row for row in prompts if row["answer"] is None]
+    encoded = [row | found for row, found in zip(unanswered, encoder.each(unanswered), strict=True)]
     recorded = [row for row in prompts if row["answer"] and row["label"] == "unsafe"]
     drawn = sorted(recorded, key=lambda row: row["prompt_id"])[:_WEIGHED]
-    weighed = [row | encoder(row) for row in drawn]
+    weighed = [row | found for row, found in zip(drawn, encoder.each(drawn), strict=True)]
     return [row for row in encoded if len(row["prompt_tokens"]) <= encoder.max_length], [
         row for row in weighed if encoder.fits(row)
     ]

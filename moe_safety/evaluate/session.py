@@ -221,11 +221,10 @@ class Session:
             return known
         encoder = self._encoder(subject, chat)
         room = prompt_room(chat, settings.max_length, window_of(subject.model), limits_of(settings))
-        rows = []
-        for row in self.exam.to_pylist():
-            encoded = encoder(row | {"target": row["reference"], "target_ended": row["reference_ended"]}) | _opening(
-                chat, row
-            )
+        rows, exam = [], self.exam.to_pylist()
+        asked = (row | {"target": row["reference"], "target_ended": row["reference_ended"]} for row in exam)
+        for row, found in zip(exam, encoder.each(asked), strict=True):
+            encoded = found | _opening(chat, row)
             begun = sum(len(encoded[name]) for name in ("prompt_tokens", "opening_prefix", "opening_tokens"))
             fits = {"fits": encoder.fits(encoded), "prompt_fits": begun <= room}
             rows.append(row | encoded | fits)

@@ -1,6 +1,7 @@
 import pyarrow as pa
 import pytest
 
+from moe_safety.batches import encoded as encoded_rows
 from moe_safety.batches.encoded import Encoder, prompt_room, tokenizer_digest
 from moe_safety.batches.files import check_encoding, encoding_of, prompts_digest, write_batches
 from moe_safety.batches.mixed import BATCHES_SCHEMA
@@ -47,6 +48,48 @@ def test_an_answer_counts_by_its_first_tokens_and_a_row_fits_as_a_whole(chat):
     assert Encoder(chat, whole, 3).fits(row)
     assert not Encoder(chat, whole - 1, 3).fits(row)
     assert encoder({"messages": MESSAGES, "answer": None, "target": None})["answer_tokens"] == []
+
+
+@pytest.mark.parametrize("template", [THINKS, PLAIN], ids=["thinks", "plain"])
+def test_rows_are_encoded_together_as_they_are_alone(monkeypatch, template):
+    chat = Chat(template_tokenizer(template, ["sure", "so", "no"]))
+    texts = ["sure so", "", None, " no", "so\n\nsure", "sure so"]
+    said = {"prefix": [5], "tokens": [7, 8, 9]}
+    rows = [
+        {
+            "messages": [{"role": "user", "content": "tell me " * (place % 3 + 1)}],
+            "answer": texts[place % 6],
+            "target": texts[(place + 2) % 5],
+            "answer_said": said if place % 7 == 0 else None,
+            "answer_ended": place % 3 > 0,
+        }
+        for place in range(40)
+    ]
+    encoder, calls = Encoder(chat, 500, 2), []
+    alone = [encoder(row) for row in rows]
+    monkeypatch.setattr(encoded_rows, "_AT_ONCE", 16)
+    tokenizer = type(chat.tokenizer)
+    monkeypatch.setattr(tokenizer, "__call__", _noting(calls, tokenizer.__call__))
+    assert list(encoder.each(iter(rows))) == alone
+    assert sorted({len(texts) for texts in calls})[-1] == 16
+    assert len(calls) <= 2 * 3, "prompts and texts of each three groups"
+    assert list(encoder.each([])) == []
+
+
+def _noting(calls, call):
+    def noted(self, texts, **options):
+        calls.append(texts)
+        return call(self, texts, **options)
+
+    return noted
+
+
+def test_of_many_rows_the_first_that_a_template_fails_on_is_named():
+    encoder = Encoder(Chat(template_tokenizer(NO_SYSTEM)), 100, 10)
+    alone = {"messages": [{"role": "system", "content": "you are a wizard"}], "answer": None, "target": None}
+    rows = [{"messages": MESSAGES}, alone | {"source": "a.json:4"}, alone | {"source": "a.json:9"}]
+    with pytest.raises(InputError, match=r"^a\.json, row 4: "):
+        list(encoder.each(rows))
 
 
 def test_a_template_that_fails_on_a_row_names_it():

@@ -55,9 +55,22 @@ class Chat:
         """The tokens of the whole prompt, up to the place where the model goes on."""
         return self._tokens(self.render(messages))
 
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text. Several at once are spread over the processors of this machine."""
+        several = [text for text in texts if text]
+        made = iter(self.tokenizer(several, add_special_tokens=False).input_ids if several else ())
+        return [next(made) if text else [] for text in texts]
+
     def answer(self, text: str) -> tuple[list[int], list[int]]:
         """The tokens that stand before an answer, and those of its text, without the end of the turn."""
-        whole, prefix, before = self._after_prompt(self.frame.prefix + text), self.frame.prefix, 0
+        return self.answers([text])[0]
+
+    def answers(self, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """The same of several."""
+        return list(map(self._split_prefix, self._after_prompt([self.frame.prefix + text for text in texts])))
+
+    def _split_prefix(self, whole: list[int]) -> tuple[list[int], list[int]]:
+        prefix, before = self.frame.prefix, 0
         for place in range(1, len(whole) + 1):
             words = self._words(whole[:place])
             if len(words) > len(prefix):
@@ -188,17 +201,18 @@ class Chat:
         first = {"role": "user", "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
         return self.render([first, *messages[2:]], answer_follows=answer_follows)
 
-    def _after_prompt(self, text: str) -> list[int]:
-        """The tokens of a text as it stands behind a prompt."""
-        tail, whole = self._tail, self._tokens(self.frame.tail + text)
-        return whole[len(tail) :] if whole[: len(tail)] == tail else self._tokens(text)
+    def _after_prompt(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text as it stands behind a prompt."""
+        tail, found = self._tail, self.encode([self.frame.tail + text for text in texts])
+        places = zip(texts, found, strict=True)
+        return [whole[len(tail) :] if whole[: len(tail)] == tail else self._tokens(text) for text, whole in places]
 
     @cached_property
     def _tail(self) -> list[int]:
         return self._tokens(self.frame.tail)
 
     def _tokens(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False).input_ids if text else []
+        return self.encode([text])[0]
 
     def _words(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=False)
