@@ -6,14 +6,14 @@ memory there is by then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import torch
 
 from moe_safety.errors import InputError, RunError
-from moe_safety.jobs.job import Handler, Joining
+from moe_safety.jobs.job import Handler, InTurn, Joining
 from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.jobs.parts import Part, Parts
 
@@ -21,26 +21,29 @@ from moe_safety.jobs.parts import Part, Parts
 def made_of(
     parts: Parts, items: Sequence[int], handler: Handler, rows: Sequence[pa.Table], notes: Sequence[dict[str, Any]]
 ) -> Iterator[Part]:
-    """Each item's part. Several are made at once where the handler can and they fit the memory so; where one was halved
-    before, each is made by itself."""
+    """Each item's part. Several are made at once, or each while the one before is, where the handler can and they fit
+    the memory so; where one was halved before, each is made by itself."""
     own = [Halving(parts, item, handler, noted) for item, noted in zip(items, notes, strict=True)]
-    if len(items) > 1 and isinstance(handler, Joining) and not any(one.cut for one in own):
-        made = _together(handler, rows)
-        if made is not None:
-            yield from made
-            return
-        _free_memory()
-    for one, these in zip(own, rows, strict=True):
+    made, too_large = 0, False
+    if len(items) > 1 and not any(one.cut for one in own):
+        try:
+            for part in _of_several(handler, rows):
+                yield part
+                made += 1
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            too_large = True
+        if too_large:
+            _free_memory()
+    for one, these in zip(own[made:], rows[made:], strict=True):
         yield one(these)
 
 
-def _together(handler: Joining, rows: Sequence[pa.Table]) -> Sequence[Part] | None:
-    try:
-        return handler.together(rows)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-    return None
+def _of_several(handler: Handler, rows: Sequence[pa.Table]) -> Iterable[Part]:
+    if isinstance(handler, InTurn):
+        return handler.in_turn(rows)
+    return (handler.together(rows) if isinstance(handler, Joining) else None) or ()
 
 
 def _free_memory() -> None:

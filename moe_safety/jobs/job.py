@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -36,8 +36,16 @@ class Joining(Handler, Protocol):
         """The part of each, as it would be alone; nothing where the items have to be handled one by one."""
 
 
-def _alone(item: int) -> int:
-    return 1
+@runtime_checkable
+class InTurn(Handler, Protocol):
+    """A handler that takes up the next item before it has done with the last."""
+
+    def in_turn(self, items: Sequence[pa.Table]) -> Iterator[Part]:
+        """The part of each, in their order, as it would be alone."""
+
+
+def _a_dozen(item: int) -> int:
+    return 12
 
 
 @dataclass(frozen=True)
@@ -49,5 +57,6 @@ class Job:
     build: Callable[[], Handler]
     """Runs once in each actor."""
     resources: ModelJob
-    at_once: Callable[[int], int] = _alone
-    """How many items like this one a replica with a card takes at once."""
+    at_once: Callable[[int], int] = _a_dozen
+    """How many items like this one a replica with a card is given at once: its card need not wait between them for what
+    is read, written and told of each."""

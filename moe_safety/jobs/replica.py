@@ -9,14 +9,15 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from moe_safety.errors import InputError, MoeSafetyError, RunError
-from moe_safety.jobs.job import Handler
-from moe_safety.jobs.parts import Parts
+from moe_safety.jobs.job import Handler, Joining
+from moe_safety.jobs.parts import Part, Parts
 from moe_safety.jobs.plan import Plan
 from moe_safety.jobs.progress import phase_of
 from moe_safety.jobs.warned import warnings_to
@@ -113,7 +114,7 @@ class Replica:
             _check_shared(parts)
             # Where a process ended or hung at one of them, it is to be seen at which.
             careful = len(items) > 1 and any(was_tried(parts, item) for item in items)
-            for some in [[item] for item in items] if careful else [items]:
+            for some in _each_left(parts, items) if careful else [items]:
                 at = some[0]
                 done = self._do_at_once(work, job, parts, some)
                 rows, tokens = rows + done[0], tokens + done[1]
@@ -131,15 +132,17 @@ class Replica:
         from moe_safety.jobs.item_halving import made_of
         from moe_safety.jobs.watchdog import Watchdog
 
-        limit = work.item_timeout and work.item_timeout * len(items)
-        with ExitStack() as stack:
-            notes = [dict(stack.enter_context(Watchdog(parts, item, limit)).notes) for item in items]
+        # Where several do not come to their end, each is tried by itself: a note on the last one is enough.
+        with Watchdog(parts, items[-1], work.item_timeout) as watchdog:
+            notes: list[dict[str, Any]] = [*({} for _ in items[1:]), dict(watchdog.notes)]
             parts, handler = self._handler(job, work, parts)
             rows = [parts.plan.rows(item) for item in items]
             self.began = self.began or time.monotonic()
+            # The first part may take all of them, or the next one's work beside its own.
+            watchdog.wait(len(items) if isinstance(handler, Joining) else min(2, len(items)))
             with spent("computing"):
-                for item, part, noted in zip(items, made_of(parts, items, handler, rows, notes), notes, strict=True):
-                    parts.commit(item, part, noted)
+                made = made_of(parts, items, handler, rows, notes)
+                _commit(parts, items, made, notes, watchdog.wait)
         return sum(map(len, rows)), sum(map(handler.tokens, rows))
 
     def _handler(self, job: int, work: RemoteJob, parts: Parts) -> tuple[Parts, Handler]:
@@ -148,6 +151,34 @@ class Replica:
             self.held = None
             self.held = job, parts, work.build()
         return self.held[1], self.held[2]
+
+
+def _each_left(parts: Parts, items: Sequence[int]) -> list[list[int]]:
+    """Each item whose part is not there yet, by itself."""
+    left = set(parts.unfinished())
+    return [[item] for item in items if item in left]
+
+
+def _commit(
+    parts: Parts,
+    items: Sequence[int],
+    made: Iterator[Part],
+    notes: Sequence[dict[str, Any]],
+    after_each: Callable[[], None],
+) -> None:
+    """Commits the parts in their order, each while the next one is made."""
+    last = len(items) - 1
+    with ThreadPoolExecutor(1) as beside:
+        writing: Future[None] | None = None
+        for place, (item, part, noted) in enumerate(zip(items, made, notes, strict=True)):
+            after_each()
+            if writing:
+                with spent("writing"):
+                    writing.result()
+            if place == last:
+                parts.commit(item, part, noted)
+            else:
+                writing = beside.submit(parts.commit, item, part, noted)
 
 
 def _tell(pool: Any, place: tuple[str, int], doing: Callable[[], str | None]) -> None:

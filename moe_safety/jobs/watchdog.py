@@ -45,14 +45,14 @@ def forget_attempts(parts: Parts) -> None:
 
 
 class Watchdog:
-    """Around the work on one item. Where it takes longer than `limit` seconds, the process ends at once."""
+    """Around the work on an item, or on several of which it is one. Where it takes longer than `limit` seconds, the
+    process ends at once."""
 
     def __init__(self, parts: Parts, item: int, limit: float | None) -> None:
         self.parts, self.item, self.limit = parts, item, limit
         self.note = _note_name(parts, item)
         self.before = self._read()
-        self.timer = threading.Timer(limit or 0, self._end)
-        self.timer.daemon = True
+        self.timer: threading.Timer | None = None
 
     @property
     def notes(self) -> dict[str, int]:
@@ -73,14 +73,25 @@ class Watchdog:
             )
         # If nothing is heard of this attempt again, its process has died.
         self._write(Attempts(self.before.hung, self.before.died + 1))
-        if self.limit is not None:
-            self.timer.start()
+        self.wait()
         return self
+
+    def wait(self, items: int = 1) -> None:
+        """From now on it may take the time of so many items."""
+        self._stop()
+        if self.limit is not None:
+            self.timer = threading.Timer(self.limit * items, self._end)
+            self.timer.daemon = True
+            self.timer.start()
+
+    def _stop(self) -> None:
+        if self.timer:
+            self.timer.cancel()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.timer.cancel()
+        self._stop()
         self.parts.run.delete(self.note)
 
     @property

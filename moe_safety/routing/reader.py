@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedModel
 
@@ -17,6 +18,9 @@ from moe_safety.jobs import Part
 from moe_safety.models import MoELayout, inspect_model
 from moe_safety.models.experts import choices, run_counting
 from moe_safety.models.io import kept_model
+from moe_safety.models.text.answer_losses import Packed
+from moe_safety.models.text.packed_attention import packing
+from moe_safety.models.transfers import Fetched, sent
 from moe_safety.routing.table import routing_table
 from moe_safety.routing.tokens import token_table
 
@@ -36,38 +40,68 @@ class RoutingReader:
         self.device = self.model.get_input_embeddings().weight.device
 
     def __call__(self, rows: pa.Table, notes: dict[str, Any]) -> Part:
+        return self._begun(rows)()
+
+    def in_turn(self, items: Sequence[pa.Table]) -> Iterator[Part]:
+        """The part of each. A card has the next item's passes when what came of the last is taken from it."""
+        ahead: Callable[[], Part] | None = None
+        for rows in items:
+            begun = self._begun(rows)
+            if ahead:
+                yield ahead()
+            ahead = begun
+        if ahead:
+            yield ahead()
+
+    def _begun(self, rows: pa.Table) -> Callable[[], Part]:
+        """The item's passes are on their way; what this gives waits for them and makes the part."""
         forward = rows["forward"].to_numpy()
         ends = np.flatnonzero(np.diff(forward, append=forward[-1] + 1)) + 1
-        starts = [0, *ends[:-1]]
-        by_token: list[pa.Table] = []
-        read = [self._read(rows.slice(start, end - start), by_token) for start, end in zip(starts, ends, strict=True)]
-        counts, weights = (torch.cat(parts).cpu().numpy() for parts in zip(*read, strict=True))
-        tokens = rows["counted_to"].to_numpy() - rows["counted_from"].to_numpy()
-        counted = routing_table(self.layout, rows["prompt_id"].to_pylist(), tokens, counts, weights)
-        return (counted, pa.concat_tables(by_token)) if self.per_token else counted
+        passes = [rows.slice(start, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        with packing(self.model) as packed:
+            counts, weights, chosen = zip(*(self._read(each, packed) for each in passes), strict=True)
+        return partial(self._part, rows, passes, Fetched(torch.cat(counts), torch.cat(weights)), chosen)
 
-    def _read(self, rows: pa.Table, by_token: list[pa.Table]) -> tuple[torch.Tensor, torch.Tensor]:
-        """One forward pass. What it reads is on its way while the one before runs."""
-        tokens = rows["tokens"].combine_chunks()
-        lengths, places = tokens.value_lengths().to_numpy(), np.arange(pc.max(tokens.value_lengths()).as_py())
-        ids = np.zeros((len(rows), len(places)), np.int64)
-        ids[places < lengths[:, None]] = tokens.flatten().to_numpy()
+    def _part(
+        self, rows: pa.Table, passes: Sequence[pa.Table], fetched: Fetched, chosen: Sequence[Fetched | None]
+    ) -> Part:
+        ids, tokens = rows["prompt_id"].to_pylist(), rows["counted_to"].to_numpy() - rows["counted_from"].to_numpy()
+        counted = routing_table(self.layout, ids, tokens, *(each.numpy() for each in fetched()))
+        if not self.per_token:
+            return counted
+        tables = [
+            token_table(self.layout, some["prompt_id"].to_pylist(), _lengths(some).tolist(), here())
+            for some, here in zip(passes, chosen, strict=True)
+            if here
+        ]
+        return counted, pa.concat_tables(tables)
+
+    def _read(self, rows: pa.Table, packed: bool) -> tuple[torch.Tensor, torch.Tensor, Fetched | None]:
+        """One forward pass, and what comes of it. What it reads is on its way while the one before runs."""
+        tokens, lengths = rows["tokens"].combine_chunks().flatten().to_numpy(), _lengths(rows)
+        places = np.arange(lengths.max())
         start, end = (rows[name].to_numpy()[:, None] for name in ("counted_from", "counted_to"))
-        sent = [self._sent(one) for one in (ids, (places >= start) & (places < end))]
+        counted = (places >= start) & (places < end)
+        if packed:
+            ids = tokens.astype(np.int64)[None]
+        else:
+            ids = np.zeros(counted.shape, np.int64)
+            ids[places < lengths[:, None]] = tokens
+        line = Packed.of(torch.from_numpy(lengths), self.device) if packed else None
+        given = [sent(torch.from_numpy(each), self.device) for each in (ids, counted)]
         with choices(self.model, self.layout) if self.per_token else nullcontext() as chosen:
-            counts = run_counting(self.model, sent[0], None, sent[1], self.layout)
-        if chosen is not None:
-            by_token.append(token_table(self.layout, rows["prompt_id"].to_pylist(), lengths.tolist(), chosen))
-        return counts.counts().int(), counts.weights()
-
-    def _sent(self, array: np.ndarray) -> torch.Tensor:
-        """Without waiting for what the device has yet to do."""
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+            counts = run_counting(self.model, given[0], None, given[1], self.layout, line)
+        experts = Fetched(*(index.short() for index in chosen)) if chosen else None
+        return counts.counts().int(), counts.weights(), experts
 
     def tokens(self, rows: pa.Table) -> int:
         """The tokens of an item's prompts."""
         return int(np.diff(rows["tokens"].combine_chunks().offsets.to_numpy()).sum())
+
+
+def _lengths(rows: pa.Table) -> np.ndarray:
+    """How many tokens each row has."""
+    return rows["tokens"].combine_chunks().value_lengths().to_numpy().astype(np.int64)
 
 
 def build_reader(model: ModelConfig, gpus: int, per_token: bool = False) -> RoutingReader:

@@ -35,14 +35,15 @@ def token_schema(layout: MoELayout) -> pa.Schema:
 def token_table(
     layout: MoELayout, prompt_ids: Sequence[str], lengths: Sequence[int], chosen: Sequence[torch.Tensor]
 ) -> pa.Table:
-    """Of one forward pass over rows of these lengths, padded on the right: `chosen` is [tokens, top_k] a layer."""
-    width = len(chosen[0]) // len(lengths)
-    real = np.arange(width) < np.asarray(lengths)[:, None]
+    """Of one forward pass over rows of these lengths, padded on the right or end to end: `chosen` is [tokens, top_k] a
+    layer."""
+    real = np.arange(max(lengths)) < np.asarray(lengths)[:, None]
     row, place = real.nonzero()
+    seen = slice(None) if len(chosen[0]) == len(row) else real.reshape(-1)
     most = max(index.shape[1] for index in chosen)
     experts = np.full((len(row), layout.n_moe_layers, most), -1, np.int16)
     for position, (layer, index) in enumerate(zip(layout.layers, chosen, strict=True)):
-        here = index.short().cpu().numpy()[real.reshape(-1)]
+        here = index.short().cpu().numpy()[seen]
         experts[:, position, : here.shape[1]] = np.where(here < layer.num_experts, here, -1)
     layers = layout.n_moe_layers
     ends = np.cumsum((experts >= 0).sum(axis=2).reshape(-1))

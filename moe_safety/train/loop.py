@@ -18,6 +18,7 @@ from moe_safety.batches import Batch
 from moe_safety.config import TrainConfig
 from moe_safety.errors import RunError
 from moe_safety.jobs.memory import is_out_of_memory
+from moe_safety.models.transfers import Fetched
 from moe_safety.rundir import spent
 from moe_safety.stopping import gently
 from moe_safety.train.checkpoint import Checkpoints, Progress
@@ -192,20 +193,17 @@ class _Made:
 
     def __init__(self, step: int, batches: list[int], rate: float, tokens: list[int], numbers: torch.Tensor) -> None:
         self.step, self.batches, self.rate, self.tokens = step, batches, rate, tokens
-        self._numbers = numbers.to("cpu", non_blocking=True)
-        self._sent = torch.cuda.current_stream(numbers.device).record_event() if numbers.is_cuda else None
+        self._numbers = Fetched(numbers)
 
     @property
     def waits(self) -> bool:
         """Whether a card has yet to say the numbers."""
-        return self._sent is not None
+        return self._numbers.waits
 
     @property
     def numbers(self) -> list[float]:
         """The losses of this worker's batches, and the norm of the gradient."""
-        if self._sent:
-            self._sent.synchronize()
-        return self._numbers.tolist()
+        return self._numbers()[0].tolist()
 
 
 class _Backward:

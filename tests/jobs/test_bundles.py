@@ -1,13 +1,16 @@
 """Several items at once: which ones, and that nothing which is made of them hangs on it."""
 
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass, field, replace
+from unittest.mock import MagicMock
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_safety.jobs import Parts
+from moe_safety.errors import RunError
+from moe_safety.jobs import Parts, watchdog
 from moe_safety.jobs.bundles import bundles
 from moe_safety.jobs.replica import RemoteJob, Replica
 from moe_safety.jobs.watchdog import Watchdog
@@ -65,6 +68,21 @@ class Together(Square):
             raise MemoryError("too large")
         self.seen.append(len(items))
         return [pa.table({"n": [n**2 for n in rows["n"].to_pylist()]}, schema=SCHEMA) for rows in items]
+
+
+@dataclass
+class InTurn(Square):
+    """Squares the numbers of one item after another; from some item on they are too large together."""
+
+    seen: list = field(default_factory=list)
+    too_many: int = 1000
+
+    def in_turn(self, items):
+        for number, rows in enumerate(items):
+            if number >= self.too_many:
+                raise MemoryError("too large")
+            self.seen.append(number)
+            yield Square.__call__(self, rows, {})
 
 
 def remote(job, handler):
@@ -137,6 +155,78 @@ def test_a_process_that_ends_between_two_parts_loses_only_those_that_are_not_the
     assert not Replica().handle("again", [remote(job, handler)], 0, [2, 3, 4, 5])["error"]
     assert handler.seen == [4]
     assert files(job) == alone
+
+
+@pytest.mark.parametrize("too_many", [0, 1, 4, 6])
+def test_what_was_made_before_memory_ran_out_is_not_made_again(tmp_path, alone, too_many):
+    job, handler = make_job(tmp_path), InTurn(str(tmp_path), too_many=too_many)
+    assert not Replica().handle("ticket", [remote(job, handler)], 0, list(range(6)))["error"]
+    assert handler.seen == list(range(too_many))
+    assert handled(tmp_path) == ALL
+    assert files(job) == alone
+
+
+@pytest.mark.parametrize("kind", [Square, InTurn])
+def test_a_part_is_written_while_the_next_one_is_made(tmp_path, alone, monkeypatch, kind):
+    job, handler, real, made, order = make_job(tmp_path), kind(str(tmp_path)), Parts.commit, Square.__call__, []
+    begun = [threading.Event() for _ in range(6)]
+
+    def makes(self, rows, notes):
+        begun[rows["n"][0].as_py() // 8].set()
+        return made(self, rows, notes)
+
+    def commit(parts, item, part, notes):
+        assert item == 5 or begun[item + 1].wait(20), "the next one waits for this"
+        order.append(item)
+        real(parts, item, part, notes)
+
+    monkeypatch.setattr(Square, "__call__", makes)
+    monkeypatch.setattr(Parts, "commit", commit)
+    told = Replica().handle("ticket", [remote(job, handler)], 0, list(range(6)))
+    assert (told["error"], told["rows"]) == ("", 48)
+    assert order == list(range(6))
+    assert files(job) == alone
+
+
+@pytest.mark.parametrize(("kind", "first"), [(Square, 2), (InTurn, 2), (Together, 6)])
+def test_several_may_take_no_longer_than_each_by_itself(tmp_path, monkeypatch, kind, first):
+    waits, job = [], make_job(tmp_path)
+    monkeypatch.setattr(watchdog.threading, "Timer", lambda seconds, end: waits.append(seconds) or MagicMock())
+    given = replace(remote(job, kind(str(tmp_path))), item_timeout=10.0)
+    assert not Replica().handle("ticket", [given], 0, list(range(6)))["error"]
+    assert waits == [10.0, first * 10.0, *[10.0] * 6]
+
+
+def test_a_part_that_cannot_be_written_ends_the_job_with_its_own_words(tmp_path, monkeypatch):
+    def full(parts, item, part, notes):
+        raise RunError("no space is left")
+
+    monkeypatch.setattr(Parts, "commit", full)
+    job = make_job(tmp_path)
+    told = Replica().handle("ticket", [remote(job, Square(str(tmp_path)))], 0, [0, 1, 2, 3])
+    assert (told["error"], told["message"], told["broken"]) == ("RunError", "no space is left", False)
+    assert len(set(handled(tmp_path))) <= 16, "nothing is made that could not be left"
+
+
+def test_of_several_whose_process_ended_those_that_are_there_are_not_made_again(tmp_path, alone):
+    job = make_job(tmp_path)
+    assert not Replica().handle("first", [remote(job, Square(str(tmp_path)))], 0, [0, 1, 2])["error"]
+    Watchdog(job.parts, 5, None).__enter__()  # Of this attempt nothing more is heard.
+    again = Replica().handle("again", [remote(job, Square(str(tmp_path)))], 0, list(range(6)))
+    assert (again["error"], again["items"], again["rows"]) == ("", 6, 24)
+    assert handled(tmp_path) == ALL
+    assert files(job) == alone
+
+
+def test_several_are_watched_by_one_note(tmp_path, monkeypatch):
+    job, noted = make_job(tmp_path), []
+    handler = Square(str(tmp_path))
+    run = job.parts.run
+    real = Square.__call__
+    monkeypatch.setattr(Square, "__call__", lambda *given: noted.append(run.names("squares/_attempts")) or real(*given))
+    assert not Replica().handle("ticket", [remote(job, handler)], 0, [2, 3, 4])["error"]
+    assert noted == [["squares/_attempts/part-000004.json"]] * 3
+    assert run.names("squares/_attempts") == []
 
 
 def test_a_bug_in_several_is_told_with_its_place(tmp_path):

@@ -1,5 +1,7 @@
 """The experts of single tokens, kept beside the counts."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +10,7 @@ import torch
 from moe_safety.jobs import Parts, Plan
 from moe_safety.jobs.item_halving import Halving
 from moe_safety.models.experts import use_our_experts
+from moe_safety.routing import reader as reading
 from moe_safety.routing.plan import PLAN_SCHEMA
 from moe_safety.routing.reader import RoutingReader
 from moe_safety.routing.table import matrix
@@ -51,6 +54,41 @@ def test_tokens_add_up_to_the_counts(family):
         best = np.argpartition(found["p1"], -layout.layers[0].top_k)[..., -layout.layers[0].top_k :]
         told = [row["experts"] for row in by_token.to_pylist() if row["prompt_id"] == "p1"]
         assert np.sort(best.transpose(1, 0, 2).reshape(len(told), -1)).tolist() == np.sort(told).tolist()
+
+
+@pytest.mark.parametrize("family", ["olmoe", "granitemoe", "deepseek_v3", "longcat_flash"])
+def test_rows_that_stand_end_to_end_are_counted_as_padded_ones(family, monkeypatch):
+    """Here attention keeps them apart by a mask."""
+    reader = RoutingReader(use_our_experts(build(family)), per_token=True)
+    padded, by_token = reader(rows(), {})
+    monkeypatch.setattr(reading, "packing", lambda model: nullcontext(True))
+    seen = []
+    handle = reader.model.get_input_embeddings().register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    packed, told = reader(rows(), {})
+    handle.remove()
+    assert [ids.shape for ids in seen] == [(1, 18), (1, 15), (1, 4)], "no padding"
+    assert told.equals(by_token)
+    assert packed.drop_columns("weights").equals(padded.drop_columns("weights"))
+    np.testing.assert_allclose(matrix(packed, "weights"), matrix(padded, "weights"), rtol=1e-5, atol=1e-6)
+    alone, _ = reader(rows().slice(2, 1), {})
+    assert alone.drop_columns("weights").equals(padded.drop_columns("weights").slice(2, 1))
+
+
+def test_of_several_items_the_next_is_on_its_way_before_the_last_is_read(monkeypatch):
+    reader, told, begun = RoutingReader(use_our_experts(build("olmoe"))), [], RoutingReader._begun
+
+    def noted(self, some):
+        told.append(("begun", len(some)))
+        finish = begun(self, some)
+        return lambda: told.append(("read", len(some))) or finish()
+
+    items = [rows().slice(0, 1), rows().slice(1, 2), rows().slice(2, 3)]
+    alone = [reader(item, {}) for item in items]
+    monkeypatch.setattr(RoutingReader, "_begun", noted)
+    found = list(reader.in_turn(items))
+    assert all(map(pa.Table.equals, found, alone))
+    assert told == [("begun", 1), ("begun", 2), ("read", 1), ("begun", 3), ("read", 2), ("read", 3)]
+    assert list(reader.in_turn([])) == []
 
 
 def test_what_a_row_says():

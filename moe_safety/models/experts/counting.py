@@ -19,6 +19,7 @@ from moe_safety.models.hooks import hooked
 from moe_safety.models.kernels import card, formulas
 from moe_safety.models.kernels.formulas import WEIGHT_UNIT
 from moe_safety.models.layout import MoELayer, MoELayout, inspect_model
+from moe_safety.models.text.answer_losses import Packed
 
 
 class Counts:
@@ -70,12 +71,18 @@ def at_experts(
 
 
 @contextmanager
-def counting(model: PreTrainedModel, counted: torch.Tensor, layout: MoELayout | None = None) -> Iterator[Counts]:
-    """Inside, a forward pass over rows shaped like `counted` (bool, [rows, length]) adds to the yielded counts."""
+def counting(
+    model: PreTrainedModel, counted: torch.Tensor, layout: MoELayout | None = None, packed: Packed | None = None
+) -> Iterator[Counts]:
+    """Inside, a forward pass over rows shaped like `counted` (bool, [rows, length]) adds to the yielded counts; rows
+    that are packed for the pass are counted as if they were padded on the right."""
     layout = layout or inspect_model(model)
     counts = Counts(layout, counted)
+    places = packed.places(counted.shape[1]) if packed else None
 
     def count(position: int, index: torch.Tensor, weights: torch.Tensor) -> None:
+        if places is not None:
+            index, weights = (each.flatten(0, -2).index_select(0, places) for each in (index, weights))
         counts.add(position, index.to(counted.device), weights.to(counted.device))
 
     with at_experts(model, layout, count):
@@ -84,8 +91,8 @@ def counting(model: PreTrainedModel, counted: torch.Tensor, layout: MoELayout | 
 
 @contextmanager
 def choices(model: PreTrainedModel, layout: MoELayout) -> Iterator[list[torch.Tensor]]:
-    """Inside, a forward pass leaves the experts of each token, [tokens, top_k] a layer, rows batch-major. An index of
-    the layer's number of experts is no expert."""
+    """Inside, a forward pass leaves the experts of each token, [tokens, top_k] a layer, in the order of the pass. An
+    index of the layer's number of experts is no expert."""
     left: list[torch.Tensor] = []
     with at_experts(model, layout, lambda position, index, weights: left.append(index)):
         yield left
@@ -135,11 +142,14 @@ def run_counting(
     attention_mask: torch.Tensor | None,
     counted: torch.Tensor,
     layout: MoELayout | None = None,
+    packed: Packed | None = None,
 ) -> Counts:
-    """The same with routing weights, for callers that count no padding; those that pad on the right need no mask."""
+    """The same with routing weights, for callers that count no padding; those that pad on the right, or pack rows into
+    one line, need no mask."""
     layout = layout or inspect_model(model)
-    with evaluating(model), counting(model, counted, layout) as counts, stopping_after_routing(model, layout):
-        decoder_of(model)(input_ids=input_ids, use_cache=False, **_where(attention_mask))
+    where = packed.inputs if packed else _where(attention_mask)
+    with evaluating(model), counting(model, counted, layout, packed) as counts, stopping_after_routing(model, layout):
+        decoder_of(model)(input_ids=input_ids, use_cache=False, **where)
     return counts
 
 

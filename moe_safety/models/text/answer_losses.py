@@ -12,6 +12,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from moe_safety.models.transfers import sent
+
 IGNORED = -100
 """The label of a token that is not part of an answer."""
 
@@ -75,6 +77,24 @@ class Packed:
     inputs: dict[str, Any]
     """What the model is told of it, in transformers' words."""
 
+    @classmethod
+    def of(cls, lengths: torch.Tensor, device: torch.device | str) -> Packed:
+        """Rows of these lengths, in their order."""
+        ends = lengths.cumsum(0)
+        starts, longest = ends - lengths, int(lengths.max())
+        positions = torch.arange(int(ends[-1])) - starts.repeat_interleave(lengths)
+        limits = sent(torch.cat((starts[:1], ends)).int(), device)
+        told = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), limits)
+        most = dict.fromkeys(("max_length_q", "max_length_k"), longest)
+        return cls(starts, {**told, "position_ids": sent(positions[None], device), **most})
+
+    def places(self, width: int) -> torch.Tensor:
+        """For rows padded on the right to this width, row by row: where each token stands in the line. Padding is given
+        some token's place."""
+        positions = self.inputs["position_ids"]
+        places = (self.starts[:, None] + torch.arange(width)).clamp(max=positions.shape[1] - 1)
+        return sent(places.flatten(), positions.device)
+
 
 def make_rows(
     prompts: Sequence[Sequence[int]],
@@ -91,24 +111,12 @@ def make_rows(
     if not packed:
         padded = (pad_sequence(each, True, value) for each, value in ((ids, 0), (labels, IGNORED)))
         return Rows(sent(next(padded), device), next(padded), lengths=sent(lengths, device))
-    ends = lengths.cumsum(0)
-    starts, longest = ends - lengths, int(lengths.max())
-    positions = torch.arange(int(ends[-1])) - starts.repeat_interleave(lengths)
-    limits = sent(torch.cat((starts[:1], ends)).int(), device)
-    told = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), limits) | {"position_ids": sent(positions[None], device)}
-    most = dict.fromkeys(("max_length_q", "max_length_k"), longest)
     return Rows(
         sent(torch.cat(ids)[None], device),
         torch.cat(labels)[None],
         lengths=sent(lengths, device),
-        packed=Packed(starts, {**told, **most}),
+        packed=Packed.of(lengths, device),
     )
-
-
-def sent(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
-    """The host's tensor on the device, without waiting for what the device has yet to do."""
-    device = torch.device(device)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def answer_losses(model: PreTrainedModel, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:

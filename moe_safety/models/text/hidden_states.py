@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from moe_safety.errors import RunError
 from moe_safety.models.decoder import decoder_layers, decoder_of
-from moe_safety.models.text.answer_losses import Rows, sent
+from moe_safety.models.text.answer_losses import Rows
+from moe_safety.models.transfers import sent
 
 
 @dataclass(frozen=True)

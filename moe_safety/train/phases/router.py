@@ -14,7 +14,8 @@ from moe_safety.models import MoELayout
 from moe_safety.models.decoder import decoder_of
 from moe_safety.models.experts import stopping_after_routing
 from moe_safety.models.routers import divergence, probabilities, summed_distribution
-from moe_safety.models.text.answer_losses import Rows, logits_only_at, sent
+from moe_safety.models.text.answer_losses import Rows, logits_only_at
+from moe_safety.models.transfers import sent
 from moe_safety.train.data import micro_batches, rows_of
 from moe_safety.train.phases.base import Backward
 
