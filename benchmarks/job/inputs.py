@@ -73,12 +73,17 @@ class Texts:
     """Draws invented texts of a wanted number of tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer, self.chance = tokenizer, random.Random(0)
+        self.chance = random.Random(0)
+        self.words = ["".join(self.chance.choices(SYLLABLES, k=2)) for _ in range(4000)]
+        behind = tokenizer([f" {word}" for word in self.words], add_special_tokens=False).input_ids
+        self.sizes = [len(tokens) for tokens in behind]
 
     def text(self, fewest: int, most: int) -> str:
         wanted, words = self.chance.randint(fewest, most), list[str]()
-        while len(self.tokenizer(" ".join(words), add_special_tokens=False).input_ids) < wanted:
-            words += ["".join(self.chance.choices(SYLLABLES, k=2)) for _ in range(max(1, wanted // 16))]
+        while wanted > 0:
+            place = self.chance.randrange(len(self.words))
+            words.append(self.words[place])
+            wanted -= self.sizes[place]
         return " ".join(words)
 
     def attack(self, number: int) -> dict[str, Any]:
