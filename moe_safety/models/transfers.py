@@ -16,7 +16,7 @@ class Fetched:
 
     def __init__(self, *tensors: torch.Tensor) -> None:
         # A card's are copied to memory that is pinned, which nothing but the event says to be full.
-        self._tensors = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+        self._tensors = [tensor.to("cpu", non_blocking=tensor.is_cuda) for tensor in tensors]
         cards = {tensor.device for tensor in tensors if tensor.is_cuda}
         self._sent = [torch.cuda.current_stream(card).record_event() for card in cards]
 
