@@ -21,6 +21,7 @@ from moe_safety.jobs.parts import Part, Parts
 from moe_safety.jobs.plan import Plan
 from moe_safety.jobs.progress import phase_of
 from moe_safety.jobs.warned import warnings_to
+from moe_safety.jobs.watchdog import Watchdog, was_tried
 from moe_safety.rundir import Account, RunDir, count_imports, spent, watched
 
 
@@ -60,7 +61,7 @@ class Replica:
         import torch
 
         # What every item needs: nobody's time limit runs yet.
-        from moe_safety.jobs import item_halving, watchdog  # noqa: F401
+        from moe_safety.jobs import item_halving  # noqa: F401
 
         # Work is spread by replicas; one thread each keeps sums, and so results, the same on any machine.
         torch.set_num_threads(1)
@@ -68,6 +69,8 @@ class Replica:
         self.began: float | None = None
         """When work on the ticket began, with everything there that it needs."""
         self.held: tuple[int, Parts, Handler] | None = None
+        self.at = 0
+        """The item that is made."""
 
     def place(self) -> tuple[str, int]:
         """The host and the process."""
@@ -106,23 +109,21 @@ class Replica:
         return account.spent()[0]
 
     def _do(self, work: RemoteJob, job: int, items: Sequence[int]) -> dict[str, Any]:
-        from moe_safety.jobs.watchdog import was_tried
-
-        parts, at = work.parts, items[0]
+        parts, self.at = work.parts, items[0]
         rows = tokens = 0
         try:
             _check_shared(parts)
             # Where a process ended or hung at one of them, it is to be seen at which.
             careful = len(items) > 1 and any(was_tried(parts, item) for item in items)
             for some in _each_left(parts, items) if careful else [items]:
-                at = some[0]
+                self.at = some[0]
                 done = self._do_at_once(work, job, parts, some)
                 rows, tokens = rows + done[0], tokens + done[1]
             return {"rows": rows, "tokens": tokens, "worked": time.monotonic() - (self.began or 0.0)}
         except MoeSafetyError:
             raise
         except Exception as error:  # The boundary of the process: whatever it was, the driver tells it.
-            log = f"{parts.folder}/_errors/part-{at:06d}.txt"
+            log = f"{parts.folder}/_errors/part-{self.at:06d}.txt"
             parts.run.write_bytes(log, traceback.format_exc().encode())
             line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
             return {"error": RunError.__name__, "message": f"{parts.run.path(log)}: {line}", "broken": True}
@@ -130,7 +131,6 @@ class Replica:
     def _do_at_once(self, work: RemoteJob, job: int, parts: Parts, items: Sequence[int]) -> tuple[int, int]:
         """Leaves the part of each; returns how many rows and tokens they were."""
         from moe_safety.jobs.item_halving import made_of
-        from moe_safety.jobs.watchdog import Watchdog
 
         # Where several do not come to their end, each is tried by itself: a note on the last one is enough.
         with Watchdog(parts, items[-1], work.item_timeout) as watchdog:
@@ -141,9 +141,30 @@ class Replica:
             # The first part may take all of them, or the next one's work beside its own.
             watchdog.wait(len(items) if isinstance(handler, Joining) else min(2, len(items)))
             with spent("computing"):
-                made = made_of(parts, items, handler, rows, notes)
-                _commit(parts, items, made, notes, watchdog.wait)
+                self._commit(parts, items, made_of(parts, items, handler, rows, notes), notes, watchdog)
         return sum(map(len, rows)), sum(map(handler.tokens, rows))
+
+    def _commit(
+        self,
+        parts: Parts,
+        items: Sequence[int],
+        made: Iterator[Part],
+        notes: Sequence[dict[str, Any]],
+        watchdog: Watchdog,
+    ) -> None:
+        """Commits the parts in their order, each while the next one is made."""
+        following = [*items[1:], items[-1]]
+        with ThreadPoolExecutor(1) as beside:
+            writing: Future[None] | None = None
+            for item, part, noted, self.at in zip(items, made, notes, following, strict=True):
+                watchdog.wait()
+                if writing:
+                    with spent("writing"):
+                        writing.result()
+                if item == items[-1]:
+                    parts.commit(item, part, noted)
+                else:
+                    writing = beside.submit(parts.commit, item, part, noted)
 
     def _handler(self, job: int, work: RemoteJob, parts: Parts) -> tuple[Parts, Handler]:
         """The handler at hand is that of the job that was worked on last."""
@@ -157,28 +178,6 @@ def _each_left(parts: Parts, items: Sequence[int]) -> list[list[int]]:
     """Each item whose part is not there yet, by itself."""
     left = set(parts.unfinished())
     return [[item] for item in items if item in left]
-
-
-def _commit(
-    parts: Parts,
-    items: Sequence[int],
-    made: Iterator[Part],
-    notes: Sequence[dict[str, Any]],
-    after_each: Callable[[], None],
-) -> None:
-    """Commits the parts in their order, each while the next one is made."""
-    last = len(items) - 1
-    with ThreadPoolExecutor(1) as beside:
-        writing: Future[None] | None = None
-        for place, (item, part, noted) in enumerate(zip(items, made, notes, strict=True)):
-            after_each()
-            if writing:
-                with spent("writing"):
-                    writing.result()
-            if place == last:
-                parts.commit(item, part, noted)
-            else:
-                writing = beside.submit(parts.commit, item, part, noted)
 
 
 def _tell(pool: Any, place: tuple[str, int], doing: Callable[[], str | None]) -> None:

@@ -229,12 +229,15 @@ def test_several_are_watched_by_one_note(tmp_path, monkeypatch):
     assert run.names("squares/_attempts") == []
 
 
-def test_a_bug_in_several_is_told_with_its_place(tmp_path):
-    class Broken(Together):
-        def together(self, items):
-            raise ZeroDivisionError("a bug")
+class Broken(Together):
+    def together(self, items):
+        raise ZeroDivisionError("a bug")
 
-    job = make_job(tmp_path)
-    told = Replica().handle("ticket", [remote(job, Broken(str(tmp_path)))], 0, [2, 3])
+
+@pytest.mark.parametrize(("kind", "place"), [(Broken, 2), (Square, 3), (InTurn, 3)])
+def test_a_bug_in_several_is_told_with_its_place(tmp_path, kind, place):
+    job, handler = make_job(tmp_path), kind(str(tmp_path), trap=ALL[25], deed="bug")
+    told = Replica().handle("ticket", [remote(job, handler)], 0, [2, 3, 4])
     assert (told["error"], told["broken"]) == ("RunError", True)
-    assert told["message"].endswith("part-000002.txt: ZeroDivisionError: a bug")
+    assert told["message"].endswith(f"part-{place:06d}.txt: ZeroDivisionError: a bug")
+    assert 2 not in job.parts.unfinished() or place == 2
