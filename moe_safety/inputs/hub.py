@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from moe_safety.config import Source
@@ -17,7 +18,7 @@ _BUILDERS = {"arrow", "csv", "json", "parquet", "text"}
 def open_dataset(source: Source) -> Content:
     """The rows of one split. No code of the dataset runs."""
     dataset = _load(source)
-    return Content("dataset", frozenset(dataset.column_names), _rows(dataset, source.label))
+    return Content("dataset", frozenset(dataset.column_names), partial(_rows, dataset, source.label))
 
 
 def _load(source: Source) -> Any:

@@ -15,10 +15,10 @@ from moe_safety.errors import InputError
 from moe_safety.inputs.collect import Collector
 from moe_safety.inputs.record import Role
 from moe_safety.inputs.sources import SourceRows, digests, formats_brought, read_source
-from moe_safety.inputs.split import check_no_leak
+from moe_safety.inputs.table import Spooled
 from moe_safety.pipeline import PROMPTS
 from moe_safety.pipeline.perform import perform
-from moe_safety.rundir import Outcome, RunDir, Work
+from moe_safety.rundir import Outcome, RunDir, Work, spent
 
 
 def prepare(config: Config, *, force: bool = False) -> dict[str, Any]:
@@ -38,16 +38,22 @@ def _sources(config: Config) -> list[Source]:
 
 def _prepare(config: Config) -> Outcome:
     prepared = read_prompts(config.data, config.seed)
-    RunDir(config.run_dir).write_table(PROMPTS, prepared.table)
+    with spent("writing"), RunDir(config.run_dir).writing(PROMPTS) as path:
+        prepared.prompts.write(path)
     return Outcome(outputs=(PROMPTS,), summary=prepared.counts)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The table of `prompts.parquet`, and the account of how it came about as plain data."""
+    """What becomes `prompts.parquet`, and the account of how it came about as plain data."""
 
-    table: pa.Table
+    prompts: Spooled
     counts: dict[str, Any]
+
+    @property
+    def table(self) -> pa.Table:
+        """The table."""
+        return self.prompts.table
 
 
 def read_prompts(data: DataConfig, seed: int) -> Prepared:
@@ -63,14 +69,13 @@ def read_prompts(data: DataConfig, seed: int) -> Prepared:
     if isinstance(data.controls, DerivedControls):
         collector.derive_controls(data.controls.wrapper)
 
-    table = collector.table(data.test_fraction, data.validation_fraction, seed)
-    check_no_leak(table)
-    return Prepared(table, _counts([*attacks, *benign, *controls], table))
+    prompts = collector.close(data.test_fraction, data.validation_fraction, seed)
+    return Prepared(prompts, _counts([*attacks, *benign, *controls], collector.goals, prompts.table))
 
 
 def _read_all(role: Role, sources: Sequence[Source], data: DataConfig) -> list[SourceRows]:
     read = [read_source(source, role, data) for source in sources]
-    if read and not any(result.rows for result in read):
+    if read and not any(len(result.rows) for result in read):
         dropped = sum((result.dropped for result in read), Counter[str]())
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         files = ", ".join(source.label for source in sources)
@@ -78,13 +83,13 @@ def _read_all(role: Role, sources: Sequence[Source], data: DataConfig) -> list[S
     return read
 
 
-def _counts(sources: Sequence[SourceRows], table: pa.Table) -> dict[str, Any]:
+def _counts(sources: Sequence[SourceRows], goals: int, table: pa.Table) -> dict[str, Any]:
     labels: dict[str, dict[str, int]] = {}
     for row in table.group_by(["label", "split"], use_threads=False).aggregate([([], "count_all")]).to_pylist():
         labels.setdefault(row["label"], {})[row["split"]] = row["count_all"]
     return {
         "sources": [source.account() for source in sources],
         "labels": labels,
-        "goals": len(table["goal_id"].unique()),
+        "goals": goals,
         "duplicates": sum(source.duplicates.total() for source in sources),
     }

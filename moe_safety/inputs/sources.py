@@ -1,11 +1,18 @@
-"""Reads one source of the configuration into rows, and keeps account of what was left out."""
+"""Reads one source of the configuration into rows, and keeps account of what was left out.
+
+Every source is read through once, to find what is wrong with it, and again by whoever takes its rows: memory holds a
+row at a time, unless its format needs all of them.
+"""
 
 from __future__ import annotations
 
 import os
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from moe_safety.config import FORMATS, NUMBERING, DataConfig, Source
@@ -13,8 +20,23 @@ from moe_safety.errors import InputError
 from moe_safety.inputs.files import Content, digest_of, folder_digest, open_file
 from moe_safety.inputs.format import Format
 from moe_safety.inputs.hub import open_dataset
+from moe_safety.inputs.numbering import Numbering
 from moe_safety.inputs.recognise import columns_of, recognise, unfolded
 from moe_safety.inputs.record import Context, Record, Role, Row, Skipped, is_missing
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a source that pass its filters: read anew each time."""
+
+    read: Callable[[], Iterator[Row]]
+    count: int
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.read()
+
+    def __len__(self) -> int:
+        return self.count
 
 
 @dataclass
@@ -25,8 +47,10 @@ class SourceRows:
     role: Role
     format: Format
     container: str
-    rows: list[Row] = field(default_factory=list)
+    rows: Rows = Rows(partial(iter, ()), 0)
     read: int = 0
+    words_plain: bool = False
+    """Whether a row has the plain form of its goal in words of its own."""
     dropped: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     prompts: Counter[str] = field(default_factory=Counter)
@@ -101,28 +125,49 @@ def read_source(source: Source, role: Role, data: DataConfig, *, prefills: bool 
         prefills,
         result.notes,
     )
-    further: dict[int, dict[str, str]] = {}
-
-    def records() -> Iterator[Record]:
-        for record in _records(content, names, source.label):
-            further[record.number] = record.further({*form.columns, *NUMBERING})
-            yield record
-
-    for row in form.rows(records(), context):
+    kept, wrappable = 0, False
+    for row in _understood(form, _with_own_ids(_records(content, names, source.label)), context):
         result.read += 1
         if isinstance(row, Skipped):
             result.dropped[row.reason] += 1
             continue
-        result.rows.append(replace(row, columns=further.get(row.number, {})))
-        if len(result.rows) == data.max_samples:
+        kept, wrappable = kept + 1, wrappable or row.plain
+        result.words_plain = result.words_plain or (row.label == "safe" and bool(row.messages))
+        if kept == data.max_samples:
             break
     if not result.read:
         raise InputError("has no rows", file=source.label)
-    if source.wrapper and result.rows and not any(row.plain for row in result.rows):
+    if source.wrapper and kept and not wrappable:
         raise InputError(
             "`wrapper` is for plain requests, and this source brings its own attack forms", file=source.label
         )
+
+    def again() -> Iterator[Row]:
+        told_before = replace(context, notes=[])
+        found = _understood(form, _records(content, names, source.label), told_before)
+        return islice((row for row in found if isinstance(row, Row)), kept)
+
+    result.rows = Rows(again, kept)
     return result
+
+
+def _understood(form: Format, records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
+    """What a format makes of records, with what else these have that batches can be grouped by."""
+    further: dict[int, Mapping[str, str]] = {}
+    taken = given = 0
+
+    def noted() -> Iterator[Record]:
+        nonlocal taken
+        for record in records:
+            if given >= taken:  # The format has done with all before.
+                further.clear()
+            taken += 1
+            further[record.number] = record.further({*form.columns, *NUMBERING})
+            yield record
+
+    for row in form.rows(noted(), context):
+        given += 1
+        yield row if isinstance(row, Skipped) else replace(row, columns=further.get(row.number, {}))
 
 
 def _goals(path: str) -> dict[str, tuple[str, str | None]]:
@@ -139,10 +184,18 @@ def _goals(path: str) -> dict[str, tuple[str, str | None]]:
 
 
 def _records(content: Content, names: dict[str, str], label: str) -> Iterator[Record]:
-    places: dict[str, int] = {}
     for number, values in content.rows:
-        record = Record(label, number, {ours: values[theirs] for ours, theirs in names.items() if theirs in values})
+        yield Record(label, number, {ours: values[theirs] for ours, theirs in names.items() if theirs in values})
+
+
+def _with_own_ids(records: Iterator[Record]) -> Iterator[Record]:
+    """The records; an error where one has the id of another. Ids are told apart by hashes, since they may be many."""
+    ids, places = Numbering(), array("q")
+    for record in records:
         id_ = record.values.get("id", record.values.get("index"))
-        if not is_missing(id_) and id_ != "" and places.setdefault(str(id_), number) != number:
-            raise record.error(f"has the id {str(id_)[:30]!r} of row {places[str(id_)]}")
+        if not is_missing(id_) and id_ != "":
+            number = ids.number(hash(str(id_)) % 2**64)
+            if number < len(places):
+                raise record.error(f"has the id {str(id_)[:30]!r} of row {places[number]}")
+            places.append(record.number)
         yield record

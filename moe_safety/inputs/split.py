@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from moe_safety.errors import InputError
+from moe_safety.inputs.record import SPLITS
 
 
 class Stratum(NamedTuple):
@@ -21,22 +22,32 @@ class Stratum(NamedTuple):
 
 
 def assign_splits(
-    strata: Mapping[str, Stratum], test_fraction: float, validation_fraction: float, seed: int
-) -> dict[str, str]:
-    """The split of each goal."""
-    cells: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for goal, (kind, category) in strata.items():
-        cells[kind][category].append(goal)
-    splits: dict[str, str] = {}
-    for categories in cells.values():
-        sizes = {category: len(goals) for category, goals in categories.items()}
+    strata: Sequence[Stratum],
+    stratum: np.ndarray,
+    goals: Iterable[str],
+    test_fraction: float,
+    validation_fraction: float,
+    seed: int,
+) -> np.ndarray:
+    """The split of each goal, as its place in `SPLITS`. `stratum` says which of the strata a goal is of; each has
+    some."""
+    digests = bytearray()
+    for goal in goals:
+        digests += _digest(goal, seed)
+    words = np.frombuffer(digests, ">u8").reshape(-1, 4)
+    order = np.lexsort((*reversed(words.T), stratum))
+    members = np.split(order, np.cumsum(np.bincount(stratum, minlength=len(strata)))[:-1])
+    splits = np.full(len(order), SPLITS.index("train"), np.int8)
+    for kind in dict.fromkeys(one.kind for one in strata):
+        own = {one.category: rows for one, rows in zip(strata, members, strict=True) if one.kind == kind}
+        sizes = {category: len(rows) for category, rows in own.items()}
         test = _apportion(sizes, test_fraction, sizes, seed)
         room = {category: size - test[category] for category, size in sizes.items()}
         validation = _apportion(sizes, validation_fraction, room, seed)
-        for category, goals in categories.items():
-            held_out = ["test"] * test[category] + ["validation"] * validation[category]
-            rest = ["train"] * (len(goals) - len(held_out))
-            splits.update(zip(_by_seed(goals, seed), held_out + rest, strict=True))
+        for category, rows in own.items():
+            held_out = test[category] + validation[category]
+            splits[rows[: test[category]]] = SPLITS.index("test")
+            splits[rows[test[category] : held_out]] = SPLITS.index("validation")
     return splits
 
 
@@ -63,4 +74,8 @@ def _apportion(sizes: Mapping[str, int], fraction: float, room: Mapping[str, int
 
 
 def _by_seed(names: Iterable[str], seed: int) -> list[str]:
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    return sorted(names, key=lambda name: _digest(name, seed))
+
+
+def _digest(name: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()

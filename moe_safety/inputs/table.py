@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import mmap
+import tempfile
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from moe_safety.inputs.conversation import Message
+from moe_safety.rundir import refusals
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
@@ -34,6 +40,7 @@ PROMPTS_SCHEMA = pa.schema(
     ]
 )
 
+_SPOOLED = pa.schema([column for column in PROMPTS_SCHEMA if column.name not in ("split", "category")])
 _ROWS_PER_BATCH = 10_000  # keeps each Arrow string column far below its limit of 2 GiB
 
 
@@ -90,25 +97,72 @@ def prompt_id(messages: Sequence[Message]) -> str:
     return _hash(json.dumps([[message["role"], message["content"]] for message in messages], ensure_ascii=False))
 
 
-def to_table(prompts: Sequence[Prompt], splits: Mapping[str, str]) -> pa.Table:
-    """The prompts in order, each with the split of its goal."""
-    starts = range(0, len(prompts), _ROWS_PER_BATCH)
-    batches = [_batch(prompts[start : start + _ROWS_PER_BATCH], splits) for start in starts]
-    return pa.Table.from_batches(batches, schema=PROMPTS_SCHEMA)
+class Spool:
+    """Prompts in order, in a file of the temporary folder: memory holds the last ten thousand."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # It stays open until all are there.
+        self._writer = pa.ipc.new_file(pa.PythonFile(self._file, "w"), _SPOOLED)
+        self._waiting: list[Prompt] = []
+
+    def add(self, prompt: Prompt) -> None:
+        """Takes the next one. Its category is told at the end, as its split is: both belong to its goal."""
+        self._waiting.append(prompt)
+        if len(self._waiting) == _ROWS_PER_BATCH:
+            self._write()
+
+    def close(self, split: pa.Array, category: pa.Array) -> Spooled:
+        """All of them as a table, with these columns."""
+        self._write()
+        with refusals(tempfile.gettempdir()):
+            self._writer.close()
+            self._file.flush()
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._file.close()
+        table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+        ends = np.cumsum([len(chunk) for chunk in table["prompt_id"].chunks])
+        for name, values in (("split", split), ("category", category)):
+            chunks = [values[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+            table = table.add_column(len(table.column_names), name, pa.chunked_array(chunks, pa.string()))
+        return Spooled(table.select(PROMPTS_SCHEMA.names), mapped)
+
+    def _write(self) -> None:
+        if self._waiting:
+            with refusals(tempfile.gettempdir()):
+                self._writer.write_batch(pa.RecordBatch.from_arrays([*map(self._column, _SPOOLED)], schema=_SPOOLED))
+            self._waiting = []
+
+    def _column(self, column: pa.Field) -> pa.Array:
+        values: list[Any] = [getattr(prompt, column.name) for prompt in self._waiting]
+        if column.name == "columns":
+            values = [list(one.items()) for one in values]
+        return pa.array(values, type=column.type)
 
 
-def _batch(prompts: Sequence[Prompt], splits: Mapping[str, str]) -> pa.RecordBatch:
-    columns = []
-    for column in PROMPTS_SCHEMA:
-        values: list[Any]
-        if column.name == "split":
-            values = [splits[prompt.goal_id] for prompt in prompts]
-        elif column.name == "columns":
-            values = [list(prompt.columns.items()) for prompt in prompts]
-        else:
-            values = [getattr(prompt, column.name) for prompt in prompts]
-        columns.append(pa.array(values, type=column.type))
-    return pa.RecordBatch.from_arrays(columns, schema=PROMPTS_SCHEMA)
+@dataclass(frozen=True)
+class Spooled:
+    """A table whose texts stand in a file."""
+
+    table: pa.Table
+    mapped: mmap.mmap
+
+    def write(self, path: str) -> None:
+        """Writes it as Parquet."""
+        with _Forgetting(path, self.mapped) as file:
+            pq.write_table(self.table, file)
+
+
+class _Forgetting(io.FileIO):
+    """A file to write. With each piece the process lets go of what it has read of another, which it would seem to hold
+    in memory, and which is read again where it is needed."""
+
+    def __init__(self, path: str, read: mmap.mmap) -> None:
+        super().__init__(path, "wb")
+        self._read = read
+
+    def write(self, data: Any) -> int:
+        self._read.madvise(mmap.MADV_DONTNEED)
+        return super().write(data)
 
 
 def _hash(text: str) -> str:

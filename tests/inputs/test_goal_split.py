@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_safety.errors import InputError
-from moe_safety.inputs.split import Stratum, assign_splits, check_no_leak
+from moe_safety.inputs.record import SPLITS
+from moe_safety.inputs.split import Stratum, check_no_leak
+from moe_safety.inputs.split import assign_splits as assign_numbered
+
+
+def assign_splits(goals, *settings):
+    """The split of each goal by its id, of strata by goal."""
+    there = [*dict.fromkeys(goals.values())]
+    numbers = np.array([there.index(stratum) for stratum in goals.values()], int)
+    assigned = assign_numbered(there, numbers, goals, *settings)
+    return dict(zip(goals, (SPLITS[one] for one in assigned), strict=True))
+
 
 strata = st.dictionaries(
     st.text("abcdef0123456789", min_size=4, max_size=16),

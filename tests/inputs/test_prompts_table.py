@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_safety.inputs.table import PROMPTS_SCHEMA, Prompt, goal_id, normalise, prompt_id, to_table
+from moe_safety.inputs.table import PROMPTS_SCHEMA, Prompt, Spool, goal_id, normalise, prompt_id
 
 
 @pytest.mark.parametrize(
@@ -63,8 +64,12 @@ def test_a_table_of_several_batches_keeps_order_and_text():
         )
         for n in range(count)
     ]
-    table = to_table(prompts, {"g": "train"})
+    spool = Spool()
+    for prompt in prompts:
+        spool.add(prompt)
+    table = spool.close(pa.array(["train"] * count), pa.array(["a", *[None] * (count - 1)])).table
     assert table.schema == PROMPTS_SCHEMA
     assert table.num_rows == count
     assert table["messages"].to_pylist()[-1] == [{"role": "user", "content": f"zorp {count - 1}"}]
     assert json.dumps(table.slice(10_000, 1).to_pylist()[0]["prompt_id"]) == f'"{10_000:016x}"'
+    assert table["category"].to_pylist() == ["a", *[None] * (count - 1)]

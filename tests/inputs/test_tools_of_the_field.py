@@ -69,7 +69,7 @@ def test_test_cases_and_completions_of_harmbench(read, write):
         (GOAL, ["Zorp?"], None, "harmbench"),
         ("fep the quib", ["Quib!"], None, "harmbench"),
     ]
-    assert found.rows[0].category == "zorps"
+    assert next(iter(found.rows)).category == "zorps"
     done = read(json.dumps({"blick_zorp": [{"test_case": WRAPPED, "generation": SAID}]}), goals=goals)
     assert rows_of(done) == [(GOAL, [WRAPPED], SAID, "harmbench")]
     judged = [{"test_case": text, "generation": SAID, "label": label} for text, label in ((WRAPPED, 1), ("Zorp?", 0))]
@@ -159,7 +159,7 @@ def test_files_that_the_tools_own_classes_wrote(name, successful, every):
     assert len(read_source(data.attacks[0], "attacks", whole).rows) == every
     found = read_source(data.attacks[0], "attacks", data)
     assert (found.format.name, [row.goal for row in found.rows]) == (name.split(".")[0], successful)
-    assert found.rows[0].answer == SAID
+    assert next(iter(found.rows)).answer == SAID
 
 
 def test_a_turn_in_which_nothing_is_said_is_no_prefill(read):
