@@ -122,7 +122,8 @@ def test_no_more_rows_are_held_than_are_written_at_once(tmp_path, monkeypatch, p
     held = []
 
     def counting(messages):
-        held.append(sum(type(one) in (Record, Row, Prompt) for one in gc.get_objects()) if len(held) % 400 == 399 else 0)
+        looks = len(held) % 400 == 399
+        held.append(sum(type(one) in (Record, Row, Prompt) for one in gc.get_objects()) if looks else 0)
         return prompt_id(messages)
 
     monkeypatch.setattr(collect, "prompt_id", counting)
