@@ -88,7 +88,8 @@ class Stretch:
         exact = np.float32 if self.column == "counts" else np.float64
         values = np.empty((len(mine), 1 + len(self.experts)), exact)
         values[:, 0] = part["tokens"].to_numpy()[mine]
-        values[:, 1:] = counts[np.ix_(mine, self.experts.flat)]
+        # Where every layer has as many experts as the widest, rows are copied whole.
+        values[:, 1:] = counts[mine if len(self.experts) == counts.shape[1] else np.ix_(mine, self.experts.flat)]
         label, row = rows.label[here], row_of[rows.prompt[here]]
         category = rows.category[here]
         named = category >= 0
@@ -106,17 +107,27 @@ class Stretch:
             mine = np.flatnonzero(label == code)
             for start in range(0, len(mine), step):
                 piece = mine[start : start + step]
-                times = self.times[:, goal[piece]].astype(np.float32)
-                sums[code :: len(LABELS)] += (times @ values[row[piece]].astype(np.float32)).astype(sums.dtype)
+                times = np.take(self.times, goal[piece], axis=1).astype(np.float32)
+                drawn = times @ values[row[piece]].astype(np.float32, copy=False)
+                sums[code :: len(LABELS)] += drawn.astype(sums.dtype)
 
 
 def _sum(sums: np.ndarray, values: np.ndarray, row: np.ndarray, label: np.ndarray, group: np.ndarray) -> None:
     """Adds rows to their cells, (group, label)."""
+    from scipy.sparse import csr_array
+
     cell = group.astype(np.int64) * len(LABELS) + label
+    if sums.dtype == np.int64:
+        # Whole numbers are exact in any order, and so in a product, as long as none is beyond what the type holds.
+        exact = np.float32 if values[row, 0].sum(dtype=np.float64) < 2**24 else np.float64
+        cells, place = np.unique(cell, return_inverse=True)
+        which = csr_array((np.ones(len(row), exact), (place, row)), shape=(len(cells), len(values)))
+        sums[cells] += (which @ values.astype(exact, copy=False)).astype(np.int64)
+        return
     order = np.argsort(cell, kind="stable")
     cells, starts = np.unique(cell[order], return_index=True)
     if len(cells):
-        sums[cells] += np.add.reduceat(values[row[order]], starts, axis=0, dtype=np.float64).astype(sums.dtype)
+        sums[cells] += np.add.reduceat(values[row[order]], starts, axis=0, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def read_source(source: Source, role: Role, data: DataConfig, *, prefills: bool 
         result.notes,
     )
     kept, wrappable = 0, False
-    for row in _understood(form, _with_own_ids(_records(content, names, source.label)), context):
+    for row in form.rows(_with_own_ids(_records(content, names, source.label)), context):
         result.read += 1
         if isinstance(row, Skipped):
             result.dropped[row.reason] += 1
@@ -144,16 +144,15 @@ def read_source(source: Source, role: Role, data: DataConfig, *, prefills: bool 
 
     def again() -> Iterator[Row]:
         told_before = replace(context, notes=[])
-        found = _understood(form, _records(content, names, source.label), told_before)
-        return islice((row for row in found if isinstance(row, Row)), kept)
+        return islice(_with_columns(form, _records(content, names, source.label), told_before), kept)
 
     result.rows = Rows(again, kept)
     return result
 
 
-def _understood(form: Format, records: Iterator[Record], context: Context) -> Iterator[Row | Skipped]:
-    """What a format makes of records, with what else these have that batches can be grouped by."""
-    further: dict[int, Mapping[str, str]] = {}
+def _with_columns(form: Format, records: Iterator[Record], context: Context) -> Iterator[Row]:
+    """The rows that a format makes of records, with what else these have that batches can be grouped by."""
+    known, further = {*form.columns, *NUMBERING}, dict[int, Mapping[str, str]]()
     taken = given = 0
 
     def noted() -> Iterator[Record]:
@@ -162,12 +161,14 @@ def _understood(form: Format, records: Iterator[Record], context: Context) -> It
             if given >= taken:  # The format has done with all before.
                 further.clear()
             taken += 1
-            further[record.number] = record.further({*form.columns, *NUMBERING})
+            further[record.number] = record.further(known)
             yield record
 
     for row in form.rows(noted(), context):
         given += 1
-        yield row if isinstance(row, Skipped) else replace(row, columns=further.get(row.number, {}))
+        if isinstance(row, Row):
+            columns = further.get(row.number, {})
+            yield replace(row, columns=columns) if columns or row.columns else row
 
 
 def _goals(path: str) -> dict[str, tuple[str, str | None]]:

@@ -40,6 +40,7 @@ PROMPTS_SCHEMA = pa.schema(
     ]
 )
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _SPOOLED = pa.schema([column for column in PROMPTS_SCHEMA if column.name not in ("split", "category")])
 _ROWS_PER_BATCH = 10_000  # keeps each Arrow string column far below its limit of 2 GiB
 
@@ -94,7 +95,7 @@ def goal_id(text: str) -> str:
 
 def prompt_id(messages: Sequence[Message]) -> str:
     """The id of a prompt: a hash of its messages."""
-    return _hash(json.dumps([[message["role"], message["content"]] for message in messages], ensure_ascii=False))
+    return _hash(_ENCODER.encode([[message["role"], message["content"]] for message in messages]))
 
 
 class Spool:
