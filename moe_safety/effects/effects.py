@@ -103,7 +103,7 @@ def _foresee(config: Config, run: RunDir, identity: str) -> pa.Table:
         goals = dict(zip(prompts["prompt_id"].to_pylist(), prompts["goal_id"].to_pylist(), strict=True))
         check_encoding(run, config.model)
         with run.open_parquet(BATCHES) as batches:
-            trials = choose_trials(batches.read(), goals, encoding_of(batches)["refusal"], config.effects)
+            trials = choose_trials(batches, goals, encoding_of(batches)["refusal"], config.effects)
         sizes = [2 * trial.length for trial in trials_of(trials)]
         groups = sorted(sorted(group) for group in pack(sizes, config.effects.max_tokens_per_forward // 8))
         plan.write((trials.take(pa.array(group)) for group in groups), TRIALS_SCHEMA, identity)

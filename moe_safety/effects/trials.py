@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from moe_safety.config import EffectsConfig
 from moe_safety.errors import InputError
 from moe_safety.pipeline import BATCHES
 
 FORWARDS_PER_ITEM = 8
+_ROWS_AT_ONCE = 2000
+_READ = ["prompt_id", "label", "prompt_tokens", "answer_tokens", "target_prefix", "target_tokens"]
 TRIALS_SCHEMA = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -24,18 +27,34 @@ TRIALS_SCHEMA = pa.schema(
 
 
 def choose_trials(
-    batches: pa.Table, goals: dict[str, str], refusal: Sequence[int], settings: EffectsConfig
+    batches: pq.ParquetFile, goals: Mapping[str, str], refusal: Sequence[int], settings: EffectsConfig
 ) -> pa.Table:
     """Unsafe prompts, then control prompts, of different goals, evenly over all batches. `goals` is by prompt, and
-    `refusal` the tokens of a refusal for what needs none."""
-    rows: list[dict[str, Any]] = []
-    for label in ("unsafe", "control"):
-        candidates = {goals[row["prompt_id"]]: row for row in _answered(batches, label)}
-        chosen = _evenly(list(candidates.values()), settings.prompts)
-        rows += [_trial(row, refusal, settings.opening) for row in chosen]
-    if not any(row["label"] == "unsafe" for row in rows):
+    `refusal` the tokens of a refusal for what needs none. Batches are read twice, so that no more rows are held than
+    are chosen."""
+    places: dict[str, dict[str, int]] = {"unsafe": {}, "control": {}}
+    for start, piece in _pieces(batches, ["prompt_id", "label", "answer_tokens"]):
+        for place, row in enumerate(piece.to_pylist(), start):
+            if row["label"] in places and row["answer_tokens"]:
+                places[row["label"]][goals[row["prompt_id"]]] = place
+    chosen = [place for own in places.values() for place in _evenly([*own.values()], settings.prompts)]
+    rows: dict[int, dict[str, Any]] = {}
+    for start, piece in _pieces(batches, _READ):
+        here = sorted(place for place in chosen if start <= place < start + len(piece))
+        rows |= zip(here, piece.take(pa.array([place - start for place in here], pa.int32())).to_pylist(), strict=True)
+    if not places["unsafe"]:
         raise InputError("holds no unsafe prompt with an answer, which effects are measured on", file=BATCHES)
-    return pa.Table.from_pylist(rows, schema=TRIALS_SCHEMA)
+    return pa.Table.from_pylist(
+        [_trial(rows[place], refusal, settings.opening) for place in chosen], schema=TRIALS_SCHEMA
+    )
+
+
+def _pieces(batches: pq.ParquetFile, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Some columns a piece at a time, with the number of its first row."""
+    start = 0
+    for piece in batches.iter_batches(_ROWS_AT_ONCE, columns=columns):
+        yield start, piece
+        start += len(piece)
 
 
 def items_of(trials: pa.Table, candidates: list[int], max_tokens: int) -> Iterator[pa.Table]:
@@ -49,14 +68,9 @@ def items_of(trials: pa.Table, candidates: list[int], max_tokens: int) -> Iterat
             yield pa.Table.from_pylist([row | {"experts": candidates[start : start + size]}], schema=schema)
 
 
-def _answered(batches: pa.Table, label: str) -> list[dict[str, Any]]:
-    columns = ["prompt_id", "label", "prompt_tokens", "answer_tokens", "target_prefix", "target_tokens"]
-    return [row for row in batches.select(columns).to_pylist() if row["label"] == label and row["answer_tokens"]]
-
-
-def _evenly(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    count = min(count, len(rows))
-    return [rows[place * len(rows) // count] for place in range(count)]
+def _evenly(places: list[int], count: int) -> list[int]:
+    count = min(count, len(places))
+    return [places[each * len(places) // count] for each in range(count)]
 
 
 def _trial(row: dict[str, Any], refusal: Sequence[int], opening: int) -> dict[str, Any]:
