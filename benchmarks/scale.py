@@ -30,9 +30,10 @@ SHARES = {"respond": 0.52, "capture": 0.77, "gradients": 0.46, "train": 0.50}
 """Of the floor, as far as it was reached on one card."""
 REDUCTION = 1.0e-4
 """Seconds of a core for a prompt of 1,024 experts, the tables included."""
-ITEM, REQUESTS = 0.05, 6
-"""Seconds of an item beside the card's work, and its requests to a store: its rows; its part, the part's hash and its
-marker; part and marker read again."""
+ITEM, REQUESTS, READ_AGAIN = 0.05, 13, 8
+"""Seconds of an item beside the card's work, and its requests to a store: one for its rows, eight for its part, the
+part's hash and its marker, two for the marker's notes, two for the manifest; and eight for each part in `identify`
+(tests/benchmarks/test_requests.py counts them)."""
 
 
 def shapes() -> dict[str, PretrainedConfig]:
@@ -74,7 +75,9 @@ def told(name: str, config: PretrainedConfig, cards: int, prompts: int) -> str:
     minutes = [(each / SHARES[stage] / replicas + beside) / 60 for stage, each in arithmetic.items()]
     minutes.append(REDUCTION * prompts * experts / 1024 / 2 / 60)
     cells = "".join(f"{each:>11,.1f}" for each in minutes)
-    return f"{begin}{wide:>6}{START + shape.weights / READING:>9.0f}{cells}{REQUESTS * items(prompts):>10,}"
+    return (
+        f"{begin}{wide:>6}{START + shape.weights / READING:>9.0f}{cells}{(REQUESTS + READ_AGAIN) * items(prompts):>10,}"
+    )
 
 
 def main() -> None:
