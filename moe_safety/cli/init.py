@@ -92,7 +92,7 @@ class Found:
     host: float
     """Gigabytes of memory that are here."""
 
-    @property
+    @cached_property
     def goals(self) -> set[str]:
         """What the attackers want, each once."""
         return {row.goal for source in self.attacks for row in source.rows}
