@@ -153,16 +153,16 @@ class Spooled:
             pq.write_table(self.table, file)
 
 
-class _Forgetting(io.FileIO):
+class _Forgetting(io.BufferedWriter):
     """A file to write. With each piece the process lets go of what it has read of another, which it would seem to hold
     in memory, and which is read again where it is needed."""
 
     def __init__(self, path: str, read: mmap.mmap) -> None:
-        super().__init__(path, "wb")
-        self._read = read
+        super().__init__(io.FileIO(path, "wb"))
+        self._read_from = read
 
     def write(self, data: Any) -> int:
-        self._read.madvise(mmap.MADV_DONTNEED)
+        self._read_from.madvise(mmap.MADV_DONTNEED)
         return super().write(data)
 
 
