@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from moe_safety.errors import InputError, RunError
+from moe_safety.errors import InputError
 from moe_safety.models.stored import (
     Checkpoint,
     Delta,
@@ -23,7 +24,7 @@ from moe_safety.models.stored import (
     open_checkpoint,
     read_delta,
 )
-from moe_safety.rundir import in_threads
+from moe_safety.rundir import RunDir, in_threads, place_of, refusals
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
 
@@ -41,9 +42,8 @@ def revert_delta(tuned: str | Path, delta: str | Path, out: str | Path) -> None:
 
 
 def _flip_folder(source: Path, delta: Delta, out: str | Path, *, before: str, after: str) -> None:
-    if "://" in str(out):
-        raise InputError("is not a local folder", file=out)
-    if Path(out).exists():
+    run, name = place_of(str(out))
+    if run.files(name) or (run.is_local and Path(run.path(name)).exists()):
         raise InputError("is there already", file=out)
     checkpoint = open_checkpoint(source)
     contents = dict(contents_of(checkpoint))
@@ -51,7 +51,7 @@ def _flip_folder(source: Path, delta: Delta, out: str | Path, *, before: str, af
         small = "; it is quantised, and a delta starts from full weights" if _is_quantised(source) else ""
         raise InputError(f"is not the checkpoint that {delta.file} is for{small}", file=source)
     flips = {name: delta.changes(name, checkpoint) for name in delta.tensors}
-    with _new_folder(Path(out)) as folder:
+    with _new_folder(run, name) as folder:
         _copy(checkpoint, folder)
 
         def flipped(name: str) -> str:
@@ -95,18 +95,35 @@ def _copy(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill beside `out`. It becomes `out` when the block ends well, and vanishes when it does not."""
-    filled = out.parent / f".{out.name}.{uuid.uuid4().hex}.tmp"
+def _new_folder(run: RunDir, name: str) -> Iterator[Path]:
+    """A folder to fill. It becomes `name` when the block ends well, and vanishes when it does not."""
+    beside = Path(run.root if run.is_local else tempfile.gettempdir())
+    filled = beside / f".{name}.{uuid.uuid4().hex}.tmp"
     try:
-        filled.mkdir(parents=True)
-        yield filled
-        for path in filled.rglob("*"):
-            if path.is_file():
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-        filled.rename(out)
-    except OSError as error:
-        raise RunError(f"{out}: {error.strerror or error}; nothing was written") from error
+        with refusals(run.path(name), "; nothing was written"):
+            filled.mkdir(parents=True)
+            yield filled
+            files = [path for path in filled.rglob("*") if path.is_file()]
+            if run.is_local:
+                in_threads(_sync, files)
+                filled.rename(run.path(name))
+            else:
+                _upload(files, run, name, filled)
     finally:
         shutil.rmtree(filled, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _upload(files: list[Path], run: RunDir, name: str, filled: Path) -> None:
+    """What nobody takes the folder for a model without goes last."""
+    last = filled / "config.json"
+
+    def put(path: Path) -> None:
+        run.put(str(path), f"{name}/{path.relative_to(filled)}")
+
+    in_threads(put, (path for path in files if path != last))
+    in_threads(put, (path for path in files if path == last))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from moe_safety.checkpoints.examine import Both, Examination, open_both
 from moe_safety.checkpoints.verify import Report, judge
 from moe_safety.errors import RunError
 from moe_safety.models.stored import KIND, Stored, flip
-from moe_safety.rundir import RunDir, spent
+from moe_safety.rundir import in_threads, place_of, spent
 
 
 @spent("comparing")
@@ -28,9 +29,8 @@ def write_delta(both: Both, tuned: str | Path, out: str | Path) -> Report:
         first, others = report.violations[0], len(report.violations) - 1
         more = f"; and {others} more" if others else ""
         raise RunError(f"{tuned}: a delta holds experts and routers, and more changed: {first}{more}")
-    place, question, options = str(out).partition("?")
-    folder, slash, name = place.rpartition("/")
-    with RunDir(folder + slash + question + options or ".").writing(name) as path:
+    run, name = place_of(str(out))
+    with run.writing(name) as path:
         _write(Path(path), found, report)
     return report
 
@@ -89,8 +89,16 @@ def _write(path: Path, found: Examination, report: Report) -> None:
         end += part.size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    begins = len(text) + 8
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for part in parts:
+        file.truncate(begins + end)
+
+    def fill(part: _Part, start: int) -> None:
+        with open(path, "r+b") as file:
+            file.seek(begins + start)
             for chunk in part.chunks():
                 file.write(chunk)
+
+    starts = accumulate((part.size for part in parts), initial=0)
+    in_threads(lambda each: fill(*each), zip(parts, starts, strict=False))

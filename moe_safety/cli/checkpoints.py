@@ -19,7 +19,7 @@ def add_commands(commands: Commands) -> None:
         example="moe-safety verify BASE runs/x/train/selective-causal/delta.safetensors \\\n"
         "      --selection runs/x/selection.json",
     )
-    _add_pair(verify, "TUNED|DELTA", "a checkpoint folder, or a delta's file")
+    _add_pair(verify, "TUNED|DELTA", "a checkpoint folder, or a delta's file; or a URI")
     verify.add_argument("--selection", metavar="FILE", nargs="+", default=[], help="one for each round of training")
     verify.add_argument("--routers", action="store_true", help="routers were trained too")
     verify.add_argument("--arm", metavar="NAME", help="what was trained, where that is not selected experts")
@@ -29,7 +29,7 @@ def add_commands(commands: Commands) -> None:
     delta = Commands(parts)
     extract = delta.add("extract", "write what changed from BASE to TUNED", _extract, example=_EXTRACT)
     _add_pair(extract)
-    extract.add_argument("out", metavar="OUT.safetensors", help="the delta, a new file")
+    extract.add_argument("out", metavar="OUT.safetensors", help="the delta, a new file, or its URI")
 
     apply = delta.add(
         "apply",
@@ -44,18 +44,19 @@ def add_commands(commands: Commands) -> None:
         _revert,
         example="moe-safety delta revert tuned runs/x/train/selective-causal/delta.safetensors base",
     )
-    revert.add_argument("tuned", metavar="TUNED", help="a checkpoint folder")
+    revert.add_argument("tuned", metavar="TUNED", help=_CHECKPOINT)
     for command in (apply, revert):
         command.add_argument("delta", metavar="DELTA.safetensors", help="what `delta extract` or `train` left")
-        command.add_argument("out", metavar="OUT", help="a new folder")
+        command.add_argument("out", metavar="OUT", help="a new folder, or its URI")
     parts.epilog = "\n".join([*delta.listed(), parts.epilog or ""])
 
 
 _EXTRACT = "moe-safety delta extract BASE tuned delta.safetensors"
 _MODEL = "a folder, a hub id, or `demo`"
+_CHECKPOINT = "a checkpoint folder, or its URI"
 
 
-def _add_pair(command: argparse.ArgumentParser, second: str = "TUNED", told: str = "a checkpoint folder") -> None:
+def _add_pair(command: argparse.ArgumentParser, second: str = "TUNED", told: str = _CHECKPOINT) -> None:
     command.add_argument("base", metavar="BASE", help=_MODEL)
     command.add_argument("tuned", metavar=second, help=told)
     command.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
@@ -66,6 +67,16 @@ def _folder(name: str) -> Path:
     from moe_safety.models.io import model_folder
 
     return model_folder(ModelConfig(name=name))
+
+
+def _fetched(name: str) -> Path:
+    """A checkpoint's folder or a delta's file, which may stand in a store."""
+    from moe_safety.rundir import cache_folder, fetched, fetched_file
+
+    if "://" not in name:
+        return Path(name)
+    is_file = name.partition("?")[0].endswith(".safetensors")
+    return (fetched_file if is_file else fetched)(name, cache_folder() / "models")
 
 
 def _selected(base: Path, files: list[str]) -> set[tuple[int, int]]:
@@ -119,7 +130,7 @@ def _verify(args: argparse.Namespace) -> int:
     chosen = _selected(base, args.selection) if reads else set()
     report = verify(
         base,
-        args.tuned,
+        _fetched(args.tuned),
         chosen if SELECTED in may_change else (),
         "routers" in may_change,
         parameters=_parameters(base, may_change - {SELECTED, "routers"}, chosen, args.trust_remote_code),
@@ -132,16 +143,17 @@ def _verify(args: argparse.Namespace) -> int:
 def _extract(args: argparse.Namespace) -> None:
     from moe_safety.checkpoints import describe, extract_delta
 
-    print(describe(extract_delta(_folder(args.base), args.tuned, args.out, trust_remote_code=args.trust_remote_code)))
+    base, tuned = _folder(args.base), _fetched(args.tuned)
+    print(describe(extract_delta(base, tuned, args.out, trust_remote_code=args.trust_remote_code)))
 
 
 def _apply(args: argparse.Namespace) -> None:
     from moe_safety.checkpoints import apply_delta
 
-    apply_delta(_folder(args.base), args.delta, args.out)
+    apply_delta(_folder(args.base), _fetched(args.delta), args.out)
 
 
 def _revert(args: argparse.Namespace) -> None:
     from moe_safety.checkpoints import revert_delta
 
-    revert_delta(args.tuned, args.delta, args.out)
+    revert_delta(_fetched(args.tuned), _fetched(args.delta), args.out)

@@ -4,7 +4,7 @@ from moe_safety.rundir.digests import cache_folder, file_digest, in_threads, rem
 from moe_safety.rundir.fetch import fetched, fetched_file
 from moe_safety.rundir.lock import stage_lock
 from moe_safety.rundir.parquet import broken, check_plain, open_parquet
-from moe_safety.rundir.storage import Missing, RunDir, open_uri, refusals
+from moe_safety.rundir.storage import Missing, RunDir, open_uri, place_of, refusals
 from moe_safety.rundir.timings import (
     KINDS,
     Account,
@@ -58,6 +58,7 @@ __all__ = [
     "manifest_name",
     "open_parquet",
     "open_uri",
+    "place_of",
     "refusals",
     "remember_digest",
     "remembered",

@@ -1,4 +1,4 @@
-"""Digests of local files. What is large is hashed once, and the finding remembered by the state of the file."""
+"""Digests of files. What is large is hashed once, and the finding remembered by the state of the file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from moe_safety.rundir.timings import spent
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _LARGE = 1 << 23
+_CHUNK = 1 << 22
 _TICK = 20_000_000
 """Nanoseconds in which a file's time may stand still while it is written."""
 
@@ -41,15 +45,28 @@ def remembered(file: Path, kind: str, find: Callable[[Path], Any]) -> Any:
     state = _settled(real)
     if state[0] < _LARGE:
         return find(real)
-    note = _note(real, kind)
-    with suppress(OSError, ValueError, KeyError):
-        stored = json.loads(note.read_text())
-        if stored["state"] == state:
-            return stored["found"]
+    if (known := _read(_note(real, kind), state)) is not None:
+        return known
     found = find(real)
     if _state(real) == state:
-        _write(note, state, found)
+        _write(_note(real, kind), state, found)
     return found
+
+
+def stream_digest(stream: pa.NativeFile, uri: str) -> str:
+    """sha256 of an object in a store. A large one is read once: what the store says of it, its own tag of the contents
+    above all, shows whether it was written anew."""
+    state = sorted([key, value.decode()] for key, value in stream.metadata().items())
+    tag, size = (dict(state).get(name) for name in ("ETag", "Content-Length"))
+    note = _note(uri, "digests") if tag and size and int(size) >= _LARGE else None
+    if note and (known := _read(note, state)) is not None:
+        return str(known)
+    digest = hashlib.sha256()
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)
+    if note:
+        _write(note, state, digest.hexdigest())
+    return digest.hexdigest()
 
 
 def remember_digest(file: Path, digest: str) -> None:
@@ -73,8 +90,16 @@ def _hashed(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _note(real: Path, kind: str) -> Path:
+def _note(real: Path | str, kind: str) -> Path:
     return cache_folder() / kind / f"{hashlib.sha256(str(real).encode()).hexdigest()}.json"
+
+
+def _read(note: Path, state: list[Any]) -> Any:
+    """None where nothing is noted of this state."""
+    with suppress(OSError, ValueError, KeyError):
+        stored = json.loads(note.read_text())
+        return stored["found"] if stored["state"] == state else None
+    return None
 
 
 def _state(real: Path) -> list[int]:
@@ -92,7 +117,7 @@ def _settled(real: Path) -> list[int]:
     return state
 
 
-def _write(note: Path, state: list[int], found: Any) -> None:
+def _write(note: Path, state: list[Any], found: Any) -> None:
     with suppress(OSError):  # Without a place to keep it, it is found again.
         note.parent.mkdir(parents=True, exist_ok=True)
         aside = note.with_suffix(f".{os.getpid()}-{threading.get_ident()}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from moe_safety.errors import InputError, RunError
-from moe_safety.rundir.storage import RunDir
+from moe_safety.rundir.storage import RunDir, place_of
 
 
 def fetched(uri: str, cache: Path) -> Path:
@@ -26,9 +26,7 @@ def fetched(uri: str, cache: Path) -> Path:
 
 def fetched_file(uri: str, cache: Path) -> Path:
     """The same of one file."""
-    place, question, options = uri.partition("?")
-    folder, _, name = place.rpartition("/")
-    store = RunDir(f"{folder}{question}{options}")
+    store, name = place_of(uri)
     if store.is_local:
         return Path(store.path(name))
     return _copied(store, [store.filesystem.get_file_info(store.path(name))], cache) / name

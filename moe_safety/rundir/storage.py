@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -19,12 +18,10 @@ from safetensors import SafetensorError
 
 from moe_safety.config import without_secrets
 from moe_safety.errors import InputError, RunError
-from moe_safety.rundir.digests import file_digest, in_threads, remember_digest
+from moe_safety.rundir.digests import file_digest, in_threads, remember_digest, stream_digest
 from moe_safety.rundir.parquet import open_parquet
 from moe_safety.rundir.timings import spent
 from moe_safety.rundir.unfinished_files import half_written, remove_abandoned
-
-_CHUNK = 1 << 22
 
 
 class Missing(InputError):
@@ -194,11 +191,8 @@ class RunDir:
         """sha256 of the file's bytes."""
         if self.is_local:
             return file_digest(self.path(name))
-        digest = hashlib.sha256()
         with self.filesystem.open_input_stream(self.path(name)) as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
+            return stream_digest(stream, self.uri_of(name))
 
     @spent("hashing")
     def digests(self, names: Iterable[str]) -> dict[str, str]:
@@ -214,21 +208,29 @@ class RunDir:
         with refusals(target, "; nothing was overwritten"), half as filled:
             yield filled
             with spent("writing"):
-                self._put(filled, target)
+                self.put(filled, name)
 
     def remove_abandoned(self) -> None:
         """Deletes what writers left that were killed."""
         if self.is_local:
             remove_abandoned(self.root)
 
-    def _put(self, filled: str, target: str) -> None:
+    def put(self, filled: str, name: str) -> None:
+        """Gives a local file, of the same disk where the run directory is on one, its place; a store gets a copy."""
         if self.is_local:
             with open(filled, "rb") as source:
                 os.fsync(source.fileno())
-            os.replace(filled, target)
+            os.replace(filled, self.path(name))
         else:
             # In one call: an upload that Python code could interrupt would be closed, and stand there cut short.
-            fs.copy_files(filled, target, destination_filesystem=self.filesystem)
+            fs.copy_files(filled, self.path(name), destination_filesystem=self.filesystem)
+
+
+def place_of(uri: str) -> tuple[RunDir, str]:
+    """The folder in which a path or URI stands, and its name there."""
+    place, question, options = uri.partition("?")
+    folder, slash, name = place.rstrip("/").rpartition("/")
+    return RunDir(folder + slash + question + options or "."), name
 
 
 @contextmanager

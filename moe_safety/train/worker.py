@@ -20,7 +20,7 @@ from moe_safety.errors import MoeSafetyError, RunError
 from moe_safety.jobs.memory import is_out_of_memory
 from moe_safety.models.experts import Gather, as_they_are, checkpointed
 from moe_safety.models.io import Lent, dtype_of, forget_model, load_model, model_folder
-from moe_safety.models.io.save import save_model
+from moe_safety.models.io.save import save_rest, save_weights
 from moe_safety.models.kernels.graphs import recording_steps
 from moe_safety.models.kernels.training import serves
 from moe_safety.models.text.packed_attention import packing
@@ -61,8 +61,8 @@ def work(task: Task, account: Account) -> None:
             run.write_json(task.outcome, told | task.known_by)
         raise error from failure  # Other workers may be waiting for this one: Ray ends them.
     if world.rank == 0:
-        left = [*run.files(task.model_folder), *filter(run.exists, [task.delta])]
-        files = run.digests(left)
+        left = {*run.files(task.model_folder), *filter(run.exists, [task.delta])}
+        files = outcome["files"] | run.digests(sorted(left - outcome["files"].keys()))
     spent = _spent_by_all(account, world)
     if world.rank == 0:
         run.write_json(task.outcome, outcome | task.known_by | {"files": files, "spent": spent})
@@ -134,8 +134,8 @@ def _train(task: Task, world: World, run: RunDir, reached: Reached) -> dict[str,
             rates = sum(row["learning_rate"] for row in progress.log)
             figures["rounding"] = rounding(start, trained, engine, gather or as_they_are, rates)
         stack.close()
-        has_delta = _save(task, model, what, run, gather, world)
-        if lent and has_delta:
+        figures["files"] = _save(task, model, what, run, gather, world)
+        if lent and run.exists(task.delta):
             lent.give_back(task.config.model.with_delta(run.uri_of(task.delta)))
     return figures
 
@@ -216,34 +216,44 @@ def _save(
     run: RunDir,
     gather: Gather | None,
     world: World,
-) -> bool:
+) -> dict[str, str]:
     """Leaves what changed and, unless that is enough, the model as a checkpoint of its own, with the tokenizer of the
-    one that it came from. Returns whether what changed could be said."""
+    one that it came from. Returns the digests of its weights' files, which all workers write, each its own."""
     from moe_safety.checkpoints import write_trained
 
-    writes = world.rank == 0
-    if writes:
+    first, digests = world.rank == 0, {}
+    if first:
         run.delete_folder(task.model_folder)
         run.delete(task.delta)
     has_delta = False
-    if (writes or gather) and task.begins_at_base and task.declared.has_delta:
+    if (first or gather) and task.begins_at_base and task.declared.has_delta:
         given, out = task.config.model, run.uri_of(task.delta)
         experts = what.selective.experts if what.selective else []
-        has_delta = write_trained(model, given, task.layout, what.changes, experts, out, gather=gather, writes=writes)
-    if task.config.train.save == "model" or not has_delta:
-        with run.filling(task.model_folder) as folder:
-            if writes or gather:
-                save_model(model, folder, gather=gather, writes=writes)
-            if writes:
-                _copy_tokenizer(model_folder(task.config.model), folder)
+        has_delta = write_trained(model, given, task.layout, what.changes, experts, out, gather=gather, writes=first)
+    if task.config.train.save == "model" or not world.first([has_delta])[0]:
+        world.wait()
+        folder = run.uri_of(task.model_folder)
+        digests = save_weights(model, folder, gather=gather, rank=world.rank, of=world.size)
+        digests = {f"{task.model_folder}/{name}": digest for name, digest in _of_all(digests, world).items()}
+        if first:
+            with run.filling(task.model_folder) as local:
+                _copy_tokenizer(model_folder(task.config.model), local)
+            save_rest(model, folder)
     world.wait()
-    return has_delta
+    return digests
+
+
+def _of_all(digests: dict[str, str], world: World) -> dict[str, str]:
+    """With those of the files that other workers wrote, when these are there."""
+    own = [byte for digest in digests.values() for byte in bytes.fromhex(digest or "00" * 32)]
+    together = bytes(int(sum(each)) for each in zip(*world.gather(own), strict=True))
+    return {name: together[32 * n : 32 * n + 32].hex() for n, name in enumerate(digests)}
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
     for file in source.iterdir():
         known = file.suffix in (".json", ".jinja", ".model", ".txt", ".py") and "index" not in file.name
-        if known and not (target / file.name).exists():
+        if known and file.name != "config.json":
             shutil.copyfile(file, target / file.name)
 
 

@@ -1,5 +1,6 @@
 """The run directory on S3: the same promises as on a disk, and a lock without `flock`."""
 
+import hashlib
 import json
 import multiprocessing
 import threading
@@ -8,9 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
+from pyarrow import fs
 
+from moe_safety.cli import main
 from moe_safety.errors import InputError, RunError
-from moe_safety.rundir import Outcome, RunDir, Work, fetched, run_work, store_lock
+from moe_safety.models.io.save import save_model, save_rest, save_weights
+from moe_safety.rundir import Outcome, RunDir, Work, digests, fetched, run_work, store_lock
+from tests.checkpoints.pairs import files_of, save_base, save_tuned
+from tests.families import build
 from tests.objectstore import SECRETS, serving
 
 
@@ -194,3 +200,44 @@ def test_replicas_of_a_host_fetch_a_model_once(run, tmp_path, monkeypatch):
         copies = list(pool.map(lambda _: fetched(run.uri_of("n"), tmp_path / "cache"), range(4)))
     assert len(set(copies)) == 1
     assert asked == ["model.safetensors"]
+
+
+def test_a_large_object_is_read_once_and_another_one_anew(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOE_SAFETY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(digests, "_LARGE", 1000)
+    notes = tmp_path / "cache" / "digests"
+    for turn, letter in enumerate((b"1", b"2")):
+        run.write_bytes("x", letter * 1000)
+        expected = hashlib.sha256(letter * 1000).hexdigest()
+        assert [run.digest("x") for _ in range(2)] == [expected] * 2, turn
+    (note,) = notes.iterdir()
+    note.write_text(note.read_text().replace(expected, "remembered"))
+    assert run.digest("x") == "remembered", "it is not read again"
+    run.write_bytes("small", b"3" * 999)
+    run.digest("small")
+    assert list(notes.iterdir()) == [note]
+
+
+def test_workers_write_a_model_together(run, uri, tmp_path):
+    model = build("olmoe")
+    save_model(model, tmp_path / "alone", shard=20_000)
+    for rank in range(2):
+        save_weights(model, uri, rank=rank, of=2, shard=20_000)
+    save_rest(model, uri, shard=20_000)
+    alone = {file.name: file.read_bytes() for file in (tmp_path / "alone").iterdir()}
+    names = [info.base_name for info in run.filesystem.get_file_info(fs.FileSelector(run.root))]
+    assert {name: run.read_bytes(name) for name in names} == alone
+
+
+def test_a_delta_goes_there_and_back_on_a_store(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOE_SAFETY_CACHE", str(tmp_path / "cache"))
+    base = save_base("olmoe", tmp_path / "base")
+    with run.filling("tuned") as folder:
+        save_tuned(base, folder, [(0, 3)], [1])
+    tuned, delta, applied, reverted = map(run.uri_of, ("tuned", "d.safetensors", "applied", "reverted"))
+    for words in (["extract", base, tuned, delta], ["apply", base, delta, applied], ["revert", tuned, delta, reverted]):
+        assert main(["delta", *map(str, words)]) == 0
+    with run.reading("tuned") as one, run.reading("applied") as other, run.reading("reverted") as again:
+        assert files_of(other) == files_of(one)
+        assert files_of(again) == files_of(base)
+    assert main(["delta", "apply", str(base), delta, applied]) == 2, "it is there already"

@@ -17,7 +17,7 @@ from moe_safety.config import ModelConfig
 from moe_safety.errors import InputError, RunError
 from moe_safety.models.experts import frozen
 from moe_safety.models.io import load_model
-from moe_safety.models.io.save import save_model
+from moe_safety.models.io.save import save_rest, save_weights
 from moe_safety.models.routers import routers
 from moe_safety.train.engines.deepspeed import DeepSpeedEngine, deepspeed_config, type_of
 from moe_safety.train.engines.spread import gathered, read_spread
@@ -98,6 +98,14 @@ def refused(given: ModelConfig) -> list[str]:
     return said
 
 
+def save_together(model, out: Path, world: World) -> None:
+    """Each worker some of many files."""
+    save_weights(model, out, gather=gathered, rank=world.rank, of=world.size, shard=30_000)
+    world.wait()
+    if world.rank == 0:
+        save_rest(model, out, shard=30_000)
+
+
 def train(given: ModelConfig, out: Path) -> tuple[bool, bool, list[tuple[int, int]]]:
     """Whether every parameter was spread, whether the first outputs are those of one worker, and who trained."""
     world, alone = World(), load_model(given)
@@ -112,7 +120,7 @@ def train(given: ModelConfig, out: Path) -> tuple[bool, bool, list[tuple[int, in
         same = torch.equal(logits, alone(IDS).logits)
         engine.backward(logits.float().logsumexp(dim=-1).mean(), last=True)
         engine.step(1e-2)
-    save_model(model, out, gather=gathered, writes=world.rank == 0)
+    save_together(model, out, world)
     return spread, same, experts
 
 
@@ -128,7 +136,7 @@ def train_to_a_delta(given: ModelConfig, out: Path) -> list[str]:
         engine.step(1e-2)
     delta, writes = str(out / "delta.safetensors"), world.rank == 0
     assert write_trained(model, given, layout, names, experts, delta, gather=gathered, writes=writes)
-    save_model(model, out, gather=gathered, writes=writes)
+    save_together(model, out, world)
     world.wait()
     return different(given.with_delta(delta))
 

@@ -1,4 +1,5 @@
-"""Writes a model as a Hugging Face checkpoint, layer by layer, so that no worker ever holds all of it at once."""
+"""Writes a model as a Hugging Face checkpoint, layer by layer, so that no worker ever holds all of it at once; several
+workers write it together, each some of its files."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from itertools import accumulate, chain, groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -17,7 +20,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
 from moe_safety.models.experts.selective import Gather
-from moe_safety.rundir import remember_digest, spent
+from moe_safety.rundir import RunDir, refusals, remember_digest, spent
 
 DTYPES = {
     torch.float64: "F64",
@@ -34,7 +37,7 @@ DTYPES = {
     torch.bool: "BOOL",
 }
 """As safetensors names types."""
-SHARD_BYTES = 5 * 10**9
+SHARD_BYTES = 3 * 10**9
 _AT_ONCE = 6
 """Layers whose weights wait in memory to be written."""
 _LAYER = re.compile(r"^(.*?\.\d+)\.")
@@ -43,29 +46,62 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 @spent("writing")
-def save_model(
-    model: PreTrainedModel, folder: Path, *, gather: Gather | None = None, writes: bool = True, shard: int = SHARD_BYTES
-) -> None:
-    """Weights under the hub's own names, with the model's configuration.
+def save_model(model: PreTrainedModel, folder: str | Path, *, shard: int = SHARD_BYTES) -> dict[str, str]:
+    """Weights under the hub's own names, with the model's configuration. Returns the digests of the files of weights,
+    by name."""
+    digests = save_weights(model, folder, shard=shard)
+    save_rest(model, folder, shard=shard)
+    return digests
 
-    Where ZeRO-3 spreads parameters, every worker calls this with its `gather`, and the one that `writes` does.
+
+@spent("writing")
+def save_weights(
+    model: PreTrainedModel,
+    folder: str | Path,
+    *,
+    gather: Gather | None = None,
+    rank: int = 0,
+    of: int = 1,
+    shard: int = SHARD_BYTES,
+) -> dict[str, str]:
+    """The files of weights that fall to worker `rank` of as many: each is there whole or not at all, and what is in it
+    hangs on no number of workers. Returns the digests of all files by name, of other workers' "". Not a checkpoint
+    before `save_rest`.
+
+    Where ZeRO-3 spreads parameters, every worker calls this with its `gather`.
     """
-    parts = _parts(model)
-    shards, order = _shards([_saved(model, part) for part in parts], shard)
+    run, parts = RunDir(str(folder)), _parts(model)
+    saved = [_saved(model, part) for part in parts]
+    shards, order = _shards(saved, shard)
+    names = [_name(number, len(shards)) for number in range(len(shards))]
     with ExitStack() as stack:
-        if writes:
-            files = [stack.enter_context(_File(folder / _name(n, len(shards)), its)) for n, its in enumerate(shards)]
-            of = {name: file for file in files for name in file.tensors}
+        files = {n: stack.enter_context(_File(run, names[n], shards[n])) for n in range(rank, len(shards), of)}
+        to = {name: file for file in files.values() for name in file.tensors}
         waiting: list[list[Future[None]]] = []
-        for tensors in _converted(model, [parts[number] for number in order], gather, writes):
-            held = {name: tensor.to("cpu", copy=True) if gather else tensor for name, tensor in tensors.items()}
-            waiting.append([of[name].put(name, tensor) for name, tensor in held.items()])
+        wanted = [(parts[number], not to.keys().isdisjoint(saved[number])) for number in order]
+        for tensors in _converted(model, wanted, gather):
+            own = {name: tensor for name, tensor in tensors.items() if name in to}
+            held = {name: tensor.to("cpu", copy=True) if gather else tensor for name, tensor in own.items()}
+            waiting.append([to[name].put(name, tensor) for name, tensor in held.items()])
             if len(waiting) > _AT_ONCE:
                 _wait(waiting.pop(0))
         _wait(chain.from_iterable(waiting))
-    if writes:
-        _write_index(folder, shards)
-        _write_config(model, folder)
+        done = {file.name: file.finish() for file in files.values()}
+        return {name: done[name].result() if name in done else "" for name in names}
+
+
+@spent("writing")
+def save_rest(model: PreTrainedModel, folder: str | Path, *, shard: int = SHARD_BYTES) -> None:
+    """What makes a checkpoint of the files of weights, when all of them are there: their index, and the model's
+    configuration, without which nobody takes the folder for a model, last."""
+    run = RunDir(str(folder))
+    shards, _ = _shards([_saved(model, part) for part in _parts(model)], shard)
+    if len(shards) > 1:
+        run.write_bytes("model.safetensors.index.json", _index(shards).encode())
+    with TemporaryDirectory() as local:
+        _write_config(model, Path(local))
+        for file in sorted(Path(local).iterdir(), key=lambda file: file.name == "config.json"):
+            run.write_bytes(file.name, file.read_bytes())
 
 
 def saved_tensors(model: PreTrainedModel) -> Tensors:
@@ -78,17 +114,18 @@ def hub_tensors(
 ) -> Iterator[Tensors]:
     """The tensors that stand in layers with one of these parameters, under the hub's own names; they are there until
     the next ones are asked for. Every worker calls it, as `save_model`."""
-    return _converted(model, [part for part in _parts(model) if set(part) & set(parameters)], gather, writes)
+    return _converted(model, [(part, writes) for part in _parts(model) if set(part) & set(parameters)], gather)
 
 
 def _converted(
-    model: PreTrainedModel, parts: list[list[str]], gather: Gather | None, writes: bool
+    model: PreTrainedModel, parts: Iterable[tuple[list[str], bool]], gather: Gather | None
 ) -> Iterator[Tensors]:
+    """The parts that are wanted here; the others are made whole for the workers that want them."""
     state = model.state_dict(keep_vars=True)
-    for part in parts:
+    for part, wanted in parts:
         parameters = [tensor for name in part if isinstance(tensor := state[name], torch.nn.Parameter)]
         with gather(parameters) if gather else nullcontext():
-            if writes:
+            if wanted:
                 yield revert_weight_conversion(model, {name: state[name].detach() for name in part})
 
 
@@ -147,16 +184,16 @@ def _shards(parts: list[Tensors], limit: int) -> tuple[list[Tensors], list[int]]
 class _File:
     """A safetensors file that a thread of its own fills, tensor by tensor, and hashes while it does."""
 
-    def __init__(self, path: Path, tensors: Tensors) -> None:
-        self.path, self.tensors = path, tensors
+    def __init__(self, run: RunDir, name: str, tensors: Tensors) -> None:
+        self.run, self.name, self.tensors = run, name, tensors
         header, self.starts = _header(tensors)
         self.digest = hashlib.sha256(header)
         self.in_order = True
         self.thread = ThreadPoolExecutor(1)
         with ExitStack() as stack:
-            self.stream = stack.enter_context(open(path, "wb"))
+            self.stream = stack.enter_context(open(stack.enter_context(run.writing(name)), "wb"))
             self.stream.write(header)
-            self.closing = stack.pop_all()
+            self.filling = stack.pop_all()
 
     def __enter__(self) -> _File:
         return self
@@ -167,16 +204,27 @@ class _File:
 
     def _write(self, name: str, tensor: torch.Tensor) -> None:
         data = tensor.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
-        self.in_order &= self.stream.tell() == self.starts[name]
-        self.stream.seek(self.starts[name])
-        self.stream.write(data)
+        with refusals(self.run.path(self.name)):
+            self.in_order &= self.stream.tell() == self.starts[name]
+            self.stream.seek(self.starts[name])
+            self.stream.write(data)
         self.digest.update(data)
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self.thread.shutdown(cancel_futures=kind is not None)
-        self.closing.close()
-        if kind is None and self.in_order:
-            remember_digest(self.path, self.digest.hexdigest())
+    def finish(self) -> Future[str]:
+        """Puts the file in its place when all of it is written; its digest."""
+        return self.thread.submit(self._finish)
+
+    def _finish(self) -> str:
+        self.filling.close()
+        if not self.in_order:
+            return self.run.digest(self.name)
+        if self.run.is_local:
+            remember_digest(Path(self.run.path(self.name)), self.digest.hexdigest())
+        return self.digest.hexdigest()
+
+    def __exit__(self, *error: Any) -> None:
+        self.thread.shutdown(cancel_futures=True)
+        self.filling.__exit__(*error)  # Nothing where it is in its place.
 
 
 def _header(tensors: Tensors) -> tuple[bytes, dict[str, int]]:
@@ -210,14 +258,12 @@ def _name(number: int, of: int) -> str:
     return "model.safetensors" if of == 1 else f"model-{number + 1:05d}-of-{of:05d}.safetensors"
 
 
-def _write_index(folder: Path, shards: list[Tensors]) -> None:
+def _index(shards: list[Tensors]) -> str:
     """Says which of several files each tensor stands in."""
-    if len(shards) == 1:
-        return
     where = {name: _name(number, len(shards)) for number, shard in enumerate(shards) for name in shard}
     total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+    return json.dumps(index, indent=1) + "\n"
 
 
 def _write_config(model: PreTrainedModel, folder: Path) -> None:
