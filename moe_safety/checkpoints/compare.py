@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_safety.models.stored import CHUNK, Checkpoint, Stored, contents_of
+from moe_safety.models.stored import Checkpoint, Stored, contents_of
 from moe_safety.rundir import in_threads
 
 Change = Mapping[int, int]
@@ -42,16 +42,20 @@ def compare(base: Checkpoint, tuned: Checkpoint, blocks_of: Callable[[str], int]
 def _change(one: Stored, other: Stored, blocks: int) -> Change:
     """Where two tensors of one form differ."""
     change: Counter[int] = Counter()
-    block_values = max(1, one.size // one.width // blocks)
-    for number, (here, there) in enumerate(zip(one.chunks(), other.chunks(), strict=True)):
+    block, begin = max(1, one.size // one.width // blocks), 0
+    for here, there in zip(one.chunks(), other.chunks(), strict=True):
+        end = begin + len(here) // one.width
         if here != there:
-            places = number * (CHUNK // one.width) + _differences(here, there, one.width)
-            found, times = np.unique(places // block_values, return_counts=True)
-            change.update(dict(zip(found.tolist(), times.tolist(), strict=True)))
+            differ = _differences(here, there, one.width)
+            for number in range(begin // block, -(-end // block)):
+                part = differ[max(0, number * block - begin) : (number + 1) * block - begin]
+                if found := np.count_nonzero(part):
+                    change[number] += int(found)
+        begin = end
     return change
 
 
 def _differences(here: bytes, there: bytes, width: int) -> np.ndarray:
     """Which values differ as bit patterns: not-a-number differs from itself, and -0.0 from 0.0, as they do on disk."""
     as_integers = np.dtype(f"u{width}")
-    return np.flatnonzero(np.frombuffer(here, as_integers) != np.frombuffer(there, as_integers))
+    return np.frombuffer(here, as_integers) != np.frombuffer(there, as_integers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,8 +12,10 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import PreTrainedModel
 
 from moe_safety.config import ModelConfig
-from moe_safety.models.io import flips_of, load_model, skeleton_of
+from moe_safety.models.io import flips_of, load_model, model_folder, skeleton_of
+from moe_safety.models.io.own_parts import own_parts
 from moe_safety.train.engines.deepspeed import compile_nothing
+from moe_safety.train.world import World
 
 _ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"
 """Tells transformers to read a tensor when it is its turn."""
@@ -24,25 +26,30 @@ def read_spread(
 ) -> PreTrainedModel:
     """The model, its parameters spread over the workers and the rest of it on this worker's device.
 
-    It is read as it would be on one worker, and each parameter is spread as soon as a module takes it, so that the
-    model is whole nowhere. Building it spread, which is DeepSpeed's way, gives all of it one type: also routers that a
+    Each worker reads what it keeps, and each parameter is spread as soon as a module takes it, so that the model is
+    whole nowhere. Building it spread, which is DeepSpeed's way, gives all of it one type: also routers that a
     family keeps in float32 and, before transformers 5.23, the frequencies of rotary embeddings. Where all parameters
     train, DeepSpeed needs them in one type: the `only` one.
     """
-    import deepspeed
-
     compile_nothing()
+    world, skeleton, zero = World(), skeleton_of(given), config["zero_optimization"]
     # Whether the head is the embedding is seen by comparing the two, so these wait.
-    embedding = skeleton_of(given).get_input_embeddings().weight.shape
+    embedding = skeleton.get_input_embeddings().weight.shape
+    # DeepSpeed may be told to keep each part on several workers.
+    once = zero.get("zero_hpz_partition_size", 1) == 1 and zero.get("mics_shard_size", -1) == -1
+    init = _init(sends=not once)
     # Else tensors are read ahead, and all of them are if spreading is slower.
     before, os.environ[_ONE_BY_ONE] = os.environ.get(_ONE_BY_ONE), "1"
     try:
-        with register_module_parameter_registration_hook(_spreading(config, embedding, only)):
+        with (
+            register_module_parameter_registration_hook(_spreading(init, config, embedding, only)),
+            own_parts(skeleton, model_folder(given), world.rank, world.size) if once else nullcontext(),
+        ):
             model = load_model(given, partitioned=True)
     finally:
         del os.environ[_ONE_BY_ONE]
         os.environ |= {} if before is None else {_ONE_BY_ONE: before}
-    deepspeed.zero.Init(module=model, config_dict_or_path=config)
+    init(module=model, config_dict_or_path=config)
     for buffer in model.buffers():
         buffer.data = buffer.data.to(device)
     if given.delta:
@@ -50,13 +57,24 @@ def read_spread(
     return model
 
 
+def _init(*, sends: bool) -> Any:
+    """DeepSpeed's spreading of parameters. Unless the first worker `sends` them to the others, each has to hold what it
+    keeps of them."""
+    import deepspeed
+
+    class Init(deepspeed.zero.Init):
+        def _zero_init_param(self, parameter: torch.nn.Parameter) -> None:
+            self._convert_to_deepspeed_param(parameter)
+            parameter.partition()  # type: ignore[attr-defined]
+
+    return deepspeed.zero.Init if sends else Init
+
+
 def _spreading(
-    config: dict[str, Any], later: torch.Size, only: torch.dtype | None
+    init: Any, config: dict[str, Any], later: torch.Size, only: torch.dtype | None
 ) -> Callable[[torch.nn.Module, str, torch.nn.Parameter | None], None]:
     """Spreads what modules take, but for parameters of that shape and for what does not come from the checkpoint, which
     workers would take in orders of their own."""
-    import deepspeed
-
     first: list[Any] = []
 
     def spread(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
@@ -71,7 +89,7 @@ def _spreading(
         first.append(parameter)
         holder = torch.nn.Module()
         holder._parameters["first"] = parameter
-        deepspeed.zero.Init(module=holder, config_dict_or_path=config)
+        init(module=holder, config_dict_or_path=config)
 
     return spread
 
