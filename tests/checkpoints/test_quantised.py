@@ -28,7 +28,7 @@ def pair(request, tmp_path):
 
 @pytest.mark.parametrize("chunk", [CHUNK, 1 << 8])
 def test_only_what_was_tuned_differs(pair, chunk, monkeypatch):
-    for module in ("models.stored.checkpoint", "models.stored.patched", "checkpoints.compare"):
+    for module in ("models.stored.checkpoint", "models.stored.patched"):
         monkeypatch.setattr(f"moe_safety.{module}.CHUNK", chunk)
     base, tuned = pair
     report = verify(base, tuned, [(1, 2)])

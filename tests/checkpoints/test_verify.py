@@ -4,13 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from moe_safety.checkpoints import verify
+from moe_safety.checkpoints.compare import _change
 from moe_safety.errors import InputError
+from moe_safety.models.stored import Held
 from tests.checkpoints.pairs import flip_one_bit, rewrite, save_base, save_tuned, stored
 
 SELECTED = [(0, 3), (2, 7)]
@@ -221,3 +225,14 @@ def test_memory_does_not_grow_with_the_checkpoint(tmp_path):
     name = "model.layers.0.mlp.experts.gate_up_proj"
     assert found == [f"{name}: L00_E09 is not selected, 1 of 2,097,152 values differ"]
     assert (after - before) * 1024 < 100e6
+
+
+def test_differences_are_counted_by_block_however_chunks_are_cut(monkeypatch):
+    monkeypatch.setattr("moe_safety.models.stored.patched.CHUNK", 16)
+    chance = np.random.default_rng(0)
+    one, other = chance.integers(0, 2, (2, 5, 12), dtype=np.uint16)
+    other[2] = one[2]
+    held = [Held(Path(), 0, 120, "U16", (5, 12), memoryview(each.tobytes())) for each in (one, other)]
+    by_row = {row: int(count) for row, count in enumerate((one != other).sum(axis=1)) if count}
+    assert _change(*held, 5) == by_row
+    assert _change(*held, 1) == {0: sum(by_row.values())}

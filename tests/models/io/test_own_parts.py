@@ -1,8 +1,8 @@
 import pytest
 from safetensors import safe_open
 
-from moe_safety.models.io import skeleton_of
-from moe_safety.models.io.own_parts import _File, rows_kept
+from moe_safety.models.io import load_model, skeleton_of
+from moe_safety.models.io.own_parts import _File, own_parts, rows_kept
 from moe_safety.models.stored import open_checkpoint
 from tests.train.test_spread import stored
 
@@ -37,3 +37,15 @@ def test_a_part_of_a_file_is_that_part(tmp_path):
     nothing = _File(file, {name: (0, 0)}).get_slice(name)[...]
     assert (nothing.shape, nothing.untyped_storage().nbytes()) == (whole.shape, whole.element_size())
     assert _File(file, {}).get_slice(name)[...].equal(whole)
+
+
+def test_what_is_loaded_inside_is_the_part(tmp_path):
+    given = stored("olmoe", tmp_path)
+    whole = load_model(given)
+    with own_parts(skeleton_of(given), tmp_path, 1, 2):
+        part = load_model(given)
+    name = next(name for name, one in whole.named_parameters() if one.dim() == 3)
+    own, others = slice(4, 8), slice(0, 4)
+    assert part.get_parameter(name)[own].equal(whole.get_parameter(name)[own])
+    assert not part.get_parameter(name)[others].any(), "the others were not read"
+    assert load_model(given).get_parameter(name).equal(whole.get_parameter(name)), "outside all of it is"
