@@ -3,9 +3,10 @@
     python benchmarks/gpu/deltas.py [--layers 16] [--experts 50] [--whole] [--store URI] [--folder FOLDER]
 
 The model has the shape of OLMoE-1B-7B and random weights in bfloat16 (13.8 GB). Some of its experts are changed as
-training would change them (12.6 MB each: 240 make a delta of 3 GB); then the delta is written, verified, and swapped in
-and out. With `--whole` the tuned model is also written as a checkpoint, verified as that, and its delta is extracted,
-applied and reverted; with `--store` once more on an object store. Files go to a temporary folder, or one below FOLDER.
+training would change them (12.6 MB each: 240 make a delta of 3 GB); then the delta is written, verified and, on a GPU,
+swapped in and out. With `--whole` the tuned model is also written as a checkpoint, verified as that, and its delta is
+extracted, applied and reverted; with `--store` once more on an object store. Files go to a temporary folder, or one
+below FOLDER.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def main() -> None:
         with timed("verify BASE DELTA"):
             report = verify(base, delta, chosen)
         print(f"{'':44} {len(report.experts)} experts, {len(report.violations)} violations", flush=True)
-        tuned = {name: model.get_parameter(name).data.clone() for name in names}
+        tuned = {name: model.get_parameter(name).data.clone() for name in names} if ON_CARD else {}
         if args.whole:
             out = folder / "tuned"
             out.mkdir()
@@ -145,8 +146,9 @@ def main() -> None:
         if args.store:
             on_store(args.store, model, base, size)
         del model
-        if ON_CARD:
-            torch.cuda.empty_cache()
+        if not ON_CARD:
+            return
+        torch.cuda.empty_cache()
         with timed("reading the base into the card", size):
             loaded = kept_model(given, 1)
         before = {name: loaded.get_parameter(name).data.clone() for name in names}
