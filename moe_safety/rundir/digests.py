@@ -56,17 +56,28 @@ def remembered(file: Path, kind: str, find: Callable[[Path], Any]) -> Any:
 def stream_digest(stream: pa.NativeFile, uri: str) -> str:
     """sha256 of an object in a store. A large one is read once: what the store says of it, its own tag of the contents
     above all, shows whether it was written anew."""
-    state = sorted([key, value.decode()] for key, value in stream.metadata().items())
-    tag, size = (dict(state).get(name) for name in ("ETag", "Content-Length"))
-    note = _note(uri, "digests") if tag and size and int(size) >= _LARGE else None
-    if note and (known := _read(note, state)) is not None:
+    state, note = _object_state(stream), _note(uri, "digests")
+    if state and (known := _read(note, state)) is not None:
         return str(known)
     digest = hashlib.sha256()
     while chunk := stream.read(_CHUNK):
         digest.update(chunk)
-    if note:
+    if state:
         _write(note, state, digest.hexdigest())
     return digest.hexdigest()
+
+
+def remember_stream_digest(stream: pa.NativeFile, uri: str, digest: str) -> None:
+    """Spares the reading of an object that is a copy of a known one."""
+    if state := _object_state(stream):
+        _write(_note(uri, "digests"), state, digest)
+
+
+def _object_state(stream: pa.NativeFile) -> list[list[str]]:
+    """Nothing where the object is small, or the store gives no tag."""
+    told = {key: value.decode() for key, value in stream.metadata().items()}
+    large = "ETag" in told and int(told.get("Content-Length", 0)) >= _LARGE
+    return sorted([key, value] for key, value in told.items()) if large else []
 
 
 def remember_digest(file: Path, digest: str) -> None:

@@ -18,7 +18,13 @@ from safetensors import SafetensorError
 
 from moe_safety.config import without_secrets
 from moe_safety.errors import InputError, RunError
-from moe_safety.rundir.digests import file_digest, in_threads, remember_digest, stream_digest
+from moe_safety.rundir.digests import (
+    file_digest,
+    in_threads,
+    remember_digest,
+    remember_stream_digest,
+    stream_digest,
+)
 from moe_safety.rundir.parquet import open_parquet
 from moe_safety.rundir.timings import spent
 from moe_safety.rundir.unfinished_files import half_written, remove_abandoned
@@ -95,7 +101,9 @@ class RunDir:
     def link(self, name: str, target: str) -> None:
         """Copies a file that will not change any more; on a local disk the two share their bytes."""
         if not self.is_local:
-            return self.copy(name, target)
+            self.copy(name, target)
+            with self.filesystem.open_input_stream(self.path(target)) as stream:
+                return remember_stream_digest(stream, self.uri_of(target), self.digest(name))
         os.makedirs(os.path.dirname(self.path(target)), exist_ok=True)
         digest = self.digest(name)
         try:

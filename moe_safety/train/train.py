@@ -15,7 +15,7 @@ from moe_safety.errors import InputError
 from moe_safety.models.io import check_loadable, forget_model, model_fingerprint, model_folder, skeleton_of
 from moe_safety.pipeline import BATCH_MASKS, BATCHES, MASK, PROMPTS
 from moe_safety.pipeline.perform import perform
-from moe_safety.rundir import Outcome, RunDir, Work, check_settings
+from moe_safety.rundir import Outcome, RunDir, Work, check_settings, in_threads
 from moe_safety.train.metadata import metadata, union_of
 from moe_safety.train.printing import print_start, size_lines
 from moe_safety.train.rounds import Plan, Round, first_selection, run_rounds
@@ -178,8 +178,7 @@ def _final_model(run: RunDir, folder: str, last: Task) -> list[str]:
     final = f"{folder}/final_model"
     run.delete_folder(final)
     files = {name: f"{final}/{name.removeprefix(last.model_folder + '/')}" for name in run.files(last.model_folder)}
-    for name, target in files.items():
-        run.link(name, target)
+    in_threads(lambda each: run.link(*each), files.items())
     return list(files.values())
 
 
