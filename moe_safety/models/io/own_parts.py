@@ -73,6 +73,13 @@ class _File:
     def __init__(self, file: Any, kept: Mapping[str, Rows]) -> None:
         self.file, self.kept = file, kept
 
+    def __enter__(self) -> _File:
+        self.file.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.file.__exit__(*error)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)
 
