@@ -35,7 +35,7 @@ def write_trained(
     """Writes to `out` what `delta extract` would find between the base and the model, saved: what trained now, its
     parameters named and of fused ones these experts, and what the model that it began with, `given`, had of a delta
     already. Where the base is stored in other types than the model is loaded in there is no delta, and nothing is
-    written. With ZeRO-3 every worker calls it, as `save_model`."""
+    written. With ZeRO-3 every worker calls it, as `save_weights`."""
     skeleton = skeleton_of(given)
     saved = _as_saved(model, model_folder(given))
     base = dequantised(open_checkpoint(model_folder(given)), skeleton.config, saved)

@@ -46,7 +46,7 @@ class Checkpoints:
                 engine.save(local)
             self.world.wait()
             if self.world.rank == 0:
-                files = {file: self.run.digest(file) for file in self.run.files(name)}
+                files = self.run.digests(self.run.files(name))
                 self.run.write_json(f"{name}.json", asdict(progress) | {"files": files, "identity": self.identity})
         except RunError as error:
             # On a full disk this makes the room in which the error can be told.
@@ -107,7 +107,7 @@ class Checkpoints:
             return None
 
     def _whole(self, files: dict[str, str]) -> bool:
-        return all(self.run.exists(name) and self.run.digest(name) == digest for name, digest in files.items())
+        return all(map(self.run.exists, files)) and self.run.digests(files) == files
 
     def _forget(self, marker: str) -> None:
         # The marker goes first: it must never vouch for files that are gone.

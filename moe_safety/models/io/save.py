@@ -113,7 +113,7 @@ def hub_tensors(
     model: PreTrainedModel, parameters: Collection[str], *, gather: Gather | None = None, writes: bool = True
 ) -> Iterator[Tensors]:
     """The tensors that stand in layers with one of these parameters, under the hub's own names; they are there until
-    the next ones are asked for. Every worker calls it, as `save_model`."""
+    the next ones are asked for. Every worker calls it, as `save_weights`."""
     return _converted(model, [(part, writes) for part in _parts(model) if set(part) & set(parameters)], gather)
 
 
