@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LARGE = 1 << 23
-_CHUNK = 1 << 22
+PIECE = 1 << 25
+"""Bytes that are asked of a store at once: each request takes its time, however little it is for."""
 _TICK = 20_000_000
 """Nanoseconds in which a file's time may stand still while it is written."""
 
@@ -60,7 +61,7 @@ def stream_digest(stream: pa.NativeFile, uri: str) -> str:
     if state and (known := _read(note, state)) is not None:
         return str(known)
     digest = hashlib.sha256()
-    while chunk := stream.read(_CHUNK):
+    while chunk := stream.read(PIECE):
         digest.update(chunk)
     if state:
         _write(note, state, digest.hexdigest())

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from moe_safety.config import without_secrets
 from moe_safety.errors import InputError, RunError
 from moe_safety.rundir.digests import (
+    PIECE,
     file_digest,
     in_threads,
     remember_digest,
@@ -131,7 +132,7 @@ class RunDir:
                 yield Path(local)
                 with spent("writing"):
                     self.filesystem.create_dir(self.path(folder))
-                    fs.copy_files(local, self.path(folder), destination_filesystem=self.filesystem)
+                    fs.copy_files(local, self.path(folder), destination_filesystem=self.filesystem, chunk_size=PIECE)
 
     @contextmanager
     def reading_file(self, name: str) -> Iterator[Path]:
@@ -150,12 +151,12 @@ class RunDir:
             yield Path(self.path(folder))
             return
         with tempfile.TemporaryDirectory() as local:
-            fs.copy_files(self.path(folder), local, source_filesystem=self.filesystem)
+            fs.copy_files(self.path(folder), local, source_filesystem=self.filesystem, chunk_size=PIECE)
             yield Path(local)
 
     def fetch(self, name: str, target: Path) -> None:
         """Copies one file to a local disk."""
-        fs.copy_files(self.path(name), str(target), source_filesystem=self.filesystem)
+        fs.copy_files(self.path(name), str(target), source_filesystem=self.filesystem, chunk_size=PIECE)
 
     def read_bytes(self, name: str) -> bytes:
         """The contents of a file."""
@@ -231,7 +232,7 @@ class RunDir:
             os.replace(filled, self.path(name))
         else:
             # In one call: an upload that Python code could interrupt would be closed, and stand there cut short.
-            fs.copy_files(filled, self.path(name), destination_filesystem=self.filesystem)
+            fs.copy_files(filled, self.path(name), destination_filesystem=self.filesystem, chunk_size=PIECE)
 
 
 def place_of(uri: str) -> tuple[RunDir, str]:
