@@ -196,10 +196,11 @@ def test_aggregate_batch_risk_diffs():
         ({"table": [1, 2]}, "table: is a list, and not a table of pandas"),
         ({"score": "guilt"}, "table: has no column 'guilt'"),
         ({"score": "Layer_Expert"}, "table: holds what is no number in 'Layer_Expert'"),
-        ({"threshold": "0.05"}, "threshold: is '0.05', and not a number"),
+        ({"threshold": "0.05"}, "threshold: is '0.05', and not a number from 0 on"),
         ({"top_k": 1.5}, "top_k: is 1.5, and not a whole number from 0 on"),
         ({"top_k": -1}, "top_k: is -1, and not a whole number from 0 on"),
         ({"top_k": None}, "top_k: is None, and not a whole number from 0 on"),
+        ({"threshold": -0.1}, "threshold: is -0.1, and not a number from 0 on"),
     ],
 )
 def test_identify_unsafe_experts(named, told):
@@ -256,4 +257,4 @@ def test_what_is_right_passes(model):
     assert torch.isfinite(effects[0, 0, 1])
     assert moe_safety.count_routing(model, IDS, MASK.bool(), MASK).sum() > 0
     table = moe_safety.calculate_risk_diff_per_batch(torch.ones(2, 1, 3), torch.tensor([4, 4]), ("safe", "unsafe"))
-    assert moe_safety.identify_unsafe_experts(table, -1, np.int64(2)) == [(0, 0), (0, 1)]
+    assert moe_safety.identify_unsafe_experts(table, None, np.int64(2)) == [(0, 0), (0, 1)]

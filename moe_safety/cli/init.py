@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe_safety.cli.commands import Commands
 from moe_safety.cli.host import memory_here
+from moe_safety.cli.tools import path_of
 from moe_safety.errors import InputError
 
 if TYPE_CHECKING:
@@ -215,8 +216,6 @@ def _look(args: argparse.Namespace) -> Found:
     from moe_safety.config import DataConfig, ModelConfig, Source
     from moe_safety.inputs import Role
     from moe_safety.inputs.sources import read_source
-    from moe_safety.models.inspection.inspect import inspect
-    from moe_safety.models.io import model_path
 
     given = ModelConfig(name=args.model, trust_remote_code=args.trust_remote_code)
     data = DataConfig(attacks=[Source(path=args.attacks[0])])
@@ -230,7 +229,10 @@ def _look(args: argparse.Namespace) -> Found:
         data = data.model_copy(update={"only_successful": False})
         attacks = read(args.attacks, "attacks")
     benign, controls = read(args.benign, "benign"), read(args.controls, "controls")
-    path = model_path(given)
+    path = path_of(given.name)
+    # Imports torch and transformers, for seconds, in which a mistake in what was given is told already.
+    from moe_safety.models.inspection.inspect import inspect
+
     inspection = inspect(path, trust_remote_code=args.trust_remote_code)
     wanted = max(2, round(len(inspection.layout.experts()) / 20))
     inspection = inspect(path, trust_remote_code=args.trust_remote_code, chosen=wanted)

@@ -61,13 +61,21 @@ def add_commands(commands: Commands) -> None:
     export.add_argument("--out", metavar="DIR", help="where to; `export` in the run directory unless given")
 
 
-def _inspect(args: argparse.Namespace) -> None:
+def path_of(model: str) -> str:
+    """The folder or hub id of a model that can be had, before transformers, which takes seconds, is imported."""
     from moe_safety.config import ModelConfig
+    from moe_safety.models.io import check_reachable, model_path
+
+    path = model_path(ModelConfig(name=model))
+    check_reachable(path, None)
+    return path
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    path = path_of(args.model)
     from moe_safety.models.inspection.describe import describe
     from moe_safety.models.inspection.inspect import inspect
-    from moe_safety.models.io import model_path
 
-    path = model_path(ModelConfig(name=args.model))
     inspection = inspect(path, trust_remote_code=args.trust_remote_code, chosen=args.top_k)
     print(json.dumps(inspection.to_dict(), indent=1) if args.json else describe(inspection))
 

@@ -101,7 +101,7 @@ def identify_unsafe_experts(
     """The `top_k` experts of the highest score strictly above `threshold`, best first, ties by (layer, expert).
 
     `table` has the columns `layer`, `expert` and `score`, its rows in any order; an expert whose score is undefined is
-    never chosen. `threshold` None leaves all. Returns (layer, expert) pairs.
+    never chosen. `threshold`, from 0 on, is `identify.threshold`; None leaves all. Returns (layer, expert) pairs.
 
     >>> table = calculate_risk_diff_per_batch([[[4, 0]], [[1, 3]]], [4, 4], ["safe", "unsafe"])
     >>> identify_unsafe_experts(table, threshold=0.05, top_k=50)
@@ -110,7 +110,7 @@ def identify_unsafe_experts(
     checks.table(table, "table", ("layer", "expert", score))
     checks.require(pd.api.types.is_numeric_dtype(table[score]), "table", f"holds what is no number in '{score}'")
     if threshold is not None:
-        checks.real_number(threshold, "threshold")
+        checks.real_number(threshold, "threshold", least=0)
     checks.whole_number(top_k, "top_k")
     ordered = table.sort_values(["layer", "expert"])
     if ordered.duplicated(["layer", "expert"]).any():

@@ -1,6 +1,7 @@
 """`init`: a configuration that a model and files ask for."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -56,6 +57,20 @@ def test_plain_goals_are_wrapped_and_a_lack_of_harmless_requests_is_told(files, 
     assert "without --benign the model learns to refuse everything" in capsys.readouterr().err
     assert main(["init", "demo", "--attacks", "goals.csv"]) == 2
     assert "my-run.yaml: is there already; give another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["init", "demo", "--attacks", "atacks.json"], "atacks.json: no such file"),
+        (["init", "./my-modle", "--attacks", "attacks.json"], "./my-modle: not a folder, and not found on the hub"),
+        (["inspect", "./my-modle"], "./my-modle: not a folder, and not found on the hub"),
+    ],
+)
+def test_what_is_not_there_is_told_before_transformers_is_imported(files, given, told, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "moe_safety.models.inspection.inspect", None)
+    assert main(given) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_failed_attacks_alone_are_kept(files):

@@ -18,6 +18,8 @@ from torch.nn.functional import grouped_mm
 from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
+from moe_safety.errors import InputError
+from moe_safety.models.decoder import decoder_of
 from moe_safety.models.experts.interface import adopt
 from moe_safety.models.kernels import card, formulas
 from moe_safety.models.kernels.fused_experts import gated, is_usual_on_card
@@ -31,6 +33,15 @@ def use_our_experts(model: PreTrainedModel) -> PreTrainedModel:
     """Makes `model` run its experts through `experts_forward`. Generation leaves a function of this name in place."""
     adopt(model)
     model.set_experts_implementation(NAME)
+    decoder = decoder_of(model)
+    # transformers leaves it as it is, without a word, where it does not find its decorator in a class's source.
+    if decoder.config._experts_implementation != NAME:
+        name, classes = model.name_or_path or model.config.model_type, {type(model).__name__, type(decoder).__name__}
+        raise InputError(
+            f"transformers cannot set what runs its experts: the file of {' and '.join(sorted(classes))} does not name "
+            "@use_experts_implementation",
+            file=name,
+        )
     return model
 
 

@@ -1,6 +1,6 @@
 """Models on disk and in memory: what a model's files are, loading, saving."""
 
-from moe_safety.models.io.fingerprint import fingerprint
+from moe_safety.models.io.fingerprint import check_reachable, fingerprint
 from moe_safety.models.io.kept_model import Lent, forget_model, kept_flips, kept_model
 from moe_safety.models.io.load import (
     check_loadable,
@@ -20,6 +20,7 @@ from moe_safety.models.io.load import (
 __all__ = [
     "Lent",
     "check_loadable",
+    "check_reachable",
     "delta_file",
     "dtype_of",
     "fingerprint",

@@ -70,7 +70,8 @@ def local_folder(name: str, revision: str | None) -> Path:
 
 
 def check_reachable(name: str, revision: str | None) -> None:
-    """Refuses a hub repository that is neither in the cache nor to be had, at once: transformers asks six times."""
+    """Refuses what is no folder and can be no hub repository, and one that is neither in the cache nor to be had, at
+    once: transformers asks six times."""
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -79,8 +80,10 @@ def check_reachable(name: str, revision: str | None) -> None:
     try:
         if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
             HfApi().model_info(name, revision=revision, timeout=10)
-    except (HfHubHTTPError, HFValidationError):  # There was an answer, or nothing to ask; the loader says what.
+    except HfHubHTTPError:  # There was an answer; the loader says what.
         return
+    except HFValidationError:
+        raise InputError("not a folder, and not found on the hub or in its cache", file=name) from None
     except Exception:  # Each version of the library has other classes for a network that fails.
         raise _unreachable(name) from None
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from moe_safety.errors import InputError
 from moe_safety.models.experts import use_our_experts
 from tests.families import FAMILIES, build
 
@@ -26,3 +27,12 @@ def test_outputs_and_gradients_equal_the_family_s_own(name):
     assert our_grads.keys() == grads.keys()
     for parameter, grad in grads.items():
         torch.testing.assert_close(our_grads[parameter], grad, rtol=1e-3, atol=1e-6, msg=parameter)
+
+
+def test_a_model_whose_experts_cannot_be_set_is_told_of_at_once(monkeypatch):
+    """As where its file lacks transformers' decorator, which transformers looks for in the source."""
+    model = build("mixtral")
+    for cls in (type(model), type(model.model)):
+        monkeypatch.setattr(cls, "_can_set_experts_implementation", classmethod(lambda cls: False))
+    with pytest.raises(InputError, match="mixtral: transformers cannot set what runs its experts"):
+        use_our_experts(model)
