@@ -52,7 +52,7 @@ def handle(jobs: Sequence[Job], todo: Sequence[tuple[int, int]], name: str) -> f
     )
     with spent("waiting"), Progress(name, len(todo), partial(_phase, pool)) as progress, _released_if_it_fails():
         try:
-            for row in results.iter_rows():
+            for row in _at_once(results):
                 progress.warn(json.loads(row["warned"]))
                 if row["error"]:
                     _raise(row["error"], row["message"])
@@ -61,6 +61,12 @@ def handle(jobs: Sequence[Job], todo: Sequence[tuple[int, int]], name: str) -> f
         except ray.exceptions.RayError as error:
             raise _given_up(error) from error
         return progress.rates(time.monotonic())[1]
+
+
+def _at_once(results: ray.data.Dataset) -> Iterator[dict[str, Any]]:
+    """Each row when it is there: `iter_rows` holds one back until the next is there too."""
+    for block in results.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
+        yield from block.to_pylist()
 
 
 def callers(replicas: int, most: int) -> int:

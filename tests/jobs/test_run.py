@@ -14,10 +14,11 @@ from moe_safety.config import ModelJob
 from moe_safety.errors import InputError, RunError
 from moe_safety.jobs import Job, Parts, Plan, run_job, run_jobs
 from moe_safety.jobs.item_halving import Halving
+from moe_safety.jobs.progress import Progress
 from moe_safety.jobs.replica import RemoteJob, Replica
 from moe_safety.jobs.watchdog import Watchdog
 from moe_safety.rundir import RunDir
-from tests.jobs.handlers import SCHEMA, Impatient, Square
+from tests.jobs.handlers import SCHEMA, Impatient, Square, Told
 
 ITEMS = 6
 ROWS = 8
@@ -70,6 +71,16 @@ def test_every_item_is_handled_once_and_not_again(tmp_path, replicas):
     assert run_job(job).notes == {}
     assert result(job) == SQUARES
     assert run_job(job).tokens_per_second is None
+    assert handled(tmp_path) == ALL
+
+
+def test_an_item_is_told_of_before_the_next_one_is_done(tmp_path, monkeypatch):
+    def advance(*given):
+        with open(tmp_path / "told", "a") as file:
+            file.write(".")
+
+    monkeypatch.setattr(Progress, "advance", advance)
+    run_job(replace(make_job(tmp_path, replicas=1), build=partial(Told, str(tmp_path))))
     assert handled(tmp_path) == ALL
 
 
