@@ -13,3 +13,13 @@ def memory_here() -> tuple[int, int]:
     if limit.exists() and (allowed := limit.read_text().strip()).isdigit():
         sizes = [min(size, int(allowed)) for size in sizes]
     return sizes[0], sizes[1]
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16; others imitate them, several times as slowly as
+    they multiply float32. One that does not say what it has is taken to have them."""
+    try:
+        told = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return True
+    return not {"flags", "Features"} & {*told} or not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(told)

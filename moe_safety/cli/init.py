@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_safety.cli.commands import Commands
-from moe_safety.cli.host import memory_here
+from moe_safety.cli.host import memory_here, multiplies_bfloat16
 from moe_safety.cli.tools import path_of
 from moe_safety.errors import InputError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WRAPPER: WrapperName = "flip-word-order"
 _LEAST_BATCHES = 4
+_SLOW = "docs/troubleshooting.md#a-run-without-a-card-is-slow"
 _ANSWER = 128
 """Tokens of an answer that count, `batches.max_answer`."""
 
@@ -196,6 +197,8 @@ class Found:
                 told.append(f"{what} does not fit these cards: `moe-safety inspect {self.model.name}`")
         if not self.cards and not self.fits("selective"):
             told.append(f"selective training does not fit {self.host:.0f} GB of memory; --cards says for which cards")
+        if not self.cards and self.inspection.dtype == "bfloat16" and not multiplies_bfloat16():
+            told.append(f"this processor is slow in bfloat16, and {self.model.name} is in it: {_SLOW}")
         return told
 
     def told_memory(self) -> str:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from moe_safety.cli import init, main
+from moe_safety.cli import host, init, main
 from moe_safety.everything import load_config
 from moe_safety.models.inspection.memory_forecast import Load, training_memory
 from moe_safety.models.io import load_chat
@@ -96,7 +96,7 @@ def found_of(shape, cards):
     """What `init` finds: a model of a real shape, and files with rows of real length."""
     source = SimpleNamespace(rows=[SimpleNamespace(goal=str(n)) for n in range(150)])
     inspection = SimpleNamespace(sizes=sizes_of(shape), load=Load(chosen=51))
-    return init.Found(None, inspection, [source], [source], [], True, 640, cards, host=64.0)
+    return init.Found(SimpleNamespace(name=shape), inspection, [source], [source], [], True, 640, cards, host=64.0)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +137,27 @@ def test_what_trains_every_parameter_is_compared_where_it_fits(files):
     assert "baseline" not in arms
     assert {"base", "selective-causal", "random-layer-matched"} <= {*arms}
     assert "compare" not in written("--attacks", "attacks.json")[1]
+
+
+@pytest.mark.parametrize(
+    ("told", "fast"),
+    [
+        ("flags\t: sse avx2 avx512f", False),
+        ("flags\t: avx2 avx512_bf16", True),
+        ("Features\t: fp bf16", True),
+        ("", True),
+    ],
+)
+def test_a_processor_that_imitates_bfloat16_is_told_of(monkeypatch, told, fast):
+    monkeypatch.setattr(host, "Path", lambda name: SimpleNamespace(read_text=lambda: f"processor: 0\n{told}\n"))
+    assert host.multiplies_bfloat16() is fast
+    small, large = found_of("olmoe-1b-7b", []), found_of("olmoe-1b-7b", [80.0])
+    for found in (small, large):
+        found.inspection.dtype = "bfloat16"
+    assert any("slow in bfloat16" in warning for warning in small.warnings) is not fast
+    assert not large.warnings
+    small.inspection.dtype = "float32"
+    assert not any("slow in bfloat16" in warning for warning in small.warnings)
 
 
 def test_cards_that_are_elsewhere_are_told(files):
