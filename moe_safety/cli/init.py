@@ -65,6 +65,8 @@ def _init(args: argparse.Namespace) -> None:
     out = Path(args.out)
     if out.exists():
         raise InputError("is there already; give another --out", file=out)
+    if not out.parent.is_dir():
+        raise InputError("cannot be written: there is no such folder", file=out)
     found = _look(args)
     try:
         out.write_text("".join(f"{line}\n" for line in lines_of(found)), encoding="utf-8")

@@ -64,7 +64,12 @@ def test_plain_goals_are_wrapped_and_a_lack_of_harmless_requests_is_told(files, 
     [
         (["init", "demo", "--attacks", "atacks.json"], "atacks.json: no such file"),
         (["init", "./my-modle", "--attacks", "attacks.json"], "./my-modle: not a folder, and not found on the hub"),
+        (
+            ["init", "demo", "--attacks", "attacks.json", "--out", "no/x.yaml"],
+            "no/x.yaml: cannot be written: there is no",
+        ),
         (["inspect", "./my-modle"], "./my-modle: not a folder, and not found on the hub"),
+        (["inspect", "."], ".: no config.json"),
     ],
 )
 def test_what_is_not_there_is_told_before_transformers_is_imported(files, given, told, monkeypatch, capsys):

@@ -70,12 +70,14 @@ def local_folder(name: str, revision: str | None) -> Path:
 
 
 def check_reachable(name: str, revision: str | None) -> None:
-    """Refuses what is no folder and can be no hub repository, and one that is neither in the cache nor to be had, at
-    once: transformers asks six times."""
+    """Refuses a folder that holds no model, what is no folder and can be no hub repository, and one that is neither in
+    the cache nor to be had, at once: transformers asks six times."""
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     if Path(name).exists():
+        if not (Path(name) / "config.json").is_file():
+            raise InputError("no config.json", file=name)
         return
     try:
         if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):

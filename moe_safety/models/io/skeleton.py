@@ -48,8 +48,6 @@ def loader_of(config: PreTrainedConfig, name: str, trust_remote_code: bool) -> A
 
 def read_config(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedConfig:
     """The config of folder or hub repository `name`."""
-    if Path(name).exists() and not (Path(name) / "config.json").is_file():
-        raise InputError("no config.json", file=name)
     check_reachable(name, revision)
     with _blame_config(name):
         data, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
