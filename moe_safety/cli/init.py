@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 WRAPPER: WrapperName = "flip-word-order"
 _LEAST_BATCHES = 4
 _SLOW = "docs/troubleshooting.md#a-run-without-a-card-is-slow"
+_PASS = 4096
+"""Tokens of a processor's forward pass, prompts and answers."""
 _ANSWER = 128
 """Tokens of an answer that count, `batches.max_answer`."""
 
@@ -340,14 +342,18 @@ def _batches(found: Found) -> Iterator[str]:
 def _stages(found: Found) -> Iterator[str]:
     recorded = any(row.answer is not None for source in found.attacks for row in source.rows)
     own = "are the recorded answers this model's own? else false" * recorded
-    cards, told = "", ""
-    if found.replica is not None and found.replica.cards > 1:
-        cards, told = f"gpus_per_replica: {found.replica.cards}", f"one replica takes {found.replica.cards} cards"
+    shared, told = "", ""
+    if not found.cards:
+        shared, told = f"max_tokens_per_forward: {_PASS}", "small, so that every core has work"
+    elif found.replica is not None and found.replica.cards > 1:
+        shared, told = f"gpus_per_replica: {found.replica.cards}", f"one replica takes {found.replica.cards} cards"
     for stage in ("respond", "capture", "gradients", "effects", "evaluate"):
         first = stage == "respond"
-        settings = ", ".join(filter(None, ["recorded: true" * (first and recorded), cards]))
-        if settings:
-            yield _beside(f"{stage}: {{{settings}}}", "; ".join(filter(None, [own * first, told])))
+        # Of gradients a batch is the item.
+        settings = ["recorded: true" * (first and recorded), shared * (bool(found.cards) or stage != "gradients")]
+        if any(settings):
+            text = f"{stage}: {{{', '.join(filter(None, settings))}}}"
+            yield _beside(text, own * first or told * bool(settings[1]))
 
 
 def _train(found: Found) -> Iterator[str]:

@@ -44,6 +44,9 @@ def test_it_writes_what_the_files_say(files, capsys):
     assert values["batches"] == {"batch_size": 8, "benign_per_batch": 4, "control_per_batch": 4, "max_length": 256}
     assert values["data"]["controls"] == {"from": "benign", "wrapper": "flip-word-order"}
     assert config.identify.top_k == 3
+    assert config.respond.recorded
+    jobs = config.respond, config.capture, config.effects, config.evaluate
+    assert {job.max_tokens_per_forward for job in jobs} == {4096}, "work for every core"
     assert config.train.launch == "process"
     assert max(map(len, text.splitlines())) <= 120
     assert main(["prepare", "my-run.yaml"]) == 0
