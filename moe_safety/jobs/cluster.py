@@ -60,15 +60,25 @@ _SILENCE = 3.0
 """Seconds after which it is said what is waited for."""
 
 
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""What HTTP/2, which Ray speaks, begins with: a client's settings, here none. A server answers with its own."""
+
+
 def _wait_for(address: str) -> None:
-    """Returns when somebody listens there. Words such as `auto` are left to Ray."""
+    """Returns when somebody there answers as Ray does. Words such as `auto` are left to Ray."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
     begun, told = time.monotonic(), False
     while port.isdigit():
         left = begun + _PATIENCE - time.monotonic()
         try:
-            socket.create_connection((host.strip("[]"), int(port)), min(_SILENCE, max(left, 0.1))).close()
-            return
+            with socket.create_connection((host.strip("[]"), int(port)), min(_SILENCE, max(left, 0.1))) as asked:
+                if os.environ.get("RAY_USE_TLS", "0") not in ("0", "false"):
+                    return
+                asked.sendall(_GREETING)
+                # Three bytes of length, and the kind of what follows: settings.
+                if asked.recv(4)[3:] == b"\x04":
+                    return
+                raise ConnectionError("what listens there is not Ray")
         except (OSError, OverflowError) as error:
             if left <= 0:
                 raise _no_cluster(address, error) from None

@@ -5,6 +5,8 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 
 import pytest
 
@@ -52,9 +54,12 @@ def test_gpus_that_the_autoscaler_may_bring_count(here, later, gpus, monkeypatch
 
 
 def test_a_cluster_that_does_not_answer_is_named_soon_and_given_up(monkeypatch, capsys):
-    """Nothing listens on the port; where packets go nowhere, each try has an end of its own."""
+    """Nothing listens on the port, or something that says nothing, or is not Ray."""
+    import ray
+
     from moe_safety.jobs import cluster
 
+    there = ray.get_runtime_context().gcs_address
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -65,6 +70,18 @@ def test_a_cluster_that_does_not_answer_is_named_soon_and_given_up(monkeypatch, 
             cluster.connect()
         assert capsys.readouterr().err == f"waiting for the Ray cluster at {address}\n"
         taken.listen()
-        cluster._wait_for(address)
-        cluster._wait_for(f"ray://{address}")
-        cluster._wait_for("auto")
+        with pytest.raises(RunError, match=f"no Ray cluster at {address}: .*timed out"):
+            cluster.connect()
+        threading.Thread(target=_answer, args=(taken, b"HTTP/1.1 400 Bad Request"), daemon=True).start()
+        with pytest.raises(RunError, match=f"no Ray cluster at {address}: what listens there is not Ray"):
+            cluster.connect()
+    cluster._wait_for(there)
+    cluster._wait_for(f"ray://{there}")
+    cluster._wait_for("auto")
+
+
+def _answer(listening, said):
+    with suppress(OSError):
+        while True:
+            caller, _ = listening.accept()
+            caller.sendall(said)
