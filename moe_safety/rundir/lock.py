@@ -28,13 +28,13 @@ def stage_lock(run: RunDir, stage: str, *, shared: bool = False) -> Iterator[Non
     with ExitStack() as stack:
         with refusals(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(path, "a+", encoding="utf-8"))
+            # Without a buffer: on a full disk closing would write it once more, and fail where nobody tells it.
+            file = stack.enter_context(open(path, "a+b", buffering=0))
             try:
                 fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                raise taken(run, stage, file.read()) from None
+                raise taken(run, stage, file.read().decode()) from None
             file.truncate(0)
-            json.dump(identity(), file)
-            file.flush()
+            file.write(json.dumps(identity()).encode())
         yield

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -221,6 +222,16 @@ def test_a_run_directory_that_cannot_be_made_is_one_line(tmp_path):
     run = RunDir(str(tmp_path / "file" / "run"))
     with pytest.raises(RunError, match=r"locks/one.lock: Not a directory$"):
         run_work(run, Work("one", settings={}), {}, lambda: Outcome((), {}))
+
+
+def test_a_lock_that_a_full_disk_does_not_take_is_one_line(run):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(RunError, match=r"locks/one\.lock: "), stage_lock(run, "one"):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_several_read_what_a_stage_left_while_nobody_writes_it(run):
