@@ -82,7 +82,8 @@ def _told_in_a_line(failure: Exception, task: Task) -> MoeSafetyError | None:
     if isinstance(failure, MoeSafetyError):
         return failure
     if is_out_of_memory(failure):
-        return RunError(f"{task.folder}: the model does not fit the memory; take more GPUs, or train.deepspeed: 3")
+        remedy = "take more of it, or more GPUs with train.deepspeed: 3"
+        return RunError(f"{task.folder}: the model does not fit the memory; {remedy}")
     return None
 
 
