@@ -70,10 +70,14 @@ def _folder(name: str) -> Path:
 
 
 def _fetched(name: str) -> Path:
-    """A checkpoint's folder or a delta's file, which may stand in a store."""
+    """A checkpoint's folder or a delta's file, which may stand in a store. Asked first: torch, which takes seconds, is
+    imported for nothing that is not there."""
+    from moe_safety.errors import InputError
     from moe_safety.rundir import cache_folder, fetched, fetched_file
 
     if "://" not in name:
+        if not Path(name).exists():
+            raise InputError("no such file or folder", file=name)
         return Path(name)
     is_file = name.partition("?")[0].endswith(".safetensors")
     return (fetched_file if is_file else fetched)(name, cache_folder() / "models")
@@ -118,6 +122,7 @@ def _parameters(base: Path, parts: frozenset[str], chosen: set[tuple[int, int]],
 
 
 def _verify(args: argparse.Namespace) -> int:
+    tuned = _fetched(args.tuned)
     from moe_safety.arms import SELECTED, SIZED
     from moe_safety.checkpoints import describe, verify
     from moe_safety.errors import InputError
@@ -130,7 +135,7 @@ def _verify(args: argparse.Namespace) -> int:
     chosen = _selected(base, args.selection) if reads else set()
     report = verify(
         base,
-        _fetched(args.tuned),
+        tuned,
         chosen if SELECTED in may_change else (),
         "routers" in may_change,
         parameters=_parameters(base, may_change - {SELECTED, "routers"}, chosen, args.trust_remote_code),
@@ -141,19 +146,21 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _extract(args: argparse.Namespace) -> None:
+    tuned = _fetched(args.tuned)
     from moe_safety.checkpoints import describe, extract_delta
 
-    base, tuned = _folder(args.base), _fetched(args.tuned)
-    print(describe(extract_delta(base, tuned, args.out, trust_remote_code=args.trust_remote_code)))
+    print(describe(extract_delta(_folder(args.base), tuned, args.out, trust_remote_code=args.trust_remote_code)))
 
 
 def _apply(args: argparse.Namespace) -> None:
+    delta = _fetched(args.delta)
     from moe_safety.checkpoints import apply_delta
 
-    apply_delta(_folder(args.base), _fetched(args.delta), args.out)
+    apply_delta(_folder(args.base), delta, args.out)
 
 
 def _revert(args: argparse.Namespace) -> None:
+    tuned, delta = _fetched(args.tuned), _fetched(args.delta)
     from moe_safety.checkpoints import revert_delta
 
-    revert_delta(_fetched(args.tuned), _fetched(args.delta), args.out)
+    revert_delta(tuned, delta, args.out)

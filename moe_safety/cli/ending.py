@@ -37,15 +37,17 @@ def _most(seconds: Mapping[str, float], total: float) -> str:
 def next_lines(config: Config, file: str, stage: str) -> Iterator[str]:
     """What comes after a stage; after the last one the files to look at."""
     from moe_safety.pipeline import STAGES, in_order
+    from moe_safety.rundir import RunDir
 
-    stages = [one for one in in_order(STAGES) if one.needed_when(config)]
-    needed = [one.name for one in stages]
-    later = needed[needed.index(stage) + 1 :] if stage in needed else []
+    run, stages = RunDir(config.run_dir), in_order(STAGES)
+    at = [one.name for one in stages].index(stage)
+    # Behind a stage of one arm, which `run` does not need, comes the next of these.
+    later = [one.name for one in stages[at + 1 :] if one.needed_when(config) or not stages[at].needed_when(config)]
     if later:
         yield f"next: moe-safety {later[0]} {file} (or `run`, which does all that is left)"
         return
-    left = [f"{config.run_dir}/{name}" for one in reversed(stages) for name in one.look_at]
-    yield f"look at: {', '.join(left)}"
+    left = [name for one in reversed(stages) for name in one.look_at if run.exists(name)]
+    yield f"look at: {', '.join(f'{config.run_dir}/{name}' for name in left)}"
 
 
 def lines_of_sweep(file: SweepFile) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """`verify` and `delta` from the command line."""
 
 import json
+import sys
 
 import pytest
 
@@ -127,6 +128,20 @@ def test_a_selection_that_does_not_fit_is_one_line(folder, capsys):
     (folder / "text.json").write_text("[]")
     assert "is not a selection" in complaint("text.json")
     assert "runs/x/base: is not a folder, and cannot be a hub id" in complaint("first.json", base="runs/x/base")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["verify", "base", "tuend"],
+        ["delta", "extract", "base", "tuend", "out.safetensors"],
+        ["delta", "apply", "base", "tuend", "out"],
+        ["delta", "revert", "tuend", "delta.safetensors", "out"],
+    ],
+)
+def test_what_is_not_there_is_told_before_checkpoints_are_read(folder, capsys, monkeypatch, asked):
+    monkeypatch.setitem(sys.modules, "moe_safety.checkpoints", None)
+    assert run(capsys, *asked) == (2, "error: tuend: no such file or folder\n")
 
 
 def test_delta_there_and_back(folder, capsys):
