@@ -130,7 +130,7 @@ def task(folder, arm, *flags):
     config = configured(folder, EXPERTS, "identify.method=causal", f"train.arm={arm}", "train.num_epochs=4", *flags)
     seeded = own_arm(config)
     layout, masks = check_loadable(config.model), {0: EXPERTS[::2], 1: EXPERTS[1:]}
-    return Task(seeded.kind, seeded.config, layout, "experts", f"train/{arm}", "by hand", masks)
+    return Task(seeded.kind, seeded.config, layout, "experts", f"train/{arm}/round_1/experts", "by hand", masks)
 
 
 def train_all(tasks):
