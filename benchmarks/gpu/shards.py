@@ -11,7 +11,6 @@ runs on two processes of the host.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import socket
 import tempfile
@@ -24,7 +23,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from benchmarks.gpu.zero import ON_CARD, SHAPES, build
+from benchmarks.gpu.zero import ON_CARD, SHAPES, build, joined
 from moe_safety.config import ModelConfig
 from moe_safety.models.experts.selective import Gather
 from moe_safety.models.io import load_model
@@ -61,15 +60,7 @@ def written(
 
 
 def one(rank: int, size: int, port: int, given: argparse.Namespace, folder: Path) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
-    device = torch.device("cuda", rank) if ON_CARD else torch.device("cpu")
-    if ON_CARD:
-        torch.cuda.set_device(device)
-    else:
-        os.environ["DS_ACCELERATOR"] = "cpu"
-        torch.set_num_threads(1)
-    dist.init_process_group("nccl" if ON_CARD else "gloo", rank=rank, world_size=size)
+    device = joined(rank, size, port)
     world, model = World(), build(given, device)
     total = sum(each.nbytes for each in model.parameters())
     if rank == 0:

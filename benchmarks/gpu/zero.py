@@ -137,7 +137,8 @@ def steps_of(
             )
 
 
-def one(rank: int, size: int, port: int, given: argparse.Namespace) -> None:
+def joined(rank: int, size: int, port: int) -> torch.device:
+    """Makes this process one of several workers; its device."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
     device = torch.device("cuda", rank) if ON_CARD else torch.device("cpu")
@@ -147,6 +148,11 @@ def one(rank: int, size: int, port: int, given: argparse.Namespace) -> None:
         os.environ["DS_ACCELERATOR"] = "cpu"
         torch.set_num_threads(1)
     dist.init_process_group("nccl" if ON_CARD else "gloo", rank=rank, world_size=size)
+    return device
+
+
+def one(rank: int, size: int, port: int, given: argparse.Namespace) -> None:
+    device = joined(rank, size, port)
     model = build(given, device)
     # Under ZeRO-3 shapes say nothing any more.
     layout = inspect_model(model)
